@@ -1,0 +1,46 @@
+# Inverdict's commands. On a fresh machine `make demo` and `make test` are enough: both set up first.
+
+PYTHON ?= python3.11
+# Where torch's CPU build comes from when neither the package index nor PIP_FIND_LINKS has it.
+TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
+FLAVOUR ?= $(shell nvidia-smi -L >/dev/null 2>&1 && echo gpu || echo cpu)
+
+VENV := .venv
+BIN := $(VENV)/bin
+UV := UV_FIND_LINKS="$(PIP_FIND_LINKS)" VIRTUAL_ENV=$(VENV) $(BIN)/uv
+STAMP := $(VENV)/.ready-$(FLAVOUR)
+PINS := requirements/$(FLAVOUR).txt requirements/models.txt requirements/overrides.txt requirements/uv.txt
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint bench-batch pins clean
+
+help:  ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+setup: $(STAMP)  ## .venv with the pinned packages and the command .venv/bin/inverdict
+
+$(STAMP): $(PINS) pyproject.toml
+	@deploy/setup.sh $(FLAVOUR) "$(PYTHON)" "$(VENV)" "$(TORCH_CPU_INDEX)"
+	@touch $@
+
+demo: setup  ## judge the constructed demo records with two small models, write the report
+	@$(BIN)/inverdict run configs/demo.yaml
+
+test: setup lint  ## lint, types, import contracts, then the default, ray and engine tests
+	@$(BIN)/pytest -m "not slow and not gpu"
+
+lint: setup
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
+
+bench-batch: setup  ## speed and memory of the batch path and of the statistics, as ratios within one run
+	@$(BIN)/python -m tests.bench.batch
+
+pins:  ## compile requirements/*.txt from pyproject.toml
+	@for flavour in cpu gpu; do \
+	  override=""; [ $$flavour = cpu ] && override="--override requirements/overrides.txt"; \
+	  $(UV) pip compile pyproject.toml --extra $$flavour --extra dev $$override --python-version 3.11 \
+	    --no-header --no-annotate --no-emit-index-url --no-emit-find-links -q -o requirements/$$flavour.txt || exit 1; \
+	done
+
+clean:  ## remove the virtual environment and the runs
+	rm -rf $(VENV) runs

@@ -1,0 +1,135 @@
+"""The command line: `inverdict COMMAND ...`, also `python -m cluster COMMAND ...`. Parses first, imports late.
+
+A command is a name, a line of help and the place of its function. Jobs take a configuration; what a job does is the
+business of its module. Exit codes: 0 done, 1 failed, 2 the user's input, 3 finished with too many unscored rows.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+# Job -> its module, which has `main(run, ...)` and `render(summary)`. `run` does them all, in this order.
+JOBS = {
+    "evaluate": ("serve.batch", "judge records with every judge and vote: scores.parquet"),
+    "report": ("serve.report", "the agreement with people: metrics.json, a table, report.html"),
+}
+# Section of the configuration -> where its class stands.
+SECTIONS = {
+    "data": "judging.datasets:DataConfig",
+    "evaluate": "serve.batch:Config",
+    "report": "serve.report:Config",
+}
+# Commands that take no configuration -> their module, which has `add_arguments(parser)` and `main(args)`.
+TOOLS = {
+    "agreement": (
+        "judging.scorefile",
+        "agreement statistics for anybody's scores (JSONL: group, system, human, score)",
+    ),
+    "models": ("cluster.models", "list or fetch the embedded models"),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    argv = list(sys.argv[1:] if argv is None else argv)
+    args = _parser(argv).parse_args(argv)
+    try:
+        return int(args.command(args))
+    except Exception as error:
+        # An error class that carries `exit_code` is written for people; anything else is ours to mend.
+        code = getattr(error, "exit_code", None)
+        if code is None:
+            raise
+        print(f"inverdict {args.name}: {error}", file=sys.stderr)
+        return int(code)
+    except KeyboardInterrupt:
+        print(f"inverdict {args.name}: stopped; the same command goes on from here", file=sys.stderr)
+        return 130
+
+
+def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="inverdict", description="Judges of generated text that agree with people.")
+    parser.add_argument("--version", action="version", version="inverdict 0.1.0")
+    commands = parser.add_subparsers(dest="name", required=True, metavar="COMMAND")
+    for name, (_, words) in {"run": ("", f"all jobs of a configuration: {', '.join(JOBS)}"), **JOBS}.items():
+        job = commands.add_parser(name, help=words, description=words)
+        _add_job_arguments(job, name)
+        job.set_defaults(command=_run)
+    config = commands.add_parser(
+        "config", help="show a configuration as it is understood, or the JSON schema of all keys"
+    )
+    config.add_argument("action", choices=("show", "schema"))
+    config.add_argument("config", nargs="?", type=Path, metavar="CONFIG.yaml")
+    config.add_argument("--set", dest="overrides", action="append", default=[], metavar="a.b=v")
+    config.set_defaults(command=_config)
+    for name, (module, words) in TOOLS.items():
+        tool = commands.add_parser(name, help=words, description=words)
+        tool.set_defaults(command=_tool(module))
+        # A tool's module is imported only where the command is asked for: `--help` stays fast.
+        if name in argv[:1]:
+            importlib.import_module(module).add_arguments(tool)
+    return parser
+
+
+def _add_job_arguments(parser: argparse.ArgumentParser, name: str) -> None:
+    parser.add_argument("config", type=Path, metavar="CONFIG.yaml")
+    parser.add_argument(
+        "--set",
+        dest="overrides",
+        action="append",
+        default=[],
+        metavar="a.b=v",
+        help="change a key of the configuration",
+    )
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    if name in ("evaluate", "run"):
+        parser.add_argument("--retry-failed", action="store_true", help="ask again where a row is unscored")
+
+
+def _tool(module: str) -> Callable[[argparse.Namespace], int]:
+    return lambda args: importlib.import_module(module).main(args)
+
+
+def _sections() -> dict[str, Any]:
+    places = {name: place.split(":") for name, place in SECTIONS.items()}
+    return {name: getattr(importlib.import_module(module), cls) for name, (module, cls) in places.items()}
+
+
+def _run(args: argparse.Namespace) -> int:
+    from cluster.config import load
+
+    run = load(args.config, args.overrides, _sections())
+    jobs = list(JOBS) if args.name == "run" else [args.name]
+    worst, summaries = 0, {}
+    for job in jobs:
+        module = importlib.import_module(JOBS[job][0])
+        options = {"retry_failed": args.retry_failed} if job == "evaluate" else {}
+        code, summaries[job] = module.main(run, **options)
+        worst = max(worst, code)
+        if not args.json:
+            print(module.render(summaries[job]), flush=True)
+    if args.json:
+        print(json.dumps(summaries if args.name == "run" else summaries[args.name], indent=1))
+    return worst
+
+
+def _config(args: argparse.Namespace) -> int:
+    from cluster.config import load, run_schema
+    from cluster.errors import UserError
+
+    if args.action == "schema":
+        print(json.dumps(run_schema(_sections()).model_json_schema(), indent=1))
+        return 0
+    if args.config is None:
+        raise UserError("name the configuration to show: inverdict config show CONFIG.yaml")
+    print(load(args.config, args.overrides, _sections()).model_dump_json(indent=1))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

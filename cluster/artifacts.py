@@ -1,0 +1,142 @@
+"""Where a job writes: one folder a job, a fingerprint first, parts as they come, the manifest last.
+
+`fingerprint.json` says what the work in the folder belongs to; `manifest.json` says that it is complete. The same
+fingerprint is done or resumed; another one is refused with what changed. A lock keeps a second job out.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from cluster.errors import UserError
+
+
+class JobDir:
+    """The folder `{run}/{job}`, held by this process between `opened` and its end."""
+
+    def __init__(self, run: Path, job: str) -> None:
+        self.path = run / job
+        self.job = job
+
+    @contextmanager
+    def opened(self, fingerprint: Mapping[str, Any]) -> Iterator[JobDir]:
+        """Hold the folder for the work that `fingerprint` names.
+
+        Raises UserError where another process holds it, or where it holds work of another fingerprint.
+        """
+        with self._lock():
+            earlier = read_json(self.path / "fingerprint.json")
+            if earlier is not None and (changed := differences(earlier, json.loads(json.dumps(fingerprint)))):
+                raise UserError(
+                    f"{self.path} holds work with another {changed[0]}"
+                    + (f" (and {len(changed) - 1} more differences)" if len(changed) > 1 else "")
+                    + f": give another run directory (--set run=...), or delete {self.path}"
+                )
+            self._fingerprint = fingerprint
+            try:
+                yield self
+            finally:
+                self._leave_no_empty_folder()
+
+    def claim(self) -> None:
+        """Mark the folder as this work's, before its first output: from here on a killed job is resumed."""
+        write_text(self.path / "fingerprint.json", json.dumps(self._fingerprint, indent=1, sort_keys=True))
+
+    def _leave_no_empty_folder(self) -> None:
+        if not (self.path / "fingerprint.json").exists():
+            (self.path / ".lock").unlink(missing_ok=True)
+            for folder in (self.path, self.path.parent):
+                if folder.exists() and not any(folder.iterdir()):
+                    folder.rmdir()
+
+    @contextmanager
+    def _lock(self) -> Iterator[IO[str]]:
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"{self.path} cannot be made: {error.strerror}: choose another `run`") from error
+        with (self.path / ".lock").open("a+") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise UserError(
+                    f"another process is at work in {self.path}: wait for it, or choose another `run`"
+                ) from error
+            yield lock
+
+    def manifest(self) -> dict[str, Any] | None:
+        """The manifest of complete work, or None."""
+        return read_json(self.path / "manifest.json")
+
+    def finish(self, summary: Mapping[str, Any]) -> None:
+        """Write the manifest: the fingerprint, the summary and the hashes of the files beside it."""
+        files = {
+            file.name: file_hash(file) for file in sorted(self.path.iterdir()) if file.is_file() and file.name[0] != "."
+        }
+        files.pop("manifest.json", None)
+        content = {
+            "job": self.job,
+            "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            "fingerprint": read_json(self.path / "fingerprint.json"),
+            "summary": dict(summary),
+            "files": files,
+        }
+        write_text(self.path / "manifest.json", json.dumps(content, indent=1, sort_keys=True))
+
+    def reopen(self) -> None:
+        """Take complete work as incomplete again, so that what is missing is done."""
+        (self.path / "manifest.json").unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """The whole file or nothing: written beside, then renamed."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    beside.write_text(text, encoding="utf-8")
+    beside.replace(path)
+
+
+def differences(earlier: Any, now: Any, place: str = "") -> list[str]:
+    """Where two JSON values differ, in words: "evaluate.vote (mean, now median)"."""
+    if isinstance(earlier, dict) and isinstance(now, dict):
+        return [
+            line
+            for key in dict.fromkeys([*earlier, *now])
+            for line in differences(earlier.get(key), now.get(key), f"{place}.{key}" if place else key)
+        ]
+    if earlier == now:
+        return []
+    return [f"{place} ({_short(earlier)}, now {_short(now)})"]
+
+
+def _short(value: Any) -> str:
+    text = "none" if value is None else value if isinstance(value, str) else json.dumps(value)
+    return text if len(text) <= 40 else f"{text[:37]}..."
+
+
+def file_hash(path: Path) -> str:
+    """sha256 of a file, or of the files of a folder with their names."""
+    if path.is_file():
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    digest = hashlib.sha256()
+    for inner in sorted(path.rglob("*")):
+        if inner.is_file():
+            digest.update(f"{inner.relative_to(path)}={file_hash(inner)}\n".encode())
+    return digest.hexdigest()
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        return None
+    except (ValueError, TypeError) as error:
+        raise UserError(f"{path} is damaged: delete {path.parent} and run the job again") from error

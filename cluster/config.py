@@ -1,0 +1,206 @@
+"""The run's YAML file -> one frozen, checked configuration. One of the three doors where input is validated.
+
+What every job shares stands here (run directory, seed, Ray, models); each job's own section is a pydantic class beside
+that job, handed in by the command line, so that this module knows no job.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, create_model
+
+from cluster.errors import UserError
+
+
+class Strict(BaseModel):
+    """Base of every configuration section: unknown keys are errors, values never change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class VllmSpec(Strict):
+    """A model that vLLM runs inside this cluster."""
+
+    backend: Literal["vllm"] = "vllm"
+    source: str = Field(description="embedded:NAME, a local model folder, or a hub id such as Qwen/Qwen2.5-7B-Instruct")
+    revision: str | None = Field(None, description="hub revision (commit, tag or branch)")
+    prompt_style: Literal["auto", "chat", "completion"] = Field(
+        "auto", description="auto: chat where the tokenizer has a chat template, plain completion otherwise"
+    )
+    max_model_len: int = Field(2048, ge=64, description="context in tokens; a longer prompt is unscored `too_long`")
+    num_gpus: int | None = Field(None, ge=0, description="GPUs an engine; none: 1 where the cluster has GPUs, else 0")
+    num_cpus: float = Field(1, gt=0, description="CPUs that Ray sets aside for an engine")
+    accelerator_type: str | None = Field(None, description="Ray's name of the GPU type, such as A100")
+    tensor_parallel_size: int = Field(1, ge=1)
+    num_engines: int = Field(1, ge=1, description="engine actors that share the records of a batch run")
+    batch_size: int = Field(64, ge=1, description="rows handed to an engine at once")
+    kv_cache_gib: float = Field(2, gt=0, description="KV cache of an engine on the CPU")
+    engine: dict[str, Any] = Field(
+        default_factory=dict, description="further vLLM engine arguments, as vLLM names them"
+    )
+
+
+class HttpSpec(Strict):
+    """A model behind an OpenAI-compatible endpoint."""
+
+    backend: Literal["http"]
+    base_url: str = Field(description="for instance http://127.0.0.1:8000/v1", pattern=r"^https?://\S+$")
+    model: str = Field(description="the model's name at that endpoint")
+    api_key_env: str | None = Field(None, description="environment variable that holds the key")
+    api_key_file: Path | None = Field(None, description="file that holds the key")
+    timeout_s: float = Field(60, gt=0, description="of one attempt")
+    max_retries: int = Field(4, ge=0, description="after 429, 5xx and timeouts, with exponential backoff")
+    max_in_flight: int = Field(16, ge=1, description="requests under way at once")
+    json_schema: bool = Field(True, description="ask for constrained JSON; off for endpoints without response_format")
+    num_engines: int = Field(1, ge=1)
+
+
+class ScriptRule(Strict):
+    """What the scripted engine answers to a prompt that contains `contains`."""
+
+    contains: str
+    reply: str | None = None
+    label_logprobs: dict[str, float] | None = None
+    finish_reason: Literal["stop", "length"] = "stop"
+    error: Literal["error", "timeout"] | None = None
+
+
+class ScriptedSpec(Strict):
+    """A deterministic engine without a model, for tests, load tests and dry runs; never a source of results."""
+
+    backend: Literal["scripted"]
+    rules: tuple[ScriptRule, ...] = Field((), description="the first rule that fits decides; none: a score by hash")
+    delay_s: float = Field(0, ge=0, description="waited before each answer")
+    garbage_share: float = Field(0, ge=0, le=1, description="share of prompts answered with no score in the reply")
+    max_prompt_chars: int = Field(200_000, ge=1, description="a longer prompt is unscored `too_long`")
+    num_engines: int = Field(1, ge=1)
+
+
+def _backend(value: Any) -> str:
+    return str(value.get("backend", "vllm")) if isinstance(value, Mapping) else str(getattr(value, "backend", "vllm"))
+
+
+ModelSpec = Annotated[
+    Annotated[VllmSpec, Tag("vllm")] | Annotated[HttpSpec, Tag("http")] | Annotated[ScriptedSpec, Tag("scripted")],
+    Discriminator(_backend),
+]
+
+
+class RayConfig(Strict):
+    """Where the work runs."""
+
+    address: str | None = Field(None, description="an existing cluster, such as `auto`; none: a private one here")
+    num_cpus: int | None = Field(None, ge=2, description="CPUs of a private cluster; none: this machine's, at least 2")
+    object_store_gib: float = Field(1.0, gt=0.08, description="shared memory of a private cluster")
+
+
+class RunConfig(Strict):
+    """What every job of a run shares."""
+
+    run: Path = Field(description="run directory; every job writes below it")
+    seed: int = 0
+    ray: RayConfig = RayConfig()
+    models: dict[str, ModelSpec] = Field(default_factory=dict)
+
+
+C = TypeVar("C", bound=BaseModel)
+
+
+def load(path: Path, overrides: Sequence[str], sections: Mapping[str, type[BaseModel]]) -> RunConfig:
+    """The configuration in `path` with `a.b=value` overrides, checked against `sections` (a job's name: its class).
+
+    A section that the file leaves out is None. Raises UserError that names the file and the key.
+    """
+    return build(_with_overrides(_read(path), overrides), sections, origin=str(path))
+
+
+def build(raw: Mapping[str, Any], sections: Mapping[str, type[BaseModel]], *, origin: str) -> RunConfig:
+    whole = run_schema(sections)
+    try:
+        return whole(**raw)
+    except ValidationError as error:
+        raise UserError(f"{origin}: {_sentence(error, whole)}") from error
+
+
+def run_schema(sections: Mapping[str, type[BaseModel]]) -> type[RunConfig]:
+    fields: dict[str, Any] = {name: (section | None, None) for name, section in sections.items()}
+    return create_model("RunConfig", __base__=RunConfig, **fields)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        value = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
+    except FileNotFoundError as error:
+        raise UserError(
+            f"there is no configuration {path}: give the path of a YAML file, such as configs/demo.yaml"
+        ) from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} cannot be read: {error}") from error
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else "?"
+        raise UserError(f"{path}, line {line}: broken YAML: {error.problem}") from error
+    except yaml.YAMLError as error:
+        raise UserError(f"{path}: broken YAML: {error}") from error
+    if not isinstance(value, dict):
+        raise UserError(f"{path} is empty or no mapping: a configuration has keys such as `run`, `models`, `evaluate`")
+    return value
+
+
+def _with_overrides(raw: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        if not equals or not key:
+            raise UserError(f"--set {override}: write it as key.inner=value")
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise UserError(f"--set {override}: the value is no YAML") from error
+        *outer, last = key.split(".")
+        place = raw
+        for name in outer:
+            inner = place.setdefault(name, {})
+            if not isinstance(inner, dict):
+                raise UserError(f"--set {override}: {name!r} is no section, it holds {inner!r}")
+            place = inner
+        place[last] = value
+    return raw
+
+
+def _sentence(error: ValidationError, whole: type[BaseModel]) -> str:
+    """The first problem as one sentence: the key's path, what is wrong, and the nearest known key for a wrong one."""
+    first = error.errors()[0]
+    # pydantic names the member of a union in the path; people know the key only.
+    path = [str(part) for part in first["loc"] if part not in ("vllm", "http", "scripted")]
+    more = f" ({error.error_count() - 1} more below it)" if error.error_count() > 1 else ""
+    if first["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(path[-1], _known_keys(whole, path[:-1]), 1)
+        hint = f"; did you mean `{near[0]}`?" if near else ""
+        return f"`{'.'.join(path)}` is no known key{hint}{more}"
+    if first["type"] == "missing":
+        return f"`{'.'.join(path)}` is missing{more}"
+    message = first["msg"].removeprefix("Value error, ")
+    return f"`{'.'.join(path)}`: {message[0].lower()}{message[1:]}{more}" if path else f"{message}{more}"
+
+
+def _known_keys(model: type[BaseModel], path: Sequence[str]) -> list[str]:
+    """Keys of the section at `path`; all keys of all sections below where the path leads through a mapping or a list."""
+    if not path:
+        return list(model.model_fields)
+    keys: list[str] = []
+
+    def collect(kind: Any) -> None:
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            keys.extend(kind.model_fields)
+            for inner in kind.model_fields.values():
+                collect(inner.annotation)
+        for argument in getattr(kind, "__args__", ()):
+            collect(argument)
+
+    if path[0] in model.model_fields:
+        collect(model.model_fields[path[0]].annotation)
+    return keys

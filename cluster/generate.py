@@ -1,0 +1,209 @@
+"""The one batch step that asks a language model: a Dataset of requests -> the same rows with replies. Knows no judgements.
+
+Input columns: `prompt` (str), `reply_prefix` (str), `labels` (list of str, may be empty), `json_schema` (str, "": none).
+Output columns: those and `reply` (str), `finish_reason` ("stop", "length" or ""), `label_logprobs` (list of float, NaN:
+not told), `num_prompt_tokens`, `num_generated_tokens` (int), `error` ("", "too_long", "timeout" or "error"), `detail`.
+All further columns are carried along. A row that fails never ends the job.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import os
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from cluster import models, runtime
+from cluster.config import HttpSpec, ModelSpec, ScriptedSpec, VllmSpec
+from cluster.engine import Engine, HttpEngine, Reply, Request, ScriptedEngine
+from cluster.tokens import encoder
+
+if TYPE_CHECKING:
+    from ray.data import Dataset
+
+Batch = dict[str, Any]  # column -> list or array
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How replies are drawn; `seed` None leaves it to the engine. Requests with labels are never sampled."""
+
+    max_tokens: int = 256
+    temperature: float = 0.0
+    top_p: float = 1.0
+    top_k: int = 0
+    seed: int | None = None
+
+
+def generate(dataset: Dataset, spec: ModelSpec, sampling: Sampling) -> Dataset:
+    """`dataset` with the model's replies, lazily; nothing runs before the result is read."""
+    if isinstance(spec, VllmSpec):
+        return _with_vllm(dataset, spec, sampling)
+    return dataset.map_batches(
+        _EngineActor,
+        fn_constructor_args=(spec, sampling),
+        batch_size=None,
+        concurrency=spec.num_engines,
+        num_cpus=0.5,
+    )
+
+
+class _EngineActor:
+    """Runs the engines of cluster/engine.py over batches, many requests of a batch at once."""
+
+    def __init__(self, spec: HttpSpec | ScriptedSpec, sampling: Sampling) -> None:
+        self._engine: Engine = HttpEngine(spec) if isinstance(spec, HttpSpec) else ScriptedEngine(spec)
+        self._sampling = sampling
+        self._loop = asyncio.new_event_loop()
+
+    def __call__(self, batch: Batch) -> Batch:
+        columns = [list(batch[name]) for name in ("prompt", "reply_prefix", "labels", "json_schema")]
+        requests = [
+            Request(prompt, prefix, tuple(labels), schema, **vars(self._sampling))
+            for prompt, prefix, labels, schema in zip(*columns, strict=True)
+        ]
+        return {**batch, **_reply_columns(self._loop.run_until_complete(self._answers(requests)))}
+
+    async def _answers(self, requests: list[Request]) -> list[Reply]:
+        if isinstance(self._engine, ScriptedEngine) and not self._engine._spec.delay_s:
+            return [self._engine.answer(request) for request in requests]
+        return list(await asyncio.gather(*(self._engine.generate(request) for request in requests)))
+
+
+def _reply_columns(replies: list[Reply]) -> Batch:
+    return {
+        "reply": [reply.text for reply in replies],
+        "finish_reason": [reply.finish_reason for reply in replies],
+        "label_logprobs": [list(reply.label_logprobs) for reply in replies],
+        "num_prompt_tokens": [reply.num_prompt_tokens for reply in replies],
+        "num_generated_tokens": [reply.num_generated_tokens for reply in replies],
+        "error": [reply.error or "" for reply in replies],
+        "detail": [reply.detail for reply in replies],
+    }
+
+
+def _with_vllm(dataset: Dataset, spec: VllmSpec, sampling: Sampling) -> Dataset:
+    from ray.data.llm import build_processor, vLLMEngineProcessorConfig
+
+    folder = str(models.resolve(spec.source, revision=spec.revision).path)
+    config = vLLMEngineProcessorConfig(
+        model_source=folder,
+        batch_size=spec.batch_size,
+        concurrency=(spec.num_engines, spec.num_engines),
+        accelerator_type=spec.accelerator_type,
+        should_continue_on_error=True,
+        log_engine_metrics=False,
+        # Prompts arrive as token ids: one tokenisation serves the length check, the labels and the engine.
+        chat_template_stage=False,
+        tokenize_stage=False,
+        detokenize_stage=False,
+        **vllm_arguments(spec),
+    )
+    tokenised = dataset.map_batches(_tokenise, fn_args=(folder, spec, sampling), batch_size=None)
+    answered = build_processor(config, preprocess=partial(_to_engine, sampling=sampling), postprocess=None)(tokenised)
+    return answered.map_batches(_from_engine, fn_args=(sampling,), batch_size=None)
+
+
+def vllm_arguments(spec: VllmSpec) -> dict[str, Any]:
+    """`engine_kwargs`, `placement_group_config` and `runtime_env` for a vLLM engine of this spec on this cluster."""
+    num_gpus = spec.num_gpus if spec.num_gpus is not None else min(1, runtime.num_gpus())
+    engine: dict[str, Any] = {
+        "max_model_len": spec.max_model_len,
+        "tensor_parallel_size": spec.tensor_parallel_size,
+        "enable_prefix_caching": True,
+        "disable_log_stats": True,
+    }
+    environment = {"VLLM_LOGGING_LEVEL": "ERROR", "VLLM_NO_USAGE_STATS": "1", "TOKENIZERS_PARALLELISM": "false"}
+    bundle: dict[str, float] = {"CPU": spec.num_cpus}
+    if num_gpus:
+        bundle["GPU"] = num_gpus
+    else:
+        # float32 and no compilation: without AVX-512, bfloat16 is six times slower and compiling takes minutes.
+        engine |= {"dtype": "float32", "enforce_eager": True}
+        threads = max(1, (os.cpu_count() or 1) // spec.num_engines)
+        environment |= {
+            "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+            "OMP_NUM_THREADS": str(threads),
+            "VLLM_CPU_KVCACHE_SPACE": f"{spec.kv_cache_gib:g}",
+        }
+    return {
+        "engine_kwargs": {**engine, **spec.engine},
+        "placement_group_config": {"bundle_per_worker": bundle},
+        "runtime_env": {"env_vars": environment},
+    }
+
+
+def _tokenise(batch: Batch, folder: str, spec: VllmSpec, sampling: Sampling) -> Batch:
+    """Adds `prompt_ids`, `label_ids` and `error` (too_long) to the requests."""
+    known = encoder(folder, spec.prompt_style)
+    prompts: list[list[int]] = []
+    label_ids: list[list[int]] = []
+    errors: list[str] = []
+    for prompt, prefix, labels in zip(batch["prompt"], batch["reply_prefix"], batch["labels"], strict=True):
+        spelled = known.label_tokens(prefix, tuple(labels)) if len(labels) else None
+        room = spec.max_model_len - (1 if spelled else sampling.max_tokens)
+        ids = known.prompt_ids(prompt, spelled.prefix if spelled else prefix, room)
+        # Ray's vLLM stage cannot pass a row by, so a row that is too long goes through it as a single token.
+        prompts.append(ids or [known.tokenizer.eos_token_id or 0])
+        label_ids.append(list(spelled.ids) if spelled else [])
+        errors.append("" if ids else "too_long")
+    return {
+        **batch,
+        "prompt_ids": prompts,
+        "label_ids": label_ids,
+        "error": errors,
+    }
+
+
+def _to_engine(row: dict[str, Any], sampling: Sampling) -> dict[str, Any]:
+    """The columns that Ray's vLLM stage reads."""
+    label_ids = [int(label) for label in row["label_ids"]]
+    params: dict[str, Any] = {"temperature": 0.0, "max_tokens": 1}
+    if label_ids and not row["error"]:
+        params["logprob_token_ids"] = label_ids
+    elif not row["error"]:
+        params = {name: value for name, value in vars(sampling).items() if value is not None}
+        if row["json_schema"]:
+            params["structured_outputs"] = {"json": row["json_schema"]}
+    return {"tokenized_prompt": [int(token) for token in row["prompt_ids"]], "sampling_params": params, "prompt": ""}
+
+
+ENGINE_COLUMNS = (
+    *("prompt_ids", "label_ids", "prompt_token_ids", "num_input_tokens", "generated_tokens", "logprobs"),
+    *("prompt_logprobs", "generated_text", "embeddings", "metrics", "request_id", "batch_uuid", "time_taken_llm"),
+    *("params", "__inference_error__", "tokenized_prompt", "sampling_params"),
+)
+
+
+def _from_engine(batch: Batch, sampling: Sampling) -> Batch:
+    """The engine's columns as the output columns of this step, and nothing else of the engine's."""
+    size = len(batch["error"])
+    rows = [{name: column[place] for name, column in batch.items()} for place in range(size)]
+    kept = {name: column for name, column in batch.items() if name not in ENGINE_COLUMNS}
+    return {**kept, **_reply_columns([_vllm_reply(row, sampling) for row in rows])}
+
+
+def _vllm_reply(row: dict[str, Any], sampling: Sampling) -> Reply:
+    if row["error"]:
+        return Reply(error=row["error"], detail="the prompt is longer than the model's context")
+    if row["__inference_error__"]:
+        too_long = "maximum model length" in row["__inference_error__"]
+        return Reply(error="too_long" if too_long else "error", detail=str(row["__inference_error__"])[:500])
+    num_generated = int(row["num_generated_tokens"])
+    labels = [int(label) for label in row["label_ids"]]
+    return Reply(
+        text="" if labels else row["generated_text"],
+        finish_reason="length" if not labels and num_generated >= sampling.max_tokens else "stop",
+        label_logprobs=_label_logprobs(row["logprobs"], labels),
+        num_prompt_tokens=int(row["num_input_tokens"]),
+        num_generated_tokens=num_generated,
+    )
+
+
+def _label_logprobs(logprobs: Any, labels: list[int]) -> tuple[float, ...]:
+    if not labels:
+        return ()
+    first = {int(token): entry for token, entry in dict(logprobs[0]).items() if entry is not None}
+    return tuple(float(first[label]["logprob"]) if label in first else math.nan for label in labels)

@@ -1,0 +1,249 @@
+"""From a model's name in a configuration to a folder that transformers and vLLM load without a network.
+
+`embedded:NAME` (weights that came as a Python package), a local folder, or a hub id `org/name` goes in; a checked
+folder and the fingerprint of its content come out. What the model is used for is no concern here.
+"""
+
+import argparse
+import contextlib
+import functools
+import hashlib
+import json
+import os
+import re
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from cluster.embedded import EMBEDDED, MANIFEST, cache_root, damage, fetch, model_place, sha256
+from cluster.errors import UserError
+
+TOKENIZERS = (
+    ("tokenizer.json",),
+    ("tokenizer.model",),
+    ("spiece.model",),
+    ("vocab.json", "merges.txt"),
+    ("vocab.txt",),
+)
+# Old formats and exports of the same weights would multiply the download.
+HUB_FILES = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja", "*.py")
+HUB_LEAVE = ("onnx/*", "openvino/*", "original/*", "consolidated*")
+
+
+@dataclass(frozen=True)
+class ModelFolder:
+    """A model that is ready to load: `path` is absolute, `fingerprint` changes when any weight or setting does."""
+
+    name: str
+    path: Path
+    fingerprint: str
+    kind: Literal["embedded", "local", "hub"]
+
+
+def resolve(
+    source: str, *, revision: str | None = None, cache_dir: str | Path | None = None, verify: bool = False
+) -> ModelFolder:
+    """Find `source` on this machine, fetching it first where that is possible.
+
+    Args:
+        source: `embedded:NAME`, a folder (starts with `.`, `/` or `~`, or exists), or a hub id `org/name`.
+        revision: branch, tag or commit of a hub id.
+        cache_dir: see `cache_root`; the hub keeps its own cache.
+        verify: hash the files of an embedded model instead of comparing their sizes.
+
+    Raises:
+        UserError: the source names nothing that can be loaded.
+    """
+    is_folder = source.startswith((".", "/", "~")) or Path(source).is_dir()
+    if revision and (is_folder or source.startswith("embedded:")):
+        raise UserError(f"model {source!r}: only a hub id `org/name` has a revision; remove revision {revision!r}.")
+    if source.startswith("embedded:"):
+        place = fetch(source.removeprefix("embedded:"), cache_dir=cache_dir, verify=verify)
+        files = json.loads((place / MANIFEST).read_text())["files"]
+        return ModelFolder(source, place, _fingerprint(files), "embedded")
+    if is_folder:
+        folder = Path(source).expanduser().absolute()
+        _check_local(folder)
+        return ModelFolder(source, folder, _fingerprint(_hash_files(folder, cache_root(cache_dir))), "local")
+    if re.fullmatch(r"[\w.-]+/[\w.-]+", source):
+        return _from_hub(source, revision)
+    known = ", ".join(f"embedded:{name}" for name in EMBEDDED)
+    raise UserError(f"model {source!r} is neither a folder nor a hub id `org/name`; the embedded models are {known}.")
+
+
+def missing_pieces(folder: Path) -> list[str]:
+    """What a model folder lacks before it can be loaded, in words; empty if it is complete."""
+    missing = [] if (folder / "config.json").is_file() else ["config.json"]
+    index = folder / "model.safetensors.index.json"
+    if index.is_file():
+        try:
+            shards = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+        except (ValueError, KeyError, TypeError, AttributeError):
+            shards, missing = [], [*missing, f"a readable {index.name}"]
+    else:
+        shards = sorted(path.name for path in folder.glob("*.safetensors")) or ["*.safetensors (the weights)"]
+    missing += [shard for shard in shards if not (folder / shard).is_file()]
+    missing += [
+        f"the rest of {shard} (cut short, or a Git LFS pointer)"
+        for shard in shards
+        if (folder / shard).is_file() and not _is_whole(folder / shard)
+    ]
+    if not any(all((folder / name).is_file() for name in names) for names in TOKENIZERS):
+        missing.append("tokenizer files (tokenizer.json, tokenizer.model, or a vocabulary)")
+    return missing
+
+
+def _is_whole(weights: Path) -> bool:
+    """Whether a safetensors file is as long as its own header says."""
+    size = weights.stat().st_size
+    with weights.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if size < 8 or length > size - 8:
+            return False
+        try:
+            header = json.loads(file.read(length))
+        except ValueError:
+            return False
+    return size == 8 + length + max((t["data_offsets"][1] for n, t in header.items() if n != "__metadata__"), default=0)
+
+
+def _check_local(folder: Path) -> None:
+    if not folder.is_dir():
+        raise UserError(f"model folder {folder} does not exist: correct the path, or name a hub id `org/name`.")
+    if missing := missing_pieces(folder):
+        raise UserError(f"model folder {folder} lacks {'; '.join(missing)}: complete it, or name another model.")
+
+
+def _from_hub(repo: str, revision: str | None) -> ModelFolder:
+    from httpx import HTTPError
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    download = functools.partial(
+        snapshot_download, repo, revision=revision, allow_patterns=list(HUB_FILES), ignore_patterns=list(HUB_LEAVE)
+    )
+    wanted = f"{repo}@{revision}" if revision else repo
+    try:
+        folder = Path(download(local_files_only=True))
+        found = not missing_pieces(folder)
+    except LocalEntryNotFoundError:
+        found = False
+    if not found:
+        try:
+            folder = Path(download())
+        except (HfHubHTTPError, HTTPError, OSError) as error:
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0].split(". ")[0]
+            raise UserError(
+                f"model {wanted} is not in this machine's hub cache and the hub did not give it ({reason}): fetch it "
+                f"with `inverdict models fetch {repo}` on a machine that reaches the hub, or name a local folder."
+            ) from error
+        if missing := missing_pieces(folder):
+            raise UserError(f"model {wanted} of the hub lacks {'; '.join(missing)}: name another model or revision.")
+    # A snapshot's folder is named by its commit, which stands for the content.
+    return ModelFolder(repo, folder, hashlib.sha256(f"{repo}@{folder.name}".encode()).hexdigest(), "hub")
+
+
+def _files(folder: Path) -> dict[str, Path]:
+    paths = {path.relative_to(folder): path for path in sorted(folder.rglob("*")) if path.is_file()}
+    return {
+        str(relative): path
+        for relative, path in paths.items()
+        if str(relative) != MANIFEST and not any(part.startswith(".") for part in relative.parts)
+    }
+
+
+def _hash_files(folder: Path, cache: Path | None = None) -> dict[str, dict[str, Any]]:
+    """`{name: {size, sha256}}` of a folder; with `cache`, files of unchanged size and time are not read again."""
+    store = cache / "hashes.json" if cache else None
+    try:
+        known = json.loads(store.read_text()) if store else {}
+    except (OSError, ValueError):
+        known = {}
+    found: dict[str, dict[str, Any]] = {}
+    fresh: dict[str, str] = {}
+    for name, path in _files(folder).items():
+        status = path.stat()
+        key = f"{path.resolve()}|{status.st_size}|{status.st_mtime_ns}"
+        digest = known.get(key) or fresh.setdefault(key, sha256(path))
+        found[name] = {"size": status.st_size, "sha256": digest}
+    if store and fresh:
+        # A cache that cannot be written costs time, never the run; of two writers the later one stays.
+        with contextlib.suppress(OSError):
+            store.parent.mkdir(parents=True, exist_ok=True)
+            part = store.with_name(f"{store.name}.{os.getpid()}")
+            part.write_text(json.dumps({**known, **fresh}))
+            part.replace(store)
+    return found
+
+
+def _fingerprint(files: dict[str, dict[str, Any]]) -> str:
+    return hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
+
+
+class ModelRow(NamedTuple):
+    """One embedded model in `inverdict models list`; `size_mb` is None where it is not fetched."""
+
+    name: str
+    about: str
+    licence: str
+    size_mb: int | None
+    path: str
+
+
+def list_models(cache_dir: str | Path | None = None) -> list[ModelRow]:
+    """The embedded models, fetched or not."""
+    rows = []
+    for name, model in EMBEDDED.items():
+        place = model_place(name, cache_dir)
+        size, path = None, "not fetched"
+        if damage(place, model) is None:
+            size, path = sum(file.stat().st_size for file in _files(place).values()) // 1_000_000, str(place)
+        rows.append(ModelRow(f"embedded:{name}", model.about, model.licence, size, path))
+    return rows
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `inverdict models`."""
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    table = actions.add_parser("list", help="the embedded models, and where they lie once fetched")
+    get = actions.add_parser("fetch", help="make a model ready on this machine")
+    get.add_argument("names", nargs="+", metavar="NAME", help="an embedded model, `all` of them, or a hub id org/name")
+    get.add_argument("--revision", help="branch, tag or commit of a hub id")
+    get.add_argument("--verify", action="store_true", help="hash the files of a model that is there already")
+    for action in (table, get):
+        action.add_argument("--json", action="store_true", help="print JSON")
+
+
+def main(args: argparse.Namespace) -> int:
+    """Run `inverdict models`; the result goes to stdout, progress to stderr."""
+    if args.action == "list":
+        rows = list_models()
+        if args.json:
+            print(json.dumps([row._asdict() for row in rows], indent=1))
+        else:
+            print(_table(rows))
+        return 0
+    names = [name for given in args.names for name in (EMBEDDED if given == "all" else [given])]
+    # Every name is looked at before the first minute is spent.
+    sources = [_source_of(name) for name in names]
+    folders = [resolve(source, revision=args.revision, verify=args.verify) for source in sources]
+    if args.json:
+        print(json.dumps([{**asdict(folder), "path": str(folder.path)} for folder in folders], indent=1))
+    else:
+        print("\n".join(str(folder.path) for folder in folders))
+    return 0
+
+
+def _source_of(name: str) -> str:
+    if "/" in name:
+        return name
+    bare = name.removeprefix("embedded:")
+    model_place(bare)
+    return f"embedded:{bare}"
+
+
+def _table(rows: list[ModelRow]) -> str:
+    cells = [["name", "what it is", "licence", "MB", "path"]]
+    cells += [[r.name, r.about, r.licence, "-" if r.size_mb is None else str(r.size_mb), r.path] for r in rows]
+    widths = [max(len(line[column]) for line in cells) for column in range(len(cells[0]))]
+    return "\n".join("  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in cells)

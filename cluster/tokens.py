@@ -1,0 +1,91 @@
+"""Prompt text -> token ids, and labels -> the token ids that spell them, both worked out from the model's tokenizer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from typing import Any, Literal, NamedTuple
+
+from cluster.errors import UserError
+
+MAX_CHARS_PER_TOKEN = 24  # no text of a judged kind has longer tokens on average
+
+
+class LabelTokens(NamedTuple):
+    """`prefix`: the reply prefix as it must stand in the prompt; `ids`: for each label the token that follows it."""
+
+    prefix: str
+    ids: tuple[int, ...]
+
+
+class Encoder:
+    """One model's tokenizer with the form of its prompts.
+
+    `style`: "chat" puts the prompt into the tokenizer's chat template as the user's turn and opens the assistant's;
+    "completion" takes it as plain text; "auto" is chat where there is a chat template.
+    """
+
+    def __init__(self, folder: str, style: Literal["auto", "chat", "completion"], revision: str | None = None) -> None:
+        from transformers import AutoTokenizer
+
+        self.tokenizer: Any = AutoTokenizer.from_pretrained(folder, revision=revision)
+        has_template = bool(self.tokenizer.chat_template)
+        if style == "chat" and not has_template:
+            raise UserError(f"{folder} has no chat template: set prompt_style to completion")
+        self.is_chat = has_template if style == "auto" else style == "chat"
+        self._chat_frame = self._frame() if self.is_chat else ("", "")
+
+    def _frame(self) -> tuple[str, str]:
+        """What the chat template puts before and after the user's words: worked out once, since it is the same for all."""
+        mark = "\u2063INVERDICT\u2063"
+        whole = self.tokenizer.apply_chat_template(
+            [{"role": "user", "content": mark}], tokenize=False, add_generation_prompt=True
+        )
+        before, after = whole.split(mark)
+        return before, after
+
+    def prompt_ids(self, prompt: str, reply_prefix: str, max_len: int) -> list[int] | None:
+        """Token ids of the whole prompt, or None where it has more than `max_len`."""
+        if len(prompt) > max_len * MAX_CHARS_PER_TOKEN:
+            return None
+        if self.is_chat:
+            before, after = self._chat_frame
+            text = f"{before}{prompt}{after}{reply_prefix}"
+        else:
+            text = f"{prompt}\n{reply_prefix}"
+        # A chat template writes its own special tokens; a completion needs those of the tokenizer (Gemma's <bos>).
+        ids: list[int] = self.tokenizer(text, add_special_tokens=not self.is_chat).input_ids
+        return ids if len(ids) <= max_len else None
+
+    def label_tokens(self, reply_prefix: str, labels: Sequence[str]) -> LabelTokens:
+        """How this tokenizer spells each label after the prefix: as one token of its own.
+
+        In some vocabularies " 4" is one token, in others a space and a digit; the prefix keeps or loses its last space
+        accordingly. Raises UserError where the labels are not single, different tokens.
+        """
+        for prefix, space in ((reply_prefix.rstrip(), " "), (reply_prefix, "")):
+            if space and prefix == reply_prefix:
+                continue
+            base = self._plain(f"x\n{prefix}")
+            spelled = [self._plain(f"x\n{prefix}{space}{label}") for label in labels]
+            if all(len(ids) == len(base) + 1 and ids[:-1] == base for ids in spelled):
+                found = tuple(ids[-1] for ids in spelled)
+                if len(set(found)) == len(found):
+                    return LabelTokens(prefix, found)
+        raise UserError(
+            f"the labels {labels[0]} to {labels[-1]} are not single tokens for this model: set score_mode to parsed"
+        )
+
+    def _plain(self, text: str) -> list[int]:
+        ids: list[int] = self.tokenizer(text, add_special_tokens=False).input_ids
+        return ids
+
+    def special_tokens(self) -> tuple[str, ...]:
+        """The tokenizer's own special tokens, which a judged text must not carry."""
+        return tuple(sorted({token for token in self.tokenizer.all_special_tokens if len(token) > 1}))
+
+
+@cache
+def encoder(folder: str, style: Literal["auto", "chat", "completion"], revision: str | None = None) -> Encoder:
+    """The encoder of a model, loaded once in each process."""
+    return Encoder(folder, style, revision)

@@ -1,0 +1,315 @@
+"""Readers: files of rated texts -> `Record`s, strictly, one at a time, never the whole file in memory.
+
+One of the three doors where input is validated. A row that does not fit raises `RowError` inside and reaches the
+caller as a `Rejected` value with file, line and reason; what comes out as a `Record` is trusted from there on.
+
+Formats: `jsonl` (one object a line), `csv` (a header; `scores.ASPECT` columns), `parquet` (a file or a folder of
+files, as the Hugging Face hub lays them out), `aeollm` (the CSV layout of the NTCIR AEOLLM task).
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, StringConstraints, ValidationError
+
+from judging.errors import InputError
+from judging.records import Record, Scale, content_id
+
+Format = Literal["auto", "jsonl", "csv", "parquet", "aeollm"]
+SUFFIXES: Mapping[str, Format] = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".parquet": "parquet"}
+
+# The AEOLLM task's columns, and the subtasks that its `taskId` counts.
+AEOLLM_COLUMNS = {"questionId": "group", "question": "source", "answerId": "system", "answer": "candidate"}
+AEOLLM_SUBTASKS = ("dialogue", "expansion", "summarisation", "qa")
+
+NonEmpty = Annotated[str, StringConstraints(min_length=1)]
+
+
+class DataConfig(BaseModel):
+    """The configuration's `data` section: which rated texts a run reads, and how."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    records: tuple[str, ...] = Field(min_length=1, description="files or Parquet folders of texts to judge")
+    pool: tuple[str, ...] = Field((), description="files of rated texts that serve as in-context examples")
+    format: Format = "auto"
+    columns: dict[str, str] = Field(default_factory=dict, description="names in the files: our names")
+    task: str | None = Field(None, description="task of rows that name none")
+    dataset: str | None = Field(None, description="data set of rows that name none")
+    scale: tuple[FiniteFloat, FiniteFloat] | None = Field(None, description="scale of rows that give none")
+    labels: Literal["human", "constructed"] = Field(
+        "human", description="where the scores come from; the report says it"
+    )
+    max_rejected_share: float = Field(0.0, ge=0, lt=1, description="share of rows that may not fit; above it: exit 2")
+
+    def defaults(self) -> dict[str, Any]:
+        """What fills the gaps of a row."""
+        known = {"task": self.task, "dataset": self.dataset, "scale": self.scale}
+        return {name: value for name, value in known.items() if value is not None}
+
+
+class Row(BaseModel):
+    """One row of an input file, as people write it. Unknown text columns become the record's `fields`."""
+
+    model_config = ConfigDict(extra="allow")
+
+    id: NonEmpty | None = None
+    task: NonEmpty
+    group: NonEmpty
+    system: str = ""
+    dataset: str = ""
+    source: str
+    candidate: NonEmpty
+    scores: dict[str, FiniteFloat] = Field(default_factory=dict)
+    scale: tuple[FiniteFloat, FiniteFloat] | None = None
+    scales: dict[str, tuple[FiniteFloat, FiniteFloat]] = Field(default_factory=dict)
+    ratings: dict[str, list[FiniteFloat | None]] = Field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """A row that did not fit: `line` counts from 1 (the header of a CSV is line 1; Parquet rows count from 1)."""
+
+    file: str
+    line: int
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.file}, line {self.line}: {self.reason}"
+
+
+class RowError(ValueError):
+    """One row does not fit; the message is the reason alone, without the place."""
+
+
+def read_records(
+    paths: Iterable[str | Path],
+    *,
+    format: Format = "auto",
+    defaults: Mapping[str, Any] | None = None,
+    columns: Mapping[str, str] | None = None,
+    check: Callable[[Record], str | None] = lambda record: None,
+) -> Iterator[Record | Rejected]:
+    """Every row of the files, in order, as a record or as a rejection.
+
+    `defaults` fills what a row leaves out (`task`, `dataset`, `scale`, `scales`). `columns` renames a file's columns
+    to ours, for instance {"article": "source", "rating": "scores.overall"}. An id seen before is rejected, wherever
+    the first one stood. `check` may refuse a record that does not fit the caller: it returns the reason.
+
+    Raises InputError where a file is missing, empty, of unknown format or unreadable as a whole.
+    """
+    places = [str(path) for path in paths]
+    seen: dict[int, int] = {}  # hash of the id -> line * files + file: plain numbers keep a million ids small
+    for index, path in enumerate(places):
+        kind = _format(Path(path), format)
+        num_rows = 0
+        for line, raw in _raw_rows(Path(path), kind):
+            num_rows += 1
+            try:
+                if isinstance(raw, RowError):
+                    raise raw
+                record = _to_record(_renamed(raw, columns or {}), defaults or {})
+                if reason := check(record):
+                    raise RowError(reason)
+            except RowError as error:
+                yield Rejected(path, line, str(error))
+                continue
+            here = line * len(places) + index
+            first_line, first_file = divmod(seen.setdefault(hash(record.id), here), len(places))
+            if (first_line, first_file) != (line, index):
+                yield Rejected(
+                    path, line, f"id {record.id!r} stands already in {places[first_file]}, line {first_line}"
+                )
+                continue
+            yield record
+        if num_rows == 0:
+            raise InputError(f"{path} holds no rows: give a file with at least one record")
+
+
+def _format(path: Path, format: Format) -> Format:
+    if not path.exists():
+        raise InputError(f"there is no file {path}: check data.records (paths count from the working directory)")
+    if path.is_file() and path.stat().st_size == 0:
+        raise InputError(f"{path} is empty: give a file with at least one record")
+    if format != "auto":
+        return format
+    if path.is_dir():
+        return "parquet"
+    if path.suffix.lower() not in SUFFIXES:
+        raise InputError(f"{path}: cannot tell the format from the name: set data.format to jsonl, csv or parquet")
+    return SUFFIXES[path.suffix.lower()]
+
+
+def _raw_rows(path: Path, kind: Format) -> Iterator[tuple[int, dict[str, Any] | RowError]]:
+    if kind == "jsonl":
+        return _jsonl_rows(path)
+    if kind == "parquet":
+        return _parquet_rows(path)
+    rows = _csv_rows(path)
+    return _aeollm_rows(path, rows) if kind == "aeollm" else rows
+
+
+def _text_lines(path: Path) -> Iterator[tuple[int, str | RowError]]:
+    with path.open("rb") as file:
+        for line, data in enumerate(file, start=1):
+            if line == 1:
+                data = data.removeprefix(b"\xef\xbb\xbf")
+            try:
+                yield line, data.decode("utf-8")
+            except UnicodeDecodeError as error:
+                yield line, RowError(f"not UTF-8: byte 0x{data[error.start]:02x} at position {error.start + 1}")
+
+
+def _jsonl_rows(path: Path) -> Iterator[tuple[int, dict[str, Any] | RowError]]:
+    for line, text in _text_lines(path):
+        if isinstance(text, RowError):
+            yield line, text
+        elif text.strip():
+            yield line, _json_object(text)
+
+
+def _json_object(text: str) -> dict[str, Any] | RowError:
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError as error:
+        return RowError(f"broken JSON: {error.msg} at column {error.colno}")
+    except (RecursionError, ValueError) as error:
+        return RowError(f"broken JSON: {error}")
+    if not isinstance(value, dict):
+        return RowError(f"a JSON object is needed, not {type(value).__name__}")
+    return value
+
+
+def _csv_rows(path: Path) -> Iterator[tuple[int, dict[str, Any] | RowError]]:
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not UTF-8 at byte {error.start + 1}: save it as UTF-8") from error
+    csv.field_size_limit(2**31 - 1)
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    try:
+        header = next(reader, [])
+        if len(set(header)) != len(header):
+            raise InputError(f"{path}, line 1: a column name stands twice: {sorted(header)}")
+        line = reader.line_num + 1
+        for cells in reader:
+            if cells:
+                yield line, _csv_row(header, cells)
+            line = reader.line_num + 1
+    except csv.Error as error:
+        raise InputError(f"{path}, line {reader.line_num}: broken CSV: {error}") from error
+
+
+def _csv_row(header: list[str], cells: list[str]) -> dict[str, Any] | RowError:
+    if len(cells) != len(header):
+        return RowError(f"{len(cells)} cells where the header has {len(header)}")
+    return {name: cell for name, cell in zip(header, cells, strict=True) if cell != ""}
+
+
+def _aeollm_rows(
+    path: Path, rows: Iterator[tuple[int, dict[str, Any] | RowError]]
+) -> Iterator[tuple[int, dict[str, Any] | RowError]]:
+    for line, row in rows:
+        if isinstance(row, RowError):
+            yield line, row
+            continue
+        missing = [name for name in ("taskId", *AEOLLM_COLUMNS) if name not in row]
+        if missing:
+            yield line, RowError(f"the AEOLLM column {missing[0]!r} is missing or empty")
+            continue
+        task = row.pop("taskId")
+        if not (task.isdigit() and int(task) < len(AEOLLM_SUBTASKS)):
+            yield line, RowError(f"taskId {task!r} is none of 0 to {len(AEOLLM_SUBTASKS) - 1}")
+            continue
+        known = {ours: row.pop(theirs) for theirs, ours in AEOLLM_COLUMNS.items()}
+        if "score" in row:
+            row["scores.overall"] = row.pop("score")
+        yield line, {"task": AEOLLM_SUBTASKS[int(task)], "dataset": f"aeollm_{task}", **known, **row}
+
+
+def _parquet_rows(path: Path) -> Iterator[tuple[int, dict[str, Any] | RowError]]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    files = sorted(path.rglob("*.parquet")) if path.is_dir() else [path]
+    if not files:
+        raise InputError(f"{path} holds no .parquet file: give the folder that holds them")
+    line = 0
+    for file in files:
+        try:
+            for batch in pq.ParquetFile(file).iter_batches(batch_size=1024):
+                for row in batch.to_pylist():
+                    line += 1
+                    yield line, {name: value for name, value in row.items() if value is not None}
+        except (pa.ArrowInvalid, OSError) as error:
+            raise InputError(f"{file} is not a readable Parquet file: {str(error).splitlines()[0]}") from error
+
+
+def _renamed(raw: Mapping[str, Any], columns: Mapping[str, str]) -> dict[str, Any]:
+    """Columns by our names; a dotted name such as `scores.overall` opens the inner object."""
+    row: dict[str, Any] = {}
+    for name, value in raw.items():
+        ours = columns.get(name, name)
+        outer, dot, inner = ours.partition(".")
+        if dot and outer in ("scores", "scales", "ratings"):
+            row.setdefault(outer, {})[inner] = json.loads(value) if outer != "scores" and _is_json(value) else value
+        else:
+            row[ours] = json.loads(value) if ours == "scale" and _is_json(value) else value
+    return row
+
+
+def _is_json(value: Any) -> bool:
+    return isinstance(value, str) and value.lstrip().startswith(("[", "{"))
+
+
+def _to_record(raw: dict[str, Any], defaults: Mapping[str, Any]) -> Record:
+    for name in ("scores", "ratings", "scales"):
+        if isinstance(raw.get(name), dict):
+            raw[name] = {aspect: value for aspect, value in raw[name].items() if value is not None}
+    try:
+        row = Row(**{**defaults, **raw})
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise RowError(f"{place}: {first['msg'][0].lower()}{first['msg'][1:]}") from error
+    except TypeError as error:
+        raise RowError(f"field names must be text: {error}") from error
+    scales = {aspect: _scale(aspect, row) for aspect in {*row.scores, *row.ratings}}
+    for aspect, score in row.scores.items():
+        if score not in scales[aspect]:
+            raise RowError(f"scores.{aspect}: {score:g} lies outside the scale {scales[aspect]}")
+    for aspect, ratings in row.ratings.items():
+        for rating in ratings:
+            if rating is not None and rating not in scales[aspect]:
+                raise RowError(f"ratings.{aspect}: {rating:g} lies outside the scale {scales[aspect]}")
+    fields = {name: value for name, value in (row.model_extra or {}).items() if isinstance(value, str)}
+    return Record(
+        id=row.id or content_id(row.task, row.dataset, row.group, row.system, row.source, row.candidate),
+        task=row.task,
+        group=row.group,
+        system=row.system,
+        dataset=row.dataset,
+        source=row.source,
+        candidate=row.candidate,
+        fields=fields,
+        scores=row.scores,
+        scales=scales,
+        ratings={aspect: tuple(ratings) for aspect, ratings in row.ratings.items()},
+    )
+
+
+def _scale(aspect: str, row: Row) -> Scale:
+    ends = row.scales.get(aspect, row.scale)
+    if ends is None:
+        raise RowError(f"scores.{aspect} has no scale: give `scale` in the row or data.scale in the configuration")
+    try:
+        return Scale(*ends)
+    except ValueError as error:
+        raise RowError(f"scales.{aspect}: {error}") from error

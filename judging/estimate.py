@@ -1,0 +1,85 @@
+"""A statistic with its company, and the dotted names of all statistics. Light: imports nothing but the stdlib.
+
+Names are paths such as `dataset.pearson` or `aeollm.official.kendall`; `floor.` in front names the chance floor.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+LEVELS = ("dataset", "group", "system", "aeollm")
+
+STATISTICS: dict[str, tuple[str, ...]] = {
+    "dataset": (
+        "dataset.pearson",
+        "dataset.spearman",
+        "dataset.kendall_b",
+        "dataset.mean_absolute_error",
+        "dataset.krippendorff_alpha",
+    ),
+    "group": (
+        "group.pearson",
+        "group.spearman",
+        "group.tau_a",
+        "group.tau_b",
+        "group.tau_c",
+        "group.pairwise_accuracy",
+    ),
+    "system": ("system.pearson", "system.spearman", "system.kendall_b"),
+    "aeollm": (
+        "aeollm.official.accuracy",
+        "aeollm.official.kendall",
+        "aeollm.official.spearman",
+        "aeollm.signed.kendall",
+        "aeollm.signed.spearman",
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """One number and what it stands on; NaN means undefined and becomes null in JSON.
+
+    `low`, `high`: ends of the 95 % interval. `n`: rows (dataset), groups (group, aeollm) or systems (system) that
+    entered. `coverage` (0 to 1): scored rows among all rows. `num_undefined`: groups left out because the statistic
+    is undefined there. `dropped_share` (0 to 1): bootstrap resamples in which the statistic was undefined.
+    """
+
+    value: float
+    low: float
+    high: float
+    n: int
+    coverage: float
+    num_undefined: int = 0
+    dropped_share: float = 0.0
+
+    def to_json(self) -> dict[str, float | int | None]:
+        return {
+            "value": _number(self.value),
+            "low": _number(self.low),
+            "high": _number(self.high),
+            "n": int(self.n),
+            "coverage": _number(self.coverage),
+            "num_undefined": int(self.num_undefined),
+            "dropped_share": _number(self.dropped_share),
+        }
+
+
+def to_json(estimates: Mapping[str, Estimate]) -> dict[str, object]:
+    """Nested plain objects by the dots of the names: {"dataset": {"pearson": {"value": ..., ...}}}."""
+    tree: dict[str, object] = {}
+    for name, estimate in estimates.items():
+        *folders, leaf = name.split(".")
+        node = tree
+        for folder in folders:
+            child = node.setdefault(folder, {})
+            assert isinstance(child, dict)
+            node = child
+        node[leaf] = estimate.to_json()
+    return tree
+
+
+def _number(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None

@@ -1,0 +1,156 @@
+"""The nouns of a judgement: scale, record, verdict, score. Frozen, flat rows on request, no input or output here.
+
+A `Record` is one candidate text with its source and, where people rated it, their scores.
+A `Verdict` is what one judge said of one aspect of one record; a `Score` is what a vote made of several verdicts.
+A judgement that failed is a value too: `score` is None and `unscored` says why (rule 1 of the design).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+ScoreMode = Literal["expected", "parsed", "integrated"]
+
+# Why a verdict or a score is missing. Each is counted by name in the report.
+UNSCORED_REASONS = {
+    "unparsed": "the reply holds no score in the agreed form",
+    "off_scale": "the reply's score lies outside the scale",
+    "ambiguous": "the reply holds more than one score",
+    "cut_off": "the reply ran into max_tokens",
+    "low_label_mass": "the model gave the labels of the scale too little probability",
+    "too_long": "the prompt does not fit the model's context",
+    "timeout": "the model did not answer in time",
+    "error": "the model or its server failed",
+    "no_quorum": "fewer judges scored than min_votes asks for",
+    "no_majority": "no label has more than half of the votes",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """Lowest and highest possible score, both included, in points."""
+
+    low: float
+    high: float
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low < self.high):
+            raise ValueError(f"a scale goes from a lower to a higher finite number, not from {self.low} to {self.high}")
+
+    @property
+    def width(self) -> float:
+        return self.high - self.low
+
+    def __contains__(self, value: float) -> bool:
+        return math.isfinite(value) and self.low <= value <= self.high
+
+    def __str__(self) -> str:
+        return f"{self.low:g} to {self.high:g}"
+
+    def labels(self) -> tuple[str, ...]:
+        """The whole numbers of the scale as a judge writes them: ("1", "2", "3", "4", "5")."""
+        return tuple(str(value) for value in range(math.ceil(self.low), math.floor(self.high) + 1))
+
+    def rescale(self, value: float, to: Scale) -> float:
+        """`value` of this scale moved linearly to the scale `to`; the ends meet the ends."""
+        return value if to == self else to.low + (value - self.low) / self.width * to.width
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One candidate text, its source, and what people said of it.
+
+    `group` names the source: candidates of one group answer the same source and can be compared.
+    `fields` holds further named texts (`fact`, `reference`, ...) that a task's template may use.
+    `scores`, `scales` and `ratings` are keyed by aspect; `ratings` holds the single raters' scores (None: no rating).
+    """
+
+    id: str
+    task: str
+    group: str
+    source: str
+    candidate: str
+    system: str = ""
+    dataset: str = ""
+    fields: Mapping[str, str] = field(default_factory=dict)
+    scores: Mapping[str, float] = field(default_factory=dict)
+    scales: Mapping[str, Scale] = field(default_factory=dict)
+    ratings: Mapping[str, tuple[float | None, ...]] = field(default_factory=dict)
+
+    def to_row(self) -> dict[str, str]:
+        """A flat row of strings (one Arrow schema for every task); `Record.from_row` reads it back."""
+        return {
+            "id": self.id,
+            "task": self.task,
+            "group": self.group,
+            "system": self.system,
+            "dataset": self.dataset,
+            "source": self.source,
+            "candidate": self.candidate,
+            "fields": json.dumps(dict(self.fields), ensure_ascii=False),
+            "scores": json.dumps(dict(self.scores)),
+            "scales": json.dumps({aspect: [scale.low, scale.high] for aspect, scale in self.scales.items()}),
+            "ratings": json.dumps({aspect: list(ratings) for aspect, ratings in self.ratings.items()}),
+        }
+
+    @staticmethod
+    def from_row(row: Mapping[str, str]) -> Record:
+        return Record(
+            **{name: row[name] for name in ("id", "task", "group", "system", "dataset", "source", "candidate")},
+            fields=json.loads(row["fields"]),
+            scores=json.loads(row["scores"]),
+            scales={aspect: Scale(*ends) for aspect, ends in json.loads(row["scales"]).items()},
+            ratings={aspect: tuple(ratings) for aspect, ratings in json.loads(row["ratings"]).items()},
+        )
+
+    @property
+    def group_key(self) -> str:
+        """`group` is unique within a task and data set only; this is unique in a run."""
+        return f"{self.task}/{self.dataset}/{self.group}"
+
+
+def content_id(*parts: str) -> str:
+    """16 hexadecimal digits from the content: the same text has the same id in every run and file."""
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(f"{len(part)}:{part}".encode())
+    return digest.hexdigest()[:16]
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What one judge said of one aspect of one record.
+
+    `score` is in points of the aspect's scale in the task, or None with the reason in `unscored`.
+    `label_mass` (0 to 1): the probability the model gave to all labels together; None where the score was parsed.
+    """
+
+    judge: str
+    aspect: str
+    score: float | None
+    mode: ScoreMode
+    unscored: str | None = None
+    reason: str | None = None
+    label_mass: float | None = None
+    label_probabilities: tuple[float, ...] | None = None
+    detail: str | None = None
+
+    def __post_init__(self) -> None:
+        assert (self.score is None) == (self.unscored is not None)
+        assert self.unscored is None or self.unscored in UNSCORED_REASONS
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """What a vote made of the verdicts on one aspect of one record; `num_votes` of them had a score."""
+
+    aspect: str
+    score: float | None
+    num_votes: int
+    num_abstentions: int
+    unscored: str | None = None

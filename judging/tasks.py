@@ -1,0 +1,104 @@
+"""A task: which texts a judge sees, which aspects it may rate, on which scale, by which rubric. Read from YAML.
+
+The five task files stand in `judging/prompts/`; a path to a YAML file of the same form is a task of your own.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from judging.errors import InputError
+from judging.records import Record, Scale
+
+FOLDER = Path(__file__).parent / "prompts"
+RECORD_TEXTS = ("source", "candidate")
+
+
+class Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class FieldSpec(Strict):
+    """A text that a prompt shows: `name` in the record, `title` in the prompt."""
+
+    name: str
+    title: str
+
+
+class Aspect(Strict):
+    """What is rated: the question, the scale of the judge's answer, and what each label means (the rubric)."""
+
+    question: str
+    scale: tuple[float, float]
+    labels: dict[int, str]
+    fields: tuple[str, ...] | None = Field(default=None, description="names of the task's fields; none: all of them")
+
+    @model_validator(mode="after")
+    def _labels_match_scale(self) -> Aspect:
+        expected = [int(label) for label in Scale(*self.scale).labels()]
+        if sorted(self.labels) != expected:
+            raise ValueError(f"labels must be the whole numbers of the scale, {expected}, not {sorted(self.labels)}")
+        return self
+
+
+class Task(Strict):
+    """A task family: its fields in prompt order (what a group shares first, the candidate last) and its aspects."""
+
+    name: str
+    intro: str
+    fields: tuple[FieldSpec, ...]
+    aspects: dict[str, Aspect]
+
+    @model_validator(mode="after")
+    def _fields_fit(self) -> Task:
+        names = [field.name for field in self.fields]
+        if len(set(names)) != len(names):
+            raise ValueError(f"fields: a name stands twice in {names}")
+        if not names or names[-1] != "candidate":
+            raise ValueError("fields: the last one must be `candidate`, so that candidates of one group share a prefix")
+        for aspect, spec in self.aspects.items():
+            unknown = set(spec.fields or ()) - set(names)
+            if unknown:
+                raise ValueError(
+                    f"aspects.{aspect}.fields: {sorted(unknown)[0]!r} is none of the task's fields {names}"
+                )
+        return self
+
+    def fields_of(self, aspect: str) -> tuple[FieldSpec, ...]:
+        """The fields that a prompt for `aspect` shows, in prompt order."""
+        chosen = self.aspects[aspect].fields
+        return tuple(field for field in self.fields if chosen is None or field.name in chosen)
+
+    def scale_of(self, aspect: str) -> Scale:
+        return Scale(*self.aspects[aspect].scale)
+
+    def texts(self, record: Record, aspect: str) -> dict[str, str]:
+        """The record's texts by field name; a further field that the record lacks is empty."""
+        return {field.name: text_of(record, field.name) for field in self.fields_of(aspect)}
+
+
+def text_of(record: Record, name: str) -> str:
+    return str(getattr(record, name)) if name in RECORD_TEXTS else record.fields.get(name, "")
+
+
+@cache
+def load_task(name: str) -> Task:
+    """The task of that name, or the one in the YAML file of that path.
+
+    Raises InputError where there is none, or where the file does not fit.
+    """
+    own = name.endswith((".yaml", ".yml"))
+    path = Path(name) if own else FOLDER / f"{name}.yaml"
+    if not path.is_file():
+        known = ", ".join(sorted(file.stem for file in FOLDER.glob("*.yaml")))
+        raise InputError(f"there is no task {name!r}: give one of {known}, or the path of a task file (.yaml)")
+    try:
+        return Task(**yaml.safe_load(path.read_text(encoding="utf-8")))
+    except (ValidationError, yaml.YAMLError, TypeError) as error:
+        first = error.errors()[0] if isinstance(error, ValidationError) else None
+        reason = f"{'.'.join(map(str, first['loc']))}: {first['msg']}" if first else str(error).splitlines()[0]
+        raise InputError(f"{path}: {reason}") from error

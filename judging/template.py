@@ -1,0 +1,231 @@
+"""Evaluation templates: a prompt with named slots, filled in one pass with hostile text.
+
+A slot is written `{{name}}`. Filling goes over the template's own text once; what is filled in is data and is never
+looked at again, so slots and braces inside it stay text. Chat-template tokens and the prompt's own delimiters inside
+the data are broken up first (`neutralise`), so a judged text cannot close its block or open a turn of its own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+
+from judging.errors import InputError
+from judging.records import Record, Scale, ScoreMode
+from judging.tasks import FOLDER, FieldSpec, Task, load_task
+
+SLOT = re.compile(r"\{\{\s*([A-Za-z_][A-Za-z0-9_]*)\s*\}\}")
+FREE_SLOTS = ("reply_format", "examples")
+LABEL_PREFIX = "Score: "
+
+# What the chat templates of common model families use to mark turns and ends.
+CHAT_TOKENS = re.compile(
+    r"<\|[^<>|\s]{1,40}\|>"
+    r"|</?(?:s|bos|eos|pad|unk|mask|start_of_turn|end_of_turn|think|tool_call|tool_response)>"
+    r"|\[/?(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS)\]"
+    r"|<</?SYS>>"
+    r"|<\uff5c[^<>\uff5c\n]{1,40}\uff5c>"
+)
+
+
+class Prompt(NamedTuple):
+    """What a judge is asked: `text` is the user's turn, `reply_prefix` the beginning of the judge's own reply."""
+
+    text: str
+    reply_prefix: str
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """An evaluation prompt for one task and aspect.
+
+    `fields` are the record's texts that the prompt shows, each in a slot of its name. `{{reply_format}}` and
+    `{{examples}}` may say where those two go; without them the examples stand in front and the format at the end.
+    """
+
+    text: str
+    task: str
+    aspect: str
+    scale: Scale
+    fields: tuple[FieldSpec, ...]
+    origin: str = "rubric"
+    about: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def fingerprint(self) -> str:
+        """sha256 of everything that decides the prompt."""
+        parts = [self.text, self.task, self.aspect, str(self.scale), *(f"{f.name}={f.title}" for f in self.fields)]
+        return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+
+    def problems(self) -> list[str]:
+        """Why this template cannot be used, a sentence each; empty: it can."""
+        found = SLOT.findall(self.text)
+        needed = [spec.name for spec in self.fields]
+        wrong = [f"slot {name!r} is missing" for name in needed if name not in found]
+        wrong += [
+            f"slot {name!r} stands {found.count(name)} times" for name in dict.fromkeys(found) if found.count(name) > 1
+        ]
+        wrong += [
+            f"slot {name!r} is none of {needed}" for name in dict.fromkeys(found) if name not in (*needed, *FREE_SLOTS)
+        ]
+        return wrong
+
+    def render(
+        self,
+        texts: Mapping[str, str],
+        *,
+        mode: ScoreMode,
+        examples: Sequence[tuple[Mapping[str, str], float]] = (),
+        special_tokens: Sequence[str] = (),
+    ) -> Prompt:
+        """The prompt for one record.
+
+        `texts`: the record's texts by field name. `examples`: rated texts of other records with their score in points
+        of this template's scale. `special_tokens`: the judge's own, broken up in the data beside the common ones.
+        """
+        safe = {name: self._data(text, special_tokens) for name, text in texts.items()}
+        shown = "".join(
+            f"Example {number}\n{self._blocks({name: self._data(text, special_tokens) for name, text in known.items()})}"
+            f"{LABEL_PREFIX}{nearest_label(score, self.scale)}\n\n"
+            for number, (known, score) in enumerate(examples, start=1)
+        )
+        values = {
+            **safe,
+            "examples": shown + ("Now rate this one.\n" if shown else ""),
+            "reply_format": self._reply_format(mode),
+        }
+        text = fill(self._complete(), values)
+        return Prompt(text.strip(), LABEL_PREFIX if mode == "expected" else "")
+
+    def reply_schema(self) -> str:
+        """JSON schema (text) of a parsed reply: a reason, then the score, nothing else."""
+        labels = [int(label) for label in self.scale.labels()]
+        score = {"type": "integer", "enum": labels}
+        properties = {"reason": {"type": "string", "minLength": 1, "maxLength": 300}, f"{self.aspect}_score": score}
+        whole = {
+            "type": "object",
+            "properties": properties,
+            "required": list(properties),
+            "additionalProperties": False,
+        }
+        return json.dumps(whole)
+
+    def _complete(self) -> str:
+        found = SLOT.findall(self.text)
+        front = "" if "examples" in found else "{{examples}}"
+        end = "" if "reply_format" in found else "\n\n{{reply_format}}"
+        return front + self.text + end
+
+    def _reply_format(self, mode: ScoreMode) -> str:
+        number = f"<a whole number from {self.scale.low:g} to {self.scale.high:g}>"
+        if mode == "expected":
+            return f"Reply with the score alone, in this form:\n{LABEL_PREFIX}{number}"
+        return (
+            "Reply with one JSON object and nothing else, in this form:\n"
+            f'{{"reason": "<one or two sentences>", "{self.aspect}_score": {number}}}'
+        )
+
+    def _blocks(self, safe: Mapping[str, str]) -> str:
+        return "".join(f"{spec.title}:\n<{spec.name}>\n{safe[spec.name]}\n</{spec.name}>\n" for spec in self.fields)
+
+    def _data(self, text: str, special_tokens: Sequence[str]) -> str:
+        tags = [f"{end}{spec.name}>" for spec in self.fields for end in ("<", "</")]
+        return neutralise(text, [*tags, *special_tokens]) or "(none)"
+
+    def save(self, path: Path) -> None:
+        """Write the template as text with a YAML head; `Template.load` reads it back."""
+        head = {
+            "task": self.task,
+            "aspect": self.aspect,
+            "scale": [self.scale.low, self.scale.high],
+            "fields": [spec.model_dump() for spec in self.fields],
+            "origin": self.origin,
+            "about": dict(self.about),
+        }
+        written = f"---\n{yaml.safe_dump(head, sort_keys=False, allow_unicode=True)}---\n{self.text}\n"
+        path.write_text(written, encoding="utf-8")
+
+    @staticmethod
+    def load(path: Path) -> Template:
+        """Raises InputError where the file is missing, has no head, or holds a template that cannot be used."""
+        try:
+            _, head, text = path.read_text(encoding="utf-8").split("---\n", 2)
+            known = yaml.safe_load(head)
+            template = Template(
+                text=text.removesuffix("\n"),
+                task=known["task"],
+                aspect=known["aspect"],
+                scale=Scale(*known["scale"]),
+                fields=tuple(FieldSpec(**spec) for spec in known["fields"]),
+                origin=known["origin"],
+                about=known.get("about", {}),
+            )
+        except (OSError, ValueError, TypeError, KeyError, yaml.YAMLError) as error:
+            raise InputError(f"{path} is not a template file: {str(error).splitlines()[0]}") from error
+        if wrong := template.problems():
+            raise InputError(f"{path}: {wrong[0]}")
+        return template
+
+
+def rubric_template(task: Task, aspect: str) -> Template:
+    """The template that the task file's own rubric makes."""
+    if aspect not in task.aspects:
+        raise InputError(f"task {task.name!r} has no aspect {aspect!r}: it has {', '.join(task.aspects)}")
+    spec = task.aspects[aspect]
+    scale = task.scale_of(aspect)
+    fields = task.fields_of(aspect)
+    values = {
+        "intro": task.intro,
+        "question": spec.question,
+        "low": f"{scale.low:g}",
+        "high": f"{scale.high:g}",
+        "labels": "\n".join(f"{label} - {meaning}" for label, meaning in sorted(spec.labels.items())),
+        "fields": "".join(f"{f.title}:\n<{f.name}>\n{{{{{f.name}}}}}\n</{f.name}>\n" for f in fields).rstrip(),
+    }
+    keep = {name: f"{{{{{name}}}}}" for name in FREE_SLOTS}
+    text = fill((FOLDER / "rubric.txt").read_text(encoding="utf-8"), {**values, **keep}).strip()
+    return Template(text=text, task=task.name, aspect=aspect, scale=scale, fields=fields)
+
+
+def fill(text: str, values: Mapping[str, str]) -> str:
+    """Every slot of `text` replaced by its value, in one pass: a slot inside a value stays as it is."""
+    return SLOT.sub(lambda slot: values[slot.group(1)], text)
+
+
+def neutralise(text: str, tokens: Sequence[str] = ()) -> str:
+    """`text` with every chat token, and every one of `tokens`, broken up by a space after its first character.
+
+    Text without such tokens comes back unchanged. Idempotent, and no token is left, however tokens are nested.
+    """
+    pattern = _pattern(tuple(tokens))
+    for _ in range(len(text) + 1):
+        broken = pattern.sub(lambda found: f"{found.group()[0]} {found.group()[1:]}", text)
+        if broken == text:
+            break
+        text = broken
+    return text
+
+
+@lru_cache(maxsize=64)
+def _pattern(tokens: tuple[str, ...]) -> re.Pattern[str]:
+    own = [re.escape(token) for token in sorted(set(tokens), key=len, reverse=True) if len(token) > 1]
+    return re.compile("|".join([CHAT_TOKENS.pattern, *own]), re.IGNORECASE)
+
+
+def nearest_label(score: float, scale: Scale) -> str:
+    """The whole number of the scale nearest to `score`; the higher one at a half."""
+    return min(scale.labels(), key=lambda label: (abs(int(label) - score), -int(label)))
+
+
+def texts_for(record: Record, template: Template) -> dict[str, str]:
+    """The record's texts for the slots of `template`."""
+    texts = load_task(template.task).texts(record, template.aspect)
+    return {spec.name: texts.get(spec.name, record.fields.get(spec.name, "")) for spec in template.fields}

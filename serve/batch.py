@@ -1,0 +1,379 @@
+"""Job `evaluate`: records x judges -> verdicts -> vote -> `scores.parquet`. The batch path over Ray Data.
+
+Below `{run}/evaluate`: `records/` (the checked input), `verdicts/{judge}/part-*.parquet` (one row a record and aspect),
+`scores.parquet` (one row a record and aspect; columns of every judge and of the panel, in points of the human scale),
+`manifest.json`. A killed run goes on from the verdicts that are there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import Field, model_validator
+
+from cluster import models, runtime
+from cluster.artifacts import JobDir, file_hash
+from cluster.config import RunConfig, Strict, VllmSpec
+from cluster.generate import Batch, Sampling, generate
+from cluster.progress import progress
+from judging.datasets import DataConfig, Rejected, read_records
+from judging.errors import InputError
+from judging.records import Record, content_id
+from judging.tasks import FOLDER as TASK_FOLDER
+from judging.tasks import load_task
+from judging.vote import VoteRule
+from serve.scores import write_scores
+from serve.ingest import Ingested, ingest, ingested, iter_rows, record_parts
+from serve.judge import Judge, JudgeConfig, build_judge, save_templates
+
+VERDICT_SCHEMA = pa.schema(
+    [
+        *((name, pa.string()) for name in ("id", "aspect")),
+        ("score", pa.float64()),
+        *((name, pa.string()) for name in ("mode", "unscored", "reason")),
+        ("label_mass", pa.float64()),
+        ("label_probabilities", pa.list_(pa.float64())),
+        ("detail", pa.string()),
+        ("num_prompt_tokens", pa.int64()),
+        ("num_generated_tokens", pa.int64()),
+    ]
+)
+EXIT_UNSCORED = 3
+
+
+class VoteConfig(Strict):
+    """How the judges' scores become the panel's."""
+
+    rule: VoteRule = "mean"
+    min_votes: int = Field(1, ge=1, description="fewer scores than this: unscored no_quorum")
+    weights: dict[str, float] = Field(default_factory=dict, description="by judge, for the rule `weighted`")
+
+
+class Config(Strict):
+    """The configuration's `evaluate` section."""
+
+    judges: dict[str, JudgeConfig] = Field(min_length=1)
+    aspects: tuple[str, ...] | None = Field(None, description="none: every aspect that people rated")
+    vote: VoteConfig = VoteConfig()
+    max_unscored_share: float = Field(0.05, ge=0, le=1, description="of any judge or the panel; above it: exit 3")
+    block_rows: int = Field(64, ge=1, description="rows that are done, saved and lost together")
+
+    @model_validator(mode="after")
+    def _vote_fits(self) -> Config:
+        if "panel" in self.judges:
+            raise ValueError("judges: the name `panel` stands for the vote; call the judge otherwise")
+        if self.vote.min_votes > len(self.judges):
+            raise ValueError(
+                f"vote.min_votes: {self.vote.min_votes} votes of {len(self.judges)} judges are not possible"
+            )
+        weighted = self.vote.rule == "weighted"
+        if weighted and set(self.vote.weights) != set(self.judges):
+            raise ValueError(f"vote.weights: one weight for each judge is needed: {', '.join(self.judges)}")
+        if not weighted and self.vote.weights:
+            raise ValueError("vote.weights has no effect with this rule: set vote.rule to weighted")
+        if weighted and (min(self.vote.weights.values()) < 0 or sum(self.vote.weights.values()) <= 0):
+            raise ValueError("vote.weights: none may be negative, and one must be positive")
+        return self
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One run of the job: what it reads, who judges, where it writes."""
+
+    run: RunConfig
+    config: Config
+    data: DataConfig
+    folder: Path
+
+    def check(self, record: Record) -> str | None:
+        """Why the record cannot be judged, or None."""
+        try:
+            known = load_task(record.task).aspects
+        except InputError as error:
+            return f"task: {error}"
+        missing = [aspect for aspect in self.config.aspects or () if aspect not in known]
+        return f"task {record.task!r} has no aspect {missing[0]!r}: it has {', '.join(known)}" if missing else None
+
+
+def aspects_of(task: str, scores: str, aspects: tuple[str, ...] | None) -> tuple[str, ...]:
+    """The aspects to judge for a record of `task`: the configured ones; or those that people rated (`scores`, JSON)
+    and the task knows; or the task's first."""
+    if aspects is not None:
+        return aspects
+    known, rated = load_task(task).aspects, json.loads(scores)
+    return tuple(aspect for aspect in known if aspect in rated) or tuple(known)[:1]
+
+
+class Judged(NamedTuple):
+    """What the job leaves behind: exit code and the summary of `scores.parquet`."""
+
+    exit_code: int
+    summary: dict[str, Any]
+
+
+def main(run: RunConfig, *, retry_failed: bool = False) -> Judged:
+    """Judge the configured records; resume what a killed run left.
+
+    Raises InputError or UserError before anything is written where configuration or data do not fit.
+    """
+    config, data = _sections(run)
+    for name, judge in config.judges.items():
+        if judge.model not in run.models:
+            raise InputError(
+                f"evaluate.judges.{name}.model: {judge.model!r} is none of models: {', '.join(run.models) or '(none)'}"
+            )
+    pool = read_pool(data)
+    sources = {name: _model_fingerprint(run, config.judges[name].model) for name in config.judges}
+    job = JobDir(run.run, "evaluate")
+    evaluation = Evaluation(run, config, data, job.path)
+    with job.opened(_fingerprint(evaluation, sources)):
+        done = job.manifest()
+        if done and not (retry_failed and _forget_unscored(evaluation)):
+            runtime.say(f"evaluate: done before, {job.path} is up to date")
+            return Judged(_exit_code(done["summary"], config), done["summary"])
+        counts, wanted = _take_in(evaluation, job)
+        if counts.num_rejected:
+            runtime.say(
+                f"evaluate: {counts.num_rejected} rows did not fit, see {job.path / 'records' / 'rejected.jsonl'}"
+            )
+        judges = {
+            name: build_judge(name, spec, wanted, pool, _special_tokens(run, spec.model))
+            for name, spec in config.judges.items()
+        }
+        job.claim()
+        job.reopen()
+        for judge in judges.values():
+            save_templates(judge, job.path / "templates" / judge.name)
+        runtime.start(run.ray)
+        for judge in judges.values():
+            _judge_all(evaluation, judge)
+        summary = write_scores(evaluation.folder, judges, config.vote.model_dump())
+        job.finish(summary)
+    return Judged(_exit_code(summary, config), summary)
+
+
+def _sections(run: RunConfig) -> tuple[Config, DataConfig]:
+    config, data = getattr(run, "evaluate", None), getattr(run, "data", None)
+    if config is None or data is None:
+        raise InputError(f"the configuration has no `{'evaluate' if config is None else 'data'}` section")
+    return config, data
+
+
+def read_pool(data: DataConfig) -> dict[str, Record]:
+    """The rated texts that may serve as examples, by id; a row that does not fit raises InputError."""
+    pool: dict[str, Record] = {}
+    for row in read_records(data.pool, format=data.format, defaults=data.defaults(), columns=data.columns):
+        if isinstance(row, Rejected):
+            raise InputError(str(row))
+        pool[row.id] = row
+    return pool
+
+
+def _model_fingerprint(run: RunConfig, name: str) -> str:
+    spec = run.models[name]
+    if isinstance(spec, VllmSpec):
+        return models.resolve(spec.source, revision=spec.revision).fingerprint
+    return hashlib.sha256(spec.model_dump_json().encode()).hexdigest()
+
+
+def _special_tokens(run: RunConfig, name: str) -> tuple[str, ...]:
+    spec = run.models[name]
+    if not isinstance(spec, VllmSpec):
+        return ()
+    from cluster.tokens import encoder
+
+    return encoder(str(models.resolve(spec.source, revision=spec.revision).path), spec.prompt_style).special_tokens()
+
+
+# What changes speed or place, never a score.
+NOT_IN_FINGERPRINT = {
+    "num_gpus",
+    "num_cpus",
+    "num_engines",
+    "batch_size",
+    "kv_cache_gib",
+    "max_in_flight",
+    "max_retries",
+}
+
+
+def _fingerprint(evaluation: Evaluation, sources: Mapping[str, str]) -> dict[str, Any]:
+    run, config, data = evaluation.run, evaluation.config, evaluation.data
+    used = {judge.model for judge in config.judges.values()}
+    prompts = {judge.prompt for judge in config.judges.values()} - {"rubric"}
+    return {
+        "data": json.loads(data.model_dump_json()),
+        "evaluate": json.loads(config.model_dump_json(exclude={"max_unscored_share", "block_rows"})),
+        "models": {
+            name: {
+                key: value for key, value in json.loads(spec.model_dump_json()).items() if key not in NOT_IN_FINGERPRINT
+            }
+            for name, spec in run.models.items()
+            if name in used
+        },
+        "weights": dict(sources),
+        "files": {path: file_hash(_existing(path)) for path in sorted({*data.records, *data.pool, *prompts})},
+        "tasks": file_hash(TASK_FOLDER),
+        "seed": run.seed,
+        "versions": runtime.versions(),
+    }
+
+
+def _existing(path: str) -> Path:
+    if not Path(path).exists():
+        raise InputError(f"there is no file {path} (paths count from the working directory)")
+    return Path(path)
+
+
+def _take_in(evaluation: Evaluation, job: JobDir) -> tuple[Ingested, list[tuple[str, str]]]:
+    """The checked records in `records/`, and every (task, aspect) among them."""
+    folder = evaluation.folder / "records"
+    counts = ingested(folder) or ingest(
+        evaluation.data, folder, block_rows=evaluation.config.block_rows, check=evaluation.check
+    )
+    wanted = {
+        (row["task"], aspect): None
+        for row in iter_rows(record_parts(folder), ("task", "scores"))
+        for aspect in aspects_of(row["task"], row["scores"], evaluation.config.aspects)
+    }
+    return counts, list(wanted)
+
+
+def _judge_all(evaluation: Evaluation, judge: Judge) -> None:
+    """Ask one judge about every record that has no verdict of its yet."""
+    folder = evaluation.folder / "verdicts" / judge.name
+    folder.mkdir(parents=True, exist_ok=True)
+    done = _done_keys(folder)
+    parts, num_pending = _pending(evaluation, done)
+    if not parts:
+        return
+    import ray.data
+
+    spec = evaluation.run.models[evaluation.config.judges[judge.name].model]
+    sampling = _sampling(evaluation.config.judges[judge.name], evaluation.run.seed)
+    blocks = ray.data.read_parquet([str(part.resolve()) for part in parts], override_num_blocks=len(parts))
+    requests = blocks.map_batches(
+        _requests, fn_args=(judge, evaluation.config.aspects, done), batch_size=None, zero_copy_batch=True
+    )
+    written = generate(requests, spec, sampling).map_batches(
+        _write_verdicts, fn_args=(judge, str(folder.resolve())), batch_size=None
+    )
+    runtime.say(f"evaluate: {judge.name}: starting its model")
+    with progress(f"evaluate: {judge.name}", num_pending + len(done), len(done)) as bar:
+        for batch in written.iter_batches(batch_size=None, prefetch_batches=0):
+            bar.add(int(np.sum(batch["num_verdicts"])))
+
+
+def _sampling(config: JudgeConfig, seed: int) -> Sampling:
+    return Sampling(max_tokens=config.max_tokens, temperature=config.temperature, seed=seed)
+
+
+def _key(id: str, aspect: str) -> int:
+    return int(content_id(id, aspect), 16)
+
+
+def _done_keys(folder: Path) -> np.ndarray:
+    """Keys of the verdicts on disk, sorted (uint64); a part that a kill left unreadable is removed."""
+    keys: list[int] = []
+    for part in folder.glob("part-*.parquet"):
+        try:
+            rows = pq.read_table(part, columns=["id", "aspect"]).to_pylist()
+        except (pa.ArrowInvalid, OSError):
+            part.unlink()
+            continue
+        keys += [_key(row["id"], row["aspect"]) for row in rows]
+    return np.unique(np.array(keys, dtype=np.uint64))
+
+
+def _pending(evaluation: Evaluation, done: np.ndarray) -> tuple[list[Path], int]:
+    """The blocks that hold records without a verdict, and how many (record, aspect) pairs those are."""
+    parts, total = [], 0
+    for part in record_parts(evaluation.folder / "records"):
+        keys = [
+            _key(row["id"], aspect)
+            for row in iter_rows([part], ("id", "task", "scores"))
+            for aspect in aspects_of(row["task"], row["scores"], evaluation.config.aspects)
+        ]
+        missing = len(keys) - int(np.isin(np.array(keys, dtype=np.uint64), done).sum())
+        if missing:
+            parts.append(part)
+            total += missing
+    return parts, total
+
+
+def _requests(batch: Batch, judge: Judge, aspects: tuple[str, ...] | None, done: np.ndarray) -> Batch:
+    """Input columns: a record's. Output columns: id, task, aspect and those that cluster.generate reads.
+
+    Ordered by aspect first, so that neighbours share the longest prefix.
+    """
+    names = [name for name in batch if name != "group_key"]
+    records = [
+        Record.from_row(dict(zip(names, row, strict=True))) for row in zip(*(batch[n] for n in names), strict=True)
+    ]
+    rows: list[dict[str, Any]] = []
+    keyed = [
+        (record, aspect)
+        for record, scores in zip(records, batch["scores"], strict=True)
+        for aspect in aspects_of(record.task, scores, aspects)
+    ]
+    keys = np.array([_key(record.id, aspect) for record, aspect in keyed], dtype=np.uint64)
+    for (record, aspect), is_done in zip(keyed, np.isin(keys, done), strict=True):
+        if not is_done:
+            rows.append({"id": record.id, "task": record.task, "aspect": aspect, **judge.request(record, aspect)})
+    rows.sort(key=lambda row: (row["task"], row["aspect"]))
+    return {name: [row[name] for row in rows] for name in rows[0]} if rows else {}
+
+
+def _write_verdicts(batch: Batch, judge: Judge, folder: str) -> Batch:
+    """Input columns: those of `_requests` and of cluster.generate. Writes one part; output column: num_verdicts."""
+    rows = []
+    for place in range(len(batch["id"])):
+        reply = {name: column[place] for name, column in batch.items()}
+        verdict = judge.verdict(reply["task"], reply["aspect"], reply)
+        said = {name: getattr(verdict, name) for name in VERDICT_SCHEMA.names if hasattr(verdict, name)}
+        tokens = {name: int(reply[name]) for name in ("num_prompt_tokens", "num_generated_tokens")}
+        rows.append({"id": reply["id"], **said, **tokens})
+    table = pa.Table.from_pylist(rows, schema=VERDICT_SCHEMA)
+    name = content_id(*(f"{row['id']}/{row['aspect']}" for row in rows))
+    beside = Path(folder) / f".part-{name}.parquet"
+    pq.write_table(table, beside)
+    beside.rename(Path(folder) / f"part-{name}.parquet")
+    return {"num_verdicts": [len(rows)]}
+
+
+def _forget_unscored(evaluation: Evaluation) -> bool:
+    """Remove the verdicts without a score, so that they are asked for again; False where there is none."""
+    found = False
+    for part in (evaluation.folder / "verdicts").glob("*/part-*.parquet"):
+        table = pq.read_table(part)
+        kept = table.filter(table.column("score").is_valid())
+        if kept.num_rows == table.num_rows:
+            continue
+        found = True
+        beside = part.with_name(f".{part.name}")
+        pq.write_table(kept, beside)
+        beside.rename(part)
+    return found
+
+
+def _exit_code(summary: Mapping[str, Any], config: Config) -> int:
+    worst = min(judge["coverage"] for judge in summary["judges"].values())
+    return EXIT_UNSCORED if 1 - worst > config.max_unscored_share else 0
+
+
+def render(summary: Mapping[str, Any]) -> str:
+    """The summary for the terminal."""
+    lines = [f"{summary['num_scores']} scores of {summary['num_records']} records"]
+    for name, judge in summary["judges"].items():
+        why = ", ".join(f"{number} {reason}" for reason, number in judge["unscored"].items())
+        lines.append(f"  {name:<16} coverage {judge['coverage']:.3f}" + (f"  unscored: {why}" if why else ""))
+    lines.append(f"  {summary['file']}")
+    return "\n".join(lines)

@@ -1,0 +1,149 @@
+"""Files of rated texts -> Parquet blocks of records in the job's folder, a group never divided. Knows no judges.
+
+The whole input is checked before the blocks are taken over: a bad input leaves nothing behind. Memory does not grow
+with the number of records, but for a few bytes an id.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from cluster.artifacts import write_text
+from judging.datasets import DataConfig, Rejected, read_records
+from judging.errors import InputError
+from judging.records import Record
+
+RECORD_SCHEMA = pa.schema(
+    [(name, pa.large_string()) for name in Record("", "", "", "", "").to_row()] + [("group_key", pa.large_string())]
+)
+ROWS_A_BUCKET = 10_000
+
+
+class Ingested(NamedTuple):
+    num_records: int
+    num_rejected: int
+
+
+def ingest(data: DataConfig, folder: Path, *, block_rows: int, check: Callable[[Record], str | None]) -> Ingested:
+    """Write the records of `data.records` to `folder/part-*.parquet`, and what did not fit to `folder/rejected.jsonl`.
+
+    `folder` appears whole or not at all. Blocks hold at least `block_rows` rows and whole groups (the last may be
+    smaller). Raises InputError where more than `data.max_rejected_share` of the rows do not fit, or none does.
+    """
+    beside = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(beside, ignore_errors=True)
+    beside.mkdir(parents=True)
+    try:
+        counts, in_order = _write_checked(data, beside, block_rows, check)
+        if not in_order:
+            _regroup(beside, counts.num_records, block_rows)
+        write_text(beside / "counts.json", json.dumps(counts._asdict()))
+        beside.rename(folder)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+    return counts
+
+
+def ingested(folder: Path) -> Ingested | None:
+    """What an earlier `ingest` left in `folder`, or None."""
+    path = folder / "counts.json"
+    return Ingested(**json.loads(path.read_text())) if path.exists() else None
+
+
+def _write_checked(
+    data: DataConfig, folder: Path, block_rows: int, check: Callable[[Record], str | None]
+) -> tuple[Ingested, bool]:
+    num_records, rejected = 0, []
+    first_group: set[int] = set()
+    last_key, in_order = "", True
+    with _Blocks(folder, block_rows) as blocks:
+        for row in read_records(
+            data.records, format=data.format, defaults=data.defaults(), columns=data.columns, check=check
+        ):
+            if isinstance(row, Rejected):
+                rejected.append(row)
+                if data.max_rejected_share == 0:
+                    raise InputError(str(row))
+                continue
+            num_records += 1
+            if row.group_key != last_key:
+                in_order = in_order and hash(row.group_key) not in first_group
+                first_group.add(hash(row.group_key))
+                last_key = row.group_key
+            blocks.add({**row.to_row(), "group_key": row.group_key})
+    share = len(rejected) / (num_records + len(rejected))
+    if share > data.max_rejected_share or num_records == 0:
+        raise InputError(
+            f"{rejected[0]} ({len(rejected)} of {num_records + len(rejected)} rows do not fit,"
+            f" data.max_rejected_share allows {data.max_rejected_share:.0%})"
+        )
+    if rejected:
+        lines = [json.dumps(dataclasses.asdict(row), ensure_ascii=False) for row in rejected]
+        (folder / "rejected.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return Ingested(num_records, len(rejected)), in_order
+
+
+class _Blocks:
+    """Collects rows and writes a part whenever enough are there and a group has ended."""
+
+    def __init__(self, folder: Path, block_rows: int) -> None:
+        self._folder = folder
+        self._block_rows = block_rows
+        self._rows: list[dict[str, str]] = []
+        self._number = 0
+
+    def __enter__(self) -> _Blocks:
+        return self
+
+    def add(self, row: dict[str, str]) -> None:
+        if len(self._rows) >= self._block_rows and row["group_key"] != self._rows[-1]["group_key"]:
+            self._flush()
+        self._rows.append(row)
+
+    def _flush(self) -> None:
+        table = pa.Table.from_pylist(self._rows, schema=RECORD_SCHEMA)
+        pq.write_table(table, self._folder / f"part-{self._number:06d}.parquet", compression="zstd")
+        self._rows, self._number = [], self._number + 1
+
+    def __exit__(self, *error: object) -> None:
+        if self._rows and error[0] is None:
+            self._flush()
+
+
+def _regroup(folder: Path, num_records: int, block_rows: int) -> None:
+    """Bring the rows of each group together: by hash into buckets on disk, each bucket sorted in memory."""
+    num_buckets = num_records // ROWS_A_BUCKET + 1
+    buckets = [folder / f".bucket-{number}.parquet" for number in range(num_buckets)]
+    writers = [pq.ParquetWriter(bucket, RECORD_SCHEMA) for bucket in buckets]
+    for part in record_parts(folder):
+        table = pq.read_table(part, schema=RECORD_SCHEMA)
+        places = [zlib.crc32(key.encode()) % num_buckets for key in table.column("group_key").to_pylist()]
+        for number, writer in enumerate(writers):
+            writer.write_table(table.filter(pa.array([place == number for place in places])))
+        part.unlink()
+    for writer in writers:
+        writer.close()
+    with _Blocks(folder, block_rows) as blocks:
+        for bucket in buckets:
+            for row in sorted(pq.read_table(bucket).to_pylist(), key=lambda row: str(row["group_key"])):
+                blocks.add(row)
+            bucket.unlink()
+
+
+def record_parts(folder: Path) -> list[Path]:
+    return sorted(folder.glob("part-*.parquet"))
+
+
+def iter_rows(parts: Sequence[Path], columns: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
+    """The rows of the parts, one part in memory at a time."""
+    for part in parts:
+        yield from pq.read_table(part, columns=list(columns) if columns else None).to_pylist()

@@ -1,0 +1,152 @@
+"""One judge: a model, a prompt for each task and aspect, in-context examples, and how its reply becomes a verdict.
+
+Batch and online use this class alike. It renders requests and reads replies; asking the model is the engine's part.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from cluster.config import Strict
+from judging.errors import InputError
+from judging.expected import expected_score
+from judging.parse import parse_reply
+from judging.records import Record, ScoreMode, Verdict
+from judging.tasks import load_task
+from judging.template import Template, rubric_template, texts_for
+
+TEMPLATE_SUFFIX = ".template.txt"
+
+
+class JudgeConfig(Strict):
+    """A judge as the configuration names it."""
+
+    model: str = Field(description="a name under `models`")
+    score_mode: Literal["expected", "parsed"] = Field(
+        "expected",
+        description="expected: from the labels' probabilities, one token; parsed: from a JSON reply with a reason",
+    )
+    prompt: str = Field("rubric", description="rubric: the task file's own; or a template file, or a folder of them")
+    examples: tuple[str, ...] = Field((), description="ids in data.pool, shown in this order, each for its own task")
+    min_label_mass: float = Field(
+        0.01, ge=0, lt=1, description="less probability on the labels: unscored low_label_mass"
+    )
+    max_tokens: int = Field(200, ge=16, description="longest parsed reply; a longer one is unscored cut_off")
+    temperature: float = Field(0.0, ge=0, le=2, description="of parsed replies")
+
+
+@dataclass(frozen=True)
+class Judge:
+    """`templates` and `examples` are keyed by (task, aspect)."""
+
+    name: str
+    mode: ScoreMode
+    templates: Mapping[tuple[str, str], Template]
+    examples: Mapping[tuple[str, str], Sequence[Record]] = field(default_factory=dict)
+    special_tokens: tuple[str, ...] = ()
+    min_label_mass: float = 0.01
+
+    def request(self, record: Record, aspect: str) -> dict[str, Any]:
+        """The columns that cluster.generate reads, for one record and aspect."""
+        template = self.templates[record.task, aspect]
+        # An example never serves its own record or group.
+        shown = [
+            (texts_for(example, template), example.scales[aspect].rescale(example.scores[aspect], template.scale))
+            for example in self.examples.get((record.task, aspect), ())
+            if example.id != record.id and example.group_key != record.group_key
+        ]
+        texts = texts_for(record, template)
+        prompt = template.render(texts, mode=self.mode, examples=shown, special_tokens=self.special_tokens)
+        return {
+            "prompt": prompt.text,
+            "reply_prefix": prompt.reply_prefix,
+            "labels": list(template.scale.labels()) if self.mode == "expected" else [],
+            "json_schema": "" if self.mode == "expected" else template.reply_schema(),
+        }
+
+    def verdict(self, task: str, aspect: str, reply: Mapping[str, Any]) -> Verdict:
+        """The verdict in a row of cluster.generate's output columns; `score` in points of the template's scale."""
+        scale = self.templates[task, aspect].scale
+        if reply["error"]:
+            return Verdict(self.name, aspect, None, self.mode, unscored=reply["error"], detail=reply["detail"])
+        if self.mode == "expected":
+            logprobs = [None if math.isnan(value) else value for value in reply["label_logprobs"]]
+            told = expected_score(logprobs or [None] * len(scale.labels()), scale)
+            if told.score is None or told.label_mass < self.min_label_mass:
+                return Verdict(
+                    self.name, aspect, None, self.mode, unscored="low_label_mass", label_mass=told.label_mass
+                )
+            return Verdict(
+                self.name,
+                aspect,
+                told.score,
+                self.mode,
+                label_mass=told.label_mass,
+                label_probabilities=told.probabilities,
+            )
+        if reply["finish_reason"] == "length":
+            return Verdict(self.name, aspect, None, self.mode, unscored="cut_off", detail=reply["reply"])
+        score, unscored, reason = parse_reply(reply["reply"], aspect, scale)
+        return Verdict(
+            self.name, aspect, score, self.mode, unscored, reason, detail=reply["reply"] if unscored else None
+        )
+
+
+def build_judge(
+    name: str,
+    config: JudgeConfig,
+    wanted: Iterable[tuple[str, str]],
+    pool: Mapping[str, Record],
+    special_tokens: tuple[str, ...],
+) -> Judge:
+    """The judge for the (task, aspect) pairs of `wanted`.
+
+    Raises InputError where a template or an example does not fit.
+    """
+    keys = list(wanted)
+    unknown = [id for id in config.examples if id not in pool]
+    if unknown:
+        raise InputError(f"evaluate.judges.{name}.examples: data.pool holds no record with the id {unknown[0]!r}")
+    chosen = [pool[id] for id in config.examples]
+    return Judge(
+        name=name,
+        mode=config.score_mode,
+        templates={key: _template(name, config.prompt, *key) for key in keys},
+        examples={
+            (task, aspect): [r for r in chosen if r.task == task and aspect in r.scores] for task, aspect in keys
+        },
+        special_tokens=special_tokens,
+        min_label_mass=config.min_label_mass,
+    )
+
+
+def _template(judge: str, prompt: str, task: str, aspect: str) -> Template:
+    if prompt == "rubric":
+        return rubric_template(load_task(task), aspect)
+    path = Path(prompt)
+    if path.is_dir():
+        path = path / template_file(task, aspect)
+    template = Template.load(path)
+    if (template.task, template.aspect) != (task, aspect):
+        raise InputError(
+            f"evaluate.judges.{judge}.prompt: {path} is for {template.task}/{template.aspect}, not for {task}/{aspect}"
+        )
+    return template
+
+
+def template_file(task: str, aspect: str) -> str:
+    """Name of the template file for a task and aspect in a folder of templates."""
+    return f"{Path(task).stem}.{aspect}{TEMPLATE_SUFFIX}"
+
+
+def save_templates(judge: Judge, folder: Path) -> None:
+    """Write the judge's templates into `folder`, one file a task and aspect: what it was really asked."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for (task, aspect), template in judge.templates.items():
+        template.save(folder / template_file(task, aspect))

@@ -1,0 +1,155 @@
+"""`scores.parquet` -> the agreement of every judge, the panel and the candidate's length with the labels, slice by slice.
+
+A slice is one task, data set and aspect: scales and groups of different slices are never pooled.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from judging.agreement import agreement, compare
+from judging.bootstrap import Method
+from judging.ceiling import human_ceiling
+from judging.estimate import Estimate, to_json
+from judging.rows import Columns
+from serve.scores import PANEL
+
+LENGTH = "length"  # the baseline: the candidate's number of characters as its score
+
+
+@dataclass(frozen=True)
+class Slice:
+    """The measured agreement on one task, data set and aspect; estimates by score column and statistic's name."""
+
+    task: str
+    dataset: str
+    aspect: str
+    num_rows: int
+    num_groups: int
+    num_systems: int
+    scale: tuple[float, float]
+    estimates: Mapping[str, Mapping[str, Estimate]]
+    against_length: Mapping[str, Mapping[str, Estimate]]
+    against_panel: Mapping[str, Mapping[str, Estimate]]
+    ceiling: Mapping[str, Estimate] | None
+    unscored: Mapping[str, Mapping[str, int]]
+    modes: Mapping[str, str]
+    rows: Sequence[Mapping[str, Any]] = field(repr=False)
+
+    @property
+    def title(self) -> str:
+        return f"{self.task} / {self.dataset or 'records'} / {self.aspect}"
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "task": self.task,
+            "dataset": self.dataset,
+            "aspect": self.aspect,
+            "num_rows": self.num_rows,
+            "num_groups": self.num_groups,
+            "num_systems": self.num_systems,
+            "scale": list(self.scale),
+            "score_mode": dict(self.modes),
+            "unscored": {name: dict(reasons) for name, reasons in self.unscored.items()},
+            "agreement": {name: to_json(found) for name, found in self.estimates.items()},
+            "difference_to_length": {name: to_json(found) for name, found in self.against_length.items()},
+            "panel_minus_judge": {name: to_json(found) for name, found in self.against_panel.items()},
+            "human_ceiling": to_json(self.ceiling) if self.ceiling else None,
+        }
+
+
+def measure(scores: Path, *, resamples: int, seed: int, interval: Method) -> list[Slice]:
+    """The slices of a scores file that have labels, in the order of their first row."""
+    slices: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
+    for row in pq.read_table(scores).to_pylist():
+        if row["label"] is not None:
+            slices.setdefault((row["task"], row["dataset"], row["aspect"]), []).append(row)
+    return [_measure_slice(key, rows, resamples, seed, interval) for key, rows in slices.items()]
+
+
+def score_columns(row: Mapping[str, Any]) -> list[str]:
+    """Names of the judges, then the panel."""
+    return [name.removesuffix(".score") for name in row if name.endswith(".score")]
+
+
+def _measure_slice(
+    key: tuple[str, str, str], rows: list[dict[str, Any]], resamples: int, seed: int, interval: Method
+) -> Slice:
+    settings: dict[str, Any] = {"resamples": resamples, "seed": seed, "interval": interval}
+    names = score_columns(rows[0])
+    columns = {name: _columns(rows, [row[f"{name}.score"] for row in rows]) for name in names}
+    length = [float(row["candidate_chars"]) for row in rows]
+    columns[LENGTH] = _columns(rows, length)
+    panel = columns[PANEL].score
+    return Slice(
+        *key,
+        num_rows=len(rows),
+        num_groups=len({row["group"] for row in rows}),
+        num_systems=len({row["system"] for row in rows}),
+        scale=(rows[0]["scale_low"], rows[0]["scale_high"]),
+        estimates={
+            # Length is no score on the scale: distances to it mean nothing.
+            name: {key: one for key, one in agreement(column, **settings).items() if name != LENGTH or _is_free(key)}
+            for name, column in columns.items()
+        },
+        against_length={
+            name: {key: one for key, one in compare(columns[name], length, **settings).items() if _is_free(key)}
+            for name in names
+        },
+        against_panel={
+            name: {key: _negative(one) for key, one in compare(columns[name], panel, **settings).items()}
+            for name in names
+            if name != PANEL
+        },
+        ceiling=human_ceiling(columns[PANEL], **settings),
+        unscored={name: _reasons(rows, name) for name in names},
+        modes={name: rows[0][f"{name}.mode"] for name in names if name != PANEL},
+        rows=rows,
+    )
+
+
+def _is_free(statistic: str) -> bool:
+    """Whether a statistic does not depend on the unit of the score."""
+    return not statistic.endswith(("mean_absolute_error", "krippendorff_alpha"))
+
+
+def _negative(one: Estimate) -> Estimate:
+    return Estimate(-one.value, -one.high, -one.low, one.n, one.coverage, one.num_undefined, one.dropped_share)
+
+
+def _columns(rows: Sequence[Mapping[str, Any]], score: Sequence[float | None]) -> Columns:
+    ratings = [json.loads(row["ratings"]) or None for row in rows]
+    systems = [row["system"] for row in rows]
+    return Columns(
+        group=[row["group"] for row in rows],
+        human=[row["label"] for row in rows],
+        score=score,
+        system=systems if all(systems) else None,
+        ratings=ratings if any(ratings) else None,
+    )
+
+
+def _reasons(rows: Sequence[Mapping[str, Any]], name: str) -> dict[str, int]:
+    reasons = [row[f"{name}.unscored"] for row in rows if row[f"{name}.unscored"]]
+    return {reason: reasons.count(reason) for reason in sorted(set(reasons))}
+
+
+def worst(part: Slice, name: str, number: int) -> list[Mapping[str, Any]]:
+    """The rows where the column's score lies farthest from the label, in points; unscored rows are not among them."""
+    scored = [row for row in part.rows if row[f"{name}.score"] is not None]
+    return sorted(scored, key=lambda row: (-abs(row[f"{name}.score"] - row["label"]), row["id"]))[:number]
+
+
+def shown(value: float, digits: int = 2) -> str:
+    """A number for a table: ".48", "-.03", "1.00"; a dash where it is undefined."""
+    if not math.isfinite(value):
+        return "–"
+    text = f"{value:.{digits}f}"
+    return text.replace("0.", ".", 1) if text.startswith(("0.", "-0.")) else text

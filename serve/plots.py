@@ -1,0 +1,108 @@
+"""Plots of one slice as PNG images in base64, for the report. Knows no HTML."""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from serve.metrics import LENGTH, Slice, score_columns
+from serve.scores import PANEL
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+COLOURS = ("#3b6fb6", "#d1495b", "#2e8b57", "#8f5ea2", "#c77d1e", "#4d8a99")
+GREY = "#9aa0a6"
+
+
+def forest(part: Slice, statistics: Sequence[str]) -> str:
+    """Value and 95 % interval of each column, a panel a statistic; the grey band is what chance reaches."""
+    names = list(reversed(part.estimates))
+    figure, axes = _figure(len(statistics), height=0.42 * len(names) + 1.0, width=3.0, sharey=True)
+    for axis, statistic in zip(axes, statistics, strict=True):
+        for place, name in enumerate(names):
+            one = part.estimates[name].get(statistic)
+            if one is None or not math.isfinite(one.value):
+                continue
+            floor = part.estimates[name][f"floor.{statistic}"]
+            axis.plot(
+                [floor.low, floor.high], [place, place], color="#e3e5e8", linewidth=11, solid_capstyle="butt", zorder=0
+            )
+            colour = _colour(part, name)
+            axis.plot([one.low, one.high], [place, place], color=colour, linewidth=2)
+            axis.plot([one.value], [place], "o", color=colour, markersize=6)
+        if part.ceiling and statistic in part.ceiling:
+            axis.axvline(part.ceiling[statistic].value, color="#444444", linestyle=":", linewidth=1)
+        axis.set_title(statistic, fontsize=9)
+        axis.set_yticks(range(len(names)), names, fontsize=9)
+        axis.set_ylim(-0.6, len(names) - 0.4)
+        axis.grid(axis="x", color="#eeeeee")
+    return _png(figure)
+
+
+def distributions(part: Slice, label_name: str) -> str:
+    """Histograms of the labels and of each column's scores on the same scale."""
+    names = score_columns(part.rows[0])
+    figure, axes = _figure(len(names) + 1, height=2.1, width=2.4, sharex=True)
+    bins = np.linspace(*part.scale, 21)
+    columns = [(label_name, [row["label"] for row in part.rows], GREY)]
+    columns += [(name, [row[f"{name}.score"] for row in part.rows], _colour(part, name)) for name in names]
+    for axis, (name, values, colour) in zip(axes, columns, strict=True):
+        known = [value for value in values if value is not None]
+        axis.hist(known, bins=bins, color=colour)
+        axis.set_title(f"{name} (n = {len(known)})", fontsize=9)
+    return _png(figure)
+
+
+def against_labels(part: Slice, label_name: str) -> str:
+    """Each column's scores over the labels; points are spread a little sideways where labels coincide."""
+    names = score_columns(part.rows[0])
+    figure, axes = _figure(len(names), height=2.7, width=2.7, sharey=True)
+    spread = np.random.default_rng(0).uniform(-0.012, 0.012, len(part.rows)) * (part.scale[1] - part.scale[0])
+    for axis, name in zip(axes, names, strict=True):
+        scored = [place for place, row in enumerate(part.rows) if row[f"{name}.score"] is not None]
+        x = [part.rows[place]["label"] + spread[place] for place in scored]
+        axis.plot(part.scale, part.scale, color="#dddddd", linewidth=1)
+        axis.scatter(
+            x, [part.rows[place][f"{name}.score"] for place in scored], s=9, alpha=0.45, color=_colour(part, name)
+        )
+        axis.set_title(name, fontsize=9)
+        axis.set_xlabel(label_name, fontsize=8)
+    axes[0].set_ylabel("score", fontsize=8)
+    return _png(figure)
+
+
+def _colour(part: Slice, name: str) -> str:
+    if name == LENGTH:
+        return GREY
+    if name == PANEL:
+        return "#222222"
+    return COLOURS[score_columns(part.rows[0]).index(name) % len(COLOURS)]
+
+
+def _figure(count: int, *, height: float, width: float, **share: bool) -> tuple[Figure, list[Any]]:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(1, count, figsize=(width * count, height), squeeze=False, **share)
+    for axis in axes[0]:
+        axis.spines[["top", "right"]].set_visible(False)
+        axis.tick_params(labelsize=8)
+    return figure, list(axes[0])
+
+
+def _png(figure: Figure) -> str:
+    from matplotlib import pyplot
+
+    buffer = io.BytesIO()
+    figure.tight_layout()
+    figure.savefig(buffer, format="png", dpi=130)
+    pyplot.close(figure)
+    return base64.b64encode(buffer.getvalue()).decode()

@@ -1,0 +1,244 @@
+"""Job `report`: the agreement with people -> `metrics.json`, a table on the terminal, one self-contained `report.html`.
+
+Reads `{run}/evaluate`; writes `{run}/report`. Everything that a model or a data set wrote is escaped in the page.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from html import escape
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pydantic import Field
+
+from cluster import runtime
+from cluster.artifacts import JobDir, file_hash, write_text
+from cluster.config import RunConfig, Strict
+from judging.errors import InputError
+from judging.estimate import Estimate
+from judging.records import UNSCORED_REASONS
+from serve.ingest import iter_rows, record_parts
+from serve.metrics import Slice, measure, shown, worst
+from serve.scores import PANEL
+
+# What the tables and the forest plot show; metrics.json holds every statistic.
+SHOWN = ("dataset.spearman", "dataset.pearson", "group.spearman", "group.pairwise_accuracy", "system.spearman")
+STYLE = (Path(__file__).parent / "report.css").read_text(encoding="utf-8")
+
+
+class Config(Strict):
+    """The configuration's `report` section."""
+
+    resamples: int = Field(2000, ge=100, description="bootstrap resamples of groups")
+    interval: str = Field("percentile", pattern="^(percentile|bca)$")
+    num_worst: int = Field(5, ge=0, description="worst disagreements shown for each slice and column")
+
+
+class Reported(NamedTuple):
+    exit_code: int
+    summary: dict[str, Any]
+
+
+def main(run: RunConfig) -> Reported:
+    """Measure `scores.parquet` and write the report. Raises InputError where `evaluate` has not been done."""
+    config: Config = getattr(run, "report", None) or Config()
+    done = JobDir(run.run, "evaluate").manifest()
+    if done is None:
+        raise InputError(f"{run.run / 'evaluate'} holds no finished evaluation: run `inverdict evaluate` first")
+    folder = run.run / "report"
+    scores = run.run / "evaluate" / "scores.parquet"
+    runtime.say(f"report: measuring {done['summary']['num_scores']} scores, {config.resamples} resamples")
+    slices = measure(scores, resamples=config.resamples, seed=run.seed, interval=config.interval)  # type: ignore[arg-type]
+    data = done["fingerprint"]["data"]
+    summary = {
+        "written": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "labels": data["labels"],
+        "scores_sha256": file_hash(scores),
+        "evaluation": done["summary"],
+        "versions": done["fingerprint"]["versions"],
+        "resamples": config.resamples,
+        "interval": config.interval,
+        "slices": [part.to_json() for part in slices],
+        "file": str((folder / "report.html").resolve()),
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    page = _page(run, config, summary, slices)
+    write_text(folder / "metrics.json", json.dumps(summary, indent=1))
+    write_text(folder / "report.html", page)
+    return Reported(0, {**summary, "table": _table(slices, _label_name(summary))})
+
+
+def render(summary: Mapping[str, Any]) -> str:
+    """The report's place, then the agreement table, for the terminal."""
+    return f"Report: {summary['file']}\n\n{summary['table']}"
+
+
+def _label_name(summary: Mapping[str, Any]) -> str:
+    return "constructed level" if summary["labels"] == "constructed" else "human score"
+
+
+def _table(slices: Sequence[Slice], label: str) -> str:
+    """The agreement as aligned text; under each value its interval."""
+    if not slices:
+        return "No record has a label, so there is no agreement to measure."
+    blocks = []
+    for part in slices:
+        rows = [["", *SHOWN, "coverage"]]
+        for name, found in part.estimates.items():
+            known = [found.get(statistic) for statistic in SHOWN]
+            rows.append([name, *(_cell(one) for one in known), f"{found['group.spearman'].coverage:.3f}"])
+        floor = part.estimates[PANEL]
+        rows.append(["chance (panel)", *(_cell(floor.get(f"floor.{statistic}")) for statistic in SHOWN), ""])
+        if part.ceiling:
+            rows.append(["human ceiling", *(_cell(part.ceiling.get(statistic)) for statistic in SHOWN), ""])
+        head = f"{part.title}: agreement with the {label}, {part.num_rows} rows, {part.num_groups} groups, {part.num_systems} systems"
+        blocks.append(f"{head}\n{_aligned(rows)}")
+    return (
+        "\n\n".join(blocks)
+        + "\n\n[ ] 95 % interval, bootstrap over groups; length: the candidate's number of characters."
+    )
+
+
+def _cell(one: Estimate | None) -> str:
+    return "–" if one is None else f"{shown(one.value)} [{shown(one.low)}, {shown(one.high)}]"
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> str:
+    widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]))]
+    return "\n".join(
+        "  ".join(
+            [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
+        )
+        for row in rows
+    )
+
+
+def _page(run: RunConfig, config: Config, summary: Mapping[str, Any], slices: Sequence[Slice]) -> str:
+    label = _label_name(summary)
+    texts = _texts(run.run, slices, config.num_worst)
+    body = "".join(_slice(part, label, config, texts) for part in slices) or "<p>No record has a label.</p>"
+    versions = ", ".join(f"{name} {version}" for name, version in summary["versions"].items())
+    constructed = (
+        "<p class=note>The levels were constructed: each text was written for its level. They are not human ratings, "
+        "and agreement with them says that the chain works, not that a judge agrees with people.</p>"
+        if summary["labels"] == "constructed"
+        else ""
+    )
+    return (
+        f"<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>"
+        f"<title>Inverdict: {escape(run.run.name)}</title><style>{STYLE}</style><main>"
+        f"<h1>Agreement of the judges with the {label}s</h1>"
+        f"<p class=meta>{escape(str(run.run))} · {summary['written']} · {escape(versions)}</p>{constructed}"
+        f"{_coverage(summary['evaluation'])}{body}{_prompts(run.run)}</main></html>"
+    )
+
+
+def _coverage(evaluation: Mapping[str, Any]) -> str:
+    rows = "".join(
+        f"<tr><th>{escape(name)}<td>{judge['coverage']:.3f}<td>"
+        + (", ".join(f"{n} {escape(why)} ({UNSCORED_REASONS[why]})" for why, n in judge["unscored"].items()) or "–")
+        for name, judge in evaluation["judges"].items()
+    )
+    return (
+        f"<h2>Coverage</h2><p>{evaluation['num_scores']} scores of {evaluation['num_records']} records. "
+        "An unscored row stays unscored; it never becomes a number.</p>"
+        f"<table><tr><th>column<th>coverage<th>unscored{rows}</table>"
+    )
+
+
+def _slice(part: Slice, label: str, config: Config, texts: Mapping[str, Mapping[str, str]]) -> str:
+    from serve import plots
+
+    statistics = [statistic for statistic in SHOWN if statistic in part.estimates[PANEL]]
+    head = "".join(f"<th>{statistic}" for statistic in statistics)
+    rows = "".join(
+        f"<tr><th>{escape(name)}{''.join(_html_cell(found.get(statistic)) for statistic in statistics)}"
+        f"<td>{found['group.spearman'].coverage:.3f}"
+        for name, found in part.estimates.items()
+    )
+    rows += "<tr class=faint><th>chance (panel)" + "".join(
+        _html_cell(part.estimates[PANEL].get(f"floor.{statistic}")) for statistic in statistics
+    )
+    if part.ceiling:
+        rows += "<tr class=faint><th>human ceiling" + "".join(_html_cell(part.ceiling.get(s)) for s in statistics)
+    differences = "".join(
+        f"<tr><th>{escape(name)} minus length{''.join(_html_cell(found.get(statistic)) for statistic in statistics)}"
+        for name, found in part.against_length.items()
+    ) + "".join(
+        f"<tr><th>panel minus {escape(name)}{''.join(_html_cell(found.get(statistic)) for statistic in statistics)}"
+        for name, found in part.against_panel.items()
+    )
+    shapes = f"{part.num_rows} rows, {part.num_groups} groups, {part.num_systems} systems"
+    modes = ", ".join(f"{escape(name)}: {mode}" for name, mode in part.modes.items())
+    return (
+        f"<h2>{escape(part.title)}</h2><p>{shapes}. Score modes: {modes}. Below each value its 95 % interval "
+        f"(bootstrap over groups) and n. Length is the candidate's number of characters, a baseline.</p>"
+        f"<table><tr><th>{head}<th>coverage{rows}</table>"
+        f"<img alt='agreement with intervals' src='data:image/png;base64,{plots.forest(part, statistics)}'>"
+        f"<p class=meta>Grey band: the middle 95 % of shuffled scores.</p>"
+        f"<h3>Paired differences</h3><table><tr><th>{head}{differences}</table>"
+        f"<h3>Distributions</h3><img alt='score distributions' src='data:image/png;base64,{plots.distributions(part, label)}'>"
+        f"<h3>Scores over the {label}s</h3>"
+        f"<img alt='scores over labels' src='data:image/png;base64,{plots.against_labels(part, label)}'>"
+        f"{_aeollm(part)}{_disagreements(part, label, config.num_worst, texts)}"
+    )
+
+
+def _aeollm(part: Slice) -> str:
+    names = [name for name in part.estimates[PANEL] if name.startswith("aeollm.")]
+    head = "".join(f"<th>{name.removeprefix('aeollm.')}" for name in names)
+    rows = "".join(
+        f"<tr><th>{escape(column)}{''.join(_html_cell(found.get(name)) for name in names)}"
+        for column, found in part.estimates.items()
+    )
+    floor = "".join(_html_cell(part.estimates[PANEL].get(f"floor.{name}")) for name in names)
+    return (
+        "<details><summary>AEOLLM statistics (official takes the absolute value of each question's correlation)</summary>"
+        f"<table><tr><th>{head}{rows}<tr class=faint><th>chance (panel){floor}</table></details>"
+    )
+
+
+def _html_cell(one: Estimate | None) -> str:
+    if one is None:
+        return "<td>–"
+    return f"<td>{shown(one.value)}<small>{shown(one.low)} to {shown(one.high)}, n {one.n}</small>"
+
+
+def _disagreements(part: Slice, label: str, number: int, texts: Mapping[str, Mapping[str, str]]) -> str:
+    if not number:
+        return ""
+    items = "".join(
+        f"<details><summary>{label} {shown(row['label'])}, panel {shown(row[f'{PANEL}.score'])} "
+        f"<span class=meta>({escape(row['system'] or row['id'])})</span></summary>"
+        f"<p>{', '.join(f'{escape(name)} {_given(row, name)}' for name in part.modes)}</p>"
+        f"<h4>Source</h4><pre>{escape(texts[row['id']]['source'])}</pre>"
+        f"<h4>Candidate</h4><pre>{escape(texts[row['id']]['candidate'])}</pre></details>"
+        for row in worst(part, PANEL, number)
+    )
+    return f"<h3>Worst disagreements of the panel</h3>{items}"
+
+
+def _given(row: Mapping[str, Any], name: str) -> str:
+    score = row[f"{name}.score"]
+    reason = f" (“{escape(row[f'{name}.reason'])}”)" if row[f"{name}.reason"] else ""
+    return f"{shown(score)}{reason}" if score is not None else f"unscored: {escape(row[f'{name}.unscored'])}"
+
+
+def _texts(run: Path, slices: Sequence[Slice], number: int) -> dict[str, dict[str, str]]:
+    """Source and candidate of the rows that the page shows."""
+    wanted = {row["id"] for part in slices for row in worst(part, PANEL, number)}
+    rows = iter_rows(record_parts(run / "evaluate" / "records"), ("id", "source", "candidate"))
+    return {row["id"]: row for row in rows if row["id"] in wanted}
+
+
+def _prompts(run: Path) -> str:
+    files = sorted((run / "evaluate" / "templates").glob("*/*"))
+    items = "".join(
+        f"<details><summary>{escape(file.parent.name)}: {escape(file.name)}</summary>"
+        f"<pre>{escape(file.read_text(encoding='utf-8'))}</pre></details>"
+        for file in files
+    )
+    return f"<h2>Prompts</h2><p>What each judge was asked; double braces mark the slots.</p>{items}"

@@ -1,0 +1,141 @@
+"""Verdicts of every judge -> votes -> `scores.parquet`, one row a record and aspect, and its summary.
+
+Columns: id, task, dataset, group, system, aspect, label (what people gave, or the
+constructed level; null: not rated), ratings (JSON), scale_low, scale_high,
+candidate_chars; for each judge and for the panel `NAME.score` (points of that scale; null: unscored), `NAME.unscored`;
+for judges also `NAME.mode`, `NAME.label_mass`, `NAME.reason`; `panel.num_votes`, `panel.num_abstentions`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from judging.records import Scale, Verdict
+from judging.vote import vote
+from serve.ingest import record_parts
+from serve.judge import Judge
+
+PANEL = "panel"
+RECORD_COLUMNS = ("id", "task", "dataset", "group", "system", "candidate", "scores", "scales", "ratings")
+VERDICT_COLUMNS = ("id", "aspect", "score", "mode", "unscored", "label_mass", "reason")
+
+
+def write_scores(folder: Path, judges: Mapping[str, Judge], rule: Mapping[str, Any]) -> dict[str, Any]:
+    """Write `folder/scores.parquet`, block by block, and return the summary."""
+    schema = _schema(judges)
+    counter = _Counter(judges)
+    verdicts = {name: _Verdicts(folder / "verdicts" / name) for name in judges}
+    beside = folder / ".scores.parquet"
+    with pq.ParquetWriter(beside, schema, compression="zstd") as writer:
+        for part in record_parts(folder / "records"):
+            rows = list(_rows(part, judges, verdicts, rule))
+            counter.add(rows)
+            writer.write_table(pa.Table.from_pylist(rows, schema=schema))
+    beside.rename(folder / "scores.parquet")
+    return {**counter.summary(), "file": str(folder / "scores.parquet")}
+
+
+class _Verdicts:
+    """One judge's verdicts, found by record and aspect: an Arrow table and the row number of each key."""
+
+    def __init__(self, folder: Path) -> None:
+        parts = sorted(folder.glob("part-*.parquet"))
+        self._table = pa.concat_tables(
+            pq.read_table(part, columns=list(VERDICT_COLUMNS)) for part in parts
+        ).combine_chunks()
+        keys = zip(self._table.column("id").to_pylist(), self._table.column("aspect").to_pylist(), strict=True)
+        self._places: dict[int, int] = {}
+        for place, key in enumerate(keys):
+            self._places.setdefault(hash(key), place)
+
+    def of(self, id: str, aspects: Iterator[str] | tuple[str, ...]) -> dict[str, dict[str, Any]]:
+        found = {aspect: self._places.get(hash((id, aspect))) for aspect in aspects}
+        return {a: self._table.slice(place, 1).to_pylist()[0] for a, place in found.items() if place is not None}
+
+
+def _rows(
+    part: Path, judges: Mapping[str, Judge], verdicts: Mapping[str, _Verdicts], rule: Mapping[str, Any]
+) -> Iterator[dict[str, Any]]:
+    first = next(iter(judges.values()))
+    for record in pq.read_table(part, columns=list(RECORD_COLUMNS)).to_pylist():
+        aspects = tuple(aspect for task, aspect in first.templates if task == record["task"])
+        said = {name: known.of(record["id"], aspects) for name, known in verdicts.items()}
+        labels, scales, ratings = (json.loads(record[name]) for name in ("scores", "scales", "ratings"))
+        for aspect in aspects:
+            if aspect not in said[first.name]:
+                continue
+            scale = first.templates[record["task"], aspect].scale
+            to = Scale(*scales[aspect]) if aspect in scales else scale
+            yield {
+                **{name: record[name] for name in ("id", "task", "dataset", "group", "system")},
+                "aspect": aspect,
+                "label": labels.get(aspect),
+                "ratings": json.dumps(ratings.get(aspect, [])),
+                "scale_low": to.low,
+                "scale_high": to.high,
+                "candidate_chars": len(record["candidate"]),
+                **_columns({name: said[name][aspect] for name in judges}, aspect, scale, to, rule),
+            }
+
+
+def _columns(
+    said: Mapping[str, Mapping[str, Any]], aspect: str, scale: Scale, to: Scale, rule: Mapping[str, Any]
+) -> dict[str, Any]:
+    columns: dict[str, Any] = {}
+    votes = []
+    for name, row in said.items():
+        votes.append(Verdict(name, aspect, row["score"], row["mode"], row["unscored"]))
+        columns |= {f"{name}.{key}": row[key] for key in ("mode", "unscored", "label_mass", "reason")}
+        columns[f"{name}.score"] = None if row["score"] is None else scale.rescale(row["score"], to)
+    score = vote(votes, rule["rule"], min_votes=rule["min_votes"], weights=rule["weights"])
+    columns[f"{PANEL}.score"] = None if score.score is None else scale.rescale(score.score, to)
+    return columns | {
+        f"{PANEL}.unscored": score.unscored,
+        f"{PANEL}.num_votes": score.num_votes,
+        f"{PANEL}.num_abstentions": score.num_abstentions,
+    }
+
+
+def _schema(judges: Mapping[str, Judge]) -> pa.Schema:
+    text = [(name, pa.string()) for name in ("id", "task", "dataset", "group", "system", "aspect")]
+    numbers = [
+        ("label", pa.float64()),
+        ("ratings", pa.string()),
+        ("scale_low", pa.float64()),
+        ("scale_high", pa.float64()),
+    ]
+    fields = [*text, *numbers, ("candidate_chars", pa.int64())]
+    for name in judges:
+        fields += [(f"{name}.score", pa.float64()), (f"{name}.unscored", pa.string()), (f"{name}.mode", pa.string())]
+        fields += [(f"{name}.label_mass", pa.float64()), (f"{name}.reason", pa.string())]
+    fields += [(f"{PANEL}.score", pa.float64()), (f"{PANEL}.unscored", pa.string())]
+    return pa.schema([*fields, (f"{PANEL}.num_votes", pa.int64()), (f"{PANEL}.num_abstentions", pa.int64())])
+
+
+class _Counter:
+    """Coverage and reasons, block by block."""
+
+    def __init__(self, judges: Mapping[str, Judge]) -> None:
+        self._unscored: dict[str, Counter[str]] = {name: Counter() for name in (*judges, PANEL)}
+        self._num_scores = 0
+        self._num_records = 0
+
+    def add(self, rows: list[dict[str, Any]]) -> None:
+        self._num_scores += len(rows)
+        self._num_records += len({row["id"] for row in rows})
+        for name, reasons in self._unscored.items():
+            reasons.update(row[f"{name}.unscored"] for row in rows if row[f"{name}.unscored"])
+
+    def summary(self) -> dict[str, Any]:
+        judges = {
+            name: {"coverage": 1 - reasons.total() / self._num_scores, "unscored": dict(reasons)}
+            for name, reasons in self._unscored.items()
+        }
+        return {"num_records": self._num_records, "num_scores": self._num_scores, "judges": judges}

@@ -1,0 +1,132 @@
+"""Model sources: what is accepted, what is refused with which sentence, and what a fingerprint stands for."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from cluster import models
+from cluster.errors import UserError
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A model folder that is complete by name, with real safetensors files."""
+    place = tmp_path / "model"
+    place.mkdir()
+    (place / "config.json").write_text('{"model_type": "llama"}')
+    (place / "tokenizer.json").write_text("{}")
+    save_file({"a": np.zeros((4, 4), np.float32)}, place / "model.safetensors")
+    return place
+
+
+def refusal(source: str, **options: object) -> str:
+    with pytest.raises(UserError) as caught:
+        models.resolve(source, **options)
+    return str(caught.value)
+
+
+def test_a_local_folder_is_found_by_any_spelling(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    found = [
+        models.resolve(source, cache_dir=tmp_path / "c") for source in (str(folder), "./model", "model", "~/model")
+    ]
+    assert {model.path for model in found} == {folder}
+    assert {model.kind for model in found} == {"local"}
+    assert len({model.fingerprint for model in found}) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("config.json", "config.json"), ("model.safetensors", "(the weights)"), ("tokenizer.json", "tokenizer files")],
+)
+def test_a_missing_piece_is_named(folder: Path, tmp_path: Path, name: str, words: str) -> None:
+    (folder / name).unlink()
+    sentence = refusal(str(folder), cache_dir=tmp_path)
+    assert words in sentence
+    assert str(folder) in sentence
+
+
+def test_every_shard_of_the_index_must_be_there(folder: Path, tmp_path: Path) -> None:
+    shards = {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": shards}))
+    (folder / "model.safetensors").rename(folder / shards["a"])
+    assert f"lacks {shards['b']}:" in refusal(str(folder), cache_dir=tmp_path)
+    shutil.copy(folder / shards["a"], folder / shards["b"])
+    assert models.resolve(str(folder), cache_dir=tmp_path).path == folder
+    (folder / "model.safetensors.index.json").write_text("[]")
+    assert "a readable model.safetensors.index.json" in refusal(str(folder), cache_dir=tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"", b"version https://git-lfs.github.com/spec/v1\noid sha256:0", "cut"])
+def test_weights_that_are_not_whole_are_refused(folder: Path, tmp_path: Path, content: bytes | str) -> None:
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] if isinstance(content, str) else content)
+    assert "the rest of model.safetensors" in refusal(str(folder), cache_dir=tmp_path)
+
+
+def test_a_fingerprint_is_of_the_content(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = models.resolve(str(folder), cache_dir=tmp_path).fingerprint
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    assert models.resolve(str(copy), cache_dir=tmp_path).fingerprint == first
+    save_file({"a": np.ones((4, 4), np.float32)}, copy / "model.safetensors")
+    assert models.resolve(str(copy), cache_dir=tmp_path).fingerprint != first
+    # Unchanged files are not read again.
+    monkeypatch.setattr(models, "sha256", lambda path: pytest.fail(f"hashed {path} again"))
+    assert models.resolve(str(folder), cache_dir=tmp_path).fingerprint == first
+
+
+def test_a_hash_cache_that_is_damaged_or_not_writable_only_costs_time(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "hashes.json").write_text("{")
+    first = models.resolve(str(folder), cache_dir=tmp_path).fingerprint
+    (tmp_path / "a file").touch()
+    assert models.resolve(str(folder), cache_dir=tmp_path / "a file").fingerprint == first
+
+
+def test_names_that_mean_nothing_are_refused(tmp_path: Path) -> None:
+    assert "smollm2-135m-instruct, gemma3-270m, all-minilm-l6-v2" in refusal("embedded:gpt-5")
+    assert "neither a folder nor a hub id" in refusal("gpt2")
+    assert "does not exist" in refusal(str(tmp_path / "nowhere"))
+    assert "only a hub id" in refusal("embedded:gemma3-270m", revision="main")
+
+
+def run_resolve(source: str, home: Path) -> subprocess.CompletedProcess[str]:
+    """Resolve in a process of its own: the hub's library reads its settings once, when it is imported."""
+    words = "from cluster.models import resolve; import sys; m = resolve(sys.argv[1]); print(m.kind, m.path.name)"
+    return subprocess.run(
+        [sys.executable, "-c", words, source],
+        env={**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(home), "HF_HUB_CACHE": str(home / "hub")},
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_a_hub_id_offline_comes_from_the_local_cache_or_says_the_way_out(folder: Path, tmp_path: Path) -> None:
+    missing = run_resolve("org/name", tmp_path / "empty")
+    assert "UserError: model org/name is not in this machine's hub cache" in missing.stderr
+    assert "`inverdict models fetch org/name` on a machine that reaches the hub" in missing.stderr
+
+    commit = "0123456789" * 4
+    place = tmp_path / "home" / "hub" / "models--org--name"
+    (place / "refs").mkdir(parents=True)
+    (place / "refs" / "main").write_text(commit)
+    shutil.copytree(folder, place / "snapshots" / commit)
+    assert run_resolve("org/name", tmp_path / "home").stdout.split() == ["hub", commit]
+    (place / "snapshots" / commit / "config.json").unlink()
+    assert "UserError" in run_resolve("org/name", tmp_path / "home").stderr
+
+
+def test_the_module_loads_no_heavy_library() -> None:
+    words = "import cluster.models, sys; print({'ray', 'torch', 'transformers', 'numpy'} & set(sys.modules))"
+    command = [sys.executable, "-c", words]
+    done = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
