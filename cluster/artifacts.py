@@ -10,6 +10,7 @@ import fcntl
 import hashlib
 import json
 import os
+import shutil
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -41,24 +42,27 @@ class JobDir:
                     + f": give another run directory (--set run=...), or delete {self.path}"
                 )
             self._fingerprint = fingerprint
-            try:
-                yield self
-            finally:
-                self._leave_no_empty_folder()
+            yield self
 
     def claim(self) -> None:
         """Mark the folder as this work's, before its first output: from here on a killed job is resumed."""
         write_text(self.path / "fingerprint.json", json.dumps(self._fingerprint, indent=1, sort_keys=True))
 
-    def _leave_no_empty_folder(self) -> None:
-        if not (self.path / "fingerprint.json").exists():
-            (self.path / ".lock").unlink(missing_ok=True)
-            for folder in (self.path, self.path.parent):
-                if folder.exists() and not any(folder.iterdir()):
+    def is_claimed(self) -> bool:
+        """Whether the folder is marked as the work of a fingerprint."""
+        return (self.path / "fingerprint.json").exists()
+
+    def _remove_unclaimed(self, made: list[Path]) -> None:
+        """What failed before `claim` leaves none of the folders that it made."""
+        if made and not self.is_claimed():
+            shutil.rmtree(self.path, ignore_errors=True)
+            for folder in made[1:]:
+                if not any(folder.iterdir()):
                     folder.rmdir()
 
     @contextmanager
     def _lock(self) -> Iterator[IO[str]]:
+        made = [folder for folder in (self.path, *self.path.parents) if not folder.exists()]
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -70,7 +74,10 @@ class JobDir:
                 raise UserError(
                     f"another process is at work in {self.path}: wait for it, or choose another `run`"
                 ) from error
-            yield lock
+            try:
+                yield lock
+            finally:
+                self._remove_unclaimed(made)
 
     def manifest(self) -> dict[str, Any] | None:
         """The manifest of complete work, or None."""

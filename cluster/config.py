@@ -122,7 +122,7 @@ def load(path: Path, overrides: Sequence[str], sections: Mapping[str, type[BaseM
 def build(raw: Mapping[str, Any], sections: Mapping[str, type[BaseModel]], *, origin: str) -> RunConfig:
     whole = run_schema(sections)
     try:
-        return whole(**raw)
+        return whole.model_validate(raw)
     except ValidationError as error:
         raise UserError(f"{origin}: {_sentence(error, whole)}") from error
 
@@ -145,7 +145,7 @@ def _read(path: Path) -> dict[str, Any]:
         line = error.problem_mark.line + 1 if error.problem_mark else "?"
         raise UserError(f"{path}, line {line}: broken YAML: {error.problem}") from error
     except yaml.YAMLError as error:
-        raise UserError(f"{path}: broken YAML: {error}") from error
+        raise UserError(f"{path}: broken YAML: {str(error).splitlines()[0]}") from error
     if not isinstance(value, dict):
         raise UserError(f"{path} is empty or no mapping: a configuration has keys such as `run`, `models`, `evaluate`")
     return value
@@ -174,8 +174,10 @@ def _with_overrides(raw: dict[str, Any], overrides: Sequence[str]) -> dict[str, 
 def _sentence(error: ValidationError, whole: type[BaseModel]) -> str:
     """The first problem as one sentence: the key's path, what is wrong, and the nearest known key for a wrong one."""
     first = error.errors()[0]
-    # pydantic names the member of a union in the path; people know the key only.
-    path = [str(part) for part in first["loc"] if part not in ("vllm", "http", "scripted")]
+    path = [str(part) for part in first["loc"]]
+    # pydantic names the member of the union behind the model's name; people know the key only.
+    if path[:1] == ["models"] and len(path) > 2:
+        del path[2]
     more = f" ({error.error_count() - 1} more below it)" if error.error_count() > 1 else ""
     if first["type"] == "extra_forbidden":
         near = difflib.get_close_matches(path[-1], _known_keys(whole, path[:-1]), 1)
@@ -183,12 +185,14 @@ def _sentence(error: ValidationError, whole: type[BaseModel]) -> str:
         return f"`{'.'.join(path)}` is no known key{hint}{more}"
     if first["type"] == "missing":
         return f"`{'.'.join(path)}` is missing{more}"
+    if first["type"] == "union_tag_invalid":
+        return f"`{'.'.join(path)}.backend`: {first['ctx']['tag']!r} is none of {first['ctx']['expected_tags']}{more}"
     message = first["msg"].removeprefix("Value error, ")
     return f"`{'.'.join(path)}`: {message[0].lower()}{message[1:]}{more}" if path else f"{message}{more}"
 
 
 def _known_keys(model: type[BaseModel], path: Sequence[str]) -> list[str]:
-    """Keys of the section at `path`; all keys of all sections below where the path leads through a mapping or a list."""
+    """Keys of the section at `path`, those of the sections below it included."""
     if not path:
         return list(model.model_fields)
     keys: list[str] = []

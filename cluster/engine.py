@@ -136,6 +136,8 @@ class HttpEngine:
                 )
             except self._openai.OpenAIError as error:
                 return Reply(error="error", detail=str(error)[:500])
+            except json.JSONDecodeError as error:
+                return Reply(error="error", detail=f"the endpoint's answer is broken JSON: {error}")
         return _http_reply(answer, request)
 
     def _arguments(self, request: Request) -> dict[str, Any]:
@@ -158,9 +160,11 @@ class HttpEngine:
 
 
 def _http_reply(answer: Any, request: Request) -> Reply:
-    if not answer.choices:
+    # The client checks no types: an endpoint that answers with a page of its proxy gives a str here.
+    choices = getattr(answer, "choices", None)
+    if not choices or choices[0].message is None:
         return Reply(error="error", detail="the endpoint answered without choices")
-    choice = answer.choices[0]
+    choice = choices[0]
     usage = answer.usage
     return Reply(
         text=choice.message.content or "",
@@ -175,12 +179,12 @@ def _http_reply(answer: Any, request: Request) -> Reply:
 
 
 def _labels_in(tokens: Sequence[Any], labels: Sequence[str]) -> tuple[float, ...]:
-    """Log-probabilities of the labels at the first token that is one, over every spelling (" 4" and "4") listed there."""
+    """Log-probabilities of the labels at the first token that is one, over every spelling (" 4", "4") listed there."""
     for token in tokens:
         if token.token.strip() not in labels:
             continue
         masses = dict.fromkeys(labels, 0.0)
-        for entry in token.top_logprobs:
+        for entry in token.top_logprobs or ():
             if entry.token.strip() in masses:
                 masses[entry.token.strip()] += math.exp(entry.logprob)
         return tuple(math.log(mass) if mass else math.nan for mass in masses.values())
@@ -195,7 +199,10 @@ def _api_key(spec: HttpSpec) -> str:
         return key
     if spec.api_key_file:
         try:
-            return spec.api_key_file.read_text(encoding="utf-8").strip()
+            key = spec.api_key_file.read_text(encoding="utf-8").strip()
         except OSError as error:
             raise UserError(f"api_key_file {spec.api_key_file} cannot be read: {error.strerror}") from error
+        if not key:
+            raise UserError(f"api_key_file {spec.api_key_file} is empty")
+        return key
     return "none"

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from cluster.config import RayConfig
@@ -20,6 +22,7 @@ def start(config: RayConfig) -> None:
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
     import ray
 
     if ray.is_initialized():
@@ -33,7 +36,8 @@ def start(config: RayConfig) -> None:
             "include_dashboard": False,
         }
     try:
-        ray.init(**arguments)
+        with _native_stderr_closed():
+            ray.init(**arguments)
     except ConnectionError as error:
         raise UserError(
             f"no Ray cluster answers at {config.address!r} (ray.address): {str(error).splitlines()[0]}"
@@ -41,16 +45,31 @@ def start(config: RayConfig) -> None:
     quiet_data()
 
 
+@contextmanager
+def _native_stderr_closed() -> Iterator[None]:
+    """Ray's C++ core writes its start-up lines to descriptor 2; errors come back as exceptions."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    nothing = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nothing, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nothing)
+
+
 def quiet_data() -> None:
-    """Ray Data without its own progress bars and plan logs: the jobs print their own progress."""
+    """Ray Data and vLLM without their own progress bars and start-up lines: the jobs print their own progress."""
     import ray.data
 
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.execution_options.preserve_order = True
     context.execution_options.verbose_progress = False
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
-    logging.getLogger("ray.llm").setLevel(logging.ERROR)
+    for name in ("ray.llm", "ray._private.worker", "ray.data"):
+        logging.getLogger(name).setLevel(logging.ERROR)
 
 
 def num_gpus() -> int:

@@ -36,7 +36,7 @@ class Encoder:
         self._chat_frame = self._frame() if self.is_chat else ("", "")
 
     def _frame(self) -> tuple[str, str]:
-        """What the chat template puts before and after the user's words: worked out once, since it is the same for all."""
+        """What the chat template puts before and after the user's words; the same for all prompts."""
         mark = "\u2063INVERDICT\u2063"
         whole = self.tokenizer.apply_chat_template(
             [{"role": "user", "content": mark}], tokenize=False, add_generation_prompt=True

@@ -14,7 +14,8 @@ echo "setup: $flavour packages into $venv" >&2
 [ -x "$bin/uv" ] || "$bin/pip" install -q --no-warn-script-location -r requirements/uv.txt 2>"$venv/setup.log" \
   || { cat "$venv/setup.log" >&2; fail "the package index did not give uv: check the network and pip's settings."; }
 
-export VIRTUAL_ENV=$venv UV_FIND_LINKS=${UV_FIND_LINKS:-${PIP_FIND_LINKS:-}} UV_LINK_MODE=${UV_LINK_MODE:-copy}
+# Compiled once here: the many worker processes of a run would otherwise compile at every start.
+export UV_COMPILE_BYTECODE=1 VIRTUAL_ENV=$venv UV_FIND_LINKS=${UV_FIND_LINKS:-${PIP_FIND_LINKS:-}} UV_LINK_MODE=${UV_LINK_MODE:-copy}
 uv() { "$bin/uv" "$@"; }
 
 if [ "$flavour" = cpu ]; then

@@ -7,9 +7,7 @@ values under a weight matrix W_BG, as values_BK. It knows no statistic, no files
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -25,7 +23,6 @@ CHUNK_CELLS = 2_000_000
 CHUNK_ROWS = 128
 CACHE_CELLS = 16_384
 BLAS_CELLS = 250_000
-NUM_THREADS = min(2, os.cpu_count() or 1)
 # Replicates this close to the point estimate count as equal to it.
 TOLERANCE = 1e-6
 
@@ -55,7 +52,8 @@ def weight_chunk(num_groups: int, num_rows: int, seed: tuple[int, ...]) -> Float
 def weigh(weights_BG: Floats, values_GK: Floats) -> Floats:
     """weights_BG @ values_GK for few columns K, in slices that the BLAS library computes on the calling thread.
 
-    Larger products start the library's own threads, and these wait for those of `map_threads` with the processor busy.
+    Larger products start the library's own threads: twice the processor time for the same seconds with so few columns,
+    and several times the seconds where another process holds a core.
     """
     num_rows, num_columns = len(weights_BG), values_GK.shape[1]
     step = max(1, BLAS_CELLS // max(num_rows * num_columns, 1))
@@ -85,7 +83,7 @@ def replicates(resample: Resample, num_groups: int, *, resamples: int, seed: int
         # Always drawn in full: fewer resamples are then the first ones of more.
         return resample(weight_chunk(num_groups, step, (seed, 0, chunk))[:num_rows])
 
-    return np.concatenate(map_threads(one, len(starts)))
+    return np.concatenate([one(chunk) for chunk in range(len(starts))])
 
 
 def jackknife(resample: Resample, num_groups: int) -> Floats:
@@ -163,14 +161,6 @@ def acceleration(deleted_J: Floats) -> float:
     # The acceleration has no unit; dividing first keeps the cubes of small deviations inside the range of floats.
     deviation_J = deviation_J / largest
     return float((deviation_J**3).sum() / (6 * (deviation_J**2).sum() ** 1.5))
-
-
-def map_threads(function: Callable[[int], Floats], count: int) -> list[Floats]:
-    """[function(0), ..., function(count - 1)] on two threads; numpy and scipy release the lock in their loops."""
-    if count < 2 or NUM_THREADS < 2:
-        return [function(index) for index in range(count)]
-    with ThreadPoolExecutor(NUM_THREADS) as pool:
-        return list(pool.map(function, range(count)))
 
 
 def _chunk_rows(num_groups: int) -> int:

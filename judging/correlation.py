@@ -62,7 +62,7 @@ def row_correlations(human_GN: npt.ArrayLike, score_GN: npt.ArrayLike) -> RowCor
 
 
 def centred_ranks(values_GN: Floats) -> Floats:
-    """Twice the midrank minus its mean: whole numbers from -(N-1) to N-1, 0 all along a constant row. No NaN allowed."""
+    """Twice the midrank minus its mean: whole numbers from -(N-1) to N-1, 0 all along a constant row; no NaN."""
     num_groups, size = values_GN.shape
     if size > MAX_COMPARED:
         return np.stack([_sorted_ranks(values_N) for values_N in values_GN])

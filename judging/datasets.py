@@ -10,8 +10,8 @@ files, as the Hugging Face hub lays them out), `aeollm` (the CSV layout of the N
 from __future__ import annotations
 
 import csv
-import io
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +28,9 @@ SUFFIXES: Mapping[str, Format] = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv":
 # The AEOLLM task's columns, and the subtasks that its `taskId` counts.
 AEOLLM_COLUMNS = {"questionId": "group", "question": "source", "answerId": "system", "answer": "candidate"}
 AEOLLM_SUBTASKS = ("dialogue", "expansion", "summarisation", "qa")
+
+INNER = ("scores", "scales", "ratings")  # a dotted column such as `scores.overall` stands for a key of one of these
+SURROGATE = re.compile(r"\\ud[89a-f]", re.IGNORECASE)
 
 NonEmpty = Annotated[str, StringConstraints(min_length=1)]
 
@@ -138,10 +141,12 @@ def _format(path: Path, format: Format) -> Format:
         raise InputError(f"there is no file {path}: check data.records (paths count from the working directory)")
     if path.is_file() and path.stat().st_size == 0:
         raise InputError(f"{path} is empty: give a file with at least one record")
+    if path.is_dir() and format in ("auto", "parquet"):
+        return "parquet"
+    if path.is_dir():
+        raise InputError(f"{path} is a folder: the format {format} is read from a file")
     if format != "auto":
         return format
-    if path.is_dir():
-        return "parquet"
     if path.suffix.lower() not in SUFFIXES:
         raise InputError(f"{path}: cannot tell the format from the name: set data.format to jsonl, csv or parquet")
     return SUFFIXES[path.suffix.lower()]
@@ -184,27 +189,39 @@ def _json_object(text: str) -> dict[str, Any] | RowError:
         return RowError(f"broken JSON: {error}")
     if not isinstance(value, dict):
         return RowError(f"a JSON object is needed, not {type(value).__name__}")
+    if SURROGATE.search(text) and not _is_unicode(value):
+        return RowError("broken JSON: half of a surrogate pair (\\ud800 to \\udfff) is no character")
     return value
 
 
+def _is_unicode(value: Any) -> bool:
+    try:
+        json.dumps(value, ensure_ascii=False).encode("utf-8")
+    except (UnicodeEncodeError, RecursionError):
+        return False
+    return True
+
+
 def _csv_rows(path: Path) -> Iterator[tuple[int, dict[str, Any] | RowError]]:
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not UTF-8 at byte {error.start + 1}: save it as UTF-8") from error
     csv.field_size_limit(2**31 - 1)
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    try:
-        header = next(reader, [])
-        if len(set(header)) != len(header):
-            raise InputError(f"{path}, line 1: a column name stands twice: {sorted(header)}")
-        line = reader.line_num + 1
-        for cells in reader:
-            if cells:
-                yield line, _csv_row(header, cells)
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        reader = csv.reader(file, strict=True)
+        try:
+            header = next(reader, [])
+            twice = [name for name in header if header.count(name) > 1]
+            if twice:
+                raise InputError(f"{path}, line 1: the column name {twice[0]!r} stands twice")
             line = reader.line_num + 1
-    except csv.Error as error:
-        raise InputError(f"{path}, line {reader.line_num}: broken CSV: {error}") from error
+            for cells in reader:
+                if cells:
+                    yield line, _csv_row(header, cells)
+                line = reader.line_num + 1
+        except csv.Error as error:
+            raise InputError(f"{path}, line {reader.line_num}: broken CSV: {error}") from error
+        except UnicodeDecodeError as error:
+            # The decoder reads ahead of the rows: only a look at the single lines tells the place.
+            line, reason = next((line, text) for line, text in _text_lines(path) if isinstance(text, RowError))
+            raise InputError(f"{path}, line {line}: {reason}") from error
 
 
 def _csv_row(header: list[str], cells: list[str]) -> dict[str, Any] | RowError:
@@ -225,7 +242,7 @@ def _aeollm_rows(
             yield line, RowError(f"the AEOLLM column {missing[0]!r} is missing or empty")
             continue
         task = row.pop("taskId")
-        if not (task.isdigit() and int(task) < len(AEOLLM_SUBTASKS)):
+        if task not in [str(number) for number in range(len(AEOLLM_SUBTASKS))]:
             yield line, RowError(f"taskId {task!r} is none of 0 to {len(AEOLLM_SUBTASKS) - 1}")
             continue
         known = {ours: row.pop(theirs) for theirs, ours in AEOLLM_COLUMNS.items()}
@@ -247,30 +264,43 @@ def _parquet_rows(path: Path) -> Iterator[tuple[int, dict[str, Any] | RowError]]
             for batch in pq.ParquetFile(file).iter_batches(batch_size=1024):
                 for row in batch.to_pylist():
                     line += 1
-                    yield line, {name: value for name, value in row.items() if value is not None}
-        except (pa.ArrowInvalid, OSError) as error:
+                    yield line, row
+        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
             raise InputError(f"{file} is not a readable Parquet file: {str(error).splitlines()[0]}") from error
 
 
 def _renamed(raw: Mapping[str, Any], columns: Mapping[str, str]) -> dict[str, Any]:
-    """Columns by our names; a dotted name such as `scores.overall` opens the inner object."""
+    """Columns by our names, without those that hold nothing; `scores.overall` opens the inner object."""
     row: dict[str, Any] = {}
     for name, value in raw.items():
+        if value is None:
+            continue
         ours = columns.get(name, name)
         outer, dot, inner = ours.partition(".")
-        if dot and outer in ("scores", "scales", "ratings"):
-            row.setdefault(outer, {})[inner] = json.loads(value) if outer != "scores" and _is_json(value) else value
+        opened = bool(dot) and outer in INNER
+        place = row.setdefault(outer, {}) if opened else row
+        key = inner if opened else ours
+        if not isinstance(place, dict) or key in place:
+            raise RowError(f"two columns give {ours!r}")
+        if ours == "scale" or (opened and outer != "scores"):
+            place[key] = _from_json(ours, value)
         else:
-            row[ours] = json.loads(value) if ours == "scale" and _is_json(value) else value
+            place[key] = dict(value) if ours in INNER and isinstance(value, dict) else value
     return row
 
 
-def _is_json(value: Any) -> bool:
-    return isinstance(value, str) and value.lstrip().startswith(("[", "{"))
+def _from_json(name: str, value: Any) -> Any:
+    """The list in a CSV cell such as `[1, 5]`; anything else as it is."""
+    if not (isinstance(value, str) and value.lstrip().startswith("[")):
+        return value
+    try:
+        return json.loads(value)
+    except (ValueError, RecursionError) as error:
+        raise RowError(f"{name}: broken JSON: {error}") from error
 
 
 def _to_record(raw: dict[str, Any], defaults: Mapping[str, Any]) -> Record:
-    for name in ("scores", "ratings", "scales"):
+    for name in INNER:
         if isinstance(raw.get(name), dict):
             raw[name] = {aspect: value for aspect, value in raw[name].items() if value is not None}
     try:

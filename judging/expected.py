@@ -10,7 +10,7 @@ from judging.records import Scale
 
 
 class Expected(NamedTuple):
-    """`score` in points (None: every label has probability 0); `label_mass` 0 to 1; `probabilities` of the labels, sum 1."""
+    """`score` in points (None: every label has probability 0); `label_mass` 0 to 1; `probabilities` sum to 1."""
 
     score: float | None
     label_mass: float

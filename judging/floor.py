@@ -13,7 +13,7 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from judging.bootstrap import Floats, map_threads
+from judging.bootstrap import Floats
 from judging.correlation import (
     MAX_COMPARED,
     RowCorrelations,
@@ -41,7 +41,7 @@ def shuffled_values(rows: Rows, levels: Sequence[str], *, shuffles: int, seed: i
     found: dict[str, Floats] = {}
     if "dataset" in levels:
         whole = _Shuffler(rows, np.arange(len(rows.human_N))[None])
-        values_TK = np.stack(map_threads(lambda t: _dataset_shuffle(rows, whole, (seed, 1, t)), shuffles))
+        values_TK = np.stack([_dataset_shuffle(rows, whole, (seed, 1, shuffle)) for shuffle in range(shuffles)])
         found |= dict(zip(STATISTICS["dataset"], values_TK.T, strict=True))
     if set(levels) & {"group", "system", "aeollm"}:
         found |= _within_groups(rows, levels, shuffles=shuffles, seed=seed)
@@ -170,7 +170,7 @@ def _within_groups(rows: Rows, levels: Sequence[str], *, shuffles: int, seed: in
         aeollm_K = known_mean(aeollm_values(values_GK[compared_G]))
         return np.concatenate([known_mean(values_GK), aeollm_K, sums_S])
 
-    values_TK = np.stack(map_threads(one, shuffles))
+    values_TK = np.stack([one(shuffle) for shuffle in range(shuffles)])
     names = STATISTICS["group"] + STATISTICS["aeollm"]
     found = dict(zip(names, values_TK.T[: len(names)], strict=True))
     if rows.system_N is not None and num_systems:

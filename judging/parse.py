@@ -62,7 +62,8 @@ def _from_json(text: str, aspect: str, scale: Scale) -> Parsed:
     if len(values) > 1:
         return Parsed(None, "ambiguous")
     reasons = [value for key, value in pairs if key.lower() in ("reason", "reasoning", "explanation")]
-    reason = reasons[0] if reasons and isinstance(reasons[0], str) else None
+    # Half of a surrogate pair, which JSON can spell, could not be written to a file.
+    reason = reasons[0].encode("utf-8", "replace").decode() if reasons and isinstance(reasons[0], str) else None
     value = values[0]
     if isinstance(value, str) and NUMBER.fullmatch(value.strip()):
         value = float(value)

@@ -7,15 +7,17 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
+from typing import Annotated
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from judging.errors import InputError
 from judging.records import Record, Scale
 
 FOLDER = Path(__file__).parent / "prompts"
 RECORD_TEXTS = ("source", "candidate")
+SlotName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 
 
 class Strict(BaseModel):
@@ -25,7 +27,7 @@ class Strict(BaseModel):
 class FieldSpec(Strict):
     """A text that a prompt shows: `name` in the record, `title` in the prompt."""
 
-    name: str
+    name: SlotName
     title: str
 
 
@@ -40,6 +42,10 @@ class Aspect(Strict):
     @model_validator(mode="after")
     def _labels_match_scale(self) -> Aspect:
         expected = [int(label) for label in Scale(*self.scale).labels()]
+        if len(expected) < 2:
+            raise ValueError(
+                f"scale: it needs at least two whole numbers, and {Scale(*self.scale)} has {len(expected)}"
+            )
         if sorted(self.labels) != expected:
             raise ValueError(f"labels must be the whole numbers of the scale, {expected}, not {sorted(self.labels)}")
         return self
@@ -51,7 +57,7 @@ class Task(Strict):
     name: str
     intro: str
     fields: tuple[FieldSpec, ...]
-    aspects: dict[str, Aspect]
+    aspects: dict[str, Aspect] = Field(min_length=1)
 
     @model_validator(mode="after")
     def _fields_fit(self) -> Task:
@@ -66,6 +72,8 @@ class Task(Strict):
                 raise ValueError(
                     f"aspects.{aspect}.fields: {sorted(unknown)[0]!r} is none of the task's fields {names}"
                 )
+            if spec.fields is not None and "candidate" not in spec.fields:
+                raise ValueError(f"aspects.{aspect}.fields: `candidate` is missing, the text to judge")
         return self
 
     def fields_of(self, aspect: str) -> tuple[FieldSpec, ...]:
@@ -76,12 +84,9 @@ class Task(Strict):
     def scale_of(self, aspect: str) -> Scale:
         return Scale(*self.aspects[aspect].scale)
 
-    def texts(self, record: Record, aspect: str) -> dict[str, str]:
-        """The record's texts by field name; a further field that the record lacks is empty."""
-        return {field.name: text_of(record, field.name) for field in self.fields_of(aspect)}
-
 
 def text_of(record: Record, name: str) -> str:
+    """The record's text of that name; a further field that the record lacks is empty."""
     return str(getattr(record, name)) if name in RECORD_TEXTS else record.fields.get(name, "")
 
 
@@ -91,14 +96,21 @@ def load_task(name: str) -> Task:
 
     Raises InputError where there is none, or where the file does not fit.
     """
-    own = name.endswith((".yaml", ".yml"))
-    path = Path(name) if own else FOLDER / f"{name}.yaml"
-    if not path.is_file():
-        known = ", ".join(sorted(file.stem for file in FOLDER.glob("*.yaml")))
-        raise InputError(f"there is no task {name!r}: give one of {known}, or the path of a task file (.yaml)")
+    known = {file.stem: file for file in FOLDER.glob("*.yaml")}
+    path = Path(name) if name.endswith((".yaml", ".yml")) else known.get(name)
+    if path is None or not _is_file(path):
+        names = ", ".join(sorted(known))
+        raise InputError(f"there is no task {name!r}: give one of {names}, or the path of a task file (.yaml)")
     try:
         return Task(**yaml.safe_load(path.read_text(encoding="utf-8")))
-    except (ValidationError, yaml.YAMLError, TypeError) as error:
+    except (ValueError, yaml.YAMLError, TypeError) as error:
         first = error.errors()[0] if isinstance(error, ValidationError) else None
         reason = f"{'.'.join(map(str, first['loc']))}: {first['msg']}" if first else str(error).splitlines()[0]
         raise InputError(f"{path}: {reason}") from error
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name longer than the system allows
+        return False

@@ -17,14 +17,16 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
+from pydantic import Field, FiniteFloat, ValidationError
 
 from judging.errors import InputError
 from judging.records import Record, Scale, ScoreMode
-from judging.tasks import FOLDER, FieldSpec, Task, load_task
+from judging.tasks import FOLDER, FieldSpec, Strict, Task, text_of
 
 SLOT = re.compile(r"\{\{\s*([A-Za-z_][A-Za-z0-9_]*)\s*\}\}")
 FREE_SLOTS = ("reply_format", "examples")
 LABEL_PREFIX = "Score: "
+HEAD = re.compile(r"---\n(?P<head>.*?^)---\n(?P<text>.*)", re.DOTALL | re.MULTILINE)
 
 # What the chat templates of common model families use to mark turns and ends.
 CHAT_TOKENS = re.compile(
@@ -34,6 +36,17 @@ CHAT_TOKENS = re.compile(
     r"|<</?SYS>>"
     r"|<\uff5c[^<>\uff5c\n]{1,40}\uff5c>"
 )
+
+
+class _Head(Strict):
+    """The YAML head of a template file."""
+
+    task: str
+    aspect: str
+    scale: tuple[FiniteFloat, FiniteFloat]
+    fields: tuple[FieldSpec, ...]
+    origin: str
+    about: dict[str, Any] = Field(default_factory=dict)
 
 
 class Prompt(NamedTuple):
@@ -76,6 +89,9 @@ class Template:
         wrong += [
             f"slot {name!r} is none of {needed}" for name in dict.fromkeys(found) if name not in (*needed, *FREE_SLOTS)
         ]
+        wrong += [f"field {name!r} has the name of a slot of ours" for name in needed if name in FREE_SLOTS]
+        if len(self.scale.labels()) < 2:
+            wrong.append(f"the scale {self.scale} has fewer than two whole numbers")
         return wrong
 
     def render(
@@ -93,7 +109,7 @@ class Template:
         """
         safe = {name: self._data(text, special_tokens) for name, text in texts.items()}
         shown = "".join(
-            f"Example {number}\n{self._blocks({name: self._data(text, special_tokens) for name, text in known.items()})}"
+            f"Example {number}\n{self._blocks(known, special_tokens)}"
             f"{LABEL_PREFIX}{nearest_label(score, self.scale)}\n\n"
             for number, (known, score) in enumerate(examples, start=1)
         )
@@ -133,7 +149,8 @@ class Template:
             f'{{"reason": "<one or two sentences>", "{self.aspect}_score": {number}}}'
         )
 
-    def _blocks(self, safe: Mapping[str, str]) -> str:
+    def _blocks(self, texts: Mapping[str, str], special_tokens: Sequence[str]) -> str:
+        safe = {name: self._data(text, special_tokens) for name, text in texts.items()}
         return "".join(f"{spec.title}:\n<{spec.name}>\n{safe[spec.name]}\n</{spec.name}>\n" for spec in self.fields)
 
     def _data(self, text: str, special_tokens: Sequence[str]) -> str:
@@ -151,24 +168,34 @@ class Template:
             "about": dict(self.about),
         }
         written = f"---\n{yaml.safe_dump(head, sort_keys=False, allow_unicode=True)}---\n{self.text}\n"
-        path.write_text(written, encoding="utf-8")
+        path.write_bytes(written.encode("utf-8"))
 
     @staticmethod
     def load(path: Path) -> Template:
         """Raises InputError where the file is missing, has no head, or holds a template that cannot be used."""
         try:
-            _, head, text = path.read_text(encoding="utf-8").split("---\n", 2)
-            known = yaml.safe_load(head)
+            written = path.read_bytes().decode("utf-8-sig")
+            if written.startswith("---\r\n"):
+                written = written.replace("\r\n", "\n")
+            parts = HEAD.fullmatch(written)
+            if not parts:
+                raise ValueError("it has no head between two lines of ---")
+            head = _Head.model_validate(yaml.safe_load(parts["head"]))
             template = Template(
-                text=text.removesuffix("\n"),
-                task=known["task"],
-                aspect=known["aspect"],
-                scale=Scale(*known["scale"]),
-                fields=tuple(FieldSpec(**spec) for spec in known["fields"]),
-                origin=known["origin"],
-                about=known.get("about", {}),
+                text=parts["text"].removesuffix("\n"),
+                task=head.task,
+                aspect=head.aspect,
+                scale=Scale(*head.scale),
+                fields=head.fields,
+                origin=head.origin,
+                about=head.about,
             )
-        except (OSError, ValueError, TypeError, KeyError, yaml.YAMLError) as error:
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise InputError(
+                f"{path} is not a template file: {'.'.join(map(str, first['loc'])) or 'its head'}: {first['msg']}"
+            ) from error
+        except (OSError, ValueError, yaml.YAMLError) as error:
             raise InputError(f"{path} is not a template file: {str(error).splitlines()[0]}") from error
         if wrong := template.problems():
             raise InputError(f"{path}: {wrong[0]}")
@@ -192,7 +219,10 @@ def rubric_template(task: Task, aspect: str) -> Template:
     }
     keep = {name: f"{{{{{name}}}}}" for name in FREE_SLOTS}
     text = fill((FOLDER / "rubric.txt").read_text(encoding="utf-8"), {**values, **keep}).strip()
-    return Template(text=text, task=task.name, aspect=aspect, scale=scale, fields=fields)
+    template = Template(text=text, task=task.name, aspect=aspect, scale=scale, fields=fields)
+    if wrong := template.problems():
+        raise InputError(f"task {task.name!r}, aspect {aspect!r}: {wrong[0]}")
+    return template
 
 
 def fill(text: str, values: Mapping[str, str]) -> str:
@@ -216,7 +246,9 @@ def neutralise(text: str, tokens: Sequence[str] = ()) -> str:
 
 @lru_cache(maxsize=64)
 def _pattern(tokens: tuple[str, ...]) -> re.Pattern[str]:
-    own = [re.escape(token) for token in sorted(set(tokens), key=len, reverse=True) if len(token) > 1]
+    # Without its outer white space: a token that begins with a space would stand again after the space put in.
+    bare = {token.strip() for token in tokens}
+    own = [re.escape(token) for token in sorted(bare, key=len, reverse=True) if len(token) > 1]
     return re.compile("|".join([CHAT_TOKENS.pattern, *own]), re.IGNORECASE)
 
 
@@ -227,5 +259,4 @@ def nearest_label(score: float, scale: Scale) -> str:
 
 def texts_for(record: Record, template: Template) -> dict[str, str]:
     """The record's texts for the slots of `template`."""
-    texts = load_task(template.task).texts(record, template.aspect)
-    return {spec.name: texts.get(spec.name, record.fields.get(spec.name, "")) for spec in template.fields}
+    return {spec.name: text_of(record, spec.name) for spec in template.fields}

@@ -30,20 +30,20 @@ def vote(
     aspect = verdicts[0].aspect
     assert all(verdict.aspect == aspect for verdict in verdicts)
     scored = sorted((verdict.judge, verdict.score) for verdict in verdicts if verdict.score is not None)
-    counts = {"num_votes": len(scored), "num_abstentions": len(verdicts) - len(scored)}
+    num_votes, num_abstentions = len(scored), len(verdicts) - len(scored)
     if len(scored) < max(min_votes, 1):
-        return Score(aspect, None, **counts, unscored="no_quorum")
+        return Score(aspect, None, num_votes, num_abstentions, unscored="no_quorum")
     scores = [score for _, score in scored]
     if rule == "mean":
-        return Score(aspect, statistics.fmean(scores), **counts)
+        return Score(aspect, statistics.fmean(scores), num_votes, num_abstentions)
     if rule == "median":
-        return Score(aspect, statistics.median(scores), **counts)
+        return Score(aspect, statistics.median(scores), num_votes, num_abstentions)
     if rule == "weighted":
         heights = [(weights or {})[judge] for judge, _ in scored]
         if sum(heights) <= 0:
-            return Score(aspect, None, **counts, unscored="no_quorum")
-        return Score(aspect, statistics.fmean(scores, heights), **counts)
+            return Score(aspect, None, num_votes, num_abstentions, unscored="no_quorum")
+        return Score(aspect, statistics.fmean(scores, heights), num_votes, num_abstentions)
     label, number = Counter(math.floor(score + 0.5) for score in scores).most_common(1)[0]
     if 2 * number <= len(verdicts):
-        return Score(aspect, None, **counts, unscored="no_majority")
-    return Score(aspect, float(label), **counts)
+        return Score(aspect, None, num_votes, num_abstentions, unscored="no_majority")
+    return Score(aspect, float(label), num_votes, num_abstentions)

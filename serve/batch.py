@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,9 +32,9 @@ from judging.records import Record, content_id
 from judging.tasks import FOLDER as TASK_FOLDER
 from judging.tasks import load_task
 from judging.vote import VoteRule
-from serve.scores import write_scores
 from serve.ingest import Ingested, ingest, ingested, iter_rows, record_parts
 from serve.judge import Judge, JudgeConfig, build_judge, save_templates
+from serve.scores import write_scores
 
 VERDICT_SCHEMA = pa.schema(
     [
@@ -47,6 +49,8 @@ VERDICT_SCHEMA = pa.schema(
     ]
 )
 EXIT_UNSCORED = 3
+JUDGE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+TAKEN_NAMES = {"panel": "the vote", "length": "the baseline by the candidate's length"}
 
 
 class VoteConfig(Strict):
@@ -61,15 +65,20 @@ class Config(Strict):
     """The configuration's `evaluate` section."""
 
     judges: dict[str, JudgeConfig] = Field(min_length=1)
-    aspects: tuple[str, ...] | None = Field(None, description="none: every aspect that people rated")
+    aspects: tuple[str, ...] | None = Field(None, min_length=1, description="none: every aspect that people rated")
     vote: VoteConfig = VoteConfig()
     max_unscored_share: float = Field(0.05, ge=0, le=1, description="of any judge or the panel; above it: exit 3")
     block_rows: int = Field(64, ge=1, description="rows that are done, saved and lost together")
 
     @model_validator(mode="after")
     def _vote_fits(self) -> Config:
-        if "panel" in self.judges:
-            raise ValueError("judges: the name `panel` stands for the vote; call the judge otherwise")
+        for name in self.judges:
+            if name in TAKEN_NAMES:
+                raise ValueError(f"judges: the name `{name}` stands for {TAKEN_NAMES[name]}; call the judge otherwise")
+            if not JUDGE_NAME.fullmatch(name):
+                raise ValueError(f"judges: {name!r} names a folder and columns: use letters, digits, `_`, `-` and `.`")
+        if len(set(self.aspects or ())) != len(self.aspects or ()):
+            raise ValueError("aspects: one stands twice")
         if self.vote.min_votes > len(self.judges):
             raise ValueError(
                 f"vote.min_votes: {self.vote.min_votes} votes of {len(self.judges)} judges are not possible"
@@ -125,18 +134,19 @@ def main(run: RunConfig, *, retry_failed: bool = False) -> Judged:
     Raises InputError or UserError before anything is written where configuration or data do not fit.
     """
     config, data = _sections(run)
-    for name, judge in config.judges.items():
-        if judge.model not in run.models:
+    for name, spec in config.judges.items():
+        if spec.model not in run.models:
             raise InputError(
-                f"evaluate.judges.{name}.model: {judge.model!r} is none of models: {', '.join(run.models) or '(none)'}"
+                f"evaluate.judges.{name}.model: {spec.model!r} is none of models: {', '.join(run.models) or '(none)'}"
             )
     pool = read_pool(data)
     sources = {name: _model_fingerprint(run, config.judges[name].model) for name in config.judges}
     job = JobDir(run.run, "evaluate")
     evaluation = Evaluation(run, config, data, job.path)
     with job.opened(_fingerprint(evaluation, sources)):
+        asks_again = retry_failed and _forget_unscored(evaluation, job)
         done = job.manifest()
-        if done and not (retry_failed and _forget_unscored(evaluation)):
+        if done and not asks_again:
             runtime.say(f"evaluate: done before, {job.path} is up to date")
             return Judged(_exit_code(done["summary"], config), done["summary"])
         counts, wanted = _take_in(evaluation, job)
@@ -149,7 +159,6 @@ def main(run: RunConfig, *, retry_failed: bool = False) -> Judged:
             for name, spec in config.judges.items()
         }
         job.claim()
-        job.reopen()
         for judge in judges.values():
             save_templates(judge, job.path / "templates" / judge.name)
         runtime.start(run.ray)
@@ -236,6 +245,9 @@ def _existing(path: str) -> Path:
 def _take_in(evaluation: Evaluation, job: JobDir) -> tuple[Ingested, list[tuple[str, str]]]:
     """The checked records in `records/`, and every (task, aspect) among them."""
     folder = evaluation.folder / "records"
+    if not job.is_claimed():
+        # Left by a process that was killed before it claimed the folder: nobody knows of which input.
+        shutil.rmtree(folder, ignore_errors=True)
     counts = ingested(folder) or ingest(
         evaluation.data, folder, block_rows=evaluation.config.block_rows, check=evaluation.check
     )
@@ -259,10 +271,9 @@ def _judge_all(evaluation: Evaluation, judge: Judge) -> None:
 
     spec = evaluation.run.models[evaluation.config.judges[judge.name].model]
     sampling = _sampling(evaluation.config.judges[judge.name], evaluation.run.seed)
-    blocks = ray.data.read_parquet([str(part.resolve()) for part in parts], override_num_blocks=len(parts))
-    requests = blocks.map_batches(
-        _requests, fn_args=(judge, evaluation.config.aspects, done), batch_size=None, zero_copy_batch=True
-    )
+    # One item a block: Ray's own Parquet reader starts an actor for every few files.
+    blocks = ray.data.from_items([{"part": str(part.resolve())} for part in parts], override_num_blocks=len(parts))
+    requests = blocks.map_batches(_requests, fn_args=(judge, evaluation.config.aspects, done), batch_size=None)
     written = generate(requests, spec, sampling).map_batches(
         _write_verdicts, fn_args=(judge, str(folder.resolve())), batch_size=None
     )
@@ -310,20 +321,16 @@ def _pending(evaluation: Evaluation, done: np.ndarray) -> tuple[list[Path], int]
 
 
 def _requests(batch: Batch, judge: Judge, aspects: tuple[str, ...] | None, done: np.ndarray) -> Batch:
-    """Input columns: a record's. Output columns: id, task, aspect and those that cluster.generate reads.
+    """Input column: part (a file of records). Output columns: id, task, aspect and those that cluster.generate reads.
 
     Ordered by aspect first, so that neighbours share the longest prefix.
     """
-    names = [name for name in batch if name != "group_key"]
-    records = [
-        Record.from_row(dict(zip(names, row, strict=True))) for row in zip(*(batch[n] for n in names), strict=True)
+    keyed = [
+        (Record.from_row(row), aspect)
+        for row in iter_rows([Path(part) for part in batch["part"]])
+        for aspect in aspects_of(row["task"], row["scores"], aspects)
     ]
     rows: list[dict[str, Any]] = []
-    keyed = [
-        (record, aspect)
-        for record, scores in zip(records, batch["scores"], strict=True)
-        for aspect in aspects_of(record.task, scores, aspects)
-    ]
     keys = np.array([_key(record.id, aspect) for record, aspect in keyed], dtype=np.uint64)
     for (record, aspect), is_done in zip(keyed, np.isin(keys, done), strict=True):
         if not is_done:
@@ -349,7 +356,7 @@ def _write_verdicts(batch: Batch, judge: Judge, folder: str) -> Batch:
     return {"num_verdicts": [len(rows)]}
 
 
-def _forget_unscored(evaluation: Evaluation) -> bool:
+def _forget_unscored(evaluation: Evaluation, job: JobDir) -> bool:
     """Remove the verdicts without a score, so that they are asked for again; False where there is none."""
     found = False
     for part in (evaluation.folder / "verdicts").glob("*/part-*.parquet"):
@@ -357,6 +364,8 @@ def _forget_unscored(evaluation: Evaluation) -> bool:
         kept = table.filter(table.column("score").is_valid())
         if kept.num_rows == table.num_rows:
             continue
+        if not found:
+            job.reopen()  # first: a kill in between must not leave complete work with verdicts missing
         found = True
         beside = part.with_name(f".{part.name}")
         pq.write_table(kept, beside)

@@ -133,7 +133,7 @@ def _template(judge: str, prompt: str, task: str, aspect: str) -> Template:
     if path.is_dir():
         path = path / template_file(task, aspect)
     template = Template.load(path)
-    if (template.task, template.aspect) != (task, aspect):
+    if template.task not in (task, load_task(task).name) or template.aspect != aspect:
         raise InputError(
             f"evaluate.judges.{judge}.prompt: {path} is for {template.task}/{template.aspect}, not for {task}/{aspect}"
         )

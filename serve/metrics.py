@@ -1,4 +1,4 @@
-"""`scores.parquet` -> the agreement of every judge, the panel and the candidate's length with the labels, slice by slice.
+"""`scores.parquet` -> the agreement of each judge, the panel and the candidate's length with the labels, by slice.
 
 A slice is one task, data set and aspect: scales and groups of different slices are never pooled.
 """
@@ -46,6 +46,10 @@ class Slice:
     @property
     def title(self) -> str:
         return f"{self.task} / {self.dataset or 'records'} / {self.aspect}"
+
+    @property
+    def shape(self) -> str:
+        return f"{self.num_rows} rows, {self.num_groups} groups, {self.num_systems} systems"
 
     def to_json(self) -> dict[str, Any]:
         return {

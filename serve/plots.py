@@ -22,7 +22,7 @@ GREY = "#9aa0a6"
 
 def forest(part: Slice, statistics: Sequence[str]) -> str:
     """Value and 95 % interval of each column, a panel a statistic; the grey band is what chance reaches."""
-    names = list(reversed(part.estimates))
+    names = list(part.estimates)[::-1]
     figure, axes = _figure(len(statistics), height=0.42 * len(names) + 1.0, width=3.0, sharey=True)
     for axis, statistic in zip(axes, statistics, strict=True):
         for place, name in enumerate(names):
@@ -86,12 +86,12 @@ def _colour(part: Slice, name: str) -> str:
 
 
 def _figure(count: int, *, height: float, width: float, **share: bool) -> tuple[Figure, list[Any]]:
-    import matplotlib
+    import matplotlib as mpl
 
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
 
-    figure, axes = pyplot.subplots(1, count, figsize=(width * count, height), squeeze=False, **share)
+    figure, axes = plt.subplots(1, count, figsize=(width * count, height), squeeze=False, **share)
     for axis in axes[0]:
         axis.spines[["top", "right"]].set_visible(False)
         axis.tick_params(labelsize=8)
@@ -99,10 +99,10 @@ def _figure(count: int, *, height: float, width: float, **share: bool) -> tuple[
 
 
 def _png(figure: Figure) -> str:
-    from matplotlib import pyplot
+    from matplotlib import pyplot as plt
 
     buffer = io.BytesIO()
     figure.tight_layout()
     figure.savefig(buffer, format="png", dpi=130)
-    pyplot.close(figure)
+    plt.close(figure)
     return base64.b64encode(buffer.getvalue()).decode()

@@ -94,8 +94,7 @@ def _table(slices: Sequence[Slice], label: str) -> str:
         rows.append(["chance (panel)", *(_cell(floor.get(f"floor.{statistic}")) for statistic in SHOWN), ""])
         if part.ceiling:
             rows.append(["human ceiling", *(_cell(part.ceiling.get(statistic)) for statistic in SHOWN), ""])
-        head = f"{part.title}: agreement with the {label}, {part.num_rows} rows, {part.num_groups} groups, {part.num_systems} systems"
-        blocks.append(f"{head}\n{_aligned(rows)}")
+        blocks.append(f"{part.title}: agreement with the {label}, {part.shape}\n{_aligned(rows)}")
     return (
         "\n\n".join(blocks)
         + "\n\n[ ] 95 % interval, bootstrap over groups; length: the candidate's number of characters."
@@ -171,16 +170,16 @@ def _slice(part: Slice, label: str, config: Config, texts: Mapping[str, Mapping[
         f"<tr><th>panel minus {escape(name)}{''.join(_html_cell(found.get(statistic)) for statistic in statistics)}"
         for name, found in part.against_panel.items()
     )
-    shapes = f"{part.num_rows} rows, {part.num_groups} groups, {part.num_systems} systems"
     modes = ", ".join(f"{escape(name)}: {mode}" for name, mode in part.modes.items())
     return (
-        f"<h2>{escape(part.title)}</h2><p>{shapes}. Score modes: {modes}. Below each value its 95 % interval "
+        f"<h2>{escape(part.title)}</h2><p>{part.shape}. Score modes: {modes}. Below each value its 95 % interval "
         f"(bootstrap over groups) and n. Length is the candidate's number of characters, a baseline.</p>"
         f"<table><tr><th>{head}<th>coverage{rows}</table>"
         f"<img alt='agreement with intervals' src='data:image/png;base64,{plots.forest(part, statistics)}'>"
         f"<p class=meta>Grey band: the middle 95 % of shuffled scores.</p>"
         f"<h3>Paired differences</h3><table><tr><th>{head}{differences}</table>"
-        f"<h3>Distributions</h3><img alt='score distributions' src='data:image/png;base64,{plots.distributions(part, label)}'>"
+        "<h3>Distributions</h3>"
+        f"<img alt='score distributions' src='data:image/png;base64,{plots.distributions(part, label)}'>"
         f"<h3>Scores over the {label}s</h3>"
         f"<img alt='scores over labels' src='data:image/png;base64,{plots.against_labels(part, label)}'>"
         f"{_aeollm(part)}{_disagreements(part, label, config.num_worst, texts)}"
@@ -196,7 +195,7 @@ def _aeollm(part: Slice) -> str:
     )
     floor = "".join(_html_cell(part.estimates[PANEL].get(f"floor.{name}")) for name in names)
     return (
-        "<details><summary>AEOLLM statistics (official takes the absolute value of each question's correlation)</summary>"
+        "<details><summary>AEOLLM statistics (official: the absolute value of each question's correlation)</summary>"
         f"<table><tr><th>{head}{rows}<tr class=faint><th>chance (panel){floor}</table></details>"
     )
 

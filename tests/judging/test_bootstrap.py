@@ -51,12 +51,6 @@ def test_fewer_resamples_are_the_first_of_more() -> None:
     assert not np.array_equal(replicates(mean_of(values), 30, resamples=300, seed=6), many)
 
 
-def test_threads_do_not_change_values(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = replicates(mean_of(np.arange(50.0)), 50, resamples=400, seed=0)
-    monkeypatch.setattr(bootstrap, "NUM_THREADS", 1)
-    np.testing.assert_array_equal(replicates(mean_of(np.arange(50.0)), 50, resamples=400, seed=0), found)
-
-
 def test_jackknife_leaves_out_every_group_once() -> None:
     assert (np.concatenate(list(jackknife_weights(5))) == 1 - np.eye(5)).all()
     blocks = np.concatenate(list(jackknife_weights(25, max_blocks=10)))

@@ -1,0 +1,311 @@
+"""Speed and memory of the batch path, as ratios within one run: `make bench-batch`, or one part by name.
+
+vllm: records/s of `evaluate` against plain `vllm.LLM.chat` on the same prompts with the same engine settings, engine
+start excluded, and the share of the cacheable prompt tokens that came from the prefix cache.
+scripted: records/s and peak memory of driver and workers at 20,000 and 100,000 records.
+agreement: seconds and memory of the statistics on 100,000 rows. help: seconds of `inverdict --help`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+DATA = ROOT.parent / "shared" / "data"
+ENGINE = {"dtype": "float32", "enforce_eager": True, "block_size": 32, "max_model_len": 2048}
+BLOCK = ENGINE["block_size"]
+NUM_TOPICAL, NUM_SUMMEVAL = 120, 160  # 20 groups of 6 and 10 groups of 16
+
+
+def main(parts: Sequence[str]) -> int:
+    results: dict[str, Any] = {}
+    for part in parts or ("help", "agreement", "scripted", "vllm"):
+        results[part] = {"help": _help, "agreement": _agreement, "scripted": _scripted, "vllm": _vllm}[part]()
+        print(f"{part}: {json.dumps(results[part])}", flush=True)
+    return 0
+
+
+def _help() -> dict[str, float]:
+    seconds = []
+    for _ in range(5):
+        start = time.perf_counter()
+        subprocess.run([Path(sys.executable).with_name("inverdict"), "--help"], check=True, capture_output=True)
+        seconds.append(time.perf_counter() - start)
+    return {"seconds_best": round(min(seconds), 3), "target": 0.5}
+
+
+def _agreement() -> Any:
+    from tests.bench import agreement
+
+    return agreement.main()
+
+
+# ---------------------------------------------------------------------------- scripted engine
+
+
+def _scripted() -> dict[str, Any]:
+    found = {num: _in_child("scripted", str(num)) for num in (20_000, 100_000)}
+    small, large = found[20_000], found[100_000]
+    return {
+        "records_per_s_100k": round(large["records_per_s"]),
+        "target_records_per_s": 1500,
+        "peak_mib_20k": round(small["peak_mib"]),
+        "peak_mib_100k": round(large["peak_mib"]),
+        "memory_ratio": round(large["peak_mib"] / small["peak_mib"], 3),
+        "target_memory_ratio": 1.10,
+    }
+
+
+def _scripted_child(num: int) -> dict[str, float]:
+    from cluster import runtime
+    from serve import batch
+
+    with tempfile.TemporaryDirectory() as folder:
+        records = Path(folder) / "records.jsonl"
+        with records.open("w") as file:
+            for place in range(num):
+                file.write(json.dumps(_record(place)) + "\n")
+        run = _run_config(folder, [str(records)], {"fake": {"backend": "scripted"}}, block_rows=1024)
+        runtime.start(run.ray)
+        with _PeakMemory() as memory:
+            start = time.perf_counter()
+            judged = batch.main(run)
+            seconds = time.perf_counter() - start
+        assert judged.summary["num_scores"] == num
+    return {"records_per_s": num / seconds, "peak_mib": memory.peak_mib}
+
+
+def _record(place: int) -> dict[str, Any]:
+    group, system = divmod(place, 10)
+    return {
+        "task": "qa",
+        "group": f"q{group}",
+        "system": f"s{system}",
+        "source": f"Question {group}: what is known about thing number {group}, and who found it out?",
+        "candidate": f"Answer {system} to {group}: " + "it was found long ago by several people. " * (1 + system % 4),
+        "scores": {"overall": 1 + (group * 7 + system * 3) % 5},
+        "scale": [1, 5],
+    }
+
+
+def _run_config(folder: str, records: list[str], models: dict[str, Any], **evaluate: Any) -> Any:
+    from cluster.__main__ import _sections
+    from cluster.config import build
+
+    judges = {name: {"model": name} for name in models}
+    raw = {
+        "run": f"{folder}/run",
+        "data": {"records": records},
+        "models": models,
+        "evaluate": {"judges": judges, "aspects": ["overall"], **evaluate},
+    }
+    return build(raw, _sections(), origin="bench")
+
+
+class _PeakMemory:
+    """Peak of the summed memory (PSS: shared pages count once) of this process and all below it, in MiB."""
+
+    def __enter__(self) -> _PeakMemory:
+        self.peak_mib = 0.0
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._stop.wait(0.5):
+            parts = {pid: _pss_mib(pid) for pid in _tree(os.getpid())}
+            if sum(parts.values()) > self.peak_mib:
+                self.peak_mib = sum(parts.values())
+
+
+def _tree(pid: int) -> Iterable[int]:
+    yield pid
+    for tasks in Path(f"/proc/{pid}/task").glob("*/children"):
+        try:
+            children = tasks.read_text().split()
+        except OSError:
+            continue
+        for child in children:
+            yield from _tree(int(child))
+
+
+def _pss_mib(pid: int) -> float:
+    try:
+        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+            if line.startswith("Pss:"):
+                return int(line.split()[1]) / 1024
+    except OSError:
+        pass
+    return 0.0
+
+
+# ---------------------------------------------------------------------------- vLLM
+
+
+def _vllm() -> dict[str, Any]:
+    if not DATA.exists():
+        return {"skipped": f"{DATA} is missing"}
+    ours = _in_child("pipeline")
+    raw = _in_child("raw")
+    return {
+        "num_records": ours["num_records"],
+        "records_per_s": round(ours["records_per_s"], 3),
+        "raw_records_per_s": round(raw["records_per_s"], 3),
+        "ratio": round(ours["records_per_s"] / raw["records_per_s"], 3),
+        "target_ratio": 0.90,
+        "prompt_tokens": ours["prompt_tokens"],
+        "cacheable_tokens": ours["cacheable_tokens"],
+        "cached_tokens": ours["cached_tokens"],
+        "cached_share": round(ours["cached_tokens"] / ours["cacheable_tokens"], 3),
+        "target_cached_share": 0.95,
+        "raw_cached_tokens": raw["cached_tokens"],
+    }
+
+
+def _write_records(folder: str) -> list[str]:
+    """The benchmark's records, whole groups, with the one aspect `overall` of both tasks."""
+    path = Path(folder) / "records.jsonl"
+    lines = [*_head("topical_chat", NUM_TOPICAL), *_head("summeval", NUM_SUMMEVAL)]
+    for line in lines:
+        line["scores"], line["scale"], line["scales"] = {}, None, {}
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return [str(path)]
+
+
+def _head(name: str, number: int) -> list[dict[str, Any]]:
+    rows = [json.loads(line) for line in (DATA / f"{name}.jsonl").read_text().splitlines()]
+    return sorted(rows, key=lambda row: str(row["group"]))[:number]
+
+
+def _pipeline_child() -> dict[str, Any]:
+    import ray
+
+    from cluster import runtime
+    from serve import batch
+
+    with tempfile.TemporaryDirectory() as folder:
+        probe = Path(folder) / "probe.jsonl"
+        environment = {"INVERDICT_BENCH_PROBE": str(probe), "PYTHONPATH": str(ROOT)}
+        hook = {"worker_process_setup_hook": "tests.bench.probe.install", "env_vars": environment}
+        model = {"source": "embedded:smollm2-135m-instruct", "max_model_len": ENGINE["max_model_len"]}
+        run = _run_config(folder, _write_records(folder), {"smollm2": model})
+        ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, runtime_env=hook)
+        runtime.quiet_data()
+        batch.main(run)
+        rows = [json.loads(line) for line in probe.read_text().splitlines()]
+        prompts = _prompt_ids(run)
+    assert len(rows) == len(prompts) == NUM_TOPICAL + NUM_SUMMEVAL
+    seconds = max(row["ended"] for row in rows) - min(row["begun"] for row in rows)
+    return {
+        "num_records": len(rows),
+        "records_per_s": len(rows) / seconds,
+        "prompt_tokens": sum(row["prompt_tokens"] for row in rows),
+        "cached_tokens": sum(row["cached_tokens"] for row in rows),
+        "cacheable_tokens": _cacheable(prompts),
+    }
+
+
+def _requests(run: Any) -> list[dict[str, Any]]:
+    """What the pipeline asks, in its order."""
+    from judging.datasets import read_records
+    from serve.judge import build_judge
+
+    records = [record for record in read_records(run.data.records)]
+    wanted = [(task, "overall") for task in ("dialogue", "summarisation")]
+    judge = build_judge("smollm2", run.evaluate.judges["smollm2"], wanted, {}, _encoder().special_tokens())
+    return [judge.request(record, "overall") for record in records]  # type: ignore[arg-type]
+
+
+def _encoder() -> Any:
+    from cluster import models
+    from cluster.tokens import encoder
+
+    return encoder(str(models.resolve("embedded:smollm2-135m-instruct").path), "auto")
+
+
+def _prompt_ids(run: Any) -> list[list[int]]:
+    known = _encoder()
+    spelled = known.label_tokens("Score: ", ("1", "2", "3", "4", "5"))
+    return [known.prompt_ids(request["prompt"], spelled.prefix, ENGINE["max_model_len"]) for request in _requests(run)]
+
+
+def _cacheable(prompts: list[list[int]]) -> int:
+    """Prompt tokens in whole blocks that an earlier prompt begins with as well; the last token is always computed."""
+    seen: set[tuple[int, ...]] = set()
+    total = 0
+    for ids in prompts:
+        blocks = [tuple(ids[: end + BLOCK]) for end in range(0, len(ids) - BLOCK + 1, BLOCK)]
+        for block in blocks[: (len(ids) - 1) // BLOCK]:
+            if block not in seen:
+                break
+            total += BLOCK
+        seen.update(blocks)
+    return total
+
+
+def _raw_child() -> dict[str, Any]:
+    os.environ |= {
+        "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+        "OMP_NUM_THREADS": str(os.cpu_count()),
+        "VLLM_CPU_KVCACHE_SPACE": "2",
+        "VLLM_LOGGING_LEVEL": "ERROR",
+    }
+    from vllm import LLM, SamplingParams
+
+    from cluster import models
+
+    with tempfile.TemporaryDirectory() as folder:
+        run = _run_config(folder, _write_records(folder), {"smollm2": {"source": "embedded:smollm2-135m-instruct"}})
+        requests = _requests(run)
+    spelled = _encoder().label_tokens("Score: ", ("1", "2", "3", "4", "5"))
+    chats = [
+        [{"role": "user", "content": request["prompt"]}, {"role": "assistant", "content": spelled.prefix}]
+        for request in requests
+    ]
+    model = LLM(str(models.resolve("embedded:smollm2-135m-instruct").path), disable_log_stats=True, **ENGINE)
+    params = SamplingParams(max_tokens=1, temperature=0, logprob_token_ids=list(spelled.ids))
+    start = time.perf_counter()
+    outputs = model.chat(chats, params, use_tqdm=False, add_generation_prompt=False, continue_final_message=True)
+    seconds = time.perf_counter() - start
+    return {
+        "records_per_s": len(chats) / seconds,
+        "cached_tokens": sum(output.num_cached_tokens or 0 for output in outputs),
+    }
+
+
+# ---------------------------------------------------------------------------- children
+
+
+def _in_child(*arguments: str) -> dict[str, Any]:
+    """Each measurement in a fresh process, so that none warms another up."""
+    command = [sys.executable, "-m", "tests.bench.batch", "--child", *arguments]
+    done = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
+    return dict(json.loads(done.stdout.splitlines()[-1]))
+
+
+def _child(name: str, *arguments: str) -> None:
+    if name == "scripted":
+        print(json.dumps(_scripted_child(int(arguments[0]))))
+    else:
+        print(json.dumps({"pipeline": _pipeline_child, "raw": _raw_child}[name]()))
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--child"]:
+        _child(*sys.argv[2:])
+    else:
+        sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,259 @@
+"""The strict load: what is accepted, and with which sentence the rest is refused."""
+
+from pathlib import Path
+
+import pytest
+from pydantic import BaseModel
+
+from cluster import config
+from cluster.config import HttpSpec, RayConfig, RunConfig, ScriptedSpec, Strict, VllmSpec
+from cluster.errors import UserError
+from judging.datasets import DataConfig
+from serve import batch, report
+
+ROOT = Path(__file__).parents[2]
+SECTIONS: dict[str, type[BaseModel]] = {"data": DataConfig, "evaluate": batch.Config, "report": report.Config}
+
+
+class Job(Strict):
+    """A job's section, as a job would bring it."""
+
+    num_things: int = 3
+    inner: RayConfig = RayConfig()
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "c.yaml"
+
+
+def load(file: Path, text: str, *overrides: str, sections: dict[str, type[BaseModel]] = SECTIONS) -> RunConfig:
+    file.write_text(text)
+    return config.load(file, overrides, sections)
+
+
+def refusal(file: Path, text: str, *overrides: str) -> str:
+    with pytest.raises(UserError) as caught:
+        load(file, text, *overrides)
+    sentence = str(caught.value)
+    assert "\n" not in sentence
+    return sentence.removeprefix(f"{file}: ")
+
+
+def test_what_the_file_leaves_out_is_the_default(file: Path) -> None:
+    run = load(file, "run: runs/a\n", sections={"job": Job})
+    assert (run.run, run.seed, run.models, run.ray) == (Path("runs/a"), 0, {}, RayConfig())
+    assert run.job is None
+
+
+def test_a_section_is_read_into_its_class(file: Path) -> None:
+    run = load(file, "run: r\njob: {num_things: 5, inner: {num_cpus: 4}}\n", sections={"job": Job})
+    assert run.job == Job(num_things=5, inner=RayConfig(num_cpus=4))
+
+
+def test_the_three_backends(file: Path) -> None:
+    models = load(
+        file,
+        """
+run: r
+models:
+  a: {source: "embedded:smollm2-135m-instruct"}
+  b: {backend: http, base_url: "http://127.0.0.1:1/v1", model: m}
+  c: {backend: scripted, rules: [{contains: x, label_logprobs: {"1": -0.5}}]}
+""",
+    ).models
+    assert [type(spec) for spec in models.values()] == [VllmSpec, HttpSpec, ScriptedSpec]
+
+
+def test_a_configuration_never_changes(file: Path) -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        load(file, "run: r\n").seed = 1
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("run: r\nsed: 1\n", "`sed` is no known key; did you mean `seed`?"),
+        ("run: r\nray: {num_cpu: 2}\n", "`ray.num_cpu` is no known key; did you mean `num_cpus`?"),
+        (
+            "run: r\nmodels: {m: {source: x, max_modellen: 9}}\n",
+            "`models.m.max_modellen` is no known key; did you mean `max_model_len`?",
+        ),
+        (
+            "run: r\nevaluate: {judges: {j: {model: m, promt: x}}}\n",
+            "`evaluate.judges.j.promt` is no known key; did you mean `prompt`?",
+        ),
+        (
+            "run: r\nevaluate: {judges: {j: {model: m}}, vote: {min_vote: 1}}\n",
+            "`evaluate.vote.min_vote` is no known key; did you mean `min_votes`?",
+        ),
+        ("run: r\nzzzzzz: 1\n", "`zzzzzz` is no known key"),
+        ("run: r\nseed: many\n", "`seed`: input should be a valid integer, unable to parse string as an integer"),
+        ("run: r\nray: [2]\n", "`ray`: input should be a valid dictionary or instance of RayConfig"),
+        ("run: r\nmodels: [a]\n", "`models`: input should be a valid dictionary"),
+        ("seed: 1\n", "`run` is missing"),
+        ("run: r\nmodels: {m: {}}\n", "`models.m.source` is missing"),
+        # A model may have the name of a backend; its name stays in the key.
+        ("run: r\nmodels: {http: {backend: http, model: m}}\n", "`models.http.base_url` is missing"),
+        (
+            "run: r\nmodels: {m: {backend: ollama}}\n",
+            "`models.m.backend`: 'ollama' is none of 'vllm', 'http', 'scripted'",
+        ),
+        ("run: r\n1: x\n", "`1`: keys should be strings"),
+        ("run: r\nseed: a\nray: {num_cpus: b}\n", "(1 more below it)"),
+    ],
+)
+def test_a_wrong_key_or_value_is_named(file: Path, text: str, sentence: str) -> None:
+    assert refusal(file, text).endswith(sentence)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("models.m.max_model_len", 63),  # context in tokens, at least 64
+        ("models.m.num_gpus", -1),
+        ("models.m.num_cpus", 0),
+        ("models.m.tensor_parallel_size", 0),
+        ("models.m.num_engines", 0),
+        ("models.m.batch_size", 0),
+        ("models.m.kv_cache_gib", 0),
+        ("models.m.max_model_len", 64.5),
+        ("models.h.timeout_s", 0),
+        ("models.h.max_retries", -1),
+        ("models.h.max_in_flight", 0),
+        ("models.h.base_url", "ftp://x"),
+        ("models.s.delay_s", -1),
+        ("models.s.garbage_share", 1.1),
+        ("models.s.max_prompt_chars", 0),
+        ("ray.num_cpus", 1),  # one for the pipeline, one for an engine
+        ("ray.object_store_gib", 0.08),
+        ("data.max_rejected_share", 1),
+        ("evaluate.max_unscored_share", 1.5),
+        ("evaluate.block_rows", 0),
+        ("evaluate.vote.min_votes", 0),
+        ("evaluate.judges.j.min_label_mass", 1),
+        ("evaluate.judges.j.max_tokens", 15),
+        ("evaluate.judges.j.temperature", -0.1),
+        ("report.resamples", 99),
+        ("report.interval", "normal"),
+        ("report.num_worst", -1),
+    ],
+)
+def test_a_value_beyond_its_limit_is_refused_by_key(file: Path, key: str, value: object) -> None:
+    text = """
+run: r
+data: {records: [x]}
+models:
+  m: {source: x}
+  h: {backend: http, base_url: "http://h/v1", model: m}
+  s: {backend: scripted}
+evaluate: {judges: {j: {model: m}}}
+report: {}
+"""
+    load(file, text)
+    assert refusal(file, text, f"{key}={value}").startswith(f"`{key}`: ")
+
+
+@pytest.mark.parametrize(
+    ("section", "words"),
+    [
+        ("{judges: {}}", "`evaluate.judges`"),
+        ("{judges: {panel: {model: m}}}", "`panel` stands for the vote"),
+        ("{judges: {length: {model: m}}}", "`length` stands for the baseline"),
+        ('{judges: {"../up": {model: m}}}', "'../up' names a folder"),
+        ("{judges: {j: {model: m}}, aspects: []}", "`evaluate.aspects`"),
+        ("{judges: {j: {model: m}}, aspects: [overall, overall]}", "one stands twice"),
+        ("{judges: {j: {model: m}}, vote: {min_votes: 2}}", "2 votes of 1 judges"),
+        ("{judges: {j: {model: m}}, vote: {rule: best}}", "`evaluate.vote.rule`"),
+        ("{judges: {j: {model: m}}, vote: {weights: {j: 1}}}", "no effect"),
+        ("{judges: {j: {model: m}}, vote: {rule: weighted}}", "one weight for each judge"),
+        ("{judges: {j: {model: m}}, vote: {rule: weighted, weights: {j: 0}}}", "one must be positive"),
+        (
+            "{judges: {j: {model: m}, k: {model: m}}, vote: {rule: weighted, weights: {j: 2, k: -1}}}",
+            "none may be negative",
+        ),
+    ],
+)
+def test_what_does_not_go_together_in_evaluate(file: Path, section: str, words: str) -> None:
+    assert words in refusal(file, f"run: r\nevaluate: {section}\n")
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"there is no configuration .*none\.yaml"):
+        config.load(tmp_path / "none.yaml", [], SECTIONS)
+
+
+def test_a_folder_is_no_configuration(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="cannot be read"):
+        config.load(tmp_path, [], SECTIONS)
+
+
+def test_a_file_that_is_no_utf8_is_refused(file: Path) -> None:
+    file.write_bytes(b"run: \xff\n")
+    with pytest.raises(UserError, match="cannot be read"):
+        config.load(file, [], SECTIONS)
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_key(file: Path) -> None:
+    file.write_bytes(b"\xef\xbb\xbfrun: r\n")
+    assert config.load(file, [], SECTIONS).run == Path("r")
+
+
+@pytest.mark.parametrize("text", ["", "# nothing\n", "- run\n", "run\n"])
+def test_an_empty_file_or_no_mapping(file: Path, text: str) -> None:
+    assert "is empty or no mapping" in refusal(file, text)
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("run: r\nmodels: {a: b\nseed: 1\n", "line 3: broken YAML"),
+        ("run: r\n\tseed: 1\n", "line 2: broken YAML"),
+        ("run: r\nx: !!python/object:os.system y\n", "line 2: broken YAML"),
+        ("run: r\x07\n", "broken YAML: unacceptable character"),
+    ],
+)
+def test_broken_yaml_has_its_line(file: Path, text: str, place: str) -> None:
+    assert place in refusal(file, text)
+
+
+def test_set_reaches_inner_keys_and_makes_sections(file: Path) -> None:
+    run = load(
+        file,
+        "run: r\nmodels: {m: {source: x}}\n",
+        "seed=7",
+        "models.m.max_model_len=128",
+        "ray.num_cpus=4",
+        "run=a=b",
+        "models.n={backend: scripted}",
+    )
+    assert (run.seed, run.ray.num_cpus, run.run) == (7, 4, Path("a=b"))
+    assert run.models["m"] == VllmSpec(source="x", max_model_len=128)
+    assert run.models["n"] == ScriptedSpec(backend="scripted")
+
+
+@pytest.mark.parametrize(
+    ("override", "sentence"),
+    [
+        ("seed", "--set seed: write it as key.inner=value"),
+        ("=1", "--set =1: write it as key.inner=value"),
+        ("seed=[", "--set seed=[: the value is no YAML"),
+        ("run.x=1", "--set run.x=1: 'run' is no section, it holds 'r'"),
+        ("sede=1", "`sede` is no known key; did you mean `seed`?"),
+    ],
+)
+def test_a_bad_override_is_refused(file: Path, override: str, sentence: str) -> None:
+    assert refusal(file, "run: r\n", override) == sentence
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda path: path.name)
+def test_every_committed_configuration_loads_and_fits_together(path: Path) -> None:
+    run = config.load(path, [], SECTIONS)
+    judges = run.evaluate.judges if run.evaluate else {}
+    assert {judge.model for judge in judges.values()} <= set(run.models)
+    for place in (*run.data.records, *run.data.pool):
+        assert (ROOT / place).exists() or place.startswith("../shared")
+
+
+def test_there_are_committed_configurations() -> None:
+    assert list((ROOT / "configs").glob("*.yaml"))

@@ -1,0 +1,314 @@
+"""The scripted engine's answers, and the HTTP engine against an endpoint on this machine."""
+
+import asyncio
+import json
+import math
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cluster.config import HttpSpec, ScriptedSpec, ScriptRule
+from cluster.engine import HttpEngine, Reply, Request, ScriptedEngine
+from cluster.errors import UserError
+from tests.cluster.fake_endpoint import Answer, Endpoint, failed, said, serving
+
+LABELS = ("1", "2", "3", "4", "5")
+SCHEMA = json.dumps(
+    {"type": "object", "properties": {"reason": {"type": "string"}, "overall_score": {"enum": [1, 2, 3, 4, 5]}}}
+)
+
+
+def scripted(prompt: str, request: dict[str, Any] | None = None, **spec: Any) -> Reply:
+    engine = ScriptedEngine(ScriptedSpec(backend="scripted", **spec))
+    return asyncio.run(engine.generate(Request(prompt, **(request or {}))))
+
+
+def test_the_first_rule_that_fits_decides() -> None:
+    rules = (ScriptRule(contains="good", reply="Score: 5"), ScriptRule(contains="o", reply="Score: 1"))
+    assert scripted("a good one", rules=rules).text == "Score: 5"
+    assert scripted("no", rules=rules).text == "Score: 1"
+    assert scripted("evil", rules=rules).text.startswith("Scripted reply")
+
+
+def test_a_rule_gives_log_probabilities_in_the_requests_order() -> None:
+    rules = (ScriptRule(contains="", label_logprobs={"4": -0.5, "2": -1.0}),)
+    logprobs = scripted("x", {"labels": ("2", "3", "4")}, rules=rules).label_logprobs
+    assert (logprobs[0], logprobs[2]) == (-1.0, -0.5)
+    assert math.isnan(logprobs[1])
+
+
+@pytest.mark.parametrize("error", ["error", "timeout"])
+def test_a_rule_fails_or_is_cut_off(error: str) -> None:
+    assert scripted("x", rules=(ScriptRule(contains="x", error=error),)).error == error
+    cut = scripted("x", rules=(ScriptRule(contains="x", reply="I", finish_reason="length"),))
+    assert (cut.finish_reason, cut.error) == ("length", None)
+
+
+@given(st.text(max_size=40), st.integers(2, 11))
+def test_the_hash_gives_probabilities_that_sum_to_nine_tenths(prompt: str, count: int) -> None:
+    labels = tuple(str(number) for number in range(count))
+    reply = scripted(prompt, {"labels": labels})
+    assert math.fsum(math.exp(value) for value in reply.label_logprobs) == pytest.approx(0.9)
+    assert reply == scripted(prompt, {"labels": labels})
+
+
+def test_the_same_prompt_has_the_same_answer_in_another_process() -> None:
+    code = (
+        "from cluster.config import ScriptedSpec\nfrom cluster.engine import Request, ScriptedEngine\n"
+        "engine = ScriptedEngine(ScriptedSpec(backend='scripted'))\n"
+        "print(repr(engine.answer(Request('the prompt', labels=('1', '2', '3')))))"
+    )
+    other = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+        env={"PYTHONHASHSEED": "7", "PYTHONPATH": str(Path(__file__).parents[2])},
+    )
+    assert other.stdout.strip() == repr(scripted("the prompt", {"labels": ("1", "2", "3")}))
+
+
+def test_the_garbage_share_is_a_share_of_the_prompts() -> None:
+    replies = [scripted(f"prompt {number}", garbage_share=0.25) for number in range(400)]
+    share = sum(reply.text == "I would rather not say." for reply in replies) / len(replies)
+    # Binomial with p 0.25 and n 400: standard deviation 0.022; the hash is fixed, so this never wavers.
+    assert 0.18 < share < 0.32
+    masses = [math.fsum(map(math.exp, scripted("x", {"labels": LABELS}, garbage_share=1).label_logprobs))]
+    assert masses == [pytest.approx(1e-6)]
+
+
+def test_a_prompt_over_the_limit_is_too_long() -> None:
+    assert scripted("x" * 10, max_prompt_chars=10).error is None
+    assert scripted("x" * 11, max_prompt_chars=10).error == "too_long"
+
+
+def test_the_reply_follows_the_schema() -> None:
+    seen = set()
+    for number in range(40):
+        values = json.loads(scripted(f"prompt {number}", {"json_schema": SCHEMA}).text)
+        assert list(values) == ["reason", "overall_score"]
+        assert isinstance(values["reason"], str)
+        seen.add(values["overall_score"])
+    assert seen == {1, 2, 3, 4, 5}
+
+
+def test_the_delay_is_waited_once_for_many_at_a_time() -> None:
+    engine = ScriptedEngine(ScriptedSpec(backend="scripted", delay_s=0.1))
+
+    async def ask() -> None:
+        await asyncio.gather(*(engine.generate(Request(str(number))) for number in range(50)))
+
+    begun = time.perf_counter()
+    asyncio.run(ask())
+    assert 0.1 <= time.perf_counter() - begun < 1.0
+
+
+@pytest.fixture
+def endpoint() -> Iterator[Endpoint]:
+    with serving() as found:
+        yield found
+
+
+def ask(endpoint: Endpoint, request: Request | None = None, **spec: Any) -> Reply:
+    engine = HttpEngine(HttpSpec(backend="http", base_url=endpoint.base_url, model="m", **spec))
+    return asyncio.run(engine.generate(request or Request("the prompt")))
+
+
+def test_a_reply_and_its_tokens(endpoint: Endpoint) -> None:
+    endpoint.answers = [Answer(said("Score: 4"))]
+    assert ask(endpoint) == Reply("Score: 4", "stop", (), num_prompt_tokens=11, num_generated_tokens=3)
+
+
+def test_what_the_endpoint_is_asked(endpoint: Endpoint) -> None:
+    ask(endpoint, Request("p", json_schema=SCHEMA, max_tokens=50, temperature=0.5, top_p=0.9, seed=3))
+    asked = endpoint.requests[0]
+    assert asked["messages"] == [{"role": "user", "content": "p"}]
+    assert {name: asked[name] for name in ("model", "max_tokens", "temperature", "top_p", "seed")} == {
+        "model": "m",
+        "max_tokens": 50,
+        "temperature": 0.5,
+        "top_p": 0.9,
+        "seed": 3,
+    }
+    assert asked["response_format"]["json_schema"]["schema"] == json.loads(SCHEMA)
+    assert "logprobs" not in asked
+
+
+def test_an_endpoint_without_response_format_is_not_asked_for_it(endpoint: Endpoint) -> None:
+    ask(endpoint, Request("p", json_schema=SCHEMA), json_schema=False)
+    assert "response_format" not in endpoint.requests[0]
+    assert "seed" not in endpoint.requests[0]
+
+
+def probabilities(reply: Reply) -> list[float]:
+    return [0.0 if math.isnan(value) else round(math.exp(value), 6) for value in reply.label_logprobs]
+
+
+def test_the_spellings_of_a_label_are_summed(endpoint: Endpoint) -> None:
+    top = {"4": math.log(0.5), " 4": math.log(0.25), "3": math.log(0.125), "Four": math.log(0.1), "44": math.log(0.01)}
+    endpoint.answers = [Answer(said("4", finish_reason="length", tokens=[("4", top)]))]
+    reply = ask(endpoint, Request("p", labels=LABELS))
+    # 4: 0.5 + 0.25; "Four" and "44" are no labels.
+    assert probabilities(reply) == [0, 0, 0.125, 0.75, 0]
+    # With labels the reply is cut on purpose.
+    assert reply.finish_reason == "stop"
+    assert (endpoint.requests[0]["logprobs"], endpoint.requests[0]["top_logprobs"]) == (True, 20)
+
+
+def test_the_label_may_come_after_other_tokens(endpoint: Endpoint) -> None:
+    tokens = [
+        ("Score", {"Score": math.log(0.9), "4": math.log(0.1)}),
+        (":", {":": 0.0}),
+        (" 2", {" 2": math.log(0.6), " 5": math.log(0.2)}),
+        ("3", {"3": 0.0}),
+    ]
+    endpoint.answers = [Answer(said("Score: 23", tokens=tokens))]
+    # The first token that is a label decides, not the "4" that was an alternative to "Score".
+    assert probabilities(ask(endpoint, Request("p", labels=LABELS))) == [0, 0.6, 0, 0, 0.2]
+
+
+@pytest.mark.parametrize(
+    "tokens", [[("I", {"I": 0.0}), (" refuse", {" refuse": 0.0})], [("44", {"44": 0.0})]], ids=["words", "44"]
+)
+def test_no_label_in_the_reply_tells_no_probabilities(
+    endpoint: Endpoint, tokens: list[tuple[str, dict[str, float]]]
+) -> None:
+    endpoint.answers = [Answer(said("x", tokens=tokens))]
+    reply = ask(endpoint, Request("p", labels=LABELS))
+    assert reply.error is None
+    assert all(math.isnan(value) for value in reply.label_logprobs)
+
+
+def test_an_endpoint_that_tells_no_log_probabilities(endpoint: Endpoint) -> None:
+    endpoint.answers = [Answer(said("4"))]
+    assert ask(endpoint, Request("p", labels=LABELS)).label_logprobs == ()
+
+
+@pytest.mark.parametrize("status", [429, 500, 503])
+def test_a_passing_failure_is_asked_again(endpoint: Endpoint, status: int) -> None:
+    endpoint.answers = [Answer(failed("busy"), status, headers={"retry-after-ms": "10"}), Answer(said("fine"))]
+    assert ask(endpoint, max_retries=2).text == "fine"
+    assert len(endpoint.requests) == 2
+
+
+def test_a_failure_that_stays_is_an_error_reply(endpoint: Endpoint) -> None:
+    endpoint.answers = [Answer(failed("the GPU fell off"), 500, headers={"retry-after-ms": "10"})]
+    reply = ask(endpoint, max_retries=2)
+    assert (reply.error, reply.text, reply.finish_reason) == ("error", "", "")
+    assert reply.detail.startswith("500: ")
+    assert "the GPU fell off" in reply.detail
+    assert len(endpoint.requests) == 3
+
+
+@pytest.mark.parametrize("status", [400, 401, 404])
+def test_our_own_mistake_is_not_asked_again(endpoint: Endpoint, status: int) -> None:
+    endpoint.answers = [Answer(failed("no"), status)]
+    assert ask(endpoint).error == "error"
+    assert len(endpoint.requests) == 1
+
+
+def test_an_endpoint_that_is_slow_is_a_timeout(endpoint: Endpoint) -> None:
+    endpoint.answers = [Answer(said("late"), delay_s=0.5)]
+    assert ask(endpoint, timeout_s=0.1, max_retries=0).error == "timeout"
+
+
+def test_no_endpoint_is_an_error() -> None:
+    with serving() as endpoint:
+        gone = endpoint
+    assert ask(gone, max_retries=0).error == "error"
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "This model's maximum context length is 2048 tokens. However, you requested 3000.",
+        "input exceeds the available context length",
+    ],
+)
+def test_a_prompt_beyond_the_context_is_too_long(endpoint: Endpoint, message: str) -> None:
+    endpoint.answers = [Answer(failed(message), 400)]
+    assert ask(endpoint).error == "too_long"
+
+
+def test_a_reply_that_ran_into_max_tokens_says_so(endpoint: Endpoint) -> None:
+    endpoint.answers = [Answer(said("and then", finish_reason="length"))]
+    assert ask(endpoint).finish_reason == "length"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {**said("x"), "choices": []},
+        {},
+        [],
+        None,
+        {"choices": [{}]},
+        {"choices": [{"message": None}]},
+        "<html>a proxy</html>",
+    ],
+    ids=["no choices", "empty", "list", "null", "no message", "null message", "page"],
+)
+def test_an_answer_of_another_form_is_an_error_reply(endpoint: Endpoint, body: Any) -> None:
+    endpoint.answers = [Answer(body)]
+    reply = ask(endpoint)
+    assert (reply.error, reply.detail) == ("error", "the endpoint answered without choices")
+
+
+def test_broken_json_is_an_error_reply(endpoint: Endpoint) -> None:
+    endpoint.answers = [Answer("{", headers={"Content-Type": "application/json"})]
+    assert ask(endpoint, max_retries=0).error == "error"
+
+
+def test_log_probabilities_without_alternatives_are_no_failure(endpoint: Endpoint) -> None:
+    body = said("4", tokens=[("4", {})])
+    del body["choices"][0]["logprobs"]["content"][0]["top_logprobs"]
+    endpoint.answers = [Answer(body)]
+    assert probabilities(ask(endpoint, Request("p", labels=LABELS))) == [0, 0, 0, 0, 0]
+
+
+def test_no_more_requests_at_once_than_agreed(endpoint: Endpoint) -> None:
+    endpoint.answers = [Answer(said("ok"), delay_s=0.05)]
+    engine = HttpEngine(HttpSpec(backend="http", base_url=endpoint.base_url, model="m", max_in_flight=3))
+
+    async def ask_all() -> list[Reply]:
+        return await asyncio.gather(*(engine.generate(Request(str(number))) for number in range(9)))
+
+    assert [reply.text for reply in asyncio.run(ask_all())] == ["ok"] * 9
+    assert endpoint.most_at_once == 3
+
+
+def test_the_key_comes_from_the_environment(endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MY_KEY", "abc")
+    ask(endpoint, api_key_env="MY_KEY")
+    assert endpoint.keys == ["Bearer abc"]
+
+
+def test_the_key_comes_from_a_file(endpoint: Endpoint, tmp_path: Path) -> None:
+    (tmp_path / "key").write_text("def\n")
+    ask(endpoint, api_key_file=tmp_path / "key")
+    assert endpoint.keys == ["Bearer def"]
+
+
+@pytest.mark.parametrize("value", [None, ""])
+def test_a_missing_key_is_the_users_to_mend(monkeypatch: pytest.MonkeyPatch, value: str | None) -> None:
+    monkeypatch.delenv("MY_KEY", raising=False)
+    if value is not None:
+        monkeypatch.setenv("MY_KEY", value)
+    with pytest.raises(UserError, match="MY_KEY"):
+        HttpEngine(HttpSpec(backend="http", base_url="http://127.0.0.1:1", model="m", api_key_env="MY_KEY"))
+
+
+def test_a_missing_key_file_is_the_users_to_mend(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="api_key_file .* cannot be read"):
+        HttpEngine(HttpSpec(backend="http", base_url="http://127.0.0.1:1", model="m", api_key_file=tmp_path / "key"))
+    (tmp_path / "empty").write_text("\n")
+    with pytest.raises(UserError, match="api_key_file .* is empty"):
+        HttpEngine(HttpSpec(backend="http", base_url="http://127.0.0.1:1", model="m", api_key_file=tmp_path / "empty"))
