@@ -174,11 +174,12 @@ def _long_row(human_N: Floats, score_N: Floats) -> RowCorrelations:
     # Sorted by human, then score, exactly the discordant pairs are out of order.
     discordant = _inversions(score_codes_N[np.argsort(both_codes_N, kind="stable")])
     concordance = untied_human + untied_score - untied_either - 2 * discordant
-    arrays = (np.array([float(value)]) for value in (concordance, len(human_N), untied_human, untied_score))
+    human_1, score_1 = np.array([float(untied_human)]), np.array([float(untied_score)])
+    classes_1 = np.minimum(num_distinct(human_1N), num_distinct(score_1N))
     return RowCorrelations(
         _pearson(human_1N, score_1N),
         _pearson(_sorted_ranks(human_N)[None], _sorted_ranks(score_N)[None]),
-        *from_counts(*arrays, np.minimum(num_distinct(human_1N), num_distinct(score_1N))),
+        *from_counts(np.array([float(concordance)]), np.array([float(len(human_N))]), human_1, score_1, classes_1),
     )
 
 

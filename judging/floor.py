@@ -2,7 +2,8 @@
 
 Legend: N rows, G groups of one size n, H offsets, S systems, T shuffles, K statistics.
 Ties, group sizes and missing rows stay as they are; only which candidate got which score is left to chance. Group,
-system and AEOLLM statistics shuffle within the group, dataset statistics over all rows.
+system and AEOLLM statistics shuffle within the group, dataset statistics over all rows. A floor need not be 0: absolute
+values keep it up, and where rows are unscored a good system still lifts the mean of the groups it takes part in.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from judging.levels import SPEARMAN, TAU_B, aeollm_values, system_statistics
 from judging.pooled import quantile_bins
 from judging.rows import Codes, Rows
 
+Integers = npt.NDArray[np.integer]
 Number = TypeVar("Number", bound=np.generic)
 
 # Rows longer than `MAX_COMPARED` count concordant pairs between quantile bins.
@@ -62,7 +64,7 @@ class _Shuffler:
         self.score_ranks_N = _scatter(rows_GN, standardise(score_ranks_GN), num_rows)
         self.is_short = rows_GN.shape[1] <= MAX_COMPARED
         codes_GN = score_ranks_GN.astype(np.int8) if self.is_short else _bin_rows(score_ranks_GN)
-        self.score_codes_N = _scatter(rows_GN, codes_GN, num_rows)
+        self.score_codes_N: Integers = _scatter(rows_GN, codes_GN, num_rows)
         self.human_signs_HNG = _offset_signs(human_ranks_GN.astype(np.int8).T) if self.is_short else []
         self.human_codes_GN = rows_GN if self.is_short else _bin_rows(human_ranks_GN)
         self.untied_human_G = _untied_pairs(human_GN)
@@ -80,7 +82,7 @@ class _Shuffler:
         )
         return np.column_stack(correlations)
 
-    def _concordance(self, codes_GN: npt.NDArray[np.integer]) -> Floats:
+    def _concordance(self, codes_GN: Integers) -> Floats:
         if not self.is_short:
             return _binned_concordance(self.human_codes_GN, codes_GN)
         # At most 64 offsets, each adding -1, 0 or 1: 8 bits are enough.
@@ -88,10 +90,11 @@ class _Shuffler:
         for human_NG, score_NG in zip(self.human_signs_HNG, _offset_signs(codes_GN.T), strict=True):
             score_NG *= human_NG
             total_NG[: len(score_NG)] += score_NG
-        return total_NG.sum(axis=0, dtype=np.int32).astype(float)
+        concordance_G: Floats = total_NG.sum(axis=0, dtype=np.int32).astype(float)
+        return concordance_G
 
 
-def _offset_signs(codes_NG: npt.NDArray[np.integer]) -> list[Signs]:
+def _offset_signs(codes_NG: Integers) -> list[Signs]:
     """Comparisons of row i with row i + 1, i + 2, ... (round the end): every pair once, in long contiguous arrays."""
     size = len(codes_NG)
     twice_NG = np.concatenate([codes_NG, codes_NG])
@@ -104,7 +107,7 @@ def _offset_signs(codes_NG: npt.NDArray[np.integer]) -> list[Signs]:
     return signs
 
 
-def _binned_concordance(human_GN: Codes, score_GN: npt.NDArray[np.integer]) -> Floats:
+def _binned_concordance(human_GN: Codes, score_GN: Integers) -> Floats:
     """Concordant minus discordant pairs (G,) between bins of human and score."""
     num_groups = len(human_GN)
     cells_GN = (np.arange(num_groups)[:, None] * NUM_BINS + human_GN) * NUM_BINS + score_GN
@@ -136,7 +139,8 @@ def _untied_pairs(values_GN: Floats) -> Floats:
     squares_N = np.bincount(runs_N).astype(float) ** 2
     first_row = np.nonzero(new_GN)[0]
     ties_G = np.bincount(first_row, weights=squares_N, minlength=len(values_GN))
-    return (values_GN.shape[1] ** 2 - ties_G) / 2
+    untied_G: Floats = (values_GN.shape[1] ** 2 - ties_G) / 2
+    return untied_G
 
 
 def _dataset_shuffle(rows: Rows, whole: _Shuffler, seed: tuple[int, ...]) -> Floats:
@@ -146,10 +150,10 @@ def _dataset_shuffle(rows: Rows, whole: _Shuffler, seed: tuple[int, ...]) -> Flo
     both = np.concatenate([rows.human_N, score_N])
     error_N = rows.human_N - score_N
     # Two raters without missing ratings: observed and expected squared differences (see judging/alpha.py).
-    expected = 2 * both.var(keepdims=True) * len(both) / max(len(both) - 1, 1)
-    alpha = 1 - ratio((error_N**2).mean(keepdims=True), expected)
+    expected = 2 * both.var() * len(both) / max(len(both) - 1, 1)
+    alpha = 1 - (error_N**2).mean() / expected if both.min() < both.max() else np.nan
     pearson = RowCorrelations._fields.index("pearson")
-    return np.array([values_K[pearson], values_K[SPEARMAN], values_K[TAU_B], np.abs(error_N).mean(), alpha[0]])
+    return np.array([values_K[pearson], values_K[SPEARMAN], values_K[TAU_B], np.abs(error_N).mean(), alpha])
 
 
 def _within_groups(rows: Rows, levels: Sequence[str], *, shuffles: int, seed: int) -> dict[str, Floats]:
@@ -164,9 +168,9 @@ def _within_groups(rows: Rows, levels: Sequence[str], *, shuffles: int, seed: in
         for groups_G, shuffler in groups:
             order_N[shuffler.rows_GN] = random.permuted(shuffler.rows_GN, axis=1)
             values_GK[groups_G] = shuffler.values(order_N[shuffler.rows_GN])
-        sums_S = np.zeros(0)
+        sums_S: Floats = np.zeros(0)
         if rows.system_N is not None and num_systems:
-            sums_S = np.bincount(rows.system_N, weights=rows.score_N[order_N], minlength=num_systems)
+            sums_S = np.bincount(rows.system_N, weights=rows.score_N[order_N], minlength=num_systems).astype(float)
         aeollm_K = known_mean(aeollm_values(values_GK[compared_G]))
         return np.concatenate([known_mean(values_GK), aeollm_K, sums_S])
 
@@ -175,7 +179,7 @@ def _within_groups(rows: Rows, levels: Sequence[str], *, shuffles: int, seed: in
     found = dict(zip(names, values_TK.T[: len(names)], strict=True))
     if rows.system_N is not None and num_systems:
         count_S = np.bincount(rows.system_N, minlength=num_systems).astype(float)
-        human_S = ratio(np.bincount(rows.system_N, weights=rows.human_N, minlength=num_systems), count_S)
+        human_S = np.bincount(rows.system_N, weights=rows.human_N, minlength=num_systems) / count_S
         score_TS = ratio(values_TK[:, len(names) :], count_S[None])
         system_TK = system_statistics(np.broadcast_to(human_S, score_TS.shape), score_TS)
         found |= dict(zip(STATISTICS["system"], system_TK.T, strict=True))

@@ -84,7 +84,7 @@ def system_level(rows: Rows) -> Level:
     cell_N = rows.group_N * rows.num_systems + rows.system_N
     columns = (np.ones_like(rows.human_N), rows.human_N, rows.score_N)
     count_GS, human_GS, score_GS = (
-        np.bincount(cell_N, weights=column_N, minlength=shape_GS[0] * shape_GS[1]).reshape(shape_GS)
+        np.bincount(cell_N, weights=column_N, minlength=shape_GS[0] * shape_GS[1]).reshape(shape_GS).astype(float)
         for column_N in columns
     )
 

@@ -30,7 +30,8 @@ def dataset_level(rows: Rows) -> Level:
     Every point estimate is exact. Under resamples all are exact too, except that with many distinct values (more than
     `MAX_CELLS` pairs of a human and a score value, and too many rows to compare them all) Spearman and Kendall are
     computed from quantile bins (64 human x 128 score at most) and moved by the difference of the binned and the exact
-    point estimate: the interval's ends are then approximate.
+    point estimate: the interval's ends are then approximate. Measured against the exact resamples (tests), an end is
+    off by less than 4 % of the interval's width up to a Pearson correlation of 0.98, 10 % at 0.997, 20 % at 0.9998.
     """
     exact = row_correlations(rows.human_N[None], rows.score_N[None])
     moments_GM, unit = _moments(rows)

@@ -17,37 +17,24 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from pydantic import Field, model_validator
 
 from cluster import models, runtime
 from cluster.artifacts import JobDir, file_hash
 from cluster.config import RunConfig, Strict, VllmSpec
-from cluster.generate import Batch, Sampling, generate
+from cluster.generate import Sampling, generate
 from cluster.progress import progress
 from judging.datasets import DataConfig, Rejected, read_records
 from judging.errors import InputError
-from judging.records import Record, content_id
+from judging.records import Record
 from judging.tasks import FOLDER as TASK_FOLDER
 from judging.tasks import load_task
 from judging.vote import VoteRule
 from serve.ingest import Ingested, ingest, ingested, iter_rows, record_parts
 from serve.judge import Judge, JudgeConfig, build_judge, save_templates
 from serve.scores import write_scores
+from serve.verdicts import aspects_of, done_keys, forget_unscored, pending, requests, write_verdicts
 
-VERDICT_SCHEMA = pa.schema(
-    [
-        *((name, pa.string()) for name in ("id", "aspect")),
-        ("score", pa.float64()),
-        *((name, pa.string()) for name in ("mode", "unscored", "reason")),
-        ("label_mass", pa.float64()),
-        ("label_probabilities", pa.list_(pa.float64())),
-        ("detail", pa.string()),
-        ("num_prompt_tokens", pa.int64()),
-        ("num_generated_tokens", pa.int64()),
-    ]
-)
 EXIT_UNSCORED = 3
 JUDGE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 TAKEN_NAMES = {"panel": "the vote", "length": "the baseline by the candidate's length"}
@@ -112,15 +99,6 @@ class Evaluation:
         return f"task {record.task!r} has no aspect {missing[0]!r}: it has {', '.join(known)}" if missing else None
 
 
-def aspects_of(task: str, scores: str, aspects: tuple[str, ...] | None) -> tuple[str, ...]:
-    """The aspects to judge for a record of `task`: the configured ones; or those that people rated (`scores`, JSON)
-    and the task knows; or the task's first."""
-    if aspects is not None:
-        return aspects
-    known, rated = load_task(task).aspects, json.loads(scores)
-    return tuple(aspect for aspect in known if aspect in rated) or tuple(known)[:1]
-
-
 class Judged(NamedTuple):
     """What the job leaves behind: exit code and the summary of `scores.parquet`."""
 
@@ -144,7 +122,7 @@ def main(run: RunConfig, *, retry_failed: bool = False) -> Judged:
     job = JobDir(run.run, "evaluate")
     evaluation = Evaluation(run, config, data, job.path)
     with job.opened(_fingerprint(evaluation, sources)):
-        asks_again = retry_failed and _forget_unscored(evaluation, job)
+        asks_again = retry_failed and forget_unscored(job)
         done = job.manifest()
         if done and not asks_again:
             runtime.say(f"evaluate: done before, {job.path} is up to date")
@@ -263,8 +241,8 @@ def _judge_all(evaluation: Evaluation, judge: Judge) -> None:
     """Ask one judge about every record that has no verdict of its yet."""
     folder = evaluation.folder / "verdicts" / judge.name
     folder.mkdir(parents=True, exist_ok=True)
-    done = _done_keys(folder)
-    parts, num_pending = _pending(evaluation, done)
+    done = done_keys(folder)
+    parts, num_pending = pending(evaluation.folder / "records", evaluation.config.aspects, done)
     if not parts:
         return
     import ray.data
@@ -273,9 +251,9 @@ def _judge_all(evaluation: Evaluation, judge: Judge) -> None:
     sampling = _sampling(evaluation.config.judges[judge.name], evaluation.run.seed)
     # One item a block: Ray's own Parquet reader starts an actor for every few files.
     blocks = ray.data.from_items([{"part": str(part.resolve())} for part in parts], override_num_blocks=len(parts))
-    requests = blocks.map_batches(_requests, fn_args=(judge, evaluation.config.aspects, done), batch_size=None)
-    written = generate(requests, spec, sampling).map_batches(
-        _write_verdicts, fn_args=(judge, str(folder.resolve())), batch_size=None
+    asked = blocks.map_batches(requests, fn_args=(judge, evaluation.config.aspects, done), batch_size=None)
+    written = generate(asked, spec, sampling).map_batches(
+        write_verdicts, fn_args=(judge, str(folder.resolve())), batch_size=None
     )
     runtime.say(f"evaluate: {judge.name}: starting its model")
     with progress(f"evaluate: {judge.name}", num_pending + len(done), len(done)) as bar:
@@ -285,92 +263,6 @@ def _judge_all(evaluation: Evaluation, judge: Judge) -> None:
 
 def _sampling(config: JudgeConfig, seed: int) -> Sampling:
     return Sampling(max_tokens=config.max_tokens, temperature=config.temperature, seed=seed)
-
-
-def _key(id: str, aspect: str) -> int:
-    return int(content_id(id, aspect), 16)
-
-
-def _done_keys(folder: Path) -> np.ndarray:
-    """Keys of the verdicts on disk, sorted (uint64); a part that a kill left unreadable is removed."""
-    keys: list[int] = []
-    for part in folder.glob("part-*.parquet"):
-        try:
-            rows = pq.read_table(part, columns=["id", "aspect"]).to_pylist()
-        except (pa.ArrowInvalid, OSError):
-            part.unlink()
-            continue
-        keys += [_key(row["id"], row["aspect"]) for row in rows]
-    return np.unique(np.array(keys, dtype=np.uint64))
-
-
-def _pending(evaluation: Evaluation, done: np.ndarray) -> tuple[list[Path], int]:
-    """The blocks that hold records without a verdict, and how many (record, aspect) pairs those are."""
-    parts, total = [], 0
-    for part in record_parts(evaluation.folder / "records"):
-        keys = [
-            _key(row["id"], aspect)
-            for row in iter_rows([part], ("id", "task", "scores"))
-            for aspect in aspects_of(row["task"], row["scores"], evaluation.config.aspects)
-        ]
-        missing = len(keys) - int(np.isin(np.array(keys, dtype=np.uint64), done).sum())
-        if missing:
-            parts.append(part)
-            total += missing
-    return parts, total
-
-
-def _requests(batch: Batch, judge: Judge, aspects: tuple[str, ...] | None, done: np.ndarray) -> Batch:
-    """Input column: part (a file of records). Output columns: id, task, aspect and those that cluster.generate reads.
-
-    Ordered by aspect first, so that neighbours share the longest prefix.
-    """
-    keyed = [
-        (Record.from_row(row), aspect)
-        for row in iter_rows([Path(part) for part in batch["part"]])
-        for aspect in aspects_of(row["task"], row["scores"], aspects)
-    ]
-    rows: list[dict[str, Any]] = []
-    keys = np.array([_key(record.id, aspect) for record, aspect in keyed], dtype=np.uint64)
-    for (record, aspect), is_done in zip(keyed, np.isin(keys, done), strict=True):
-        if not is_done:
-            rows.append({"id": record.id, "task": record.task, "aspect": aspect, **judge.request(record, aspect)})
-    rows.sort(key=lambda row: (row["task"], row["aspect"]))
-    return {name: [row[name] for row in rows] for name in rows[0]} if rows else {}
-
-
-def _write_verdicts(batch: Batch, judge: Judge, folder: str) -> Batch:
-    """Input columns: those of `_requests` and of cluster.generate. Writes one part; output column: num_verdicts."""
-    rows = []
-    for place in range(len(batch["id"])):
-        reply = {name: column[place] for name, column in batch.items()}
-        verdict = judge.verdict(reply["task"], reply["aspect"], reply)
-        said = {name: getattr(verdict, name) for name in VERDICT_SCHEMA.names if hasattr(verdict, name)}
-        tokens = {name: int(reply[name]) for name in ("num_prompt_tokens", "num_generated_tokens")}
-        rows.append({"id": reply["id"], **said, **tokens})
-    table = pa.Table.from_pylist(rows, schema=VERDICT_SCHEMA)
-    name = content_id(*(f"{row['id']}/{row['aspect']}" for row in rows))
-    beside = Path(folder) / f".part-{name}.parquet"
-    pq.write_table(table, beside)
-    beside.rename(Path(folder) / f"part-{name}.parquet")
-    return {"num_verdicts": [len(rows)]}
-
-
-def _forget_unscored(evaluation: Evaluation, job: JobDir) -> bool:
-    """Remove the verdicts without a score, so that they are asked for again; False where there is none."""
-    found = False
-    for part in (evaluation.folder / "verdicts").glob("*/part-*.parquet"):
-        table = pq.read_table(part)
-        kept = table.filter(table.column("score").is_valid())
-        if kept.num_rows == table.num_rows:
-            continue
-        if not found:
-            job.reopen()  # first: a kill in between must not leave complete work with verdicts missing
-        found = True
-        beside = part.with_name(f".{part.name}")
-        pq.write_table(kept, beside)
-        beside.rename(part)
-    return found
 
 
 def _exit_code(summary: Mapping[str, Any], config: Config) -> int:

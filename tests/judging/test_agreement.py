@@ -132,9 +132,13 @@ def test_dataset_replicates_are_exact(case: str, monkeypatch: pytest.MonkeyPatch
     np.testing.assert_allclose(dataset_level(rows).resample(weights), brute_force(rows, weights), atol=tolerance)
 
 
-@pytest.mark.parametrize(("noise", "seed"), [(0.3, 0), (1.0, 1), (3.0, 2)])
-def test_binned_interval_is_close_to_the_exact_one(noise: float, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    rows = sorted_rows(simulated(60, 10, seed=seed, noise=noise))
+# Share of the interval's width by which an end may be off; Pearson is about .9998, .997, .98, .82 and .43.
+@pytest.mark.parametrize(("noise", "tolerance"), [(0.03, 0.2), (0.1, 0.1), (0.3, 0.04), (1.0, 0.04), (3.0, 0.04)])
+@pytest.mark.parametrize("seed", range(4))
+def test_binned_interval_is_close_to_the_exact_one(
+    noise: float, tolerance: float, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = sorted_rows(simulated(60, 5, seed=seed, noise=noise))
     weights = weight_chunk(60, 1000, (1,))
     exact = dataset_level(rows).resample(weights)
     monkeypatch.setattr(pooled, "MAX_SUMS", 0)
@@ -144,7 +148,7 @@ def test_binned_interval_is_close_to_the_exact_one(noise: float, seed: int, monk
         np.quantile(values[:, 1:3], [0.025, 0.975], axis=0) for values in (exact, level.resample(weights))
     )
     width = exact_ends[1] - exact_ends[0]
-    assert (np.abs(ends - exact_ends) < 0.03 * width).all(), np.abs(ends - exact_ends) / width
+    assert (np.abs(ends - exact_ends) < tolerance * width).all(), np.abs(ends - exact_ends) / width
 
 
 def test_quantile_bins_keep_order_and_ties() -> None:

@@ -1,0 +1,129 @@
+"""Verdict parts on disk, one folder a judge: which are missing, the requests for them, how they are written.
+
+The functions that Ray runs over blocks stand here; what a verdict is, is the business of judge.py.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from cluster.artifacts import JobDir
+from cluster.generate import Batch
+from judging.records import Record, content_id
+from judging.tasks import load_task
+from serve.ingest import iter_rows, record_parts
+from serve.judge import Judge
+
+VERDICT_SCHEMA = pa.schema(
+    [
+        *((name, pa.string()) for name in ("id", "aspect")),
+        ("score", pa.float64()),
+        *((name, pa.string()) for name in ("mode", "unscored", "reason")),
+        ("label_mass", pa.float64()),
+        ("label_probabilities", pa.list_(pa.float64())),
+        ("detail", pa.string()),
+        ("num_prompt_tokens", pa.int64()),
+        ("num_generated_tokens", pa.int64()),
+    ]
+)
+
+
+def aspects_of(task: str, scores: str, aspects: tuple[str, ...] | None) -> tuple[str, ...]:
+    """The aspects to judge for a record of `task`: the configured ones; or those that people rated (`scores`, JSON)
+    and the task knows; or the task's first."""
+    if aspects is not None:
+        return aspects
+    known, rated = load_task(task).aspects, json.loads(scores)
+    return tuple(aspect for aspect in known if aspect in rated) or tuple(known)[:1]
+
+
+def _key(id: str, aspect: str) -> int:
+    return int(content_id(id, aspect), 16)
+
+
+def done_keys(folder: Path) -> np.ndarray:
+    """Keys of the verdicts on disk, sorted (uint64); a part that a kill left unreadable is removed."""
+    keys: list[int] = []
+    for part in folder.glob("part-*.parquet"):
+        try:
+            rows = pq.read_table(part, columns=["id", "aspect"]).to_pylist()
+        except (pa.ArrowInvalid, OSError):
+            part.unlink()
+            continue
+        keys += [_key(row["id"], row["aspect"]) for row in rows]
+    return np.unique(np.array(keys, dtype=np.uint64))
+
+
+def pending(records: Path, aspects: tuple[str, ...] | None, done: np.ndarray) -> tuple[list[Path], int]:
+    """The blocks that hold records without a verdict, and how many (record, aspect) pairs those are."""
+    parts, total = [], 0
+    for part in record_parts(records):
+        keys = [
+            _key(row["id"], aspect)
+            for row in iter_rows([part], ("id", "task", "scores"))
+            for aspect in aspects_of(row["task"], row["scores"], aspects)
+        ]
+        missing = len(keys) - int(np.isin(np.array(keys, dtype=np.uint64), done).sum())
+        if missing:
+            parts.append(part)
+            total += missing
+    return parts, total
+
+
+def requests(batch: Batch, judge: Judge, aspects: tuple[str, ...] | None, done: np.ndarray) -> Batch:
+    """Input column: part (a file of records). Output columns: id, task, aspect and those that cluster.generate reads.
+
+    Ordered by aspect first, so that neighbours share the longest prefix.
+    """
+    keyed = [
+        (Record.from_row(row), aspect)
+        for row in iter_rows([Path(part) for part in batch["part"]])
+        for aspect in aspects_of(row["task"], row["scores"], aspects)
+    ]
+    rows: list[dict[str, Any]] = []
+    keys = np.array([_key(record.id, aspect) for record, aspect in keyed], dtype=np.uint64)
+    for (record, aspect), is_done in zip(keyed, np.isin(keys, done), strict=True):
+        if not is_done:
+            rows.append({"id": record.id, "task": record.task, "aspect": aspect, **judge.request(record, aspect)})
+    rows.sort(key=lambda row: (row["task"], row["aspect"]))
+    return {name: [row[name] for row in rows] for name in rows[0]} if rows else {}
+
+
+def write_verdicts(batch: Batch, judge: Judge, folder: str) -> Batch:
+    """Input columns: those of `requests` and of cluster.generate. Writes one part; output column: num_verdicts."""
+    rows = []
+    for place in range(len(batch["id"])):
+        reply = {name: column[place] for name, column in batch.items()}
+        verdict = judge.verdict(reply["task"], reply["aspect"], reply)
+        said = {name: getattr(verdict, name) for name in VERDICT_SCHEMA.names if hasattr(verdict, name)}
+        tokens = {name: int(reply[name]) for name in ("num_prompt_tokens", "num_generated_tokens")}
+        rows.append({"id": reply["id"], **said, **tokens})
+    table = pa.Table.from_pylist(rows, schema=VERDICT_SCHEMA)
+    name = content_id(*(f"{row['id']}/{row['aspect']}" for row in rows))
+    beside = Path(folder) / f".part-{name}.parquet"
+    pq.write_table(table, beside)
+    beside.rename(Path(folder) / f"part-{name}.parquet")
+    return {"num_verdicts": [len(rows)]}
+
+
+def forget_unscored(job: JobDir) -> bool:
+    """Remove the verdicts without a score, so that they are asked for again; False where there is none."""
+    found = False
+    for part in (job.path / "verdicts").glob("*/part-*.parquet"):
+        table = pq.read_table(part)
+        kept = table.filter(table.column("score").is_valid())
+        if kept.num_rows == table.num_rows:
+            continue
+        if not found:
+            job.reopen()  # first: a kill in between must not leave complete work with verdicts missing
+        found = True
+        beside = part.with_name(f".{part.name}")
+        pq.write_table(kept, beside)
+        beside.rename(part)
+    return found

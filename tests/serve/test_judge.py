@@ -1,0 +1,112 @@
+"""A judge's requests and the verdicts it reads: the examples never leak, a failure keeps its name."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from judging.errors import InputError
+from judging.records import Scale
+from serve.judge import JudgeConfig, build_judge, save_templates
+from tests.serve.making import judge, record
+
+REPLY: dict[str, Any] = {"error": "", "detail": "", "reply": "", "finish_reason": "stop", "label_logprobs": []}
+LABELLED = [record("e1", "g1", label=2), record("e2", "g2", label=9, high=9), record("e3", "g3", label=4)]
+
+
+def test_an_example_never_serves_its_own_record_or_group() -> None:
+    one = judge("j", examples={("qa", "overall"): LABELLED})
+    for asked, shown in [
+        (record("x", "other"), [True, True, True]),
+        (record("e1", "elsewhere"), [False, True, True]),
+        (record("x", "g3"), [True, True, False]),
+    ]:
+        prompt = one.request(asked, "overall")["prompt"]
+        assert [f"Answer {example.id}." in prompt for example in LABELLED] == shown
+        assert prompt.count("Example ") == sum(shown)
+
+
+def test_an_examples_score_is_moved_to_the_judges_scale() -> None:
+    one = judge("j", examples={("qa", "overall"): LABELLED[1:2]})
+    # 9 on 1 to 9 is 5 on 1 to 5.
+    assert "Score: 5\n" in one.request(record("x", "other"), "overall")["prompt"]
+
+
+def test_what_the_engine_is_asked_in_each_mode() -> None:
+    expected = judge("j").request(record("x"), "overall")
+    assert (expected["labels"], expected["json_schema"]) == (["1", "2", "3", "4", "5"], "")
+    assert expected["reply_prefix"] == "Score: "
+    parsed = judge("j", mode="parsed").request(record("x"), "overall")
+    assert (parsed["labels"], parsed["reply_prefix"]) == ([], "")
+    assert '"overall_score"' in parsed["json_schema"]
+
+
+def test_the_expected_score_is_weighed_by_probability() -> None:
+    logprobs = [math.nan, math.nan, math.log(0.2), math.log(0.6), math.nan]
+    verdict = judge("j").verdict("qa", "overall", {**REPLY, "label_logprobs": logprobs})
+    # (3 * 0.2 + 4 * 0.6) / 0.8
+    assert verdict.score == pytest.approx(3.75)
+    assert verdict.label_mass == pytest.approx(0.8)
+    assert verdict.label_probabilities == pytest.approx((0, 0, 0.25, 0.75, 0))
+
+
+@pytest.mark.parametrize("logprobs", [[], [math.nan] * 5, [-10.0] * 5])
+def test_too_little_probability_on_the_labels_is_unscored(logprobs: list[float]) -> None:
+    verdict = judge("j").verdict("qa", "overall", {**REPLY, "label_logprobs": logprobs})
+    assert (verdict.score, verdict.unscored) == (None, "low_label_mass")
+
+
+@pytest.mark.parametrize("mode", ["expected", "parsed"])
+@pytest.mark.parametrize("error", ["too_long", "timeout", "error"])
+def test_an_engines_failure_keeps_its_name(mode: str, error: str) -> None:
+    verdict = judge("j", mode=mode).verdict("qa", "overall", {**REPLY, "error": error, "detail": "why"})
+    assert (verdict.score, verdict.unscored, verdict.detail) == (None, error, "why")
+
+
+@pytest.mark.parametrize(
+    ("reply", "finish_reason", "score", "unscored"),
+    [
+        ('{"reason": "well", "overall_score": 4}', "stop", 4, None),
+        ('{"reason": "well", "overall_score": 4}', "length", None, "cut_off"),
+        ('{"reason": "well", "overall_score": 6}', "stop", None, "off_scale"),
+        ("I would rather not say.", "stop", None, "unparsed"),
+        ('{"overall_score": 4, "score": 2}', "stop", None, "ambiguous"),
+    ],
+)
+def test_a_parsed_reply(reply: str, finish_reason: str, score: float | None, unscored: str | None) -> None:
+    verdict = judge("j", mode="parsed").verdict(
+        "qa", "overall", {**REPLY, "reply": reply, "finish_reason": finish_reason}
+    )
+    assert (verdict.score, verdict.unscored) == (score, unscored)
+    assert verdict.detail == (reply if unscored else None)
+
+
+def test_an_example_that_the_pool_lacks_is_refused_by_key() -> None:
+    config = JudgeConfig(model="m", examples=("e1", "e9"))
+    with pytest.raises(InputError, match=r"evaluate\.judges\.j\.examples: .*'e9'"):
+        build_judge("j", config, [("qa", "overall")], {"e1": LABELLED[0]}, ())
+
+
+def test_examples_go_to_their_own_task_and_aspect() -> None:
+    pool = {one.id: one for one in [*LABELLED, record("s", "gs", task="story")]}
+    config = JudgeConfig(model="m", examples=("s", "e1"))
+    built = build_judge("j", config, [("qa", "overall"), ("qa", "utility"), ("story", "overall")], pool, ())
+    chosen = {key: [one.id for one in examples] for key, examples in built.examples.items()}
+    assert chosen == {("qa", "overall"): ["e1"], ("qa", "utility"): [], ("story", "overall"): ["s"]}
+
+
+def test_saved_templates_are_a_prompt_of_their_own(tmp_path: Path) -> None:
+    first = judge("j", ("qa", "overall"), ("story", "empathy"))
+    save_templates(first, tmp_path / "t")
+    again = build_judge("j", JudgeConfig(model="m", prompt=str(tmp_path / "t")), first.templates, {}, ())
+    assert again.templates == first.templates
+    assert again.templates["qa", "overall"].scale == Scale(1, 5)
+    with pytest.raises(InputError, match=r"prompt: .* is for story/empathy, not for qa/overall"):
+        build_judge(
+            "j",
+            JudgeConfig(model="m", prompt=str(tmp_path / "t" / "story.empathy.template.txt")),
+            [("qa", "overall")],
+            {},
+            (),
+        )
