@@ -35,6 +35,8 @@ def start(config: RayConfig) -> None:
             "object_store_memory": max(MIN_OBJECT_STORE_BYTES, int(config.object_store_gib * 2**30)),
             "include_dashboard": False,
         }
+        # Ray runs workers as background work; here the engines are the work.
+        os.environ.setdefault("RAY_worker_niceness", "0")
     try:
         with _native_stderr_closed():
             ray.init(**arguments)

@@ -182,9 +182,9 @@ def _jsonl_rows(path: Path) -> Iterator[tuple[int, dict[str, Any] | RowError]]:
 
 def _json_object(text: str) -> dict[str, Any] | RowError:
     try:
-        value = json.loads(text)
+        value = json.loads(text.rstrip())
     except json.JSONDecodeError as error:
-        return RowError(f"broken JSON: {error.msg} at column {error.colno}")
+        return RowError(f"broken JSON: {error.msg.removesuffix(' at')} at column {error.colno}")
     except (RecursionError, ValueError) as error:
         return RowError(f"broken JSON: {error}")
     if not isinstance(value, dict):

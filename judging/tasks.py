@@ -104,9 +104,18 @@ def load_task(name: str) -> Task:
     try:
         return Task(**yaml.safe_load(path.read_text(encoding="utf-8")))
     except (ValueError, yaml.YAMLError, TypeError) as error:
-        first = error.errors()[0] if isinstance(error, ValidationError) else None
-        reason = f"{'.'.join(map(str, first['loc']))}: {first['msg']}" if first else str(error).splitlines()[0]
-        raise InputError(f"{path}: {reason}") from error
+        raise InputError(f"{path}: {first_reason(error)}") from error
+
+
+def first_reason(error: Exception) -> str:
+    """The first thing that pydantic or YAML found wrong in a file, in one line."""
+    if isinstance(error, ValidationError):
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        return (f"{place}: " if place else "") + first["msg"].removeprefix("Value error, ")
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark:
+        return f"{error.problem}, line {error.problem_mark.line + 1}"
+    return str(error).splitlines()[0]
 
 
 def _is_file(path: Path) -> bool:

@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
-from pydantic import Field, FiniteFloat, ValidationError
+from pydantic import Field, FiniteFloat
 
 from judging.errors import InputError
 from judging.records import Record, Scale, ScoreMode
-from judging.tasks import FOLDER, FieldSpec, Strict, Task, text_of
+from judging.tasks import FOLDER, FieldSpec, Strict, Task, first_reason, text_of
 
 SLOT = re.compile(r"\{\{\s*([A-Za-z_][A-Za-z0-9_]*)\s*\}\}")
 FREE_SLOTS = ("reply_format", "examples")
@@ -180,7 +180,10 @@ class Template:
             parts = HEAD.fullmatch(written)
             if not parts:
                 raise ValueError("it has no head between two lines of ---")
-            head = _Head.model_validate(yaml.safe_load(parts["head"]))
+            known = yaml.safe_load("---\n" + parts["head"])
+            if not isinstance(known, dict):
+                raise ValueError("its head is no mapping of names to values")
+            head = _Head.model_validate(known)
             template = Template(
                 text=parts["text"].removesuffix("\n"),
                 task=head.task,
@@ -190,13 +193,8 @@ class Template:
                 origin=head.origin,
                 about=head.about,
             )
-        except ValidationError as error:
-            first = error.errors()[0]
-            raise InputError(
-                f"{path} is not a template file: {'.'.join(map(str, first['loc'])) or 'its head'}: {first['msg']}"
-            ) from error
         except (OSError, ValueError, yaml.YAMLError) as error:
-            raise InputError(f"{path} is not a template file: {str(error).splitlines()[0]}") from error
+            raise InputError(f"{path} is not a template file: {first_reason(error)}") from error
         if wrong := template.problems():
             raise InputError(f"{path}: {wrong[0]}")
         return template

@@ -155,5 +155,5 @@ def shown(value: float, digits: int = 2) -> str:
     """A number for a table: ".48", "-.03", "1.00"; a dash where it is undefined."""
     if not math.isfinite(value):
         return "–"
-    text = f"{value:.{digits}f}"
+    text = f"{round(value, digits) + 0.0:.{digits}f}"  # + 0.0: no "-.00"
     return text.replace("0.", ".", 1) if text.startswith(("0.", "-0.")) else text

@@ -23,7 +23,7 @@ GREY = "#9aa0a6"
 def forest(part: Slice, statistics: Sequence[str]) -> str:
     """Value and 95 % interval of each column, a panel a statistic; the grey band is what chance reaches."""
     names = list(part.estimates)[::-1]
-    figure, axes = _figure(len(statistics), height=0.42 * len(names) + 1.0, width=3.0, sharey=True)
+    figure, axes = _figure(len(statistics), height=0.34 * len(names) + 0.9, width=2.3, sharey=True)
     for axis, statistic in zip(axes, statistics, strict=True):
         for place, name in enumerate(names):
             one = part.estimates[name].get(statistic)

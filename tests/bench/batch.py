@@ -203,6 +203,7 @@ def _pipeline_child() -> dict[str, Any]:
         hook = {"worker_process_setup_hook": "tests.bench.probe.install", "env_vars": environment}
         model = {"source": "embedded:smollm2-135m-instruct", "max_model_len": ENGINE["max_model_len"]}
         run = _run_config(folder, _write_records(folder), {"smollm2": model})
+        os.environ.setdefault("RAY_worker_niceness", "0")  # as cluster.runtime has it
         ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, runtime_env=hook)
         runtime.quiet_data()
         batch.main(run)
@@ -224,7 +225,7 @@ def _requests(run: Any) -> list[dict[str, Any]]:
     from judging.datasets import read_records
     from serve.judge import build_judge
 
-    records = [record for record in read_records(run.data.records)]
+    records = list(read_records(run.data.records))
     wanted = [(task, "overall") for task in ("dialogue", "summarisation")]
     judge = build_judge("smollm2", run.evaluate.judges["smollm2"], wanted, {}, _encoder().special_tokens())
     return [judge.request(record, "overall") for record in records]  # type: ignore[arg-type]

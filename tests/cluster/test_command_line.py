@@ -5,9 +5,13 @@ import os
 import subprocess
 import sys
 import time
+import types
 from pathlib import Path
 
 import pytest
+
+from cluster import __main__ as command_line
+from cluster.__main__ import main
 
 ROOT = Path(__file__).parents[2]
 
@@ -66,11 +70,14 @@ def test_the_module_and_the_command_are_one() -> None:
         (["config", "print"], "invalid choice: 'print'"),
     ],
 )
-def test_an_unknown_command_or_option_is_named(arguments: list[str], words: str) -> None:
-    done = inverdict(*arguments)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert words in done.stderr
-    assert "Traceback" not in done.stderr
+def test_an_unknown_command_or_option_is_named(
+    arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(arguments)
+    said = capsys.readouterr()
+    assert (stopped.value.code, said.out) == (2, "")
+    assert words in said.err
 
 
 @pytest.mark.parametrize(
@@ -95,15 +102,71 @@ def test_an_unknown_command_or_option_is_named(arguments: list[str], words: str)
     ],
 )
 def test_the_users_mistake_is_one_sentence_and_exit_2(
-    tmp_path: Path, text: str | None, arguments: list[str], sentence: str
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    text: str | None,
+    arguments: list[str],
+    sentence: str,
 ) -> None:
+    monkeypatch.chdir(tmp_path)
     if text is not None:
         (tmp_path / "c.yaml").write_text(text)
-    done = inverdict(*arguments, cwd=tmp_path)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith(sentence)
-    assert done.stderr.count("\n") == 1
+    code = main(arguments)
+    said = capsys.readouterr()
+    assert (code, said.out) == (2, "")
+    assert said.err.startswith(sentence)
+    assert said.err.count("\n") == 1
     assert not (tmp_path / "r").exists()
+
+
+def test_the_exit_code_reaches_the_shell(tmp_path: Path) -> None:
+    done = inverdict("evaluate", "none.yaml", cwd=tmp_path)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+
+
+def job(monkeypatch: pytest.MonkeyPatch, **codes: int | BaseException) -> None:
+    """Put jobs in the place of the real ones that end with the exit code, or raise."""
+
+    def module(name: str) -> types.SimpleNamespace:
+        def run(config: object, **options: object) -> tuple[int, dict[str, object]]:
+            code = codes[name]
+            if isinstance(code, BaseException):
+                raise code
+            return code, {"name": name, **options}
+
+        return types.SimpleNamespace(main=run, render=lambda summary: f"{name} {summary}")
+
+    made = {f"fake.{name}": module(name) for name in codes}
+    monkeypatch.setattr(command_line, "JOBS", {name: (f"fake.{name}", "a fake") for name in codes})
+    known = command_line.importlib.import_module
+    monkeypatch.setattr(command_line.importlib, "import_module", lambda name: made.get(name) or known(name))
+
+
+def test_run_does_every_job_and_ends_with_the_worst_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "c.yaml").write_text("run: r\n")
+    job(monkeypatch, evaluate=3, report=0)
+    assert main(["run", str(tmp_path / "c.yaml"), "--retry-failed"]) == 3
+    said = capsys.readouterr().out
+    assert said == "evaluate {'name': 'evaluate', 'retry_failed': True}\nreport {'name': 'report'}\n"
+    assert main(["run", str(tmp_path / "c.yaml"), "--json"]) == 3
+    summaries = json.loads(capsys.readouterr().out)
+    assert summaries == {"evaluate": {"name": "evaluate", "retry_failed": False}, "report": {"name": "report"}}
+    assert main(["report", str(tmp_path / "c.yaml"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"name": "report"}
+
+
+def test_our_own_mistake_is_not_hidden_and_a_stop_is_130(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "c.yaml").write_text("run: r\n")
+    job(monkeypatch, evaluate=ZeroDivisionError(), report=KeyboardInterrupt())
+    with pytest.raises(ZeroDivisionError):
+        main(["evaluate", str(tmp_path / "c.yaml")])
+    assert main(["report", str(tmp_path / "c.yaml")]) == 130
+    assert "the same command goes on from here" in capsys.readouterr().err
 
 
 def test_config_show_is_the_resolved_configuration_as_json(tmp_path: Path) -> None:

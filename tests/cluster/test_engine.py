@@ -307,8 +307,8 @@ def test_a_missing_key_is_the_users_to_mend(monkeypatch: pytest.MonkeyPatch, val
 
 
 def test_a_missing_key_file_is_the_users_to_mend(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="api_key_file .* cannot be read"):
+    with pytest.raises(UserError, match=r"api_key_file .* cannot be read"):
         HttpEngine(HttpSpec(backend="http", base_url="http://127.0.0.1:1", model="m", api_key_file=tmp_path / "key"))
     (tmp_path / "empty").write_text("\n")
-    with pytest.raises(UserError, match="api_key_file .* is empty"):
+    with pytest.raises(UserError, match=r"api_key_file .* is empty"):
         HttpEngine(HttpSpec(backend="http", base_url="http://127.0.0.1:1", model="m", api_key_file=tmp_path / "empty"))

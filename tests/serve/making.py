@@ -13,9 +13,10 @@ import pyarrow.parquet as pq
 from judging.records import Record, Scale
 from judging.tasks import load_task
 from judging.template import rubric_template
-from serve.batch import VERDICT_SCHEMA
 from serve.ingest import RECORD_SCHEMA
 from serve.judge import Judge
+from serve.scores import _schema as score_schema
+from serve.verdicts import VERDICT_SCHEMA
 
 
 def row(id: str, group: str = "g", **more: Any) -> dict[str, Any]:
@@ -56,7 +57,7 @@ def write_records(folder: Path, *parts: Sequence[Record]) -> None:
         )
 
 
-def write_verdicts(folder: Path, name: str, scores: Mapping[tuple[str, str], float | str]) -> None:
+def write_verdicts_file(folder: Path, name: str, scores: Mapping[tuple[str, str], float | str]) -> None:
     """One verdict a record's id and aspect: a score, or why there is none; `reason` tells which verdict it is."""
     rows = [
         {
@@ -72,3 +73,48 @@ def write_verdicts(folder: Path, name: str, scores: Mapping[tuple[str, str], flo
     ]
     (folder / "verdicts" / name).mkdir(parents=True)
     pq.write_table(pa.Table.from_pylist(rows, schema=VERDICT_SCHEMA), folder / "verdicts" / name / "part-0.parquet")
+
+
+def scores_file(folder: Path, rows: Iterable[Mapping[str, Any]]) -> Path:
+    """`scores.parquet` as the job `evaluate` writes it, from rows with `id`, `group`, `label`, `scores` (by judge).
+
+    The panel's score is the mean; `unscored` (by judge) gives the reason where the score is None.
+    """
+    tables = []
+    for one in rows:
+        scores = one["scores"]
+        known = [score for score in scores.values() if score is not None]
+        reasons = one.get("unscored", {})
+        columns: dict[str, Any] = {
+            "id": one["id"],
+            "task": one.get("task", "qa"),
+            "dataset": one.get("dataset", "d"),
+            "group": one["group"],
+            "system": one.get("system", ""),
+            "aspect": one.get("aspect", "overall"),
+            "label": one["label"],
+            "ratings": json.dumps(one.get("ratings", [])),
+            "scale_low": 1.0,
+            "scale_high": 5.0,
+            "candidate_chars": one.get("candidate_chars", 10),
+        }
+        for name, score in scores.items():
+            columns |= {
+                f"{name}.score": score,
+                f"{name}.unscored": reasons.get(name, "unparsed") if score is None else None,
+                f"{name}.mode": "expected",
+                f"{name}.label_mass": 0.9,
+                f"{name}.reason": one.get("reason"),
+            }
+        columns |= {
+            "panel.score": sum(known) / len(known) if known else None,
+            "panel.unscored": None if known else "no_quorum",
+            "panel.num_votes": len(known),
+            "panel.num_abstentions": len(scores) - len(known),
+        }
+        tables.append(columns)
+    names = [name.removesuffix(".score") for name in tables[0] if name.endswith(".score") and name != "panel.score"]
+    schema = score_schema(dict.fromkeys(names))  # type: ignore[arg-type]
+    folder.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.Table.from_pylist(tables, schema=schema), folder / "scores.parquet")
+    return folder / "scores.parquet"

@@ -2,11 +2,12 @@
 
 import json
 import re
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from judging.datasets import DataConfig
@@ -49,7 +50,7 @@ def test_scattered_groups_are_brought_together(tmp_path: Path) -> None:
     rows = [row(f"{group}{number}", group) for number in range(3) for group in "abc"]
     take_in(tmp_path, rows)
     found = blocks(tmp_path)
-    assert sorted(sum(found, [])) == sorted(one["id"] for one in rows)
+    assert sorted(chain.from_iterable(found)) == sorted(one["id"] for one in rows)
     assert [len(block) for block in found] == [3, 3, 3]
     assert all(len({id[0] for id in block}) == 1 for block in found)
     assert list((tmp_path / "job" / "records").glob(".*")) == []
@@ -76,6 +77,7 @@ def test_a_record_comes_back_as_it_was(tmp_path: Path) -> None:
 LAYOUTS = st.lists(st.sampled_from("abcdefgh"), min_size=1, max_size=40)
 
 
+@settings(max_examples=60, deadline=None)  # it writes files
 @given(LAYOUTS, st.integers(1, 8), st.integers(1, 12))
 def test_any_layout_keeps_every_record_and_divides_no_group(
     tmp_path_factory: pytest.TempPathFactory, layout: list[str], block_rows: int, bucket_rows: int
@@ -86,7 +88,7 @@ def test_any_layout_keeps_every_record_and_divides_no_group(
         patch.setattr(module, "ROWS_A_BUCKET", bucket_rows)
         assert take_in(folder, rows, block_rows=block_rows) == Ingested(len(rows), 0)
     found = blocks(folder)
-    assert sorted(sum(found, [])) == [one["id"] for one in rows]
+    assert sorted(chain.from_iterable(found)) == [one["id"] for one in rows]
     homes = {
         group: {place for place, block in enumerate(found) for id in block if layout[int(id)] == group}
         for group in layout

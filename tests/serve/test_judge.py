@@ -19,7 +19,7 @@ def test_an_example_never_serves_its_own_record_or_group() -> None:
     one = judge("j", examples={("qa", "overall"): LABELLED})
     for asked, shown in [
         (record("x", "other"), [True, True, True]),
-        (record("e1", "elsewhere"), [False, True, True]),
+        (record("e1", "elsewhere", candidate="Mine."), [False, True, True]),
         (record("x", "g3"), [True, True, False]),
     ]:
         prompt = one.request(asked, "overall")["prompt"]

@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from serve.scores import write_scores
-from tests.serve.making import judge, record, write_records, write_verdicts
+from tests.serve.making import judge, record, write_records, write_verdicts_file
 
 MEAN = {"rule": "mean", "min_votes": 1, "weights": {}}
 
@@ -20,8 +20,8 @@ def written(folder: Path, judges: tuple[str, ...] = ("a", "b"), keys: Any = (), 
 def test_scores_are_in_points_of_the_human_scale(tmp_path: Path) -> None:
     # The judges answer on 1 to 5; people rated x on 1 to 5, y on 1 to 9, and z not at all.
     write_records(tmp_path, [record("x", label=2), record("y", label=8, high=9), record("z", label=None)])
-    write_verdicts(tmp_path, "a", {("x", "overall"): 2, ("y", "overall"): 2, ("z", "overall"): 2})
-    write_verdicts(tmp_path, "b", {("x", "overall"): 4.5, ("y", "overall"): 4.5, ("z", "overall"): 4.5})
+    write_verdicts_file(tmp_path, "a", {("x", "overall"): 2, ("y", "overall"): 2, ("z", "overall"): 2})
+    write_verdicts_file(tmp_path, "b", {("x", "overall"): 4.5, ("y", "overall"): 4.5, ("z", "overall"): 4.5})
     rows, _ = written(tmp_path)
     columns = ("id", "label", "scale_low", "scale_high", "a.score", "b.score", "panel.score")
     # 1 to 9 is twice as wide: 2 -> 1 + 2 * 1 = 3, 4.5 -> 1 + 2 * 3.5 = 8, their mean 3.25 -> 5.5.
@@ -36,12 +36,12 @@ def test_scores_are_in_points_of_the_human_scale(tmp_path: Path) -> None:
 
 def test_a_judge_without_a_score_abstains_and_is_counted(tmp_path: Path) -> None:
     write_records(tmp_path, [record("x"), record("y")], [record("z", "h"), record("w", "h")])
-    write_verdicts(
+    write_verdicts_file(
         tmp_path,
         "a",
         {("x", "overall"): 2, ("y", "overall"): "unparsed", ("z", "overall"): "timeout", ("w", "overall"): 1},
     )
-    write_verdicts(
+    write_verdicts_file(
         tmp_path, "b", {("x", "overall"): 4, ("y", "overall"): 4, ("z", "overall"): "too_long", ("w", "overall"): 1}
     )
     rows, summary = written(tmp_path)
@@ -77,7 +77,7 @@ def test_a_judge_without_a_score_abstains_and_is_counted(tmp_path: Path) -> None
 def test_the_rules_of_the_vote(tmp_path: Path, rule: Any, score: float | None, unscored: str | None) -> None:
     write_records(tmp_path, [record("x")])
     for name, said in {"a": 2, "b": 2, "c": 5}.items():
-        write_verdicts(tmp_path, name, {("x", "overall"): said})
+        write_verdicts_file(tmp_path, name, {("x", "overall"): said})
     rows, _ = written(tmp_path, ("a", "b", "c"), **rule)
     assert (rows[0]["panel.score"], rows[0]["panel.unscored"]) == (score, unscored)
 
@@ -85,7 +85,7 @@ def test_the_rules_of_the_vote(tmp_path: Path, rule: Any, score: float | None, u
 def test_each_aspect_of_a_record_has_its_row_and_only_what_was_judged(tmp_path: Path) -> None:
     keys = (("qa", "overall"), ("qa", "utility"), ("story", "empathy"))
     write_records(tmp_path, [record("x"), record("y", task="story")])
-    write_verdicts(tmp_path, "a", {("x", "utility"): 1, ("x", "overall"): 2, ("y", "empathy"): 3})
+    write_verdicts_file(tmp_path, "a", {("x", "utility"): 1, ("x", "overall"): 2, ("y", "empathy"): 3})
     rows, summary = written(tmp_path, ("a",), keys)
     assert [(one["id"], one["aspect"], one["a.score"], one["label"]) for one in rows] == [
         ("x", "overall", 2, 3),
@@ -97,15 +97,15 @@ def test_each_aspect_of_a_record_has_its_row_and_only_what_was_judged(tmp_path: 
 
 def test_single_ratings_are_kept(tmp_path: Path) -> None:
     write_records(tmp_path, [record("x", ratings={"overall": (2.0, None, 4.0)})])
-    write_verdicts(tmp_path, "a", {("x", "overall"): 3})
+    write_verdicts_file(tmp_path, "a", {("x", "overall"): 3})
     rows, _ = written(tmp_path, ("a",))
     assert rows[0]["ratings"] == "[2.0, null, 4.0]"
 
 
 def test_no_half_file_is_left_where_a_verdict_is_missing(tmp_path: Path) -> None:
     write_records(tmp_path, [record("x")], [record("y", "h")])
-    write_verdicts(tmp_path, "a", {("x", "overall"): 3, ("y", "overall"): 3})
-    write_verdicts(tmp_path, "b", {("x", "overall"): 3})
+    write_verdicts_file(tmp_path, "a", {("x", "overall"): 3, ("y", "overall"): 3})
+    write_verdicts_file(tmp_path, "b", {("x", "overall"): 3})
     with pytest.raises(KeyError):
         written(tmp_path)
     assert not (tmp_path / "scores.parquet").exists()

@@ -1,0 +1,202 @@
+"""The report: what it names, what it escapes, and that the page needs nothing from outside."""
+
+import json
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cluster.artifacts import JobDir
+from cluster.config import RunConfig, run_schema
+from judging.errors import InputError
+from serve import report
+from tests.serve.making import judge, record, scores_file, write_records
+
+HOSTILE = "<script>alert('x')</script><img src=\"http://evil.example/a.png\" onerror=alert(1)>' onmouseover=\"x&amp;"
+
+
+def finished(
+    run: Path, rows: list[dict[str, Any]], *, labels: str = "human", texts: dict[str, str] | None = None, **section: Any
+) -> RunConfig:
+    """A run directory with a finished evaluation of these rows, and its configuration with a `report` section."""
+    job = JobDir(run, "evaluate")
+    with job.opened({"data": {"labels": labels}, "versions": {"ray": "1"}}):
+        job.claim()
+        scores_file(job.path, rows)
+        own = texts or {}
+        write_records(job.path, [record(one["id"], one["group"], **own) for one in rows])
+        names = list(rows[0]["scores"])
+        (job.path / "templates" / names[0]).mkdir(parents=True)
+        judge(names[0]).templates["qa", "overall"].save(job.path / "templates" / names[0] / "qa.overall.template.txt")
+        judges = {}
+        for name in (*names, "panel"):
+            lost = sum(one["scores"].get(name, 1) is None for one in rows)
+            judges[name] = {
+                "coverage": 1 - lost / len(rows),
+                "unscored": {"unparsed": lost} if lost else {},
+            }
+        job.finish({"num_records": len(rows), "num_scores": len(rows), "judges": judges})
+    return run_schema({"report": report.Config})(run=run, report={"resamples": 100, **section})
+
+
+def rows(values: list[float | None], labels: list[float | None] | None = None, **more: Any) -> list[dict[str, Any]]:
+    known = labels or [1, 4, 2, 5]
+    return [
+        {"id": f"r{n}", "group": f"g{n // 2}", "system": f"s{n % 2}", "label": known[n], "scores": {"j": value}, **more}
+        for n, value in enumerate(values)
+    ]
+
+
+class Page(HTMLParser):
+    """Tags, attributes and visible text of a page."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.attributes: list[tuple[str, str]] = []
+        self.text = ""
+        self.source = text
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += [(name, value or "") for name, value in attrs]
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def page(run: RunConfig) -> Page:
+    assert report.main(run).exit_code == 0
+    return Page((run.run / "report" / "report.html").read_text(encoding="utf-8"))
+
+
+def check_self_contained(found: Page) -> None:
+    assert not {"script", "link", "iframe", "object", "embed", "base", "form"} & set(found.tags)
+    for name, value in found.attributes:
+        assert not name.startswith("on")
+        if name in ("src", "href", "srcset", "action", "data", "background"):
+            assert value.startswith("data:image/png;base64,")
+    style = found.source.split("<style>")[1].split("</style>")[0]
+    assert "url(" not in style
+    assert "@import" not in style
+
+
+def test_the_files_and_the_numbers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = finished(tmp_path / "run", rows([1, 4, 2, 5]))
+    done = report.main(run)
+    written = json.loads((tmp_path / "run" / "report" / "metrics.json").read_text())
+    agreement = written["slices"][0]["agreement"]["j"]["dataset"]["spearman"]
+    assert (agreement["value"], agreement["n"], agreement["coverage"]) == (pytest.approx(1), 4, 1)
+    assert (written["labels"], written["resamples"], written["interval"]) == ("human", 100, "percentile")
+    shown = report.render(done.summary)
+    assert shown.startswith(f"Report: {tmp_path / 'run' / 'report' / 'report.html'}\n")
+    assert "qa / d / overall: agreement with the human score, 4 rows, 2 groups, 2 systems" in shown
+    for line in ("j ", "panel ", "length ", "chance (panel) "):
+        assert f"\n{line}" in shown
+    assert capsys.readouterr().out == ""
+
+
+def test_the_page_is_self_contained(tmp_path: Path) -> None:
+    found = page(finished(tmp_path / "run", rows([1, 4, 2, None])))
+    check_self_contained(found)
+    assert "http://" not in found.source
+    assert "https://" not in found.source
+    assert found.tags.count("img") == 3
+    assert "human score" in found.text
+
+
+def test_hostile_texts_stay_text(tmp_path: Path) -> None:
+    places = ("source", "candidate", "system", "group", "reason", "dataset", "id", "prompt")
+    hostile = {place: HOSTILE.replace("x", place) for place in places}
+    given = rows([1, 4, 5, None], **{place: hostile[place] for place in ("system", "group", "reason", "dataset")})
+    for number, one in enumerate(given):
+        one["id"] = f"{number}{hostile['id']}"
+    given[2]["system"] = ""  # its id stands in for it
+    # The group has no place of its own on the page, but this source holds it.
+    texts = {"source": hostile["source"] + hostile["group"], "candidate": hostile["candidate"]}
+    run = finished(tmp_path / HOSTILE.replace("/", "~"), given, texts=texts)
+    (template,) = (run.run / "evaluate" / "templates").glob("*/*")
+    template.write_text(f"{hostile['prompt']} {{{{candidate}}}}", encoding="utf-8")
+    found = page(run)
+    check_self_contained(found)
+    for text in (*hostile.values(), HOSTILE.replace("/", "~"), "{{candidate}}"):
+        assert text in found.text
+    assert "<script" not in found.source
+    assert '<img src="http' not in found.source
+
+
+def test_constructed_levels_are_never_called_human(tmp_path: Path) -> None:
+    run = finished(tmp_path / "run", rows([1, 4, 2, 5]), labels="constructed")
+    found = page(run)
+    assert "Agreement of the judges with the constructed levels" in found.text
+    assert "They are not human ratings" in found.text
+    said = report.render(report.main(run).summary) + found.source
+    assert "human score" not in said.lower()
+    assert "agreement with the constructed level," in said
+
+
+def test_unscored_rows_are_counted_and_named(tmp_path: Path) -> None:
+    found = page(finished(tmp_path / "run", rows([1, None, 2, 5])))
+    assert "1 unparsed (the reply holds no score in the agreed form)" in found.text
+    assert "0.750" in found.text
+
+
+def test_all_unscored_is_a_report_of_nothing_but_that(tmp_path: Path) -> None:
+    run = finished(tmp_path / "run", rows([None] * 4))
+    found = page(run)
+    assert "4 unparsed" in found.text
+    assert "Worst disagreements" in found.text
+    assert "panel –" not in found.text
+    assert "nan" not in found.text.lower()
+    json.loads((run.run / "report" / "metrics.json").read_text(), parse_constant=lambda word: pytest.fail(word))
+
+
+def test_without_labels_there_is_no_agreement(tmp_path: Path) -> None:
+    given = rows([1, 2, 3, 4])
+    for one in given:
+        one["label"] = None
+    run = finished(tmp_path / "run", given)
+    found = page(run)
+    assert "No record has a label." in found.text
+    assert "img" not in found.tags
+    summary = report.main(run).summary
+    assert summary["slices"] == []
+    assert "No record has a label" in report.render(summary)
+
+
+def test_slices_have_their_own_tables(tmp_path: Path) -> None:
+    run = finished(tmp_path / "run", [*rows([1, 4, 2, 5]), *rows([5, 2, 4, 1], aspect="utility")])
+    found = page(run)
+    assert found.tags.count("img") == 6
+    assert "qa / d / overall" in found.text
+    assert "qa / d / utility" in found.text
+    found_slices = json.loads((run.run / "report" / "metrics.json").read_text())["slices"]
+    values = [part["agreement"]["j"]["dataset"]["spearman"]["value"] for part in found_slices]
+    # The second slice says the opposite; pooled, both would be near 0.
+    assert values[0] == pytest.approx(1)
+    assert values[1] == pytest.approx(-1)
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_as_many_disagreements_as_asked_for(tmp_path: Path, number: int) -> None:
+    found = page(finished(tmp_path / "run", rows([5, 4, 2, 5], reason="because"), num_worst=number))
+    assert found.text.count("Candidate") == number
+    assert ("Answer r0." in found.text) is bool(number)
+    assert ("because" in found.text) is bool(number)
+
+
+def test_the_same_scores_give_the_same_numbers(tmp_path: Path) -> None:
+    run = finished(tmp_path / "run", rows([1, 4, 2, 5]))
+    first, second = report.main(run).summary, report.main(run).summary
+    assert first["slices"] == second["slices"]
+    assert first["scores_sha256"] == second["scores_sha256"]
+
+
+def test_an_evaluation_that_is_not_finished_is_refused(tmp_path: Path) -> None:
+    run = finished(tmp_path / "run", rows([1, 4, 2, 5]))
+    JobDir(tmp_path / "run", "evaluate").reopen()
+    with pytest.raises(InputError, match="holds no finished evaluation: run `inverdict evaluate` first"):
+        report.main(run)
+    assert not (tmp_path / "run" / "report").exists()

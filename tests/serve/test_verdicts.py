@@ -1,0 +1,105 @@
+"""Verdict parts on disk: what is done, what is asked for, what is asked for again."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from cluster.artifacts import JobDir
+from judging.errors import InputError
+from serve.verdicts import aspects_of, done_keys, forget_unscored, pending, requests, write_verdicts
+from tests.serve.making import judge, record, write_records, write_verdicts_file
+
+KEYS = (("qa", "overall"), ("qa", "utility"), ("story", "overall"))
+
+
+def test_which_aspects_are_judged() -> None:
+    rated = '{"utility": 3, "overall": 2, "wit": 1}'
+    # In the task's order; what the task does not know is left out.
+    assert aspects_of("qa", rated, None) == ("overall", "utility")
+    assert aspects_of("qa", '{"wit": 1}', None) == ("overall",)
+    assert aspects_of("qa", "{}", None) == ("overall",)
+    assert aspects_of("qa", rated, ("utility",)) == ("utility",)
+    with pytest.raises(InputError):
+        aspects_of("poem", "{}", None)
+
+
+def asked(folder: Path, done: np.ndarray, aspects: tuple[str, ...] | None = None) -> dict[str, list[Any]]:
+    parts, number = pending(folder / "records", aspects, done)
+    found = requests({"part": [str(part) for part in parts]}, judge("j", *KEYS), aspects, done)
+    assert len(found.get("id", [])) == number
+    return found
+
+
+def test_what_has_a_verdict_is_not_asked_for_again(tmp_path: Path) -> None:
+    write_records(tmp_path, [record("a"), record("b")], [record("c", "h"), record("d", "h")])
+    first = done_keys(tmp_path / "verdicts" / "j")
+    assert asked(tmp_path, first)["id"] == ["a", "b", "c", "d"]
+    write_verdicts_file(tmp_path, "j", {("a", "overall"): 3, ("b", "overall"): "timeout", ("d", "utility"): 3})
+    done = done_keys(tmp_path / "verdicts" / "j")
+    # The first block is complete; of the second no aspect that is wanted is there.
+    assert asked(tmp_path, done)["id"] == ["c", "d"]
+    assert [part.name for part in pending(tmp_path / "records", None, done)[0]] == ["part-000001.parquet"]
+    both = asked(tmp_path, done, ("overall", "utility"))
+    assert list(zip(both["id"], both["aspect"], strict=True)) == [
+        ("c", "overall"),
+        ("d", "overall"),
+        ("a", "utility"),
+        ("b", "utility"),
+        ("c", "utility"),
+    ]
+
+
+def test_neighbours_share_task_and_aspect(tmp_path: Path) -> None:
+    write_records(tmp_path, [record("a"), record("s", task="story"), record("b")])
+    found = asked(tmp_path, np.array([], dtype=np.uint64))
+    assert list(zip(found["id"], found["task"], strict=True)) == [("a", "qa"), ("b", "qa"), ("s", "story")]
+    assert "Answer a." in found["prompt"][0]
+
+
+def test_a_damaged_part_is_asked_for_again(tmp_path: Path) -> None:
+    write_verdicts_file(tmp_path, "j", {("a", "overall"): 3})
+    folder = tmp_path / "verdicts" / "j"
+    (folder / "part-half.parquet").write_bytes((folder / "part-0.parquet").read_bytes()[:100])
+    assert len(done_keys(folder)) == 1
+    assert [part.name for part in folder.iterdir()] == ["part-0.parquet"]
+
+
+def test_a_part_appears_whole_and_under_a_name_of_its_content(tmp_path: Path) -> None:
+    batch: dict[str, list[Any]] = {
+        "id": ["a", "b"],
+        "task": ["qa", "qa"],
+        "aspect": ["overall", "overall"],
+        "reply": ["", ""],
+        "finish_reason": ["stop", ""],
+        "label_logprobs": [np.log([0.1, 0.1, 0.1, 0.1, 0.6]), []],
+        "num_prompt_tokens": [7, 0],
+        "num_generated_tokens": [1, 0],
+        "error": ["", "too_long"],
+        "detail": ["", "9999 characters"],
+    }
+    assert write_verdicts(batch, judge("j"), str(tmp_path)) == {"num_verdicts": [2]}
+    write_verdicts(batch, judge("j"), str(tmp_path))
+    (part,) = tmp_path.iterdir()
+    assert part.name.startswith("part-")
+    rows = pq.read_table(part).to_pylist()
+    # (1 + 2 + 3 + 4) * 0.1 + 5 * 0.6
+    assert (rows[0]["score"], rows[0]["unscored"], rows[0]["num_prompt_tokens"]) == (pytest.approx(4), None, 7)
+    assert (rows[1]["score"], rows[1]["unscored"], rows[1]["detail"]) == (None, "too_long", "9999 characters")
+
+
+def test_what_is_unscored_is_forgotten_and_the_work_is_open_again(tmp_path: Path) -> None:
+    job = JobDir(tmp_path, "job")
+    with job.opened({}):
+        job.claim()
+        write_verdicts_file(job.path, "a", {("x", "overall"): 3, ("y", "overall"): "timeout"})
+        write_verdicts_file(job.path, "b", {("x", "overall"): 3, ("y", "overall"): 2})
+        job.finish({})
+        assert forget_unscored(job)
+        assert job.manifest() is None
+        assert [len(done_keys(job.path / "verdicts" / name)) for name in "ab"] == [1, 2]
+        job.finish({})
+        assert not forget_unscored(job)
+        assert job.manifest() is not None
