@@ -2,9 +2,9 @@
 
 Knows no judgements.
 
-Input columns: `prompt` (str), `reply_prefix` (str), `labels` (list of str, may be empty), `json_schema` (str, ""
-for none). Output columns: in their place `reply` (str), `finish_reason` ("stop", "length" or ""), `label_logprobs` (list
-of float, NaN: not told), `num_prompt_tokens`, `num_generated_tokens` (int), `error` ("", "too_long", "timeout" or
+Input columns: `prompt` (str), `reply_prefix` (str), `labels` (list of str, may be empty), `json_schema` (str, "" for
+none). Output columns: in their place `reply` (str), `finish_reason` ("stop", "length" or ""), `label_logprobs` (list of
+float, NaN: not told), `num_prompt_tokens`, `num_generated_tokens` (int), `error` ("", "too_long", "timeout" or
 "error"), `detail`. All further columns are carried along. A row that fails never ends the job.
 """
 
@@ -105,7 +105,9 @@ def _with_vllm(dataset: Dataset, spec: VllmSpec, sampling: Sampling) -> Dataset:
         **vllm_arguments(spec),
     )
     tokenised = dataset.map_batches(_tokenise, fn_args=(folder, spec, sampling), batch_size=None)
-    answered = build_processor(config, preprocess=partial(_to_engine, sampling=sampling), postprocess=None)(tokenised)
+    with runtime.quiet_logging():
+        processor = build_processor(config, preprocess=partial(_to_engine, sampling=sampling), postprocess=None)
+    answered = processor(tokenised)
     return answered.map_batches(_from_engine, fn_args=(sampling,), batch_size=None)
 
 

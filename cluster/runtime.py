@@ -62,6 +62,16 @@ def _native_stderr_closed() -> Iterator[None]:
         os.close(nothing)
 
 
+@contextmanager
+def quiet_logging() -> Iterator[None]:
+    """Libraries that log their plans at start-up, without those lines; errors still come through."""
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(logging.NOTSET)
+
+
 def quiet_data() -> None:
     """Ray Data and vLLM without their own progress bars and start-up lines: the jobs print their own progress."""
     import ray.data

@@ -270,22 +270,28 @@ def _parquet_rows(path: Path) -> Iterator[tuple[int, dict[str, Any] | RowError]]
 
 
 def _renamed(raw: Mapping[str, Any], columns: Mapping[str, str]) -> dict[str, Any]:
-    """Columns by our names, without those that hold nothing; `scores.overall` opens the inner object."""
+    """Columns by our names, without those that hold nothing; `scores.overall` joins the object `scores`."""
     row: dict[str, Any] = {}
     for name, value in raw.items():
         if value is None:
             continue
         ours = columns.get(name, name)
         outer, dot, inner = ours.partition(".")
-        opened = bool(dot) and outer in INNER
-        place = row.setdefault(outer, {}) if opened else row
-        key = inner if opened else ours
-        if not isinstance(place, dict) or key in place:
+        if dot and outer in INNER:
+            value = {inner: value if outer == "scores" else _from_json(ours, value)}
+        elif ours == "scale":
+            value = _from_json(ours, value)
+        place = outer if outer in INNER else ours
+        if place in INNER and isinstance(value, dict):
+            value = {key: one for key, one in value.items() if one is not None}
+            known = row.get(place, {})
+            if not isinstance(known, dict) or known.keys() & value.keys():
+                raise RowError(f"two columns give {ours!r}")
+            row[place] = known | value
+        elif place in row:
             raise RowError(f"two columns give {ours!r}")
-        if ours == "scale" or (opened and outer != "scores"):
-            place[key] = _from_json(ours, value)
         else:
-            place[key] = dict(value) if ours in INNER and isinstance(value, dict) else value
+            row[place] = value
     return row
 
 
@@ -300,9 +306,6 @@ def _from_json(name: str, value: Any) -> Any:
 
 
 def _to_record(raw: dict[str, Any], defaults: Mapping[str, Any]) -> Record:
-    for name in INNER:
-        if isinstance(raw.get(name), dict):
-            raw[name] = {aspect: value for aspect, value in raw[name].items() if value is not None}
     try:
         row = Row(**{**defaults, **raw})
     except ValidationError as error:

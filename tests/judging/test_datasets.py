@@ -280,11 +280,11 @@ def test_utf16_is_not_utf8(tmp_path: Path) -> None:
 
 def test_a_text_of_10_mb(tmp_path: Path) -> None:
     text = "Wörter. " * (10 * 1024 * 1024 // 9)
-    started = time.perf_counter()
+    started = time.process_time()
     assert [one.candidate for one in records(jsonl(tmp_path, row(candidate=text)))] == [text]
     header, cells = "id,task,group,source,candidate", f'i,qa,g,s,"{text}"'
     assert [one.candidate for one in records(write(tmp_path, f"{header}\n{cells}\n", "x.csv"))] == [text]
-    assert time.perf_counter() - started < 10
+    assert time.process_time() - started < 10
 
 
 # Wrong fields
@@ -340,11 +340,7 @@ def test_a_text_of_10_mb(tmp_path: Path) -> None:
     ],
 )
 def test_a_row_that_does_not_fit(tmp_path: Path, changes: dict[str, Any], reason: str) -> None:
-    path = jsonl(
-        tmp_path,
-        row(id="first"),
-        {**row(), **changes} if None not in changes.values() else row(**{name: None for name in changes}),
-    )  # noqa: E501
+    path = jsonl(tmp_path, row(id="first"), row(**changes))
     read = list(read_records([path]))
     assert isinstance(read[0], Record) and len(read) == 2
     assert str(read[1]).startswith(f"{path}, line 2: {reason}")
@@ -655,16 +651,27 @@ def test_columns_by_other_names(tmp_path: Path) -> None:
     assert records(path, columns=columns, defaults={"task": "qa", "system": "s1"}) == [RECORD]
 
 
-def test_a_dotted_name_may_join_the_object(tmp_path: Path) -> None:
-    whole = {**GOOD, "style": 2}
+def test_a_dotted_name_joins_the_object_in_any_order(tmp_path: Path) -> None:
+    whole = {**GOOD, "style": 2, "scores": {"overall": 4, "fluency": None}, "fluent": 3}
+    columns = {"style": "scores.style", "fluent": "scores.fluency"}
     for ordered in (whole, dict(reversed(whole.items()))):
-        path = jsonl(tmp_path, ordered)
-        if next(iter(ordered)) == "id":
-            assert records(path, columns={"style": "scores.style"})[0].scores == {"overall": 4, "style": 2}
-        else:  # the object would take the place of what stood before it
-            assert [one.reason for one in rejected(path, columns={"style": "scores.style"})] == [
-                "two columns give 'scores'"
-            ]
+        (only,) = records(jsonl(tmp_path, ordered), columns=columns)
+        assert only.scores == {"overall": 4, "style": 2, "fluency": 3}
+
+
+@pytest.mark.parametrize(
+    ("more", "name"),
+    [
+        ({"rating": 2}, "scores.overall"),
+        ({"rating": 2, "scores": 4}, "scores.overall"),
+        ({"rating": 2, "scores": []}, "scores.overall"),
+    ],
+)
+def test_a_dotted_name_never_takes_another_score_s_place(tmp_path: Path, more: dict[str, Any], name: str) -> None:
+    path = jsonl(tmp_path, {**GOOD, **more})
+    assert [one.reason for one in rejected(path, columns={"rating": "scores.overall"})] == [
+        f"two columns give {name!r}"
+    ]
 
 
 def test_two_columns_with_one_name_of_ours(tmp_path: Path) -> None:

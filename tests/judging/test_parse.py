@@ -250,15 +250,15 @@ def test_braces_in_the_reason_do_not_hide_the_score_nor_make_one() -> None:
     ids=lambda reply: reply[:12],
 )
 def test_a_malicious_reply_is_quick(reply: str) -> None:
-    started = time.perf_counter()
+    started = time.process_time()
     assert told(reply)[0] is None
-    assert time.perf_counter() - started < 2  # all of them take less than 0.2 s on a slow core
+    assert time.process_time() - started < 2  # all of them take less than 0.2 s on a slow core
 
 
 PIECES = st.sampled_from(
     ["{", "}", "[", "]", '"', "\\", ":", ",", "```", "\n", " ", "/", "*", "_", ".", "-", "=", "4", "9", "٤", "²", "1e9",
-     "NaN", "Infinity", "true", "null", "\\ud800", "\x00", "\u2028", '"score"', '"fluency_score"', '"reason"', "Score", "rating",
-     "Score: 4", '{"score": 4}', '{"score": 9}', "4/5"]
+     "NaN", "Infinity", "true", "null", "\\ud800", "\x00", "\u2028", '"score"', '"fluency_score"', '"reason"', "Score",
+     "rating", "Score: 4", '{"score": 4}', '{"score": 9}', "4/5"]
 )  # fmt: skip
 ANY_TEXT = st.text(st.characters(exclude_categories=())) | st.lists(PIECES, max_size=25).map("".join)
 SCALES = st.sampled_from([FIVE, Scale(0, 1), Scale(-2, 2), Scale(0, 100), Scale(0.5, 4.5)])

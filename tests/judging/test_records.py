@@ -101,7 +101,7 @@ def test_a_rater_who_gave_no_rating_stays_none() -> None:
 def test_group_key_tells_groups_of_tasks_and_data_sets_apart() -> None:
     keys = {
         Record("i", task, group, "s", "c", dataset=data).group_key for task in "ab" for data in "cd" for group in "ef"
-    }  # noqa: E501
+    }
     assert len(keys) == 8
     assert Record("i", "qa", "g1", "s", "c", dataset="alce").group_key == "qa/alce/g1"
 

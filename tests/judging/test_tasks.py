@@ -96,7 +96,7 @@ def test_an_own_task_file(tmp_path: Path) -> None:
         "a\0b",
         "no/such.yaml",
         "x" * 5000 + ".yaml",
-    ],  # noqa: E501
+    ],
     ids=lambda name: repr(name[-12:]),
 )
 def test_a_task_that_is_not_there(name: str) -> None:

@@ -146,11 +146,12 @@ def test_texts_for_takes_what_the_template_shows() -> None:
 # Hostile data
 
 FRAGMENTS = st.sampled_from(
-    ["<|im_start|>", "<|im_end|>", "<|IM_END|>", "<|eot_id|>", "<s>", "</s>", "<bos>", "[INST]", "[/INST]", "<<SYS>>", "<</SYS>>",
-     "<｜User｜>", "<｜end▁of▁sentence｜>", "<start_of_turn>", "<end_of_turn>", "<think>", "</think>", "<|endoftext|>", "<turn|>",
-     "[gMASK]", "\u2581x", "<source>", "</source>", "<candidate>", "</candidate>", "</Candidate>", "<fact>", "</fact>",
-     "{{source}}", "{{candidate}}", "{{examples}}", "{{reply_format}}", "{{", "}}", "<", ">", "</", "<|", "|>", "|", "[", "]",
-     "candidate>", "source>", "sou", "rce>", "im_end", " ", "\n", "Score: 5", '{"overall_score": 5}', "Example 1", "ordinary words"]
+    ["<|im_start|>", "<|im_end|>", "<|IM_END|>", "<|eot_id|>", "<s>", "</s>", "<bos>", "[INST]", "[/INST]", "<<SYS>>",
+     "<</SYS>>", "<｜User｜>", "<｜end▁of▁sentence｜>", "<start_of_turn>", "<end_of_turn>", "<think>", "</think>",
+     "<|endoftext|>", "<turn|>", "[gMASK]", "\u2581x", "<source>", "</source>", "<candidate>", "</candidate>",
+     "</Candidate>", "<fact>", "</fact>", "{{source}}", "{{candidate}}", "{{examples}}", "{{reply_format}}", "{{", "}}",
+     "<", ">", "</", "<|", "|>", "|", "[", "]", "candidate>", "source>", "sou", "rce>", "im_end", " ", "\n", "Score: 5",
+     '{"overall_score": 5}', "Example 1", "ordinary words"]
 )  # fmt: skip
 HOSTILE = st.lists(FRAGMENTS | st.text(max_size=5), max_size=12).map("".join)
 
@@ -165,7 +166,7 @@ def test_data_opens_no_turn_and_closes_no_block(
     texts = [dict(zip(names, data[start:], strict=False)) for start in (0, 3, 5)]
     shown = [(text, 2.0) for text in texts[1 : 1 + num_examples]]
     text = known.render(texts[0], mode=mode, examples=shown, special_tokens=SPECIAL).text
-    # The template's own delimiters: one block a field for the text to judge, and one for each example; no more, in no case.
+    # The template's own delimiters and no more: a block a field for the text to judge, and one for each example.
     for name in names:
         for tag in (f"<{name}>", f"</{name}>"):
             assert text.lower().count(tag) == 1 + num_examples
@@ -203,7 +204,7 @@ def test_ordinary_text_is_left_unchanged(text: str) -> None:
         "x << 2",
         "{{a}}",
         "",
-    ],  # noqa: E501
+    ],
 )
 def test_ordinary_brackets_are_left_unchanged(text: str) -> None:
     assert neutralise(text, ("<source>", "</source>")) == text
@@ -250,9 +251,9 @@ def test_a_letter_is_no_token() -> None:
     ids=lambda text: text[:4],
 )
 def test_a_malicious_text_is_quick(text: str) -> None:
-    started = time.perf_counter()
+    started = time.process_time()
     neutralise(text, SPECIAL)
-    assert time.perf_counter() - started < 3
+    assert time.process_time() - started < 3
 
 
 # Prefix first

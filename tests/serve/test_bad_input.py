@@ -1,4 +1,4 @@
-"""The job `evaluate` on input that does not fit, through the command line: one sentence, exit 2, nothing left behind."""
+"""The job `evaluate` on input that does not fit: one sentence, exit 2, nothing left behind."""
 
 import json
 from collections.abc import Callable
@@ -87,8 +87,8 @@ CASES: dict[str, tuple[Change, str]] = {
         setting("evaluate.judges.j.model", "big"),
         "evaluate.judges.j.model: 'big' is none of models: m",
     ),
-    "unknown embedded model": (setting("models.m", {"source": "embedded:gpt"}), "embedded:gpt"),
-    "model folder that is missing": (setting("models.m", {"source": "./model"}), "./model"),
+    "unknown embedded model": (setting("models.m", {"source": "embedded:gpt"}), "there is no embedded model 'gpt'"),
+    "model folder that is missing": (setting("models.m", {"source": "./model"}), "/model does not exist"),
     "model folder without weights": (model_folder("config.json", "tokenizer.json"), "(the weights)"),
     "missing prompt file": (setting("evaluate.judges.j.prompt", "p.txt"), "there is no file p.txt"),
     "prompt file without a head": (prompt_file("Rate {{candidate}}"), "p.txt is not a template file"),

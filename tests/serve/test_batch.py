@@ -1,0 +1,295 @@
+"""The job `evaluate` over Ray Data with engines that need no model: complete, resumed, refused, asked again."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+from cluster.__main__ import main
+from serve.verdicts import VERDICT_SCHEMA
+from tests.cluster.fake_endpoint import Answer, Endpoint, failed, said, serving
+from tests.serve.making import jsonl, row
+
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
+ROOT = Path(__file__).parents[2]
+
+
+def configuration(folder: Path, rows: list[dict[str, Any]], models: dict[str, Any], **evaluate: Any) -> str:
+    """Write the records and the configuration; every model judges under its own name unless `judges` says otherwise."""
+    evaluate.setdefault("judges", {name: {"model": name} for name in models})
+    config = {
+        "run": str(folder / "run"),
+        "data": {"records": [jsonl(folder / "in.jsonl", rows)]},
+        "models": models,
+        "evaluate": evaluate,
+        "report": {"resamples": 100},
+    }
+    (folder / "c.yaml").write_text(yaml.safe_dump(config))
+    return str(folder / "c.yaml")
+
+
+def scores(folder: Path) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = pq.read_table(folder / "run" / "evaluate" / "scores.parquet").to_pylist()
+    return found
+
+
+def verdicts(folder: Path, judge: str) -> list[dict[str, Any]]:
+    parts = (folder / "run" / "evaluate" / "verdicts" / judge).glob("part-*.parquet")
+    return [one for part in parts for one in pq.read_table(part, schema=VERDICT_SCHEMA).to_pylist()]
+
+
+SEVERAL = [
+    *(
+        row(f"q{number:02d}", f"g{number % 7}", scores={"overall": 3, "utility": 2}, system=f"s{number % 3}")
+        for number in range(20)
+    ),
+    *(row(f"s{number}", f"h{number % 2}", task="story", scores={"empathy": 7}, scale=[1, 9]) for number in range(5)),
+    row("unrated", "u", scores={}, scale=None),
+]
+# Each record with the aspects that people rated; the unrated one with the task's first.
+WANTED = (
+    [(f"q{number:02d}", aspect) for number in range(20) for aspect in ("overall", "utility")]
+    + [(f"s{number}", "empathy") for number in range(5)]
+    + [("unrated", "overall")]
+)
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory, ray_cluster: None) -> Path:
+    """A folder where several tasks, aspects and judges have been evaluated and reported; tests only read it."""
+    folder = tmp_path_factory.mktemp("done")
+    judges = {"one": {"model": "m"}, "two": {"model": "m", "score_mode": "parsed"}}
+    models = {"m": {"backend": "scripted", "num_engines": 2}}
+    config = configuration(folder, SEVERAL, models, judges=judges, block_rows=4)
+    assert main(["run", config]) == 0
+    return folder
+
+
+def test_every_record_and_aspect_has_one_verdict_of_each_judge_and_one_score(done: Path) -> None:
+    for judge in ("one", "two"):
+        assert sorted((one["id"], one["aspect"]) for one in verdicts(done, judge)) == sorted(WANTED)
+    assert sorted((one["id"], one["aspect"]) for one in scores(done)) == sorted(WANTED)
+    # Groups of about three in blocks of at least four records.
+    assert len(list((done / "run" / "evaluate" / "records").glob("part-*"))) > 3
+
+
+def test_scores_are_on_the_human_scale_and_the_panel_is_their_mean(done: Path) -> None:
+    by_key = {(one["id"], one["aspect"]): one for judge in ("one",) for one in verdicts(done, judge)}
+    for one in scores(done):
+        assert one["panel.score"] == pytest.approx((one["one.score"] + one["two.score"]) / 2)
+        assert (one["panel.num_votes"], one["one.mode"], one["two.mode"]) == (2, "expected", "parsed")
+        assert one["two.reason"].startswith("Scripted reason")
+        said_by_one = by_key[one["id"], one["aspect"]]["score"]
+        # A story's judge answers on 1 to 5, people on 1 to 9.
+        on_human_scale = 1 + (said_by_one - 1) * 2 if one["aspect"] == "empathy" else said_by_one
+        assert one["one.score"] == pytest.approx(on_human_scale)
+
+
+def test_what_a_finished_run_leaves(done: Path) -> None:
+    folder = done / "run" / "evaluate"
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert (manifest["summary"]["num_records"], manifest["summary"]["num_scores"]) == (26, 46)
+    assert {name: judge["coverage"] for name, judge in manifest["summary"]["judges"].items()} == {
+        "one": 1,
+        "two": 1,
+        "panel": 1,
+    }
+    templates = sorted(path.name for path in (folder / "templates" / "one").iterdir())
+    assert templates == [f"{name}.template.txt" for name in ("qa.overall", "qa.utility", "story.empathy")]
+    assert not [path for path in folder.rglob(".*") if path.name != ".lock"]
+    slices = json.loads((done / "run" / "report" / "metrics.json").read_text())["slices"]
+    assert [(part["task"], part["aspect"], part["num_rows"]) for part in slices] == [
+        ("qa", "overall", 20),
+        ("qa", "utility", 20),
+        ("story", "empathy", 5),
+    ]
+
+
+def test_the_second_run_does_nothing_and_says_the_same(done: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = {path: path.stat().st_mtime_ns for path in (done / "run" / "evaluate").rglob("*.parquet")}
+    # What changes speed or the verdict of the run, never a score, is no other work.
+    settings = ("models.m.num_engines=1", "evaluate.block_rows=9", "evaluate.max_unscored_share=0")
+    options = [word for setting in settings for word in ("--set", setting)]
+    assert main(["evaluate", str(done / "c.yaml"), "--json", *options]) == 0
+    said = capsys.readouterr()
+    assert "done before" in said.err
+    assert json.loads(said.out)["num_scores"] == 46
+    assert main(["evaluate", str(done / "c.yaml"), "--retry-failed"]) == 0
+    assert {path: path.stat().st_mtime_ns for path in (done / "run" / "evaluate").rglob("*.parquet")} == before
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ("evaluate.vote.rule=median", "another evaluate.vote.rule (mean, now median)"),
+        ("models.m.garbage_share=0.5", "another models.m.garbage_share (0.0, now 0.5)"),
+        ("evaluate.judges.one.min_label_mass=0.2", "another evaluate.judges.one.min_label_mass (0.01, now 0.2)"),
+        ("seed=1", "another seed (0, now 1)"),
+    ],
+)
+def test_another_configuration_in_the_same_place_is_refused_by_key(
+    done: Path, capsys: pytest.CaptureFixture[str], setting: str, words: str
+) -> None:
+    assert main(["evaluate", str(done / "c.yaml"), "--set", setting]) == 2
+    said = capsys.readouterr()
+    assert words in said.err
+    assert said.err.count("\n") == 1
+
+
+def test_another_input_in_the_same_place_is_refused_by_file(done: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = done / "in.jsonl"
+    kept = file.read_bytes()
+    try:
+        file.write_bytes(kept + b"\n")
+        assert main(["evaluate", str(done / "c.yaml")]) == 2
+    finally:
+        file.write_bytes(kept)
+    assert f"another files.{file}" in capsys.readouterr().err
+
+
+def test_garbage_and_too_long_texts_are_unscored_by_name_and_exit_3(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [row(f"r{number:02d}", f"g{number % 5}") for number in range(20)]
+    rows[3]["candidate"] = "x" * 10_000
+    models = {"m": {"backend": "scripted", "garbage_share": 0.5, "max_prompt_chars": 5000}}
+    judges = {"one": {"model": "m"}, "two": {"model": "m", "score_mode": "parsed"}}
+    config = configuration(tmp_path, rows, models, judges=judges)
+    assert main(["evaluate", config, "--json"]) == 3
+    summary = json.loads(capsys.readouterr().out)
+    for judge, garbage in (("one", "low_label_mass"), ("two", "unparsed")):
+        found = Counter(one["unscored"] for one in verdicts(tmp_path, judge))
+        assert found["too_long"] == 1
+        # Binomial with p 0.5 and n 19; the hash is fixed, so this never wavers.
+        assert 3 <= found[garbage] <= 16
+        assert found.total() == 20
+        del found[None]
+        assert summary["judges"][judge] == {"coverage": pytest.approx(1 - found.total() / 20), "unscored": found}
+    by_id = {one["id"]: one for one in scores(tmp_path)}
+    assert (by_id["r03"]["one.unscored"], by_id["r03"]["panel.unscored"]) == ("too_long", "no_quorum")
+    for one in by_id.values():
+        known = [one[f"{judge}.score"] for judge in ("one", "two") if one[f"{judge}.score"] is not None]
+        assert one["panel.score"] == (pytest.approx(sum(known) / len(known)) if known else None)
+    assert main(["evaluate", config, "--set", "evaluate.max_unscored_share=1"]) == 0
+
+
+@pytest.fixture
+def endpoint() -> Iterator[Endpoint]:
+    with serving() as found:
+        yield found
+
+
+def test_retry_failed_asks_the_unscored_rows_and_no_others(
+    tmp_path: Path, endpoint: Endpoint, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [row(f"r{number:02d}", f"g{number % 4}") for number in range(12)]
+    lost = {"r02", "r05", "r11"}
+    models = {"h": {"backend": "http", "base_url": endpoint.base_url, "model": "m", "max_retries": 0}}
+    judges = {"h": {"model": "h", "score_mode": "parsed"}}
+    config = configuration(tmp_path, rows, models, judges=judges, block_rows=3)
+
+    def asked_for(body: dict[str, Any]) -> str:
+        (id,) = [one["id"] for one in rows if one["candidate"] in body["messages"][0]["content"]]
+        return str(id)
+
+    def with_failures(body: dict[str, Any]) -> Answer:
+        if asked_for(body) in lost:
+            return Answer(failed("out of memory"), status=500)
+        return Answer(said('{"reason": "fine", "overall_score": 2}'))
+
+    endpoint.answer = with_failures
+    assert main(["evaluate", config]) == 3
+    assert Counter(map(asked_for, endpoint.requests)) == Counter(one["id"] for one in rows)
+    assert {one["id"] for one in scores(tmp_path) if one["h.unscored"] == "error"} == lost
+
+    endpoint.requests.clear()
+    endpoint.answer = lambda body: Answer(said('{"reason": "mended", "overall_score": 5}'))
+    # Without being told so, a finished run asks nothing again.
+    assert main(["evaluate", config]) == 3
+    assert endpoint.requests == []
+    assert main(["evaluate", config, "--retry-failed"]) == 0
+    assert Counter(map(asked_for, endpoint.requests)) == Counter(lost)
+    assert {one["id"]: one["h.score"] for one in scores(tmp_path)} == {
+        one["id"]: 5 if one["id"] in lost else 2 for one in rows
+    }
+    capsys.readouterr()
+
+
+def children(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
+    try:
+        return psutil.Process(process.pid).children(recursive=True)
+    except psutil.NoSuchProcess:
+        return []
+
+
+def end(processes: list[psutil.Process]) -> None:
+    """Ray ends what belongs to a dead driver by itself; what is left after a while is ended here, by its id."""
+    _, alive = psutil.wait_procs(processes, timeout=20)
+    for process in alive:
+        process.kill()
+    psutil.wait_procs(alive, timeout=20)
+
+
+def test_a_run_that_is_killed_goes_on_to_the_same_scores(tmp_path: Path) -> None:
+    rows = [row(f"r{number:02d}", f"g{number % 12:02d}") for number in range(36)]
+    # A block of three takes 0.7 s: 12 of them leave time to kill in between.
+    models = {"m": {"backend": "scripted", "delay_s": 0.7}}
+    (tmp_path / "killed").mkdir()
+    (tmp_path / "calm").mkdir()
+    config = configuration(tmp_path / "killed", rows, models, block_rows=3)
+    folder = tmp_path / "killed" / "run" / "evaluate"
+    process = subprocess.Popen(
+        [
+            sys.executable,
+            "-m",
+            "cluster",
+            "evaluate",
+            config,
+            "--set",
+            "ray.num_cpus=2",
+            "--set",
+            "ray.object_store_gib=0.1",
+        ],
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    left: list[psutil.Process] = []
+    try:
+        deadline = time.monotonic() + 180
+        while len(list(folder.glob("verdicts/m/part-*.parquet"))) < 2:
+            assert process.poll() is None, "the run ended before it could be killed"
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        left = children(process)
+    finally:
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait(timeout=20)
+        end(left)
+    before = {path.name: path.stat().st_mtime_ns for path in folder.glob("verdicts/m/part-*.parquet")}
+    num_done = len(verdicts(tmp_path / "killed", "m"))
+    assert 0 < num_done < 36
+    assert not (folder / "manifest.json").exists()
+    assert not (folder / "scores.parquet").exists()
+
+    assert main(["evaluate", config]) == 0
+    after = {path.name: path.stat().st_mtime_ns for path in folder.glob("verdicts/m/part-*.parquet")}
+    # What was there was not asked again.
+    assert before.items() <= after.items()
+    assert sorted(one["id"] for one in verdicts(tmp_path / "killed", "m")) == [one["id"] for one in rows]
+
+    calm = configuration(tmp_path / "calm", rows, {"m": {"backend": "scripted"}}, block_rows=3)
+    assert main(["evaluate", calm]) == 0
+    assert scores(tmp_path / "killed") == scores(tmp_path / "calm")
