@@ -1,6 +1,6 @@
 # Inverdict's commands. On a fresh machine `make demo` and `make test` are enough: both set up first.
 
-PYTHON ?= python3.11
+PYTHON ?= $(shell command -v python3.11 || echo python3)
 # Where torch's CPU build comes from when neither the package index nor PIP_FIND_LINKS has it.
 TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
 FLAVOUR ?= $(shell nvidia-smi -L >/dev/null 2>&1 && echo gpu || echo cpu)

@@ -111,7 +111,7 @@ def _run(args: argparse.Namespace) -> int:
         options = {"retry_failed": args.retry_failed} if job == "evaluate" else {}
         code, summaries[job] = module.main(run, **options)
         worst = max(worst, code)
-        if not args.json:
+        if not args.json and (args.name != "run" or job == jobs[-1]):
             print(module.render(summaries[job]), flush=True)
     if args.json:
         print(json.dumps(summaries if args.name == "run" else summaries[args.name], indent=1))

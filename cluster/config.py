@@ -103,7 +103,7 @@ class RunConfig(Strict):
     """What every job of a run shares."""
 
     run: Path = Field(description="run directory; every job writes below it")
-    seed: int = 0
+    seed: int = Field(0, ge=0)
     ray: RayConfig = RayConfig()
     models: dict[str, ModelSpec] = Field(default_factory=dict)
 

@@ -119,7 +119,7 @@ class HttpEngine:
         self._openai = openai
         self._spec = spec
         self._client = openai.AsyncOpenAI(
-            base_url=spec.base_url, api_key=_api_key(spec), timeout=spec.timeout_s, max_retries=spec.max_retries
+            base_url=spec.base_url, api_key=api_key(spec), timeout=spec.timeout_s, max_retries=spec.max_retries
         )
         self._slots = asyncio.Semaphore(spec.max_in_flight)
 
@@ -132,10 +132,11 @@ class HttpEngine:
             except self._openai.APIStatusError as error:
                 too_long = "context length" in str(error).lower() or "maximum context" in str(error).lower()
                 return Reply(
-                    error="too_long" if too_long else "error", detail=f"{error.status_code}: {error.message}"[:500]
+                    error="too_long" if too_long else "error",
+                    detail=_clean(f"{error.status_code}: {error.message}")[:500],
                 )
             except self._openai.OpenAIError as error:
-                return Reply(error="error", detail=str(error)[:500])
+                return Reply(error="error", detail=_clean(str(error))[:500])
             except json.JSONDecodeError as error:
                 return Reply(error="error", detail=f"the endpoint's answer is broken JSON: {error}")
         return _http_reply(answer, request)
@@ -167,15 +168,20 @@ def _http_reply(answer: Any, request: Request) -> Reply:
     choice = choices[0]
     usage = answer.usage
     return Reply(
-        text=choice.message.content or "",
+        text=_clean(choice.message.content or ""),
         # With labels the reply is cut on purpose, after the label.
         finish_reason="length" if choice.finish_reason == "length" and not request.labels else "stop",
         label_logprobs=_labels_in(choice.logprobs.content or [], request.labels)
         if request.labels and choice.logprobs
         else (),
-        num_prompt_tokens=usage.prompt_tokens if usage else 0,
-        num_generated_tokens=usage.completion_tokens if usage else 0,
+        num_prompt_tokens=(usage.prompt_tokens if usage else 0) or 0,
+        num_generated_tokens=(usage.completion_tokens if usage else 0) or 0,
     )
+
+
+def _clean(text: str) -> str:
+    """Half a surrogate pair is legal in JSON and cannot be stored."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def _labels_in(tokens: Sequence[Any], labels: Sequence[str]) -> tuple[float, ...]:
@@ -191,7 +197,7 @@ def _labels_in(tokens: Sequence[Any], labels: Sequence[str]) -> tuple[float, ...
     return tuple(math.nan for _ in labels)
 
 
-def _api_key(spec: HttpSpec) -> str:
+def api_key(spec: HttpSpec) -> str:
     if spec.api_key_env:
         key = os.environ.get(spec.api_key_env)
         if not key:

@@ -128,12 +128,9 @@ def vllm_arguments(spec: VllmSpec) -> dict[str, Any]:
         # float32 and no compilation: without AVX-512, bfloat16 is six times slower and compiling takes minutes.
         # Blocks of 32 tokens, the smallest on CPUs: of the default 128, half a candidate is computed again each time.
         engine |= {"dtype": "float32", "enforce_eager": True, "block_size": 32}
+        engine["kv_cache_memory_bytes"] = int(spec.kv_cache_gib * 2**30)
         threads = max(1, (os.cpu_count() or 1) // spec.num_engines)
-        environment |= {
-            "VLLM_CPU_OMP_THREADS_BIND": "nobind",
-            "OMP_NUM_THREADS": str(threads),
-            "VLLM_CPU_KVCACHE_SPACE": f"{spec.kv_cache_gib:g}",
-        }
+        environment |= {"VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": str(threads)}
     return {
         "engine_kwargs": {**engine, **spec.engine},
         "placement_group_config": {"bundle_per_worker": bundle},
@@ -164,15 +161,19 @@ def _tokenise(batch: Batch, folder: str, spec: VllmSpec, sampling: Sampling) -> 
 
 
 def _to_engine(row: dict[str, Any], sampling: Sampling) -> dict[str, Any]:
-    """The columns that Ray's vLLM stage reads."""
+    """The columns that Ray's vLLM stage reads.
+
+    A row that is too long has the keys of the others: where a key is missing in one row of a block, Ray turns the
+    whole numbers under it into floats, and the engine refuses them all.
+    """
     label_ids = [int(label) for label in row["label_ids"]]
-    params: dict[str, Any] = {"temperature": 0.0, "max_tokens": 1}
-    if label_ids and not row["error"]:
-        params["logprob_token_ids"] = label_ids
-    elif not row["error"]:
-        params = {name: value for name, value in vars(sampling).items() if value is not None}
-        if row["json_schema"]:
-            params["structured_outputs"] = {"json": row["json_schema"]}
+    params: dict[str, Any] = {name: value for name, value in vars(sampling).items() if value is not None}
+    if label_ids:
+        params = {"temperature": 0.0, "max_tokens": 1, "logprob_token_ids": label_ids}
+    elif row["json_schema"]:
+        params["structured_outputs"] = {"json": row["json_schema"]}
+    if row["error"]:
+        params["max_tokens"] = 1
     return {"tokenized_prompt": [int(token) for token in row["prompt_ids"]], "sampling_params": params, "prompt": ""}
 
 

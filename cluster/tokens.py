@@ -82,7 +82,8 @@ class Encoder:
 
     def special_tokens(self) -> tuple[str, ...]:
         """The tokenizer's own special tokens, which a judged text must not carry."""
-        return tuple(sorted({token for token in self.tokenizer.all_special_tokens if len(token) > 1}))
+        added = {str(token) for token in self.tokenizer.added_tokens_decoder.values() if token.special}
+        return tuple(sorted({token for token in {*added, *self.tokenizer.all_special_tokens} if len(token) > 1}))
 
 
 @cache

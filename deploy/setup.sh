@@ -10,12 +10,17 @@ command -v "$python" >/dev/null 2>&1 || fail "no $python here: install Python 3.
 "$python" -c 'import ensurepip, venv' 2>/dev/null || fail "$python has no venv module: install it (Debian: python3-venv)."
 
 echo "setup: $flavour packages into $venv" >&2
-[ -x "$bin/python" ] || "$python" -m venv "$venv" || fail "could not make $venv."
+# The two flavours are different packages of the same names: never one on top of the other.
+for other in cpu gpu; do [ "$other" = "$flavour" ] || [ ! -e "$venv/.ready-$other" ] || rm -rf "$venv"; done
+[ -x "$bin/pip" ] || "$python" -m venv "$venv" || fail "could not make $venv."
 [ -x "$bin/uv" ] || "$bin/pip" install -q --no-warn-script-location -r requirements/uv.txt 2>"$venv/setup.log" \
   || { cat "$venv/setup.log" >&2; fail "the package index did not give uv: check the network and pip's settings."; }
 
 # Compiled once here: the many worker processes of a run would otherwise compile at every start.
 export UV_COMPILE_BYTECODE=1 VIRTUAL_ENV=$venv UV_FIND_LINKS=${UV_FIND_LINKS:-${PIP_FIND_LINKS:-}} UV_LINK_MODE=${UV_LINK_MODE:-copy}
+# uv does not read pip's settings.
+index=${PIP_INDEX_URL:-$("$bin/pip" config get global.index-url 2>/dev/null || true)}
+[ -z "$index" ] || export UV_DEFAULT_INDEX=${UV_DEFAULT_INDEX:-$index}
 uv() { "$bin/uv" "$@"; }
 
 if [ "$flavour" = cpu ]; then

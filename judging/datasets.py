@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, StringConstraints, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, FiniteFloat, StringConstraints, ValidationError
 
 from judging.errors import InputError
 from judging.records import Record, Scale, content_id
@@ -32,6 +32,14 @@ AEOLLM_SUBTASKS = ("dialogue", "expansion", "summarisation", "qa")
 INNER = ("scores", "scales", "ratings")  # a dotted column such as `scores.overall` stands for a key of one of these
 SURROGATE = re.compile(r"\\ud[89a-f]", re.IGNORECASE)
 
+
+def _no_truth_value(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise ValueError("a number is needed, not true or false")
+    return value
+
+
+Number = Annotated[FiniteFloat, BeforeValidator(_no_truth_value)]
 NonEmpty = Annotated[str, StringConstraints(min_length=1)]
 
 
@@ -70,10 +78,10 @@ class Row(BaseModel):
     dataset: str = ""
     source: str
     candidate: NonEmpty
-    scores: dict[str, FiniteFloat] = Field(default_factory=dict)
+    scores: dict[str, Number] = Field(default_factory=dict)
     scale: tuple[FiniteFloat, FiniteFloat] | None = None
     scales: dict[str, tuple[FiniteFloat, FiniteFloat]] = Field(default_factory=dict)
-    ratings: dict[str, list[FiniteFloat | None]] = Field(default_factory=dict)
+    ratings: dict[str, list[Number | None]] = Field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -311,7 +319,8 @@ def _to_record(raw: dict[str, Any], defaults: Mapping[str, Any]) -> Record:
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
-        raise RowError(f"{place}: {first['msg'][0].lower()}{first['msg'][1:]}") from error
+        reason = first["msg"].removeprefix("Value error, ")
+        raise RowError(f"{place}: {reason[0].lower()}{reason[1:]}") from error
     except TypeError as error:
         raise RowError(f"field names must be text: {error}") from error
     scales = {aspect: _scale(aspect, row) for aspect in {*row.scores, *row.ratings}}
@@ -322,7 +331,11 @@ def _to_record(raw: dict[str, Any], defaults: Mapping[str, Any]) -> Record:
         for rating in ratings:
             if rating is not None and rating not in scales[aspect]:
                 raise RowError(f"ratings.{aspect}: {rating:g} lies outside the scale {scales[aspect]}")
-    fields = {name: value for name, value in (row.model_extra or {}).items() if isinstance(value, str)}
+    fields = {
+        name: str(value)
+        for name, value in (row.model_extra or {}).items()
+        if isinstance(value, str | int | float) and not isinstance(value, bool)
+    }
     return Record(
         id=row.id or content_id(row.task, row.dataset, row.group, row.system, row.source, row.candidate),
         task=row.task,

@@ -85,6 +85,11 @@ class Task(Strict):
         return Scale(*self.aspects[aspect].scale)
 
 
+def is_task_file(name: str) -> bool:
+    """Whether a task's name is the path of a task file, not one of the built-in tasks."""
+    return name.endswith((".yaml", ".yml"))
+
+
 def text_of(record: Record, name: str) -> str:
     """The record's text of that name; a further field that the record lacks is empty."""
     return str(getattr(record, name)) if name in RECORD_TEXTS else record.fields.get(name, "")
@@ -97,7 +102,7 @@ def load_task(name: str) -> Task:
     Raises InputError where there is none, or where the file does not fit.
     """
     known = {file.stem: file for file in FOLDER.glob("*.yaml")}
-    path = Path(name) if name.endswith((".yaml", ".yml")) else known.get(name)
+    path = Path(name) if is_task_file(name) else known.get(name)
     if path is None or not _is_file(path):
         names = ", ".join(sorted(known))
         raise InputError(f"there is no task {name!r}: give one of {names}, or the path of a task file (.yaml)")

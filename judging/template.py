@@ -49,6 +49,10 @@ class _Head(Strict):
     about: dict[str, Any] = Field(default_factory=dict)
 
 
+# A token between brackets, without white space or a bracket of either kind inside: so no match can hide another.
+BRACKETED = re.compile(r"<[^<>\[\]\s]{1,80}>|\[[^<>\[\]\s]{1,80}\]")
+
+
 class Prompt(NamedTuple):
     """What a judge is asked: `text` is the user's turn, `reply_prefix` the beginning of the judge's own reply."""
 
@@ -233,21 +237,30 @@ def neutralise(text: str, tokens: Sequence[str] = ()) -> str:
 
     Text without such tokens comes back unchanged. Idempotent, and no token is left, however tokens are nested.
     """
-    pattern = _pattern(tuple(tokens))
+    pattern, bracketed = _patterns(tuple(tokens))
     for _ in range(len(text) + 1):
-        broken = pattern.sub(lambda found: f"{found.group()[0]} {found.group()[1:]}", text)
+        broken = pattern.sub(_broken, text)
+        if bracketed:
+            broken = BRACKETED.sub(lambda f: _broken(f) if f.group().lower() in bracketed else f.group(), broken)
         if broken == text:
             break
         text = broken
     return text
 
 
+def _broken(found: re.Match[str]) -> str:
+    return f"{found.group()[0]} {found.group()[1:]}"
+
+
 @lru_cache(maxsize=64)
-def _pattern(tokens: tuple[str, ...]) -> re.Pattern[str]:
+def _patterns(tokens: tuple[str, ...]) -> tuple[re.Pattern[str], frozenset[str]]:
+    """A pattern for common chat tokens and the odd ones of `tokens`; the set of those in brackets (Gemma: 6,000)."""
     # Without its outer white space: a token that begins with a space would stand again after the space put in.
     bare = {token.strip() for token in tokens}
-    own = [re.escape(token) for token in sorted(bare, key=len, reverse=True) if len(token) > 1]
-    return re.compile("|".join([CHAT_TOKENS.pattern, *own]), re.IGNORECASE)
+    bracketed = frozenset(token.lower() for token in bare if BRACKETED.fullmatch(token))
+    odd = sorted((token for token in bare if token.lower() not in bracketed), key=len, reverse=True)
+    own = [re.escape(token) for token in odd if len(token) > 1]
+    return re.compile("|".join([CHAT_TOKENS.pattern, *own]), re.IGNORECASE), bracketed
 
 
 def nearest_label(score: float, scale: Scale) -> str:

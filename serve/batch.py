@@ -16,18 +16,21 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from pydantic import Field, model_validator
+from pydantic import Field, FiniteFloat, model_validator
 
 from cluster import models, runtime
 from cluster.artifacts import JobDir, file_hash
-from cluster.config import RunConfig, Strict, VllmSpec
+from cluster.config import HttpSpec, RunConfig, Strict, VllmSpec
+from cluster.engine import api_key
 from cluster.generate import Sampling, generate
 from cluster.progress import progress
+from cluster.tokens import Encoder, encoder
 from judging.datasets import DataConfig, Rejected, read_records
 from judging.errors import InputError
 from judging.records import Record
 from judging.tasks import FOLDER as TASK_FOLDER
-from judging.tasks import load_task
+from judging.tasks import is_task_file, load_task
+from judging.template import LABEL_PREFIX
 from judging.vote import VoteRule
 from serve.ingest import Ingested, ingest, ingested, iter_rows, record_parts
 from serve.judge import Judge, JudgeConfig, build_judge, save_templates
@@ -44,7 +47,7 @@ class VoteConfig(Strict):
 
     rule: VoteRule = "mean"
     min_votes: int = Field(1, ge=1, description="fewer scores than this: unscored no_quorum")
-    weights: dict[str, float] = Field(default_factory=dict, description="by judge, for the rule `weighted`")
+    weights: dict[str, FiniteFloat] = Field(default_factory=dict, description="by judge, for the rule `weighted`")
 
 
 class Config(Strict):
@@ -90,6 +93,8 @@ class Evaluation:
 
     def check(self, record: Record) -> str | None:
         """Why the record cannot be judged, or None."""
+        if is_task_file(record.task) and record.task != self.data.task:
+            return f"task: a task file ({record.task}) is named in the configuration (data.task), not in a row"
         try:
             known = load_task(record.task).aspects
         except InputError as error:
@@ -123,7 +128,7 @@ def main(run: RunConfig, *, retry_failed: bool = False) -> Judged:
     with job.opened(_fingerprint(evaluation, sources)):
         asks_again = retry_failed and forget_unscored(job)
         done = job.manifest()
-        if done and not asks_again:
+        if done and not asks_again and (job.path / "scores.parquet").exists():
             runtime.say(f"evaluate: done before, {job.path} is up to date")
             return Judged(_exit_code(done["summary"], config), done["summary"])
         counts, wanted = _take_in(evaluation, job)
@@ -135,6 +140,7 @@ def main(run: RunConfig, *, retry_failed: bool = False) -> Judged:
             name: build_judge(name, spec, wanted, pool, _special_tokens(run, spec.model))
             for name, spec in config.judges.items()
         }
+        _check_askable(run, config, judges)
         job.claim()
         for judge in judges.values():
             save_templates(judge, job.path / "templates" / judge.name)
@@ -144,6 +150,30 @@ def main(run: RunConfig, *, retry_failed: bool = False) -> Judged:
         summary = write_scores(evaluation.folder, judges, config.vote.model_dump())
         job.finish(summary)
     return Judged(_exit_code(summary, config), summary)
+
+
+def _check_askable(run: RunConfig, config: Config, judges: Mapping[str, Judge]) -> None:
+    """What the engines would find out only inside the workers, before anything is started or written."""
+    for name, judge in judges.items():
+        spec = run.models[config.judges[name].model]
+        for task, aspect in judge.templates if config.judges[name].examples else ():
+            if not judge.examples[task, aspect]:
+                runtime.say(f"evaluate: none of {name}'s examples is rated on {aspect} for the task {task}")
+        labels = [template.scale.labels() for template in judge.templates.values() if judge.mode == "expected"]
+        if isinstance(spec, HttpSpec):
+            api_key(spec)
+            # An endpoint tells single tokens: of "10" or "-1" it would be the "1" that is found.
+            if any(len(label) > 1 for scale in labels for label in scale):
+                raise InputError(f"evaluate.judges.{name}: over http this scale needs score_mode: parsed")
+        elif isinstance(spec, VllmSpec):
+            for scale in labels:
+                _encoder(spec).label_tokens(LABEL_PREFIX, scale)
+            if judge.mode == "parsed" and config.judges[name].max_tokens >= spec.max_model_len:
+                raise InputError(f"evaluate.judges.{name}.max_tokens leaves no room in max_model_len for a prompt")
+
+
+def _encoder(spec: VllmSpec) -> Encoder:
+    return encoder(str(models.resolve(spec.source, revision=spec.revision).path), spec.prompt_style)
 
 
 def _sections(run: RunConfig) -> tuple[Config, DataConfig]:
@@ -156,7 +186,7 @@ def _sections(run: RunConfig) -> tuple[Config, DataConfig]:
 def read_pool(data: DataConfig) -> dict[str, Record]:
     """The rated texts that may serve as examples, by id; a row that does not fit raises InputError."""
     pool: dict[str, Record] = {}
-    for row in read_records(data.pool, format=data.format, defaults=data.defaults(), columns=data.columns):
+    for row in read_records(data.pool, defaults=data.defaults(), columns=data.columns):
         if isinstance(row, Rejected):
             raise InputError(str(row))
         pool[row.id] = row
@@ -172,22 +202,13 @@ def _model_fingerprint(run: RunConfig, name: str) -> str:
 
 def _special_tokens(run: RunConfig, name: str) -> tuple[str, ...]:
     spec = run.models[name]
-    if not isinstance(spec, VllmSpec):
-        return ()
-    from cluster.tokens import encoder
-
-    return encoder(str(models.resolve(spec.source, revision=spec.revision).path), spec.prompt_style).special_tokens()
+    return _encoder(spec).special_tokens() if isinstance(spec, VllmSpec) else ()
 
 
 # What changes speed or place, never a score.
 NOT_IN_FINGERPRINT = {
-    "num_gpus",
-    "num_cpus",
-    "num_engines",
-    "batch_size",
-    "kv_cache_gib",
-    "max_in_flight",
-    "max_retries",
+    *("num_gpus", "num_cpus", "num_engines", "batch_size", "kv_cache_gib", "max_in_flight", "max_retries"),
+    *("timeout_s", "api_key_env", "api_key_file", "accelerator_type", "tensor_parallel_size", "delay_s"),
 }
 
 
@@ -195,6 +216,7 @@ def _fingerprint(evaluation: Evaluation, sources: Mapping[str, str]) -> dict[str
     run, config, data = evaluation.run, evaluation.config, evaluation.data
     used = {judge.model for judge in config.judges.values()}
     prompts = {judge.prompt for judge in config.judges.values()} - {"rubric"}
+    own_task = {data.task} if data.task is not None and is_task_file(data.task) else set()
     return {
         "data": json.loads(data.model_dump_json()),
         "evaluate": json.loads(config.model_dump_json(exclude={"max_unscored_share", "block_rows"})),
@@ -206,7 +228,9 @@ def _fingerprint(evaluation: Evaluation, sources: Mapping[str, str]) -> dict[str
             if name in used
         },
         "weights": dict(sources),
-        "files": {path: file_hash(_existing(path)) for path in sorted({*data.records, *data.pool, *prompts})},
+        "files": {
+            path: file_hash(_existing(path)) for path in sorted({*data.records, *data.pool, *prompts, *own_task})
+        },
         "tasks": file_hash(TASK_FOLDER),
         "seed": run.seed,
         "versions": runtime.versions(),
@@ -266,7 +290,8 @@ def _sampling(config: JudgeConfig, seed: int) -> Sampling:
 
 def _exit_code(summary: Mapping[str, Any], config: Config) -> int:
     worst = min(judge["coverage"] for judge in summary["judges"].values())
-    return EXIT_UNSCORED if 1 - worst > config.max_unscored_share else 0
+    # 1 - 0.95 is a little more than 0.05.
+    return EXIT_UNSCORED if 1 - worst > config.max_unscored_share + 1e-9 else 0
 
 
 def render(summary: Mapping[str, Any]) -> str:

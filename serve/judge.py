@@ -137,6 +137,12 @@ def _template(judge: str, prompt: str, task: str, aspect: str) -> Template:
         raise InputError(
             f"evaluate.judges.{judge}.prompt: {path} is for {template.task}/{template.aspect}, not for {task}/{aspect}"
         )
+    scale = load_task(task).scale_of(aspect)
+    if template.scale != scale:
+        raise InputError(
+            f"evaluate.judges.{judge}.prompt: {path} asks for {template.scale}, the task's scale is {scale}: "
+            "all judges of a panel need the same"
+        )
     return template
 
 

@@ -1,6 +1,6 @@
 """`scores.parquet` -> the agreement of each judge, the panel and the candidate's length with the labels, by slice.
 
-A slice is one task, data set and aspect: scales and groups of different slices are never pooled.
+A slice is one task, data set, aspect and scale: scales and groups of different slices are never pooled.
 """
 
 from __future__ import annotations
@@ -71,11 +71,12 @@ class Slice:
 
 def measure(scores: Path, *, resamples: int, seed: int, interval: Method) -> list[Slice]:
     """The slices of a scores file that have labels, in the order of their first row."""
-    slices: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
+    slices: dict[tuple[str, str, str, float, float], list[dict[str, Any]]] = {}
     for row in pq.read_table(scores).to_pylist():
         if row["label"] is not None:
-            slices.setdefault((row["task"], row["dataset"], row["aspect"]), []).append(row)
-    return [_measure_slice(key, rows, resamples, seed, interval) for key, rows in slices.items()]
+            key = (row["task"], row["dataset"], row["aspect"], row["scale_low"], row["scale_high"])
+            slices.setdefault(key, []).append(row)
+    return [_measure_slice(key[:3], rows, resamples, seed, interval) for key, rows in slices.items()]
 
 
 def score_columns(row: Mapping[str, Any]) -> list[str]:
@@ -96,7 +97,7 @@ def _measure_slice(
         *key,
         num_rows=len(rows),
         num_groups=len({row["group"] for row in rows}),
-        num_systems=len({row["system"] for row in rows}),
+        num_systems=len({row["system"] for row in rows if row["system"]}),
         scale=(rows[0]["scale_low"], rows[0]["scale_high"]),
         estimates={
             # Length is no score on the scale: distances to it mean nothing.

@@ -52,10 +52,9 @@ def main(run: RunConfig) -> Reported:
     scores = run.run / "evaluate" / "scores.parquet"
     runtime.say(f"report: measuring {done['summary']['num_scores']} scores, {config.resamples} resamples")
     slices = measure(scores, resamples=config.resamples, seed=run.seed, interval=config.interval)  # type: ignore[arg-type]
-    data = done["fingerprint"]["data"]
     summary = {
         "written": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "labels": data["labels"],
+        "labels": done["fingerprint"]["data"]["labels"],
         "scores_sha256": file_hash(scores),
         "evaluation": done["summary"],
         "versions": done["fingerprint"]["versions"],

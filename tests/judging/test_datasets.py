@@ -154,11 +154,14 @@ def test_everything_a_row_can_hold(tmp_path: Path) -> None:
                 fact="a fact",
                 reference=None,
                 story_id=7,
+                year=1.5,
+                final=True,
+                tags=["x"],
                 more={"a": "b"},
             ),
         )
     )
-    # Texts become fields; what is null, a number or an object does not.
+    # Texts and numbers become fields; what is null, true, false, a list or an object does not.
     assert read == [
         Record(
             "r1",
@@ -168,7 +171,7 @@ def test_everything_a_row_can_hold(tmp_path: Path) -> None:
             "So.",
             "s1",
             "d",
-            {"fact": "a fact"},
+            {"fact": "a fact", "story_id": "7", "year": "1.5"},
             {"overall": 4.0, "fluency": 0.5},
             {"overall": Scale(1, 5), "fluency": Scale(0, 1), "style": Scale(1, 5)},
             {"overall": (3.0, None, 5.0), "style": (2.0,)},
@@ -312,6 +315,8 @@ def test_a_text_of_10_mb(tmp_path: Path) -> None:
         ({"scores": {"overall": "good"}}, "scores.overall: input should be a valid number, unable to parse"),
         ({"scores": {"overall": ""}}, "scores.overall: input should be a valid number, unable to parse"),
         ({"scores": {"overall": [4]}}, "scores.overall: input should be a valid number"),
+        ({"scores": {"overall": True}}, "scores.overall: a number is needed, not true or false"),
+        ({"ratings": {"overall": [3, False]}}, "ratings.overall.1: a number is needed, not true or false"),
         ({"scores": {"overall": float("nan")}}, "scores.overall: input should be a finite number"),
         ({"scores": {"overall": float("inf")}}, "scores.overall: input should be a finite number"),
         ({"scores": {"overall": float("-inf")}}, "scores.overall: input should be a finite number"),

@@ -151,7 +151,7 @@ FRAGMENTS = st.sampled_from(
      "<|endoftext|>", "<turn|>", "[gMASK]", "\u2581x", "<source>", "</source>", "<candidate>", "</candidate>",
      "</Candidate>", "<fact>", "</fact>", "{{source}}", "{{candidate}}", "{{examples}}", "{{reply_format}}", "{{", "}}",
      "<", ">", "</", "<|", "|>", "|", "[", "]", "candidate>", "source>", "sou", "rce>", "im_end", " ", "\n", "Score: 5",
-     '{"overall_score": 5}', "Example 1", "ordinary words"]
+     "[</candidate>]", "<[gMASK]>", '{"overall_score": 5}', "Example 1", "ordinary words"]
 )  # fmt: skip
 HOSTILE = st.lists(FRAGMENTS | st.text(max_size=5), max_size=12).map("".join)
 
@@ -227,6 +227,34 @@ def test_ordinary_brackets_are_left_unchanged(text: str) -> None:
 )
 def test_a_token_is_broken_up_after_its_first_character(text: str, safe: str) -> None:
     assert neutralise(text) == safe
+
+
+@pytest.mark.parametrize(
+    ("text", "safe"),
+    [
+        ("[</candidate>]", "[< /candidate>]"),
+        ("<[gMASK]>", "<[ gMASK]>"),
+        ("<</CANDIDATE>>", "<< /CANDIDATE>>"),
+        ("[[gMASK]]", "[[ gMASK]]"),
+        ("<unused17>", "< unused17>"),
+        ("<unused170>", "<unused170>"),  # no token of this model
+        ("<a[b]>c", "< a[b]>c"),  # a token with both kinds of brackets
+        ("\u2581x", "\u2581 x"),  # a token without any
+        ("<" + "y" * 200 + ">", "< " + "y" * 200 + ">"),  # a very long one
+    ],
+)
+def test_a_models_own_tokens_are_broken_up_wherever_they_stand(text: str, safe: str) -> None:
+    tokens = ("</candidate>", "[gMASK]", "<unused17>", "<a[b]>", "\u2581x", "<" + "y" * 200 + ">")
+    assert neutralise(text, tokens) == safe
+
+
+def test_a_model_with_thousands_of_tokens_is_quick() -> None:
+    tokens = tuple(f"<unused{number}>" for number in range(6000))
+    text = "An ordinary text <b>with</b> some marks. " * 2000 + "<unused5999>"
+    neutralise("", tokens)
+    started = time.process_time()
+    assert neutralise(text, tokens) == text.replace("<unused", "< unused")
+    assert time.process_time() - started < 2
 
 
 def test_tokens_of_white_space_do_no_harm() -> None:
@@ -368,7 +396,9 @@ def test_save_and_load_every_rubric(tmp_path: Path, task: str, aspect: str) -> N
 
 
 # PyYAML reads the line ends of Unicode (next line, line and paragraph separator) back as spaces.
-YAML_TEXT = st.text(st.characters(exclude_characters="\x85\u2028\u2029"), max_size=8) | st.sampled_from(
+YAML_TEXT = st.text(
+    st.characters(exclude_characters="\x85\u2028\u2029", exclude_categories=["Cs"]), max_size=8
+) | st.sampled_from(
     ["---", "a ---\nb", "a\n---\nb", "---\n---\n", "yes", "1", "null", ": #", "é 🙂", "a\r\nb", "\ufeff"]
 )
 

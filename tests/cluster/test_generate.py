@@ -1,0 +1,133 @@
+"""The pure parts of the batch step: requests as the engines read them, replies as everybody reads them."""
+
+import math
+from typing import Any
+
+import pytest
+
+from cluster.config import ScriptedSpec, VllmSpec
+from cluster.generate import Sampling, _EngineActor, _from_engine, _to_engine, vllm_arguments
+
+ROW = {"prompt_ids": [5, 6], "label_ids": [], "json_schema": "", "error": ""}
+SAMPLING = Sampling(max_tokens=50, temperature=0.7, top_k=20, seed=3)
+
+
+@pytest.mark.parametrize("asked", [{}, {"label_ids": [11, 12]}, {"json_schema": '{"type": "object"}'}])
+def test_a_row_that_is_too_long_has_the_keys_and_types_of_its_neighbours(asked: dict[str, Any]) -> None:
+    fits = _to_engine({**ROW, **asked}, SAMPLING)["sampling_params"]
+    too_long = _to_engine({**ROW, **asked, "error": "too_long"}, SAMPLING)["sampling_params"]
+    # Ray makes one Arrow column of them: a key that is missing in one row makes floats of the others' whole numbers.
+    assert {name: type(value) for name, value in too_long.items()} == {
+        name: type(value) for name, value in fits.items()
+    }
+    assert too_long["max_tokens"] == 1
+
+
+def test_labels_are_never_sampled() -> None:
+    params = _to_engine({**ROW, "label_ids": [11, 12]}, SAMPLING)["sampling_params"]
+    assert params == {"temperature": 0.0, "max_tokens": 1, "logprob_token_ids": [11, 12]}
+
+
+def test_a_reply_is_sampled_as_configured() -> None:
+    params = _to_engine({**ROW, "json_schema": "{}"}, SAMPLING)["sampling_params"]
+    assert params == {
+        "max_tokens": 50,
+        "temperature": 0.7,
+        "top_p": 1.0,
+        "top_k": 20,
+        "seed": 3,
+        "structured_outputs": {"json": "{}"},
+    }
+    assert "seed" not in _to_engine(ROW, Sampling())["sampling_params"]
+
+
+def answered(**row: Any) -> dict[str, Any]:
+    """One row through `_from_engine`."""
+    whole = {
+        "id": "a",
+        "label_ids": [],
+        "error": "",
+        "__inference_error__": "",
+        "generated_text": "",
+        "num_generated_tokens": 1,
+        "num_input_tokens": 9,
+        "logprobs": None,
+        "metrics": {},
+        **row,
+    }
+    batch = _from_engine({name: [value] for name, value in whole.items()}, Sampling(max_tokens=4))
+    return {name: column[0] for name, column in batch.items()}
+
+
+def test_the_engines_own_columns_end_here() -> None:
+    row = answered(generated_text="Score: 4", num_generated_tokens=3)
+    assert row == {
+        "id": "a",
+        "reply": "Score: 4",
+        "finish_reason": "stop",
+        "label_logprobs": [],
+        "num_prompt_tokens": 9,
+        "num_generated_tokens": 3,
+        "error": "",
+        "detail": "",
+    }
+
+
+def test_a_reply_of_max_tokens_was_cut_off() -> None:
+    assert answered(num_generated_tokens=4)["finish_reason"] == "length"
+
+
+def test_label_log_probabilities_keep_the_order_of_the_labels() -> None:
+    logprobs = [{12: {"logprob": -1.0}, 11: {"logprob": -2.0}, 99: {"logprob": -0.1}, 13: None}]
+    row = answered(label_ids=[11, 12, 13], logprobs=logprobs, generated_text="x")
+    assert row["label_logprobs"][:2] == [-2.0, -1.0]
+    assert math.isnan(row["label_logprobs"][2])
+    assert (row["reply"], row["finish_reason"]) == ("", "stop")
+
+
+@pytest.mark.parametrize(
+    ("row", "error"),
+    [
+        ({"error": "too_long"}, "too_long"),
+        ({"__inference_error__": "The prompt is longer than the maximum model length of 64"}, "too_long"),
+        ({"__inference_error__": "CUDA error: an illegal memory access"}, "error"),
+    ],
+)
+def test_a_row_that_failed_says_why_and_has_no_reply(row: dict[str, Any], error: str) -> None:
+    found = answered(**row, generated_text="half", num_generated_tokens=None, num_input_tokens=None)
+    assert (found["error"], found["reply"], found["label_logprobs"]) == (error, "", [])
+    assert found["detail"]
+
+
+def test_arguments_of_an_engine_without_a_gpu() -> None:
+    made = vllm_arguments(VllmSpec(source="x", num_gpus=0, kv_cache_gib=0.5, engine={"block_size": 64}))
+    assert made["engine_kwargs"]["kv_cache_memory_bytes"] == 2**29
+    assert made["engine_kwargs"]["dtype"] == "float32"
+    # What the configuration says of the engine goes over ours.
+    assert made["engine_kwargs"]["block_size"] == 64
+    assert made["placement_group_config"] == {"bundle_per_worker": {"CPU": 1}}
+
+
+def test_arguments_of_an_engine_on_gpus() -> None:
+    made = vllm_arguments(VllmSpec(source="x", num_gpus=1, tensor_parallel_size=2))
+    assert made["placement_group_config"] == {"bundle_per_worker": {"CPU": 1, "GPU": 1}}
+    assert made["engine_kwargs"]["tensor_parallel_size"] == 2
+    assert "dtype" not in made["engine_kwargs"]
+    assert "kv_cache_memory_bytes" not in made["engine_kwargs"]
+
+
+@pytest.mark.parametrize("delay_s", [0, 0.01])
+def test_an_engine_over_a_batch_keeps_rows_and_further_columns(delay_s: float) -> None:
+    actor = _EngineActor(ScriptedSpec(backend="scripted", delay_s=delay_s, max_prompt_chars=5), Sampling())
+    batch = {
+        "id": ["a", "b", "c"],
+        "prompt": ["one", "too long", "three"],
+        "reply_prefix": ["Score: "] * 3,
+        "labels": [["1", "2"]] * 3,
+        "json_schema": [""] * 3,
+    }
+    found = actor(batch)
+    assert found["id"] == ["a", "b", "c"]
+    assert found["error"] == ["", "too_long", ""]
+    assert [len(values) for values in found["label_logprobs"]] == [2, 0, 2]
+    assert len({len(column) for column in found.values()}) == 1
