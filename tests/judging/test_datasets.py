@@ -449,6 +449,11 @@ def test_csv_line_numbers_are_those_of_the_file(tmp_path: Path) -> None:
     ]
 
 
+def test_a_header_of_two_lines_counts_as_two(tmp_path: Path) -> None:
+    path = write(tmp_path, 'task,group,source,candidate,"a\nnote"\nqa,g,s,,x\nqa,g,s,c,x\n', "x.csv")
+    assert rejected(path) == [Rejected(str(path), 3, "candidate: field required")]
+
+
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
