@@ -84,6 +84,18 @@ def test_labels_of_several_tokens_are_refused(apart: str, labels: tuple[str, ...
         Encoder(apart, "auto").label_tokens(PREFIX, labels)
 
 
+def test_labels_that_are_one_unknown_token_are_refused(tmp_path: Path) -> None:
+    words = {"<unk>": 0, "x": 1, "Score:": 2, "1": 3, "2": 4}
+    tokenizer = Tokenizer(tokenizer_models.WordLevel(words, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>").save_pretrained(tmp_path)
+    known = Encoder(str(tmp_path), "completion")
+    assert known.label_tokens(PREFIX, ("1", "2")).ids == (3, 4)
+    # 3 and 4 are no words of this vocabulary: both would be read as the same one token.
+    with pytest.raises(UserError, match="not single tokens"):
+        known.label_tokens(PREFIX, ("1", "2", "3", "4"))
+
+
 @pytest.mark.parametrize("digits_apart", [False, True])
 def test_the_label_follows_the_prompt_as_that_very_token(joined: str, apart: str, digits_apart: bool) -> None:
     known = Encoder(apart if digits_apart else joined, "completion")
