@@ -12,7 +12,7 @@ STAMP := $(VENV)/.ready-$(FLAVOUR)
 PINS := requirements/$(FLAVOUR).txt requirements/models.txt requirements/overrides.txt requirements/uv.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint bench-batch pins clean
+.PHONY: help setup demo test lint bench-batch bench-train pins clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -23,7 +23,7 @@ $(STAMP): $(PINS) pyproject.toml
 	@deploy/setup.sh $(FLAVOUR) "$(PYTHON)" "$(VENV)" "$(TORCH_CPU_INDEX)"
 	@touch $@
 
-demo: setup  ## judge the constructed demo records with two small models, write the report
+demo: setup  ## learn a judge's own prompt, judge the constructed demo records with two small models, write the report
 	@$(BIN)/inverdict run configs/demo.yaml
 
 test: setup lint  ## lint, types, import contracts, then the default, ray and engine tests
@@ -34,6 +34,9 @@ lint: setup
 
 bench-batch: setup  ## speed and memory of the batch path and of the statistics, as ratios within one run
 	@$(BIN)/python -m tests.bench.batch
+
+bench-train: setup  ## speed and memory of distillation and inversion fine-tuning, as ratios within one run
+	@$(BIN)/python -m tests.bench.train
 
 pins:  ## compile requirements/*.txt from pyproject.toml
 	@for flavour in cpu gpu; do \

@@ -14,16 +14,29 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-# Job -> its module, which has `main(run, ...)` and `render(summary)`. `run` does them all, in this order.
+# Job -> its module, which has `main(run, ...)` and `render(summary)`. `run` does, in this order, those whose section
+# the configuration has; `report` follows `evaluate`.
 JOBS = {
+    "distill": ("train.distill", "let a judge's model answer instructions: the data of its inversion"),
+    "sft": ("train.sft", "fine-tune inversion models on swapped pairs (Ray Train)"),
+    "invert": ("train.invert", "one rated example -> the judge's own evaluation template"),
     "evaluate": ("serve.batch", "judge records with every judge and vote: scores.parquet"),
     "report": ("serve.report", "the agreement with people: metrics.json, a table, report.html"),
+    "transfer": ("serve.transfer", "every model's prompts under every judge: the matrix of agreement"),
 }
+# Beside the jobs, with the same `main` and `render`: it only looks at a configuration, so `run` leaves it out.
+LOOKS = {"plan": ("train.plan", "what the jobs of a configuration will cost: tokens, hours, bytes; starts nothing")}
 # Section of the configuration -> where its class stands.
 SECTIONS = {
     "data": "judging.datasets:DataConfig",
+    "instructions": "train.instructions:InstructionConfig",
+    "distill": "train.distill:Config",
+    "sft": "train.sft:Config",
+    "invert": "train.invert:Config",
     "evaluate": "serve.batch:Config",
     "report": "serve.report:Config",
+    "transfer": "serve.transfer:Config",
+    "plan": "train.plan:Config",
 }
 # Commands that take no configuration -> their module, which has `add_arguments(parser)` and `main(args)`.
 TOOLS = {
@@ -56,7 +69,7 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="inverdict", description="Judges of generated text that agree with people.")
     parser.add_argument("--version", action="version", version="inverdict 0.1.0")
     commands = parser.add_subparsers(dest="name", required=True, metavar="COMMAND")
-    for name, (_, words) in {"run": ("", f"all jobs of a configuration: {', '.join(JOBS)}"), **JOBS}.items():
+    for name, (_, words) in {"run": ("", f"all jobs of a configuration: {', '.join(JOBS)}"), **JOBS, **LOOKS}.items():
         job = commands.add_parser(name, help=words, description=words)
         _add_job_arguments(job, name)
         job.set_defaults(command=_run)
@@ -104,10 +117,10 @@ def _run(args: argparse.Namespace) -> int:
     from cluster.config import load
 
     run = load(args.config, args.overrides, _sections())
-    jobs = list(JOBS) if args.name == "run" else [args.name]
+    jobs = _chain(run) if args.name == "run" else [args.name]
     worst, summaries = 0, {}
     for job in jobs:
-        module = importlib.import_module(JOBS[job][0])
+        module = importlib.import_module({**JOBS, **LOOKS}[job][0])
         options = {"retry_failed": args.retry_failed} if job == "evaluate" else {}
         code, summaries[job] = module.main(run, **options)
         worst = max(worst, code)
@@ -116,6 +129,16 @@ def _run(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(summaries if args.name == "run" else summaries[args.name], indent=1))
     return worst
+
+
+def _chain(run: Any) -> list[str]:
+    """The jobs of `run`: those with a section, and the report where there is an evaluation."""
+    from cluster.errors import UserError
+
+    jobs = [job for job in JOBS if getattr(run, "evaluate" if job == "report" else job) is not None]
+    if not jobs:
+        raise UserError(f"the configuration has no section of a job: {', '.join(JOBS)}")
+    return jobs
 
 
 def _config(args: argparse.Namespace) -> int:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, create_model
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, create_model, model_validator
 
 from cluster.errors import UserError
 
@@ -27,7 +27,10 @@ class VllmSpec(Strict):
     """A model that vLLM runs inside this cluster."""
 
     backend: Literal["vllm"] = "vllm"
-    source: str = Field(description="embedded:NAME, a local model folder, or a hub id such as Qwen/Qwen2.5-7B-Instruct")
+    source: str = Field(
+        description="embedded:NAME, a local model folder, a hub id such as Qwen/Qwen2.5-7B-Instruct, or run:PATH, a "
+        "folder that an earlier job of this run makes"
+    )
     revision: str | None = Field(None, description="hub revision (commit, tag or branch)")
     prompt_style: Literal["auto", "chat", "completion"] = Field(
         "auto", description="auto: chat where the tokenizer has a chat template, plain completion otherwise"
@@ -106,6 +109,21 @@ class RunConfig(Strict):
     seed: int = Field(0, ge=0)
     ray: RayConfig = RayConfig()
     models: dict[str, ModelSpec] = Field(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _inside_the_run(cls, raw: Any) -> Any:
+        """`run:PATH` as a path below the run directory, so that everything behind this door sees plain folders."""
+        if not isinstance(raw, Mapping) or not isinstance(raw.get("models"), Mapping):
+            return raw
+        root = Path(str(raw.get("run", "."))).absolute()
+        specs = {
+            name: {**spec, "source": str(root / spec["source"].removeprefix("run:"))}
+            if isinstance(spec, Mapping) and str(spec.get("source", "")).startswith("run:")
+            else spec
+            for name, spec in raw["models"].items()
+        }
+        return {**raw, "models": specs}
 
 
 C = TypeVar("C", bound=BaseModel)

@@ -58,7 +58,7 @@ class Engine(Protocol):
 
 
 class ScriptedEngine:
-    """Answers by rule, or by the hash of the prompt: the same prompt has the same answer in every process."""
+    """Answers by rule, or by the hash of the prompt, and of the seed where it samples: in every process alike."""
 
     def __init__(self, spec: ScriptedSpec) -> None:
         self._spec = spec
@@ -85,7 +85,8 @@ class ScriptedEngine:
                     rule.error,
                     "scripted" if rule.error else "",
                 )
-        digest = hashlib.sha256(request.prompt.encode()).digest()
+        drawn = f"{request.seed}\0" if request.temperature and not request.labels else ""
+        digest = hashlib.sha256(f"{drawn}{request.prompt}".encode()).digest()
         garbage = int.from_bytes(digest[:4]) / 2**32 < self._spec.garbage_share
         if request.labels:
             weights = [1 + digest[4 + place % 16] for place in range(len(request.labels))]

@@ -3,9 +3,10 @@
 Knows no judgements.
 
 Input columns: `prompt` (str), `reply_prefix` (str), `labels` (list of str, may be empty), `json_schema` (str, "" for
-none). Output columns: in their place `reply` (str), `finish_reason` ("stop", "length" or ""), `label_logprobs` (list of
-float, NaN: not told), `num_prompt_tokens`, `num_generated_tokens` (int), `error` ("", "too_long", "timeout" or
-"error"), `detail`. All further columns are carried along. A row that fails never ends the job.
+none), and where rows are to be drawn differently `seed` (int, instead of the one for all). Output columns: in their
+place `reply` (str), `finish_reason` ("stop", "length" or ""), `label_logprobs` (list of float, NaN: not told),
+`num_prompt_tokens`, `num_generated_tokens` (int), `error` ("", "too_long", "timeout" or "error"), `detail`. All further
+columns are carried along. A row that fails never ends the job.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 Batch = dict[str, Any]  # column -> list or array
 REQUEST_COLUMNS = ("prompt", "reply_prefix", "labels", "json_schema")
+SEED = "seed"
 
 
 @dataclass(frozen=True)
@@ -63,9 +65,11 @@ class _EngineActor:
 
     def __call__(self, batch: Batch) -> Batch:
         columns = [list(batch.pop(name)) for name in REQUEST_COLUMNS]
+        seeds = list(batch.pop(SEED, [self._sampling.seed] * len(columns[0])))
+        drawn = {name: value for name, value in vars(self._sampling).items() if name != SEED}
         requests = [
-            Request(prompt, prefix, tuple(labels), schema, **vars(self._sampling))
-            for prompt, prefix, labels, schema in zip(*columns, strict=True)
+            Request(prompt, prefix, tuple(labels), schema, **drawn, seed=seed if seed is None else int(seed))
+            for prompt, prefix, labels, schema, seed in zip(*columns, seeds, strict=True)
         ]
         return {**batch, **_reply_columns(self._loop.run_until_complete(self._answers(requests)))}
 
@@ -102,7 +106,7 @@ def _with_vllm(dataset: Dataset, spec: VllmSpec, sampling: Sampling) -> Dataset:
         chat_template_stage=False,
         tokenize_stage=False,
         detokenize_stage=False,
-        **vllm_arguments(spec),
+        **vllm_arguments(spec, sampled=sampling.temperature > 0),
     )
     tokenised = dataset.map_batches(_tokenise, fn_args=(folder, spec, sampling), batch_size=None)
     with runtime.quiet_logging():
@@ -111,8 +115,11 @@ def _with_vllm(dataset: Dataset, spec: VllmSpec, sampling: Sampling) -> Dataset:
     return answered.map_batches(_from_engine, fn_args=(sampling,), batch_size=None)
 
 
-def vllm_arguments(spec: VllmSpec) -> dict[str, Any]:
-    """`engine_kwargs`, `placement_group_config` and `runtime_env` for a vLLM engine of this spec on this cluster."""
+def vllm_arguments(spec: VllmSpec, *, sampled: bool = False) -> dict[str, Any]:
+    """`engine_kwargs`, `placement_group_config` and `runtime_env` for a vLLM engine of this spec on this cluster.
+
+    `sampled`: replies are drawn with a seed each, not taken greedily.
+    """
     num_gpus = spec.num_gpus if spec.num_gpus is not None else min(1, runtime.num_gpus())
     engine: dict[str, Any] = {
         "max_model_len": spec.max_model_len,
@@ -129,6 +136,10 @@ def vllm_arguments(spec: VllmSpec) -> dict[str, Any]:
         # Blocks of 32 tokens, the smallest on CPUs: of the default 128, half a candidate is computed again each time.
         engine |= {"dtype": "float32", "enforce_eager": True, "block_size": 32}
         engine["kv_cache_memory_bytes"] = int(spec.kv_cache_gib * 2**30)
+        if sampled:
+            # A seeded request whose prompt is computed in pieces kills vLLM 0.29 on CPUs: it rewinds the request's
+            # generator, which only CUDA's can. So a prompt is computed whole, beside others up to this many tokens.
+            engine |= {"enable_chunked_prefill": False, "max_num_batched_tokens": max(4096, spec.max_model_len)}
         threads = max(1, (os.cpu_count() or 1) // spec.num_engines)
         environment |= {"VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": str(threads)}
     return {
@@ -170,15 +181,18 @@ def _to_engine(row: dict[str, Any], sampling: Sampling) -> dict[str, Any]:
     params: dict[str, Any] = {name: value for name, value in vars(sampling).items() if value is not None}
     if label_ids:
         params = {"temperature": 0.0, "max_tokens": 1, "logprob_token_ids": label_ids}
-    elif row["json_schema"]:
-        params["structured_outputs"] = {"json": row["json_schema"]}
+    else:
+        if SEED in row:
+            params[SEED] = int(row[SEED])
+        if row["json_schema"]:
+            params["structured_outputs"] = {"json": row["json_schema"]}
     if row["error"]:
         params["max_tokens"] = 1
     return {"tokenized_prompt": [int(token) for token in row["prompt_ids"]], "sampling_params": params, "prompt": ""}
 
 
 ENGINE_COLUMNS = (
-    *REQUEST_COLUMNS,
+    *(*REQUEST_COLUMNS, SEED),
     *("prompt_ids", "label_ids", "prompt_token_ids", "num_input_tokens", "generated_tokens", "logprobs"),
     *("prompt_logprobs", "generated_text", "embeddings", "metrics", "request_id", "batch_uuid", "time_taken_llm"),
     *("params", "__inference_error__", "tokenized_prompt", "sampling_params"),

@@ -91,6 +91,13 @@ def num_gpus() -> int:
     return int(ray.cluster_resources().get("GPU", 0))
 
 
+def num_cpus() -> int:
+    """CPUs of the running cluster."""
+    import ray
+
+    return int(ray.cluster_resources().get("CPU", 1))
+
+
 def say(message: str) -> None:
     """A line of progress for people, on stderr."""
     print(message, file=sys.stderr, flush=True)

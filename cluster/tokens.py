@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from functools import cache
 from typing import Any, Literal, NamedTuple
@@ -56,6 +57,26 @@ class Encoder:
         # A chat template writes its own special tokens; a completion needs those of the tokenizer (Gemma's <bos>).
         ids: list[int] = self.tokenizer(text, add_special_tokens=not self.is_chat).input_ids
         return ids if len(ids) <= max_len else None
+
+    def prompt_ids_cut(self, prompt: str, reply_prefix: str, max_len: int) -> list[int] | None:
+        """As `prompt_ids`, but a prompt that is too long loses its beginning; None where nothing of it would be left.
+
+        The text is cut, not the ids: what is left has the ids that the same text has at generation.
+        """
+        text = prompt[-max_len * MAX_CHARS_PER_TOKEN :]
+        offsets = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True).offset_mapping
+        dropped = 0
+        while dropped < len(offsets):
+            ids = self.prompt_ids(text[offsets[dropped][0] :] if dropped else text, reply_prefix, sys.maxsize)
+            assert ids is not None
+            if len(ids) <= max_len:
+                return ids
+            dropped += len(ids) - max_len
+        return None
+
+    def completion_ids(self, text: str) -> list[int]:
+        """Token ids of a whole reply, the end of the turn included: what the model is to write after a prompt."""
+        return [*self._plain(text), self.tokenizer.eos_token_id]
 
     def label_tokens(self, reply_prefix: str, labels: Sequence[str]) -> LabelTokens:
         """How this tokenizer spells each label after the prefix: as one token of its own.

@@ -58,7 +58,12 @@ class DataConfig(BaseModel):
     labels: Literal["human", "constructed"] = Field(
         "human", description="where the scores come from; the report says it"
     )
+    groups_share: float = Field(1.0, gt=0, le=1, description="share of the groups that is judged, chosen by their hash")
     max_rejected_share: float = Field(0.0, ge=0, lt=1, description="share of rows that may not fit; above it: exit 2")
+
+    def takes(self, record: Record) -> bool:
+        """Whether the record's group is among those that `groups_share` chooses."""
+        return int(content_id("group", record.group_key), 16) < self.groups_share * 16**16
 
     def defaults(self) -> dict[str, Any]:
         """What fills the gaps of a row."""
@@ -119,9 +124,8 @@ def read_records(
     places = [str(path) for path in paths]
     seen: dict[int, int] = {}  # hash of the id -> line * files + file: plain numbers keep a million ids small
     for index, path in enumerate(places):
-        kind = _format(Path(path), format)
         num_rows = 0
-        for line, raw in _raw_rows(Path(path), kind):
+        for line, raw in raw_rows(path, format):
             num_rows += 1
             try:
                 if isinstance(raw, RowError):
@@ -146,9 +150,9 @@ def read_records(
 
 def _format(path: Path, format: Format) -> Format:
     if not path.exists():
-        raise InputError(f"there is no file {path}: check data.records (paths count from the working directory)")
+        raise InputError(f"there is no file {path}: paths count from the working directory")
     if path.is_file() and path.stat().st_size == 0:
-        raise InputError(f"{path} is empty: give a file with at least one record")
+        raise InputError(f"{path} is empty: give a file with at least one row")
     if path.is_dir() and format in ("auto", "parquet"):
         return "parquet"
     if path.is_dir():
@@ -156,11 +160,18 @@ def _format(path: Path, format: Format) -> Format:
     if format != "auto":
         return format
     if path.suffix.lower() not in SUFFIXES:
-        raise InputError(f"{path}: cannot tell the format from the name: set data.format to jsonl, csv or parquet")
+        known = ", ".join(SUFFIXES)
+        raise InputError(f"{path}: cannot tell the format from the name ({known}): rename it, or set data.format")
     return SUFFIXES[path.suffix.lower()]
 
 
-def _raw_rows(path: Path, kind: Format) -> Iterator[tuple[int, dict[str, Any] | RowError]]:
+def raw_rows(place: str | Path, format: Format = "auto") -> Iterator[tuple[int, dict[str, Any] | RowError]]:
+    """Line and content of every row of a file, unchecked but for its form: a row that cannot be read is a RowError.
+
+    Raises InputError where the file is missing, empty, of unknown format or unreadable as a whole.
+    """
+    path = Path(place)
+    kind = _format(path, format)
     if kind == "jsonl":
         return _jsonl_rows(path)
     if kind == "parquet":

@@ -5,18 +5,23 @@ The five task files stand in `judging/prompts/`; a path to a YAML file of the sa
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from pathlib import Path
 from typing import Annotated
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator, model_validator
 
 from judging.errors import InputError
 from judging.records import Record, Scale
 
 FOLDER = Path(__file__).parent / "prompts"
 RECORD_TEXTS = ("source", "candidate")
+REPLY_FORM = (
+    "Following the evaluation guideline I was given, I have rated the {aspects} of this text {scale}. "
+    "Here is what I read and my rating in JSON:"
+)
 SlotName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 
 
@@ -52,12 +57,25 @@ class Aspect(Strict):
 
 
 class Task(Strict):
-    """A task family: its fields in prompt order (what a group shares first, the candidate last) and its aspects."""
+    """A task family: its fields in prompt order (what a group shares first, the candidate last) and its aspects.
+
+    `reply_form` is the sentence with which a judge's own reply begins where a prompt is learned from such a reply;
+    `{aspects}` in it becomes their names, `{scale}` a phrase such as "with a whole number between 1 and 5".
+    """
 
     name: str
     intro: str
+    reply_form: str = REPLY_FORM
     fields: tuple[FieldSpec, ...]
     aspects: dict[str, Aspect] = Field(min_length=1)
+
+    @field_validator("reply_form")
+    @classmethod
+    def _has_its_placeholders(cls, form: str) -> str:
+        """Nothing else in braces, so that `form.format(aspects=..., scale=...)` fills it."""
+        if sorted(re.findall(r"[{][^{}]*[}]|[{}]", form)) != ["{aspects}", "{scale}"]:
+            raise ValueError("it needs {aspects} and {scale}, each once, and no other braces")
+        return form
 
     @model_validator(mode="after")
     def _fields_fit(self) -> Task:

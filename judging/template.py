@@ -3,6 +3,7 @@
 A slot is written `{{name}}`. Filling goes over the template's own text once; what is filled in is data and is never
 looked at again, so slots and braces inside it stay text. Chat-template tokens and the prompt's own delimiters inside
 the data are broken up first (`neutralise`), so a judged text cannot close its block or open a turn of its own.
+Reading and writing them is templatefile.py's.
 """
 
 from __future__ import annotations
@@ -13,20 +14,15 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from pathlib import Path
 from typing import Any, NamedTuple
-
-import yaml
-from pydantic import Field, FiniteFloat
 
 from judging.errors import InputError
 from judging.records import Record, Scale, ScoreMode
-from judging.tasks import FOLDER, FieldSpec, Strict, Task, first_reason, text_of
+from judging.tasks import FOLDER, FieldSpec, Task, text_of
 
 SLOT = re.compile(r"\{\{\s*([A-Za-z_][A-Za-z0-9_]*)\s*\}\}")
 FREE_SLOTS = ("reply_format", "examples")
 LABEL_PREFIX = "Score: "
-HEAD = re.compile(r"---\n(?P<head>.*?^)---\n(?P<text>.*)", re.DOTALL | re.MULTILINE)
 
 # What the chat templates of common model families use to mark turns and ends.
 CHAT_TOKENS = re.compile(
@@ -36,17 +32,6 @@ CHAT_TOKENS = re.compile(
     r"|<</?SYS>>"
     r"|<\uff5c[^<>\uff5c\n]{1,40}\uff5c>"
 )
-
-
-class _Head(Strict):
-    """The YAML head of a template file."""
-
-    task: str
-    aspect: str
-    scale: tuple[FiniteFloat, FiniteFloat]
-    fields: tuple[FieldSpec, ...]
-    origin: str
-    about: dict[str, Any] = Field(default_factory=dict)
 
 
 # A token between brackets, without white space or a bracket of either kind inside: so no match can hide another.
@@ -66,6 +51,8 @@ class Template:
 
     `fields` are the record's texts that the prompt shows, each in a slot of its name. `{{reply_format}}` and
     `{{examples}}` may say where those two go; without them the examples stand in front and the format at the end.
+    `several`: the text asks for other aspects too, so the reply format names the one that is meant. `about` tells how
+    the text came to be; its `groups` are the groups (`Record.group_key`) whose human scores it has seen.
     """
 
     text: str
@@ -75,12 +62,19 @@ class Template:
     fields: tuple[FieldSpec, ...]
     origin: str = "rubric"
     about: Mapping[str, Any] = field(default_factory=dict)
+    several: bool = False
 
     @property
     def fingerprint(self) -> str:
         """sha256 of everything that decides the prompt."""
-        parts = [self.text, self.task, self.aspect, str(self.scale), *(f"{f.name}={f.title}" for f in self.fields)]
+        shown = [f"{f.name}={f.title}" for f in self.fields]
+        parts = [self.text, self.task, self.aspect, str(self.scale), str(self.several), *shown]
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+
+    @property
+    def seen_groups(self) -> frozenset[str]:
+        """Keys of the groups whose human scores have formed this template: their records cannot test it."""
+        return frozenset(self.about.get("groups", ()))
 
     def problems(self) -> list[str]:
         """Why this template cannot be used, a sentence each; empty: it can."""
@@ -147,7 +141,8 @@ class Template:
     def _reply_format(self, mode: ScoreMode) -> str:
         number = f"<a whole number from {self.scale.low:g} to {self.scale.high:g}>"
         if mode == "expected":
-            return f"Reply with the score alone, in this form:\n{LABEL_PREFIX}{number}"
+            what = f"the score for {self.aspect} alone" if self.several else "the score alone"
+            return f"Reply with {what}, in this form:\n{LABEL_PREFIX}{number}"
         return (
             "Reply with one JSON object and nothing else, in this form:\n"
             f'{{"reason": "<one or two sentences>", "{self.aspect}_score": {number}}}'
@@ -160,48 +155,6 @@ class Template:
     def _data(self, text: str, special_tokens: Sequence[str]) -> str:
         tags = [f"{end}{spec.name}>" for spec in self.fields for end in ("<", "</")]
         return neutralise(text, [*tags, *special_tokens]) or "(none)"
-
-    def save(self, path: Path) -> None:
-        """Write the template as text with a YAML head; `Template.load` reads it back."""
-        head = {
-            "task": self.task,
-            "aspect": self.aspect,
-            "scale": [self.scale.low, self.scale.high],
-            "fields": [spec.model_dump() for spec in self.fields],
-            "origin": self.origin,
-            "about": dict(self.about),
-        }
-        written = f"---\n{yaml.safe_dump(head, sort_keys=False, allow_unicode=True)}---\n{self.text}\n"
-        path.write_bytes(written.encode("utf-8"))
-
-    @staticmethod
-    def load(path: Path) -> Template:
-        """Raises InputError where the file is missing, has no head, or holds a template that cannot be used."""
-        try:
-            written = path.read_bytes().decode("utf-8-sig")
-            if written.startswith("---\r\n"):
-                written = written.replace("\r\n", "\n")
-            parts = HEAD.fullmatch(written)
-            if not parts:
-                raise ValueError("it has no head between two lines of ---")
-            known = yaml.safe_load("---\n" + parts["head"])
-            if not isinstance(known, dict):
-                raise ValueError("its head is no mapping of names to values")
-            head = _Head.model_validate(known)
-            template = Template(
-                text=parts["text"].removesuffix("\n"),
-                task=head.task,
-                aspect=head.aspect,
-                scale=Scale(*head.scale),
-                fields=head.fields,
-                origin=head.origin,
-                about=head.about,
-            )
-        except (OSError, ValueError, yaml.YAMLError) as error:
-            raise InputError(f"{path} is not a template file: {first_reason(error)}") from error
-        if wrong := template.problems():
-            raise InputError(f"{path}: {wrong[0]}")
-        return template
 
 
 def rubric_template(task: Task, aspect: str) -> Template:

@@ -2,7 +2,8 @@
 
 Below `{run}/evaluate`: `records/` (the checked input), `verdicts/{judge}/part-*.parquet` (one row a record and aspect),
 `scores.parquet` (one row a record and aspect; columns of every judge and of the panel, in points of the human scale),
-`manifest.json`. A killed run goes on from the verdicts that are there.
+`manifest.json`. A killed run goes on from the verdicts that are there. Records whose human scores a judge's prompt
+has seen are left out, for all judges alike.
 """
 
 from __future__ import annotations
@@ -15,15 +16,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 from pydantic import Field, FiniteFloat, model_validator
 
 from cluster import models, runtime
 from cluster.artifacts import JobDir, file_hash
 from cluster.config import HttpSpec, RunConfig, Strict, VllmSpec
 from cluster.engine import api_key
-from cluster.generate import Sampling, generate
-from cluster.progress import progress
+from cluster.identity import input_hashes, model_identity
+from cluster.parts import parts_of
 from cluster.tokens import Encoder, encoder
 from judging.datasets import DataConfig, Rejected, read_records
 from judging.errors import InputError
@@ -32,13 +32,16 @@ from judging.tasks import FOLDER as TASK_FOLDER
 from judging.tasks import is_task_file, load_task
 from judging.template import LABEL_PREFIX
 from judging.vote import VoteRule
-from serve.ingest import Ingested, ingest, ingested, iter_rows, record_parts
-from serve.judge import Judge, JudgeConfig, build_judge, save_templates
+from serve.asking import ask_all
+from serve.ingest import Ingested, ingest, ingested, iter_rows
+from serve.judge import Judge, JudgeConfig, build_judge
+from serve.prompts import Prompts, find_prompts, warnings
 from serve.scores import write_scores
-from serve.verdicts import aspects_of, done_keys, forget_unscored, pending, requests, write_verdicts
+from serve.verdicts import aspects_of, forget_unscored
 
 EXIT_UNSCORED = 3
 JUDGE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+TOLD = {"model", "prompt", "score_mode"}  # of a judge's configuration, in the summary
 TAKEN_NAMES = {"panel": "the vote", "length": "the baseline by the candidate's length"}
 
 
@@ -90,6 +93,7 @@ class Evaluation:
     config: Config
     data: DataConfig
     folder: Path
+    prompts: Mapping[str, Prompts]
 
     def check(self, record: Record) -> str | None:
         """Why the record cannot be judged, or None."""
@@ -121,35 +125,54 @@ def main(run: RunConfig, *, retry_failed: bool = False) -> Judged:
             raise InputError(
                 f"evaluate.judges.{name}.model: {spec.model!r} is none of models: {', '.join(run.models) or '(none)'}"
             )
+    prompts = {name: find_prompts(run.run, name, spec.model, spec.prompt) for name, spec in config.judges.items()}
     pool = read_pool(data)
-    sources = {name: _model_fingerprint(run, config.judges[name].model) for name in config.judges}
+    asked = {judge.model: model_identity(run.models[judge.model]) for judge in config.judges.values()}
     job = JobDir(run.run, "evaluate")
-    evaluation = Evaluation(run, config, data, job.path)
-    with job.opened(_fingerprint(evaluation, sources)):
+    evaluation = Evaluation(run, config, data, job.path, prompts)
+    with job.opened(_fingerprint(evaluation, asked)):
         asks_again = retry_failed and forget_unscored(job)
         done = job.manifest()
         if done and not asks_again and (job.path / "scores.parquet").exists():
             runtime.say(f"evaluate: done before, {job.path} is up to date")
             return Judged(_exit_code(done["summary"], config), done["summary"])
         counts, wanted = _take_in(evaluation, job)
-        if counts.num_rejected:
-            runtime.say(
-                f"evaluate: {counts.num_rejected} rows did not fit, see {job.path / 'records' / 'rejected.jsonl'}"
-            )
         judges = {
-            name: build_judge(name, spec, wanted, pool, _special_tokens(run, spec.model))
+            name: build_judge(name, spec, wanted, pool, _special_tokens(run, spec.model), prompts[name])
             for name, spec in config.judges.items()
         }
+        _say_what_to_know(counts, job.path, judges)
         _check_askable(run, config, judges)
         job.claim()
-        for judge in judges.values():
-            save_templates(judge, job.path / "templates" / judge.name)
+        for name, judge in judges.items():
+            prompts[name].save(judge.templates, job.path / "templates" / name)
         runtime.start(run.ray)
-        for judge in judges.values():
-            _judge_all(evaluation, judge)
-        summary = write_scores(evaluation.folder, judges, config.vote.model_dump())
+        ask_all(job.path, judges, config.judges, run.models, aspects=config.aspects, seed=run.seed)
+        summary = _summary(config, counts, write_scores(job.path, judges, config.vote.model_dump()))
         job.finish(summary)
     return Judged(_exit_code(summary, config), summary)
+
+
+def _say_what_to_know(counts: Ingested, folder: Path, judges: Mapping[str, Judge]) -> None:
+    if counts.num_rejected:
+        runtime.say(f"evaluate: {counts.num_rejected} rows did not fit, see {folder / 'records' / 'rejected.jsonl'}")
+    if counts.num_left_out:
+        runtime.say(
+            f"evaluate: {counts.num_left_out} records are left out for all judges: "
+            "a judge's prompt has seen human scores of their groups"
+        )
+    for name, judge in judges.items():
+        for warning in warnings(name, judge.templates):
+            runtime.say(f"evaluate: WARNING: {warning}")
+
+
+def _summary(config: Config, counts: Ingested, scored: Mapping[str, Any]) -> dict[str, Any]:
+    """The summary of `scores.parquet`, with what each judge is and how many records were left out."""
+    judges = {
+        name: {**found, **(config.judges[name].model_dump(include=TOLD) if name in config.judges else {})}
+        for name, found in scored["judges"].items()
+    }
+    return {**scored, "judges": judges, "num_left_out": counts.num_left_out}
 
 
 def _check_askable(run: RunConfig, config: Config, judges: Mapping[str, Judge]) -> None:
@@ -193,54 +216,24 @@ def read_pool(data: DataConfig) -> dict[str, Record]:
     return pool
 
 
-def _model_fingerprint(run: RunConfig, name: str) -> str:
-    spec = run.models[name]
-    if isinstance(spec, VllmSpec):
-        return models.resolve(spec.source, revision=spec.revision).fingerprint
-    return "none"  # such a model is what its specification says, which the fingerprint holds beside
-
-
 def _special_tokens(run: RunConfig, name: str) -> tuple[str, ...]:
     spec = run.models[name]
     return _encoder(spec).special_tokens() if isinstance(spec, VllmSpec) else ()
 
 
-# What changes speed or place, never a score.
-NOT_IN_FINGERPRINT = {
-    *("num_gpus", "num_cpus", "num_engines", "batch_size", "kv_cache_gib", "max_in_flight", "max_retries"),
-    *("timeout_s", "api_key_env", "api_key_file", "accelerator_type", "tensor_parallel_size", "delay_s"),
-}
-
-
-def _fingerprint(evaluation: Evaluation, sources: Mapping[str, str]) -> dict[str, Any]:
+def _fingerprint(evaluation: Evaluation, asked: Mapping[str, Any]) -> dict[str, Any]:
     run, config, data = evaluation.run, evaluation.config, evaluation.data
-    used = {judge.model for judge in config.judges.values()}
-    prompts = {judge.prompt for judge in config.judges.values()} - {"rubric"}
     own_task = {data.task} if data.task is not None and is_task_file(data.task) else set()
     return {
         "data": json.loads(data.model_dump_json()),
         "evaluate": json.loads(config.model_dump_json(exclude={"max_unscored_share", "block_rows"})),
-        "models": {
-            name: {
-                key: value for key, value in json.loads(spec.model_dump_json()).items() if key not in NOT_IN_FINGERPRINT
-            }
-            for name, spec in run.models.items()
-            if name in used
-        },
-        "weights": dict(sources),
-        "files": {
-            path: file_hash(_existing(path)) for path in sorted({*data.records, *data.pool, *prompts, *own_task})
-        },
+        "models": dict(asked),
+        "files": input_hashes(sorted({*data.records, *data.pool, *own_task})),
+        "prompts": {name: file_hash(one.path) for name, one in evaluation.prompts.items() if one.path},
         "tasks": file_hash(TASK_FOLDER),
         "seed": run.seed,
         "versions": runtime.versions(),
     }
-
-
-def _existing(path: str) -> Path:
-    if not Path(path).exists():
-        raise InputError(f"there is no file {path} (paths count from the working directory)")
-    return Path(path)
 
 
 def _take_in(evaluation: Evaluation, job: JobDir) -> tuple[Ingested, list[tuple[str, str]]]:
@@ -250,42 +243,18 @@ def _take_in(evaluation: Evaluation, job: JobDir) -> tuple[Ingested, list[tuple[
         # Left by a process that was killed before it claimed the folder: nobody knows of which input.
         shutil.rmtree(folder, ignore_errors=True)
     counts = ingested(folder) or ingest(
-        evaluation.data, folder, block_rows=evaluation.config.block_rows, check=evaluation.check
+        evaluation.data,
+        folder,
+        block_rows=evaluation.config.block_rows,
+        check=evaluation.check,
+        without=frozenset().union(*(prompts.seen_groups() for prompts in evaluation.prompts.values())),
     )
     wanted = {
         (row["task"], aspect): None
-        for row in iter_rows(record_parts(folder), ("task", "scores"))
+        for row in iter_rows(parts_of(folder), ("task", "scores"))
         for aspect in aspects_of(row["task"], row["scores"], evaluation.config.aspects)
     }
     return counts, list(wanted)
-
-
-def _judge_all(evaluation: Evaluation, judge: Judge) -> None:
-    """Ask one judge about every record that has no verdict of its yet."""
-    folder = evaluation.folder / "verdicts" / judge.name
-    folder.mkdir(parents=True, exist_ok=True)
-    done = done_keys(folder)
-    parts, num_pending = pending(evaluation.folder / "records", evaluation.config.aspects, done)
-    if not parts:
-        return
-    import ray.data
-
-    spec = evaluation.run.models[evaluation.config.judges[judge.name].model]
-    sampling = _sampling(evaluation.config.judges[judge.name], evaluation.run.seed)
-    # One item a block: Ray's own Parquet reader starts an actor for every few files.
-    blocks = ray.data.from_items([{"part": str(part.resolve())} for part in parts], override_num_blocks=len(parts))
-    asked = blocks.map_batches(requests, fn_args=(judge, evaluation.config.aspects, done), batch_size=None)
-    written = generate(asked, spec, sampling).map_batches(
-        write_verdicts, fn_args=(judge, str(folder.resolve())), batch_size=None
-    )
-    runtime.say(f"evaluate: {judge.name}: starting its model")
-    with progress(f"evaluate: {judge.name}", num_pending + len(done), len(done)) as bar:
-        for batch in written.iter_batches(batch_size=None, prefetch_batches=0):
-            bar.add(int(np.sum(batch["num_verdicts"])))
-
-
-def _sampling(config: JudgeConfig, seed: int) -> Sampling:
-    return Sampling(max_tokens=config.max_tokens, temperature=config.temperature, seed=seed)
 
 
 def _exit_code(summary: Mapping[str, Any], config: Config) -> int:
@@ -296,7 +265,8 @@ def _exit_code(summary: Mapping[str, Any], config: Config) -> int:
 
 def render(summary: Mapping[str, Any]) -> str:
     """The summary for the terminal."""
-    lines = [f"{summary['num_scores']} scores of {summary['num_records']} records"]
+    left_out = f", {summary['num_left_out']} left out" if summary["num_left_out"] else ""
+    lines = [f"{summary['num_scores']} scores of {summary['num_records']} records{left_out}"]
     for name, judge in summary["judges"].items():
         why = ", ".join(f"{number} {reason}" for reason, number in judge["unscored"].items())
         lines.append(f"  {name:<16} coverage {judge['coverage']:.3f}" + (f"  unscored: {why}" if why else ""))

@@ -10,7 +10,7 @@ import dataclasses
 import json
 import shutil
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cluster.artifacts import write_text
+from cluster.parts import parts_of
 from judging.datasets import DataConfig, Rejected, read_records
 from judging.errors import InputError
 from judging.records import Record
@@ -31,19 +32,28 @@ ROWS_A_BUCKET = 10_000
 class Ingested(NamedTuple):
     num_records: int
     num_rejected: int
+    num_left_out: int = 0
 
 
-def ingest(data: DataConfig, folder: Path, *, block_rows: int, check: Callable[[Record], str | None]) -> Ingested:
+def ingest(
+    data: DataConfig,
+    folder: Path,
+    *,
+    block_rows: int,
+    check: Callable[[Record], str | None],
+    without: Collection[str] = (),
+) -> Ingested:
     """Write the records of `data.records` to `folder/part-*.parquet`, and what did not fit to `folder/rejected.jsonl`.
 
     `folder` appears whole or not at all. Blocks hold at least `block_rows` rows and whole groups (the last may be
-    smaller). Raises InputError where more than `data.max_rejected_share` of the rows do not fit, or none does.
+    smaller). Records of the groups `without` (`Record.group_key`) are checked, counted and left out. Raises InputError
+    where more than `data.max_rejected_share` of the rows do not fit, or where no record is left.
     """
     beside = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(beside, ignore_errors=True)
     beside.mkdir(parents=True)
     try:
-        counts, in_order = _write_checked(data, beside, block_rows, check)
+        counts, in_order = _write_checked(data, beside, block_rows, check, without)
         if not in_order:
             _regroup(beside, counts.num_records, block_rows)
         write_text(beside / "counts.json", json.dumps(counts._asdict()))
@@ -60,9 +70,9 @@ def ingested(folder: Path) -> Ingested | None:
 
 
 def _write_checked(
-    data: DataConfig, folder: Path, block_rows: int, check: Callable[[Record], str | None]
+    data: DataConfig, folder: Path, block_rows: int, check: Callable[[Record], str | None], without: Collection[str]
 ) -> tuple[Ingested, bool]:
-    num_records, rejected = 0, []
+    num_records, num_left_out, rejected = 0, 0, []
     first_group: set[int] = set()
     last_key, in_order = "", True
     with _Blocks(folder, block_rows) as blocks:
@@ -74,22 +84,34 @@ def _write_checked(
                 if data.max_rejected_share == 0:
                     raise InputError(str(row))
                 continue
+            if not data.takes(row):
+                continue
+            if row.group_key in without:
+                num_left_out += 1
+                continue
             num_records += 1
             if row.group_key != last_key:
                 in_order = in_order and hash(row.group_key) not in first_group
                 first_group.add(hash(row.group_key))
                 last_key = row.group_key
             blocks.add({**row.to_row(), "group_key": row.group_key})
-    share = len(rejected) / (num_records + len(rejected))
-    if share > data.max_rejected_share or num_records == 0:
+    num_rows = num_records + num_left_out + len(rejected)
+    if num_rows == 0:
+        raise InputError(f"data.groups_share: {data.groups_share:g} leaves none of the groups: raise it")
+    if len(rejected) / num_rows > data.max_rejected_share or len(rejected) == num_rows:
         raise InputError(
-            f"{rejected[0]} ({len(rejected)} of {num_records + len(rejected)} rows do not fit,"
+            f"{rejected[0]} ({len(rejected)} of {num_rows} rows do not fit,"
             f" data.max_rejected_share allows {data.max_rejected_share:.0%})"
+        )
+    if num_records == 0:
+        raise InputError(
+            f"all {num_left_out} records are of groups whose human scores a judge's prompt has seen (`groups` in its"
+            " template file): evaluate on other records (data.records), or with another prompt"
         )
     if rejected:
         lines = [json.dumps(dataclasses.asdict(row), ensure_ascii=False) for row in rejected]
         (folder / "rejected.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return Ingested(num_records, len(rejected)), in_order
+    return Ingested(num_records, len(rejected), num_left_out), in_order
 
 
 class _Blocks:
@@ -124,7 +146,7 @@ def _regroup(folder: Path, num_records: int, block_rows: int) -> None:
     num_buckets = num_records // ROWS_A_BUCKET + 1
     buckets = [folder / f".bucket-{number}.parquet" for number in range(num_buckets)]
     writers = [pq.ParquetWriter(bucket, RECORD_SCHEMA) for bucket in buckets]
-    for part in record_parts(folder):
+    for part in parts_of(folder):
         table = pq.read_table(part, schema=RECORD_SCHEMA)
         places = [zlib.crc32(key.encode()) % num_buckets for key in table.column("group_key").to_pylist()]
         for number, writer in enumerate(writers):
@@ -137,10 +159,6 @@ def _regroup(folder: Path, num_records: int, block_rows: int) -> None:
             for row in sorted(pq.read_table(bucket).to_pylist(), key=lambda row: str(row["group_key"])):
                 blocks.add(row)
             bucket.unlink()
-
-
-def record_parts(folder: Path) -> list[Path]:
-    return sorted(folder.glob("part-*.parquet"))
 
 
 def iter_rows(parts: Sequence[Path], columns: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field
@@ -18,10 +17,8 @@ from judging.errors import InputError
 from judging.expected import expected_score
 from judging.parse import parse_reply
 from judging.records import Record, ScoreMode, Verdict
-from judging.tasks import load_task
-from judging.template import Template, rubric_template, texts_for
-
-TEMPLATE_SUFFIX = ".template.txt"
+from judging.template import texts_for
+from serve.prompts import RUBRIC, Prompts, Templates
 
 
 class JudgeConfig(Strict):
@@ -32,7 +29,12 @@ class JudgeConfig(Strict):
         "expected",
         description="expected: from the labels' probabilities, one token; parsed: from a JSON reply with a reason",
     )
-    prompt: str = Field("rubric", description="rubric: the task file's own; or a template file, or a folder of them")
+    prompt: str = Field(
+        RUBRIC,
+        min_length=1,
+        description="rubric: the task file's own; inverse, forward: what `inverdict invert` left for the model, from "
+        "its inversion or its forward model; or a template file, or a folder of them",
+    )
     examples: tuple[str, ...] = Field((), description="ids in data.pool, shown in this order, each for its own task")
     min_label_mass: float = Field(
         0.01, ge=0, lt=1, description="less probability on the labels: unscored low_label_mass"
@@ -47,7 +49,7 @@ class Judge:
 
     name: str
     mode: ScoreMode
-    templates: Mapping[tuple[str, str], Template]
+    templates: Templates
     examples: Mapping[tuple[str, str], Sequence[Record]] = field(default_factory=dict)
     special_tokens: tuple[str, ...] = ()
     min_label_mass: float = 0.01
@@ -104,11 +106,14 @@ def build_judge(
     wanted: Iterable[tuple[str, str]],
     pool: Mapping[str, Record],
     special_tokens: tuple[str, ...],
+    prompts: Prompts | None = None,
 ) -> Judge:
-    """The judge for the (task, aspect) pairs of `wanted`.
+    """The judge for the (task, aspect) pairs of `wanted`; `prompts`: what its `prompt` means, needed but for rubrics.
 
     Raises InputError where a template or an example does not fit.
     """
+    assert prompts is not None or config.prompt == RUBRIC
+    asked = prompts or Prompts(name)
     keys = list(wanted)
     unknown = [id for id in config.examples if id not in pool]
     if unknown:
@@ -117,42 +122,10 @@ def build_judge(
     return Judge(
         name=name,
         mode=config.score_mode,
-        templates={key: _template(name, config.prompt, *key) for key in keys},
+        templates={key: asked.template(*key) for key in keys},
         examples={
             (task, aspect): [r for r in chosen if r.task == task and aspect in r.scores] for task, aspect in keys
         },
         special_tokens=special_tokens,
         min_label_mass=config.min_label_mass,
     )
-
-
-def _template(judge: str, prompt: str, task: str, aspect: str) -> Template:
-    if prompt == "rubric":
-        return rubric_template(load_task(task), aspect)
-    path = Path(prompt)
-    if path.is_dir():
-        path = path / template_file(task, aspect)
-    template = Template.load(path)
-    if template.task not in (task, load_task(task).name) or template.aspect != aspect:
-        raise InputError(
-            f"evaluate.judges.{judge}.prompt: {path} is for {template.task}/{template.aspect}, not for {task}/{aspect}"
-        )
-    scale = load_task(task).scale_of(aspect)
-    if template.scale != scale:
-        raise InputError(
-            f"evaluate.judges.{judge}.prompt: {path} asks for {template.scale}, the task's scale is {scale}: "
-            "all judges of a panel need the same"
-        )
-    return template
-
-
-def template_file(task: str, aspect: str) -> str:
-    """Name of the template file for a task and aspect in a folder of templates."""
-    return f"{Path(task).stem}.{aspect}{TEMPLATE_SUFFIX}"
-
-
-def save_templates(judge: Judge, folder: Path) -> None:
-    """Write the judge's templates into `folder`, one file a task and aspect: what it was really asked."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for (task, aspect), template in judge.templates.items():
-        template.save(folder / template_file(task, aspect))

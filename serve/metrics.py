@@ -19,6 +19,7 @@ from judging.bootstrap import Method
 from judging.ceiling import human_ceiling
 from judging.estimate import Estimate, to_json
 from judging.rows import Columns
+from serve.prompts import RUBRIC
 from serve.scores import PANEL
 
 LENGTH = "length"  # the baseline: the candidate's number of characters as its score
@@ -38,6 +39,8 @@ class Slice:
     estimates: Mapping[str, Mapping[str, Estimate]]
     against_length: Mapping[str, Mapping[str, Estimate]]
     against_panel: Mapping[str, Mapping[str, Estimate]]
+    against_rubric: Mapping[str, Mapping[str, Estimate]]
+    rubrics: Mapping[str, str]
     ceiling: Mapping[str, Estimate] | None
     unscored: Mapping[str, Mapping[str, int]]
     modes: Mapping[str, str]
@@ -65,18 +68,41 @@ class Slice:
             "agreement": {name: to_json(found) for name, found in self.estimates.items()},
             "difference_to_length": {name: to_json(found) for name, found in self.against_length.items()},
             "panel_minus_judge": {name: to_json(found) for name, found in self.against_panel.items()},
+            "difference_to_rubric": {name: to_json(found) for name, found in self.against_rubric.items()},
+            "rubric_judge": dict(self.rubrics),
             "human_ceiling": to_json(self.ceiling) if self.ceiling else None,
         }
 
 
-def measure(scores: Path, *, resamples: int, seed: int, interval: Method) -> list[Slice]:
-    """The slices of a scores file that have labels, in the order of their first row."""
+def measure(
+    scores: Path, *, resamples: int, seed: int, interval: Method, rubrics: Mapping[str, str] | None = None
+) -> list[Slice]:
+    """The slices of a scores file that have labels, in the order of their first row.
+
+    `rubrics`: judge -> the judge that it is compared with, see `rubric_judges`.
+    """
     slices: dict[tuple[str, str, str, float, float], list[dict[str, Any]]] = {}
     for row in pq.read_table(scores).to_pylist():
         if row["label"] is not None:
             key = (row["task"], row["dataset"], row["aspect"], row["scale_low"], row["scale_high"])
             slices.setdefault(key, []).append(row)
-    return [_measure_slice(key[:3], rows, resamples, seed, interval) for key, rows in slices.items()]
+    settings: dict[str, Any] = {"resamples": resamples, "seed": seed, "interval": interval}
+    return [_measure_slice(key[:3], rows, rubrics or {}, settings) for key, rows in slices.items()]
+
+
+def rubric_judges(judges: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """Each judge with a prompt of its own -> the judge of the same model that asks with the written rubric.
+
+    `judges`: those of the evaluation's summary. Of several, the first that scores in the same mode; judges of a model
+    without one are left out.
+    """
+    written = [name for name, judge in judges.items() if judge.get("prompt") == RUBRIC]
+    found = {}
+    for name, judge in judges.items():
+        same = [other for other in written if judges[other]["model"] == judge.get("model")]
+        if same and name not in written:
+            found[name] = min(same, key=lambda other: judges[other]["score_mode"] != judge["score_mode"])
+    return found
 
 
 def score_columns(row: Mapping[str, Any]) -> list[str]:
@@ -85,9 +111,8 @@ def score_columns(row: Mapping[str, Any]) -> list[str]:
 
 
 def _measure_slice(
-    key: tuple[str, str, str], rows: list[dict[str, Any]], resamples: int, seed: int, interval: Method
+    key: tuple[str, str, str], rows: list[dict[str, Any]], rubrics: Mapping[str, str], settings: Mapping[str, Any]
 ) -> Slice:
-    settings: dict[str, Any] = {"resamples": resamples, "seed": seed, "interval": interval}
     names = score_columns(rows[0])
     columns = {name: _columns(rows, [row[f"{name}.score"] for row in rows]) for name in names}
     length = [float(row["candidate_chars"]) for row in rows]
@@ -113,6 +138,10 @@ def _measure_slice(
             for name in names
             if name != PANEL
         },
+        against_rubric={
+            name: compare(columns[name], columns[rubric].score, **settings) for name, rubric in rubrics.items()
+        },
+        rubrics=rubrics,
         ceiling=human_ceiling(columns[PANEL], **settings),
         unscored={name: _reasons(rows, name) for name in names},
         modes={name: rows[0][f"{name}.mode"] for name in names if name != PANEL},

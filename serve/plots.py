@@ -1,4 +1,4 @@
-"""Plots of one slice as PNG images in base64, for the report. Knows no HTML."""
+"""Plots of one slice or one training as PNG images in base64, for the report. Knows no HTML."""
 
 from __future__ import annotations
 
@@ -75,6 +75,22 @@ def against_labels(part: Slice, label_name: str) -> str:
         axis.set_xlabel(label_name, fontsize=8)
     axes[0].set_ylabel("score", fontsize=8)
     return _png(figure)
+
+
+def losses(train: Sequence[tuple[float, float]], dev: Sequence[tuple[float, float]]) -> str:
+    """A training's loss over its steps, (step, loss) pairs; the dev part's as dots."""
+    figure, (axis,) = _figure(1, height=2.4, width=5.2)
+    axis.plot(*_columns(train), color=COLOURS[0], linewidth=1.5, label="train")
+    axis.plot(*_columns(dev), "o-", color=COLOURS[1], markersize=4, linewidth=1, label="dev")
+    axis.set_xlabel("step", fontsize=8)
+    axis.set_ylabel("loss", fontsize=8)
+    axis.legend(fontsize=8, frameon=False)
+    axis.grid(axis="y", color="#eeeeee")
+    return _png(figure)
+
+
+def _columns(pairs: Sequence[tuple[float, float]]) -> tuple[list[float], list[float]]:
+    return [x for x, _ in pairs], [y for _, y in pairs]
 
 
 def _colour(part: Slice, name: str) -> str:

@@ -17,15 +17,19 @@ from pydantic import Field
 from cluster import runtime
 from cluster.artifacts import JobDir, file_hash, write_text
 from cluster.config import RunConfig, Strict
+from cluster.parts import parts_of
 from judging.errors import InputError
 from judging.estimate import Estimate
 from judging.records import UNSCORED_REASONS
-from serve.ingest import iter_rows, record_parts
-from serve.metrics import Slice, measure, shown, worst
+from serve.ingest import iter_rows
+from serve.learned import own_templates, prompts_section, training_section
+from serve.metrics import Slice, measure, rubric_judges, shown, worst
+from serve.prompts import Templates, warnings
 from serve.scores import PANEL
 
 # What the tables and the forest plot show; metrics.json holds every statistic.
 SHOWN = ("dataset.spearman", "dataset.pearson", "group.spearman", "group.pairwise_accuracy", "system.spearman")
+SHOWN_OF_PROMPTS = ("dataset.spearman", "group.spearman")  # in the terminal's differences between prompts
 STYLE = (Path(__file__).parent / "report.css").read_text(encoding="utf-8")
 
 
@@ -51,12 +55,21 @@ def main(run: RunConfig) -> Reported:
     folder = run.run / "report"
     scores = run.run / "evaluate" / "scores.parquet"
     runtime.say(f"report: measuring {done['summary']['num_scores']} scores, {config.resamples} resamples")
-    slices = measure(scores, resamples=config.resamples, seed=run.seed, interval=config.interval)  # type: ignore[arg-type]
+    judges = done["summary"]["judges"]
+    templates = own_templates(run.run / "evaluate", judges)
+    slices = measure(
+        scores,
+        resamples=config.resamples,
+        seed=run.seed,
+        interval=config.interval,  # type: ignore[arg-type]
+        rubrics=rubric_judges(judges),
+    )
     summary = {
         "written": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "labels": done["fingerprint"]["data"]["labels"],
         "scores_sha256": file_hash(scores),
         "evaluation": done["summary"],
+        "warnings": [line for name, own in templates.items() for line in warnings(name, own)],
         "versions": done["fingerprint"]["versions"],
         "resamples": config.resamples,
         "interval": config.interval,
@@ -64,15 +77,16 @@ def main(run: RunConfig) -> Reported:
         "file": str((folder / "report.html").resolve()),
     }
     folder.mkdir(parents=True, exist_ok=True)
-    page = _page(run, config, summary, slices)
+    page = _page(run, config, summary, slices, templates)
     write_text(folder / "metrics.json", json.dumps(summary, indent=1))
     write_text(folder / "report.html", page)
     return Reported(0, {**summary, "table": _table(slices, _label_name(summary))})
 
 
 def render(summary: Mapping[str, Any]) -> str:
-    """The report's place, then the agreement table, for the terminal."""
-    return f"Report: {summary['file']}\n\n{summary['table']}"
+    """The report's place, what to be warned of, then the agreement table, for the terminal."""
+    warned = "".join(f"WARNING: {line}\n" for line in summary["warnings"])
+    return f"Report: {summary['file']}\n{warned}\n{summary['table']}"
 
 
 def _label_name(summary: Mapping[str, Any]) -> str:
@@ -94,10 +108,23 @@ def _table(slices: Sequence[Slice], label: str) -> str:
         if part.ceiling:
             rows.append(["human ceiling", *(_cell(part.ceiling.get(statistic)) for statistic in SHOWN), ""])
         blocks.append(f"{part.title}: agreement with the {label}, {part.shape}\n{_aligned(rows)}")
+        if part.against_rubric:
+            blocks.append(_aligned([["paired difference", *SHOWN_OF_PROMPTS], *_prompt_rows(part)]))
     return (
         "\n\n".join(blocks)
         + "\n\n[ ] 95 % interval, bootstrap over groups; length: the candidate's number of characters."
     )
+
+
+def _prompt_rows(part: Slice) -> list[list[str]]:
+    return [
+        [_against_rubric(part, name), *(_cell(found[statistic]) for statistic in SHOWN_OF_PROMPTS)]
+        for name, found in part.against_rubric.items()
+    ]
+
+
+def _against_rubric(part: Slice, name: str) -> str:
+    return f"{name} minus {part.rubrics[name]} (rubric)"
 
 
 def _cell(one: Estimate | None) -> str:
@@ -114,10 +141,17 @@ def _aligned(rows: Sequence[Sequence[str]]) -> str:
     )
 
 
-def _page(run: RunConfig, config: Config, summary: Mapping[str, Any], slices: Sequence[Slice]) -> str:
+def _page(
+    run: RunConfig,
+    config: Config,
+    summary: Mapping[str, Any],
+    slices: Sequence[Slice],
+    templates: Mapping[str, Templates],
+) -> str:
     label = _label_name(summary)
     texts = _texts(run.run, slices, config.num_worst)
     body = "".join(_slice(part, label, config, texts) for part in slices) or "<p>No record has a label.</p>"
+    warned = "".join(f"<p class=warning>{escape(line)}.</p>" for line in summary["warnings"])
     versions = ", ".join(f"{name} {version}" for name, version in summary["versions"].items())
     constructed = (
         "<p class=note>The levels were constructed: each text was written for its level. They are not human ratings, "
@@ -129,8 +163,9 @@ def _page(run: RunConfig, config: Config, summary: Mapping[str, Any], slices: Se
         f"<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>"
         f"<title>Inverdict: {escape(run.run.name)}</title><style>{STYLE}</style><main>"
         f"<h1>Agreement of the judges with the {label}s</h1>"
-        f"<p class=meta>{escape(str(run.run))} · {summary['written']} · {escape(versions)}</p>{constructed}"
-        f"{_coverage(summary['evaluation'])}{body}{_prompts(run.run)}</main></html>"
+        f"<p class=meta>{escape(str(run.run))} · {summary['written']} · {escape(versions)}</p>{warned}{constructed}"
+        f"{_coverage(summary['evaluation'])}{body}{prompts_section(summary['evaluation']['judges'], templates)}"
+        f"{training_section(run.run)}{_prompts(run.run)}</main></html>"
     )
 
 
@@ -140,9 +175,15 @@ def _coverage(evaluation: Mapping[str, Any]) -> str:
         + (", ".join(f"{n} {escape(why)} ({UNSCORED_REASONS[why]})" for why, n in judge["unscored"].items()) or "–")
         for name, judge in evaluation["judges"].items()
     )
+    left_out = (
+        f" {evaluation['num_left_out']} further records were left out, for all judges alike: "
+        "a judge's prompt has seen human scores of their groups."
+        if evaluation["num_left_out"]
+        else ""
+    )
     return (
         f"<h2>Coverage</h2><p>{evaluation['num_scores']} scores of {evaluation['num_records']} records. "
-        "An unscored row stays unscored; it never becomes a number.</p>"
+        f"An unscored row stays unscored; it never becomes a number.{left_out}</p>"
         f"<table><tr><th>column<th>coverage<th>unscored{rows}</table>"
     )
 
@@ -163,11 +204,12 @@ def _slice(part: Slice, label: str, config: Config, texts: Mapping[str, Mapping[
     if part.ceiling:
         rows += "<tr class=faint><th>human ceiling" + "".join(_html_cell(part.ceiling.get(s)) for s in statistics)
     differences = "".join(
-        f"<tr><th>{escape(name)} minus length{''.join(_html_cell(found.get(statistic)) for statistic in statistics)}"
-        for name, found in part.against_length.items()
-    ) + "".join(
-        f"<tr><th>panel minus {escape(name)}{''.join(_html_cell(found.get(statistic)) for statistic in statistics)}"
-        for name, found in part.against_panel.items()
+        f"<tr><th>{escape(words)}{''.join(_html_cell(found.get(statistic)) for statistic in statistics)}"
+        for words, found in (
+            *((f"{name} minus length", found) for name, found in part.against_length.items()),
+            *((f"panel minus {name}", found) for name, found in part.against_panel.items()),
+            *((_against_rubric(part, name), found) for name, found in part.against_rubric.items()),
+        )
     )
     modes = ", ".join(f"{escape(name)}: {mode}" for name, mode in part.modes.items())
     return (
@@ -228,7 +270,7 @@ def _given(row: Mapping[str, Any], name: str) -> str:
 def _texts(run: Path, slices: Sequence[Slice], number: int) -> dict[str, dict[str, str]]:
     """Source and candidate of the rows that the page shows."""
     wanted = {row["id"] for part in slices for row in worst(part, PANEL, number)}
-    rows = iter_rows(record_parts(run / "evaluate" / "records"), ("id", "source", "candidate"))
+    rows = iter_rows(parts_of(run / "evaluate" / "records"), ("id", "source", "candidate"))
     return {row["id"]: row for row in rows if row["id"] in wanted}
 
 

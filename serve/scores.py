@@ -17,9 +17,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from cluster.parts import parts_of
 from judging.records import Scale, Verdict
 from judging.vote import vote
-from serve.ingest import record_parts
 from serve.judge import Judge
 
 PANEL = "panel"
@@ -34,7 +34,7 @@ def write_scores(folder: Path, judges: Mapping[str, Judge], rule: Mapping[str, A
     verdicts = {name: _Verdicts(folder / "verdicts" / name) for name in judges}
     beside = folder / ".scores.parquet"
     with pq.ParquetWriter(beside, schema, compression="zstd") as writer:
-        for part in record_parts(folder / "records"):
+        for part in parts_of(folder / "records"):
             rows = list(_rows(part, judges, verdicts, rule))
             counter.add(rows)
             writer.write_table(pa.Table.from_pylist(rows, schema=schema))

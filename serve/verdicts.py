@@ -6,6 +6,7 @@ The functions that Ray runs over blocks stand here; what a verdict is, is the bu
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,10 @@ import pyarrow.parquet as pq
 
 from cluster.artifacts import JobDir
 from cluster.generate import Batch
+from cluster.parts import parts_of, sound_rows, write_part
 from judging.records import Record, content_id
 from judging.tasks import load_task
-from serve.ingest import iter_rows, record_parts
+from serve.ingest import iter_rows
 from serve.judge import Judge
 
 VERDICT_SCHEMA = pa.schema(
@@ -49,21 +51,14 @@ def _key(id: str, aspect: str) -> int:
 
 def done_keys(folder: Path) -> np.ndarray:
     """Keys of the verdicts on disk, sorted (uint64); a part that a kill left unreadable is removed."""
-    keys: list[int] = []
-    for part in folder.glob("part-*.parquet"):
-        try:
-            rows = pq.read_table(part, columns=["id", "aspect"]).to_pylist()
-        except (pa.ArrowInvalid, OSError):
-            part.unlink()
-            continue
-        keys += [_key(row["id"], row["aspect"]) for row in rows]
+    keys = [_key(row["id"], row["aspect"]) for row in sound_rows(folder, ("id", "aspect"))]
     return np.unique(np.array(keys, dtype=np.uint64))
 
 
 def pending(records: Path, aspects: tuple[str, ...] | None, done: np.ndarray) -> tuple[list[Path], int]:
     """The blocks that hold records without a verdict, and how many (record, aspect) pairs those are."""
     parts, total = [], 0
-    for part in record_parts(records):
+    for part in parts_of(records):
         keys = [
             _key(row["id"], aspect)
             for row in iter_rows([part], ("id", "task", "scores"))
@@ -76,11 +71,16 @@ def pending(records: Path, aspects: tuple[str, ...] | None, done: np.ndarray) ->
     return parts, total
 
 
-def requests(batch: Batch, judge: Judge, aspects: tuple[str, ...] | None, done: np.ndarray) -> Batch:
-    """Input column: part (a file of records). Output columns: id, task, aspect and those that cluster.generate reads.
+def requests(
+    batch: Batch, judges: Mapping[str, Judge], aspects: tuple[str, ...] | None, done: Mapping[str, np.ndarray]
+) -> Batch:
+    """Input columns: judge (its name, one a batch), part (a file of records). Output columns: judge, id, task, aspect
+    and those that cluster.generate reads.
 
-    Ordered by aspect first, so that neighbours share the longest prefix.
+    `done`: keys of the verdicts on disk, by judge. Rows are ordered by aspect first, so that neighbours share the
+    longest prefix.
     """
+    (name,) = set(map(str, batch["judge"]))
     keyed = [
         (Record.from_row(row), aspect)
         for row in iter_rows([Path(part) for part in batch["part"]])
@@ -88,28 +88,34 @@ def requests(batch: Batch, judge: Judge, aspects: tuple[str, ...] | None, done: 
     ]
     rows: list[dict[str, Any]] = []
     keys = np.array([_key(record.id, aspect) for record, aspect in keyed], dtype=np.uint64)
-    for (record, aspect), is_done in zip(keyed, np.isin(keys, done), strict=True):
+    for (record, aspect), is_done in zip(keyed, np.isin(keys, done[name]), strict=True):
         if not is_done:
-            rows.append({"id": record.id, "task": record.task, "aspect": aspect, **judge.request(record, aspect)})
+            key = {"judge": name, "id": record.id, "task": record.task, "aspect": aspect}
+            rows.append({**key, **judges[name].request(record, aspect)})
     rows.sort(key=lambda row: (row["task"], row["aspect"]))
     return {name: [row[name] for row in rows] for name in rows[0]} if rows else {}
 
 
-def write_verdicts(batch: Batch, judge: Judge, folder: str) -> Batch:
-    """Input columns: those of `requests` and of cluster.generate. Writes one part; output column: num_verdicts."""
-    rows = []
+def write_verdicts(batch: Batch, judges: Mapping[str, Judge], folder: str) -> Batch:
+    """Input columns: those of `requests` and of cluster.generate. Output column: num_verdicts.
+
+    Writes a part below `folder/{judge}`; several where the engine's batches have joined rows of several judges.
+    """
+    replies: dict[str, list[dict[str, Any]]] = {}
     for place in range(len(batch["id"])):
         reply = {name: column[place] for name, column in batch.items()}
-        verdict = judge.verdict(reply["task"], reply["aspect"], reply)
-        said = {name: getattr(verdict, name) for name in VERDICT_SCHEMA.names if hasattr(verdict, name)}
-        tokens = {name: int(reply[name]) for name in ("num_prompt_tokens", "num_generated_tokens")}
-        rows.append({"id": reply["id"], **said, **tokens})
-    table = pa.Table.from_pylist(rows, schema=VERDICT_SCHEMA)
-    name = content_id(*(f"{row['id']}/{row['aspect']}" for row in rows))
-    beside = Path(folder) / f".part-{name}.parquet"
-    pq.write_table(table, beside)
-    beside.rename(Path(folder) / f"part-{name}.parquet")
-    return {"num_verdicts": [len(rows)]}
+        replies.setdefault(str(reply["judge"]), []).append(reply)
+    for name, rows in replies.items():
+        verdicts = [_row(judges[name], reply) for reply in rows]
+        write_part(Path(folder) / name, verdicts, VERDICT_SCHEMA, (f"{row['id']}/{row['aspect']}" for row in verdicts))
+    return {"num_verdicts": [len(batch["id"])]}
+
+
+def _row(judge: Judge, reply: Mapping[str, Any]) -> dict[str, Any]:
+    verdict = judge.verdict(reply["task"], reply["aspect"], reply)
+    said = {name: getattr(verdict, name) for name in VERDICT_SCHEMA.names if hasattr(verdict, name)}
+    tokens = {name: int(reply[name]) for name in ("num_prompt_tokens", "num_generated_tokens")}
+    return {"id": reply["id"], **said, **tokens}
 
 
 def forget_unscored(job: JobDir) -> bool:

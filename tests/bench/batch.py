@@ -13,14 +13,13 @@ import os
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parents[2]
-DATA = ROOT.parent / "shared" / "data"
+from tests.bench.measure import DATA, ROOT, PeakMemory, in_child
+
 ENGINE = {"dtype": "float32", "enforce_eager": True, "block_size": 32, "max_model_len": 2048}
 BLOCK = ENGINE["block_size"]
 NUM_TOPICAL, NUM_SUMMEVAL = 120, 160  # 20 groups of 6 and 10 groups of 16
@@ -76,7 +75,7 @@ def _scripted_child(num: int) -> dict[str, float]:
                 file.write(json.dumps(_record(place)) + "\n")
         run = _run_config(folder, [str(records)], {"fake": {"backend": "scripted"}}, block_rows=1024)
         runtime.start(run.ray)
-        with _PeakMemory() as memory:
+        with PeakMemory() as memory:
             start = time.perf_counter()
             judged = batch.main(run)
             seconds = time.perf_counter() - start
@@ -109,48 +108,6 @@ def _run_config(folder: str, records: list[str], models: dict[str, Any], **evalu
         "evaluate": {"judges": judges, "aspects": ["overall"], **evaluate},
     }
     return build(raw, _sections(), origin="bench")
-
-
-class _PeakMemory:
-    """Peak of the summed memory (PSS: shared pages count once) of this process and all below it, in MiB."""
-
-    def __enter__(self) -> _PeakMemory:
-        self.peak_mib = 0.0
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._watch)
-        self._thread.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._stop.set()
-        self._thread.join()
-
-    def _watch(self) -> None:
-        while not self._stop.wait(0.5):
-            parts = {pid: _pss_mib(pid) for pid in _tree(os.getpid())}
-            if sum(parts.values()) > self.peak_mib:
-                self.peak_mib = sum(parts.values())
-
-
-def _tree(pid: int) -> Iterable[int]:
-    yield pid
-    for tasks in Path(f"/proc/{pid}/task").glob("*/children"):
-        try:
-            children = tasks.read_text().split()
-        except OSError:
-            continue
-        for child in children:
-            yield from _tree(int(child))
-
-
-def _pss_mib(pid: int) -> float:
-    try:
-        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-            if line.startswith("Pss:"):
-                return int(line.split()[1]) / 1024
-    except OSError:
-        pass
-    return 0.0
 
 
 # ---------------------------------------------------------------------------- vLLM
@@ -292,10 +249,7 @@ def _raw_child() -> dict[str, Any]:
 
 
 def _in_child(*arguments: str) -> dict[str, Any]:
-    """Each measurement in a fresh process, so that none warms another up."""
-    command = [sys.executable, "-m", "tests.bench.batch", "--child", *arguments]
-    done = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
-    return dict(json.loads(done.stdout.splitlines()[-1]))
+    return in_child("tests.bench.batch", *arguments)
 
 
 def _child(name: str, *arguments: str) -> None:

@@ -19,6 +19,7 @@ def install() -> None:
             "ended": time.time(),
             "prompt_tokens": len(output.prompt_token_ids),
             "cached_tokens": output.num_cached_tokens or 0,
+            "generated_tokens": len(output.outputs[0].token_ids),
         }
         with open(path, "a") as file:  # noqa: PTH123
             file.write(json.dumps(row) + "\n")

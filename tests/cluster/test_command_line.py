@@ -12,6 +12,7 @@ import pytest
 
 from cluster import __main__ as command_line
 from cluster.__main__ import main
+from cluster.errors import JobFailed
 
 ROOT = Path(__file__).parents[2]
 
@@ -97,6 +98,35 @@ def test_an_unknown_command_or_option_is_named(
             "inverdict evaluate: evaluate.judges.j.model: 'm' is none of models: (none)",
         ),
         ("run: r\n", ["report", "c.yaml"], "inverdict report: r/evaluate holds no finished evaluation"),
+        (
+            "run: r\n",
+            ["run", "c.yaml"],
+            "inverdict run: the configuration has no section of a job: distill, sft, invert",
+        ),
+        ("run: r\nreport: {}\n", ["run", "c.yaml"], "inverdict run: the configuration has no section of a job"),
+        ("run: r\n", ["distill", "c.yaml"], "inverdict distill: the configuration has no `distill` section"),
+        (
+            "run: r\ndistill: {models: [m]}\n",
+            ["run", "c.yaml"],
+            "inverdict run: the configuration has no `instructions` section",
+        ),
+        (
+            "run: r\ndistill: {models: [m]}\ninstructions: {files: [x.jsonl]}\n",
+            ["distill", "c.yaml"],
+            "inverdict distill: distill.models: 'm' is none of models: (none)",
+        ),
+        (
+            "run: r\ndistill: {models: [m]}\ninstructions: {files: [x.jsonl]}\nmodels: {m: {backend: scripted}}\n",
+            ["distill", "c.yaml"],
+            "inverdict distill: there is no file x.jsonl: paths count from the working directory",
+        ),
+        ("run: r\n", ["sft", "c.yaml"], "inverdict sft: the configuration has no `sft` section"),
+        ("run: r\n", ["invert", "c.yaml"], "inverdict invert: the configuration has no `invert` section"),
+        (
+            "run: r\ninvert: {models: [m]}\ndata: {records: [x.jsonl]}\n",
+            ["invert", "c.yaml"],
+            "inverdict invert: the configuration has no data.pool to take a rated example from",
+        ),
         ("run: r\n", ["config", "show"], "inverdict config: name the configuration to show"),
         ("run: r\n", ["config", "show", "c.yaml", "--set", "seed"], "inverdict config: --set seed: write it as"),
     ],
@@ -125,11 +155,16 @@ def test_the_exit_code_reaches_the_shell(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
 
 
-def job(monkeypatch: pytest.MonkeyPatch, **codes: int | BaseException) -> None:
-    """Put jobs in the place of the real ones that end with the exit code, or raise."""
+EVALUATION = "run: r\nevaluate: {judges: {j: {model: m}}}\n"
+
+
+def job(monkeypatch: pytest.MonkeyPatch, **codes: int | BaseException) -> list[str]:
+    """Put jobs in the place of the real ones that end with the exit code, or raise; returns which have run."""
+    done = []
 
     def module(name: str) -> types.SimpleNamespace:
         def run(config: object, **options: object) -> tuple[int, dict[str, object]]:
+            done.append(name)
             code = codes[name]
             if isinstance(code, BaseException):
                 raise code
@@ -141,12 +176,13 @@ def job(monkeypatch: pytest.MonkeyPatch, **codes: int | BaseException) -> None:
     monkeypatch.setattr(command_line, "JOBS", {name: (f"fake.{name}", "a fake") for name in codes})
     known = command_line.importlib.import_module
     monkeypatch.setattr(command_line.importlib, "import_module", lambda name: made.get(name) or known(name))
+    return done
 
 
 def test_run_does_every_job_and_ends_with_the_worst_code(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "c.yaml").write_text("run: r\n")
+    (tmp_path / "c.yaml").write_text(EVALUATION)
     job(monkeypatch, evaluate=3, report=0)
     assert main(["run", str(tmp_path / "c.yaml"), "--retry-failed"]) == 3
     # The last job's result is the run's.
@@ -158,6 +194,56 @@ def test_run_does_every_job_and_ends_with_the_worst_code(
     assert summaries == {"evaluate": {"name": "evaluate", "retry_failed": False}, "report": {"name": "report"}}
     assert main(["report", str(tmp_path / "c.yaml"), "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == {"name": "report"}
+
+
+SECTIONS = {
+    "distill": "instructions: {files: [x]}\ndistill: {models: [m]}\n",
+    "sft": "sft: {models: {m: {base: m}}}\n",
+    "invert": "invert: {models: [m]}\n",
+    "evaluate": "evaluate: {judges: {j: {model: m}}}\n",
+    "report": "report: {}\n",
+}
+
+
+@pytest.mark.parametrize(
+    ("given", "done"),
+    [
+        (["distill"], ["distill"]),
+        (["invert", "distill", "sft"], ["distill", "sft", "invert"]),
+        # The report needs no section of its own, and none makes a report without an evaluation.
+        (["evaluate"], ["evaluate", "report"]),
+        (["report", "evaluate"], ["evaluate", "report"]),
+        (["report", "sft"], ["sft"]),
+        (list(SECTIONS), list(SECTIONS)),
+    ],
+)
+def test_run_does_the_jobs_that_have_a_section_in_their_order(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    given: list[str],
+    done: list[str],
+) -> None:
+    (tmp_path / "c.yaml").write_text("run: r\n" + "".join(SECTIONS[name] for name in given))
+    ran = job(monkeypatch, **dict.fromkeys(SECTIONS, 0))
+    assert main(["run", str(tmp_path / "c.yaml"), "--json"]) == 0
+    assert ran == done
+    assert list(json.loads(capsys.readouterr().out)) == done
+    # A job that is asked for by name runs whether or not it has a section: what is missing is the job's to say.
+    for name in SECTIONS:
+        main([name, str(tmp_path / "c.yaml")])
+    assert ran == [*done, *SECTIONS]
+
+
+def test_a_job_that_fails_is_one_sentence_and_the_last_of_its_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "c.yaml").write_text("run: r\n" + "".join(SECTIONS.values()))
+    ran = job(monkeypatch, **{**dict.fromkeys(SECTIONS, 0), "sft": JobFailed("sft: the worker died 3 times")})
+    assert main(["run", str(tmp_path / "c.yaml")]) == 1
+    said = capsys.readouterr()
+    assert (said.out, said.err) == ("", "inverdict run: sft: the worker died 3 times\n")
+    assert ran == ["distill", "sft"]
 
 
 def test_our_own_mistake_is_not_hidden_and_a_stop_is_130(
@@ -184,6 +270,7 @@ def test_config_schema_describes_every_section() -> None:
     done = inverdict("config", "schema")
     assert (done.returncode, done.stderr) == (0, "")
     schema = json.loads(done.stdout)
-    assert set(schema["properties"]) == {"run", "seed", "ray", "models", "data", "evaluate", "report"}
+    assert set(schema["properties"]) == {"run", "seed", "ray", "models", *command_line.SECTIONS}
+    assert {"data", "instructions", "distill", "sft", "invert", "evaluate", "report"} <= schema["properties"].keys()
     assert "tokens" in schema["$defs"]["VllmSpec"]["properties"]["max_model_len"]["description"]
     assert schema["additionalProperties"] is False

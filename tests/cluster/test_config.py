@@ -1,18 +1,18 @@
 """The strict load: what is accepted, and with which sentence the rest is refused."""
 
+import re
 from pathlib import Path
 
 import pytest
 from pydantic import BaseModel
 
 from cluster import config
+from cluster.__main__ import _sections
 from cluster.config import HttpSpec, RayConfig, RunConfig, ScriptedSpec, Strict, VllmSpec
 from cluster.errors import UserError
-from judging.datasets import DataConfig
-from serve import batch, report
 
 ROOT = Path(__file__).parents[2]
-SECTIONS: dict[str, type[BaseModel]] = {"data": DataConfig, "evaluate": batch.Config, "report": report.Config}
+SECTIONS: dict[str, type[BaseModel]] = _sections()
 
 
 class Job(Strict):
@@ -137,6 +137,22 @@ def test_a_wrong_key_or_value_is_named(file: Path, text: str, sentence: str) -> 
         ("report.resamples", 99),
         ("report.interval", "normal"),
         ("report.num_worst", -1),
+        ("instructions.limit", 0),
+        ("instructions.files", []),
+        ("distill.models", []),
+        ("distill.max_tokens", 0),
+        ("distill.temperature", 2.1),
+        ("distill.top_p", 0),
+        ("distill.block_rows", 0),
+        ("invert.models", []),
+        ("invert.aspects", []),
+        ("invert.sources", ["backward"]),
+        ("invert.num_candidates", 0),
+        ("invert.temperature", -0.1),
+        ("invert.top_p", 1.1),
+        ("invert.top_k", -1),
+        ("invert.max_tokens", 15),
+        ("invert.max_words", 19),
     ],
 )
 def test_a_value_beyond_its_limit_is_refused_by_key(file: Path, key: str, value: object) -> None:
@@ -149,9 +165,13 @@ models:
   s: {backend: scripted}
 evaluate: {judges: {j: {model: m}}}
 report: {}
+instructions: {files: [x]}
+distill: {models: [m]}
+invert: {models: [m]}
 """
     load(file, text)
-    assert refusal(file, text, f"{key}={value}").startswith(f"`{key}`: ")
+    # A value in a list has its number behind the key.
+    assert re.match(rf"`{re.escape(key)}(\.0)?`: ", refusal(file, text, f"{key}={value}"))
 
 
 @pytest.mark.parametrize(
@@ -246,12 +266,69 @@ def test_a_bad_override_is_refused(file: Path, override: str, sentence: str) -> 
     assert refusal(file, "run: r\n", override) == sentence
 
 
+@pytest.mark.parametrize(
+    ("run", "source", "path"),
+    [
+        ("r", "run:sft/m/inverse/merged", "{cwd}/r/sft/m/inverse/merged"),
+        ("a/b", "run:x", "{cwd}/a/b/x"),
+        ("/tmp/r", "run:x", "/tmp/r/x"),
+        # Everything else is left as it is, whatever it begins with.
+        ("r", "embedded:smollm2-135m-instruct", "embedded:smollm2-135m-instruct"),
+        ("r", "Qwen/Qwen2.5-7B", "Qwen/Qwen2.5-7B"),
+        ("r", "runs/x", "runs/x"),
+        ("r", "./run:x", "./run:x"),
+    ],
+)
+def test_a_model_inside_the_run_is_a_plain_folder(
+    file: Path, monkeypatch: pytest.MonkeyPatch, run: str, source: str, path: str
+) -> None:
+    monkeypatch.chdir(file.parent)
+    found = load(file, f"run: {run}\nmodels: {{m: {{source: '{source}', max_model_len: 99}}}}\n")
+    assert found.models["m"] == VllmSpec(source=path.format(cwd=file.parent), max_model_len=99)
+    # A configuration that was loaded and written is the same when it is loaded again, from wherever.
+    monkeypatch.chdir("/")
+    assert config.build(found.model_dump(), SECTIONS, origin="again").models == found.models
+
+
+def test_a_model_inside_the_run_moves_with_the_run_directory(file: Path) -> None:
+    text = "run: r\nmodels: {m: {source: 'run:x'}, s: {backend: scripted}}\n"
+    assert load(file, text, f"run={file.parent}/other").models["m"].source == f"{file.parent}/other/x"
+    assert load(file, text, "models.n.source=run:y", f"run={file.parent}").models["n"].source == f"{file.parent}/y"
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("models: {m: {source: 'run:x'}}\n", "`run` is missing"),
+        ("run: r\nmodels: {m: {source: [run]}}\n", "`models.m.source`: input should be a valid string"),
+        (
+            "run: r\nmodels: {m: {source: 'run:x', sorce: y}}\n",
+            "`models.m.sorce` is no known key; did you mean `source`?",
+        ),
+        ("run: r\nmodels: {m: {backend: scripted, source: 'run:x'}}\n", "`models.m.source` is no known key"),
+        ("run: r\nmodels: {m: 'run:x'}\n", "`models.m`: input should be a valid dictionary"),
+    ],
+)
+def test_a_wrong_model_is_named_where_the_run_is_meant(file: Path, text: str, sentence: str) -> None:
+    assert refusal(file, text).startswith(sentence)
+
+
 @pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda path: path.name)
 def test_every_committed_configuration_loads_and_fits_together(path: Path) -> None:
     run = config.load(path, [], SECTIONS)
     judges = run.evaluate.judges if run.evaluate else {}
-    assert {judge.model for judge in judges.values()} <= set(run.models)
-    for place in (*run.data.records, *run.data.pool):
+    wanted = {judge.model for judge in judges.values()}
+    for section in (run.distill, run.sft, run.invert):
+        wanted |= set(section.models) if section else set()
+    wanted |= {model.base for model in run.sft.models.values()} if run.sft else set()
+    assert wanted
+    assert wanted <= set(run.models)
+    data = (*run.data.records, *run.data.pool) if run.data else ()
+    for place in (
+        *data,
+        *(run.instructions.files if run.instructions else ()),
+        *(run.invert.dev if run.invert else ()),
+    ):
         assert (ROOT / place).exists() or place.startswith("../shared")
 
 

@@ -76,6 +76,26 @@ def test_the_same_prompt_has_the_same_answer_in_another_process() -> None:
     assert other.stdout.strip() == repr(scripted("the prompt", {"labels": ("1", "2", "3")}))
 
 
+def test_a_sampled_reply_follows_the_seed_and_a_greedy_one_does_not() -> None:
+    def text(temperature: float, seed: int | None) -> str:
+        return scripted("the prompt", {"temperature": temperature, "seed": seed}).text
+
+    drawn = [text(0.7, seed) for seed in range(20)]
+    assert len(set(drawn)) == 20
+    assert [text(0.7, seed) for seed in range(20)] == drawn
+    assert {text(0, seed) for seed in (None, 0, 1)} == {scripted("the prompt").text}
+    # Without a seed of its own a reply is still the same in every process.
+    assert text(0.7, None) == text(0.7, None)
+    assert text(0.7, None) not in drawn
+
+
+def test_labels_are_never_sampled_and_a_rule_is_the_same_for_every_seed() -> None:
+    asked = [{"temperature": 0.7, "seed": seed} for seed in range(5)]
+    assert {scripted("p", {**one, "labels": LABELS}) for one in asked} == {scripted("p", {"labels": LABELS})}
+    rules = (ScriptRule(contains="p", reply="said"),)
+    assert {scripted("p", one, rules=rules).text for one in asked} == {"said"}
+
+
 def test_the_garbage_share_is_a_share_of_the_prompts() -> None:
     replies = [scripted(f"prompt {number}", garbage_share=0.25) for number in range(400)]
     share = sum(reply.text == "I would rather not say." for reply in replies) / len(replies)

@@ -3,6 +3,7 @@
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 
 from cluster.config import ScriptedSpec, VllmSpec
@@ -12,7 +13,9 @@ ROW = {"prompt_ids": [5, 6], "label_ids": [], "json_schema": "", "error": ""}
 SAMPLING = Sampling(max_tokens=50, temperature=0.7, top_k=20, seed=3)
 
 
-@pytest.mark.parametrize("asked", [{}, {"label_ids": [11, 12]}, {"json_schema": '{"type": "object"}'}])
+@pytest.mark.parametrize(
+    "asked", [{}, {"label_ids": [11, 12]}, {"json_schema": '{"type": "object"}'}, {"seed": 7}, {"seed": np.int64(7)}]
+)
 def test_a_row_that_is_too_long_has_the_keys_and_types_of_its_neighbours(asked: dict[str, Any]) -> None:
     fits = _to_engine({**ROW, **asked}, SAMPLING)["sampling_params"]
     too_long = _to_engine({**ROW, **asked, "error": "too_long"}, SAMPLING)["sampling_params"]
@@ -41,6 +44,15 @@ def test_a_reply_is_sampled_as_configured() -> None:
     assert "seed" not in _to_engine(ROW, Sampling())["sampling_params"]
 
 
+def test_a_rows_own_seed_goes_before_the_one_for_all() -> None:
+    params = _to_engine({**ROW, "seed": np.int64(7)}, SAMPLING)["sampling_params"]
+    assert params == {"max_tokens": 50, "temperature": 0.7, "top_p": 1.0, "top_k": 20, "seed": 7}
+    # vLLM takes Python's whole numbers, not numpy's.
+    assert type(params["seed"]) is int
+    assert _to_engine({**ROW, "seed": 0}, Sampling(temperature=1))["sampling_params"]["seed"] == 0
+    assert "seed" not in _to_engine({**ROW, "label_ids": [11], "seed": 7}, SAMPLING)["sampling_params"]
+
+
 def answered(**row: Any) -> dict[str, Any]:
     """One row through `_from_engine`."""
     whole = {
@@ -60,7 +72,7 @@ def answered(**row: Any) -> dict[str, Any]:
 
 
 def test_the_engines_own_columns_end_here() -> None:
-    row = answered(generated_text="Score: 4", num_generated_tokens=3)
+    row = answered(generated_text="Score: 4", num_generated_tokens=3, seed=7, prompt="p")
     assert row == {
         "id": "a",
         "reply": "Score: 4",
@@ -108,6 +120,23 @@ def test_arguments_of_an_engine_without_a_gpu() -> None:
     assert made["placement_group_config"] == {"bundle_per_worker": {"CPU": 1}}
 
 
+@pytest.mark.parametrize(("max_model_len", "num_tokens"), [(2048, 4096), (8192, 8192)])
+def test_a_sampling_engine_without_a_gpu_computes_prompts_whole(max_model_len: int, num_tokens: int) -> None:
+    spec = VllmSpec(source="x", num_gpus=0, max_model_len=max_model_len)
+    sampled, greedy = vllm_arguments(spec, sampled=True), vllm_arguments(spec)
+    # A seeded request that is computed in pieces ends vLLM's CPU engine, so the longest prompt must fit at once.
+    more = {"enable_chunked_prefill": False, "max_num_batched_tokens": num_tokens}
+    assert sampled["engine_kwargs"] == {**greedy["engine_kwargs"], **more}
+    assert not more.keys() & greedy["engine_kwargs"].keys()
+    own = vllm_arguments(spec.model_copy(update={"engine": {"max_num_batched_tokens": 9000}}), sampled=True)
+    assert own["engine_kwargs"]["max_num_batched_tokens"] == 9000
+
+
+def test_a_sampling_engine_on_a_gpu_is_no_other() -> None:
+    spec = VllmSpec(source="x", num_gpus=1)
+    assert vllm_arguments(spec, sampled=True) == vllm_arguments(spec)
+
+
 def test_arguments_of_an_engine_on_gpus() -> None:
     made = vllm_arguments(VllmSpec(source="x", num_gpus=1, tensor_parallel_size=2))
     assert made["placement_group_config"] == {"bundle_per_worker": {"CPU": 1, "GPU": 1}}
@@ -131,3 +160,24 @@ def test_an_engine_over_a_batch_keeps_rows_and_further_columns(delay_s: float) -
     assert found["error"] == ["", "too_long", ""]
     assert [len(values) for values in found["label_logprobs"]] == [2, 0, 2]
     assert len({len(column) for column in found.values()}) == 1
+
+
+def drawn(sampling: Sampling, **columns: Any) -> dict[str, Any]:
+    """Three times the same prompt through an engine over a batch."""
+    actor = _EngineActor(ScriptedSpec(backend="scripted"), sampling)
+    batch = {"prompt": ["p"] * 3, "reply_prefix": [""] * 3, "labels": [[]] * 3, "json_schema": [""] * 3}
+    return actor({**batch, **columns})
+
+
+def test_rows_of_a_batch_are_drawn_with_their_own_seeds() -> None:
+    found = drawn(Sampling(temperature=0.7, seed=1), seed=np.array([1, 2, 1]))
+    assert found["reply"][0] == found["reply"][2] != found["reply"][1]
+    # A column of the request, so none of the reply.
+    assert "seed" not in found
+    # Seed 1 for the row and seed 1 for all are the same draw.
+    assert drawn(Sampling(temperature=0.7, seed=1))["reply"] == [found["reply"][0]] * 3
+    assert drawn(Sampling(temperature=0.7, seed=2))["reply"] == [found["reply"][1]] * 3
+
+
+def test_without_sampling_a_seed_changes_nothing() -> None:
+    assert drawn(Sampling(), seed=[1, 2, 3])["reply"] == drawn(Sampling(seed=9))["reply"]

@@ -1,6 +1,7 @@
 """Prompts and labels as token ids, on tokenizers made on the spot and on the embedded models'."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tokenizers import Tokenizer, decoders, pre_tokenizers, processors
@@ -154,6 +155,99 @@ def test_a_huge_text_is_too_long_without_being_tokenised(joined: str, monkeypatc
     known = Encoder(joined, "completion")
     monkeypatch.setattr(known, "tokenizer", None)
     assert known.prompt_ids("x" * (100 * MAX_CHARS_PER_TOKEN + 1), PREFIX, 100) is None
+
+
+# Of these letters the tokenizers above have learned no pairs, so each is a token.
+LETTERS = "zjqvwkxy"
+ENCODERS = [("joined", "completion"), ("apart", "completion"), ("chat", "chat"), ("chat", "completion")]
+
+
+@pytest.fixture(params=ENCODERS, ids=lambda pair: "-".join(pair))
+def known(request: pytest.FixtureRequest) -> Encoder:
+    name, style = request.param
+    return Encoder(request.getfixturevalue(name), style)
+
+
+def test_a_prompt_that_fits_is_not_cut(known: Encoder) -> None:
+    ids = known.prompt_ids("Rate the text. " * 10, PREFIX, 10_000)
+    assert ids is not None
+    assert known.prompt_ids_cut("Rate the text. " * 10, PREFIX, 10_000) == ids
+    assert known.prompt_ids_cut("Rate the text. " * 10, PREFIX, len(ids)) == ids
+
+
+@pytest.mark.parametrize("room", [8, 9, 11, 12])
+def test_a_prompt_that_is_too_long_loses_just_its_beginning(joined: str, chat: str, room: int) -> None:
+    # A completion adds <bos> in front and the line's end; the prefix "A:" is two tokens: 4 that are no letters.
+    cut = Encoder(joined, "completion").prompt_ids_cut(LETTERS * 5, "A:", room)
+    assert Encoder(joined, "completion").tokenizer.decode(cut) == f"<bos>{(LETTERS * 5)[-(room - 4) :]}\nA:"
+    # The chat template adds <bos>, <|user|>, <|end|> and <|assistant|>; with the prefix 6.
+    cut = Encoder(chat, "chat").prompt_ids_cut(LETTERS * 5, "A:", room)
+    kept = (LETTERS * 5)[-(room - 6) :]
+    assert Encoder(chat, "chat").tokenizer.decode(cut) == f"<bos><|user|>{kept}<|end|><|assistant|>A:"
+
+
+TEXTS = [
+    "Rate the text. Score: 4\n" * 12,
+    "Is 12 + 30 = 42?  Yes,\tit is. " * 9,
+    "日本語のテキスト、café, naïve 🙂👍🏽. " * 8,
+    "  \n\n  spaces   everywhere \n" * 8,
+    "\u2063" + "e\u0301" * 60,
+]
+
+
+@pytest.mark.parametrize("text", TEXTS, ids=["pairs", "digits", "bytes", "spaces", "marks"])
+@pytest.mark.parametrize("prefix", ["", PREFIX, "\nThe instruction:\n"])
+def test_what_is_left_of_a_prompt_has_the_ids_that_it_has_at_generation(known: Encoder, text: str, prefix: str) -> None:
+    frame = known.prompt_ids("", prefix, 100)
+    assert frame is not None
+    # Every end of the text with the ids that generation gives it, from the whole text down to the last character.
+    ends = [known.prompt_ids(text[start:], prefix, 10_000) for start in range(len(text))]
+    for room in range(len(frame) + 6, len(frame) + 60, 3):
+        cut = known.prompt_ids_cut(text, prefix, room)
+        assert cut in ends
+        assert len(cut) <= room
+        # No more goes than must: a character has at most 6 tokens here, and a cut may part a token of up to 14.
+        assert len(cut) > room - 20
+
+
+def test_of_a_prompt_without_room_nothing_is_left(known: Encoder) -> None:
+    frame = known.prompt_ids("", PREFIX, 100)
+    assert frame is not None
+    for room in (0, 1, len(frame)):
+        assert known.prompt_ids_cut(LETTERS, PREFIX, room) is None
+    assert known.prompt_ids_cut("", PREFIX, 100) is None
+    ids = known.prompt_ids_cut(LETTERS, PREFIX, len(frame) + 1)
+    assert ids == known.prompt_ids(LETTERS[-1], PREFIX, 100)
+
+
+class Counting:
+    """A tokenizer that notes how long the texts are that it is given."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        self.tokenizer = tokenizer
+        self.lengths: list[int] = []
+
+    def __call__(self, text: str, **options: Any) -> Any:
+        self.lengths.append(len(text))
+        return self.tokenizer(text, **options)
+
+
+@pytest.mark.parametrize("text", ["日本語" * 400, "x" * 100_000], ids=["many tokens", "many characters"])
+def test_a_cut_takes_few_looks_and_none_at_a_huge_text(known: Encoder, text: str) -> None:
+    known.tokenizer = counting = Counting(known.tokenizer)
+    assert known.prompt_ids_cut(text, "", 100) is not None
+    # The tokens of the text, the ids of the whole, and those of what is left, where the cut may part a character of 3.
+    assert len(counting.lengths) <= 5
+    assert max(counting.lengths) <= 100 * MAX_CHARS_PER_TOKEN + len("<bos><|user|><|end|><|assistant|>")
+
+
+@pytest.mark.parametrize("text", ["Write a story.\n", " Score: 4", "日本語 🙂", ""])
+def test_a_completion_is_the_texts_tokens_and_the_end(known: Encoder, text: str) -> None:
+    ids = known.completion_ids(text)
+    # No <bos> in front, no frame around, and nothing of the text lost.
+    assert ids[-1] == known.tokenizer.convert_tokens_to_ids("<eos>") == 1
+    assert known.tokenizer.decode(ids) == f"{text}<eos>"
+    assert [known.tokenizer.decode([token]) for token in ids].count("<bos>") == 0
 
 
 def test_the_special_tokens_are_those_a_text_must_not_carry(chat: str) -> None:

@@ -77,13 +77,13 @@ def refused(*paths: Path, **options: Any) -> str:
 
 def test_a_missing_file(tmp_path: Path) -> None:
     path = tmp_path / "none.jsonl"
-    assert refused(path) == f"there is no file {path}: check data.records (paths count from the working directory)"
+    assert refused(path) == f"there is no file {path}: paths count from the working directory"
 
 
 @pytest.mark.parametrize("name", ["x.jsonl", "x.csv", "x.parquet", "x.txt"])
 def test_an_empty_file(tmp_path: Path, name: str) -> None:
     path = write(tmp_path, "", name)
-    assert refused(path) == f"{path} is empty: give a file with at least one record"
+    assert refused(path) == f"{path} is empty: give a file with at least one row"
 
 
 @pytest.mark.parametrize(
@@ -117,7 +117,8 @@ def test_the_second_file_is_checked_too(tmp_path: Path) -> None:
 
 def test_a_name_that_tells_no_format(tmp_path: Path) -> None:
     path = jsonl(tmp_path, GOOD, name="x.txt")
-    assert refused(path) == (f"{path}: cannot tell the format from the name: set data.format to jsonl, csv or parquet")
+    names = ".jsonl, .ndjson, .csv, .parquet"
+    assert refused(path) == f"{path}: cannot tell the format from the name ({names}): rename it, or set data.format"
     assert records(path, format="jsonl") == [RECORD]
 
 

@@ -64,6 +64,28 @@ def test_every_prompt_ends_with_the_candidate(name: str, aspects: list[str]) -> 
         assert all(meaning.strip() for meaning in task.aspects[aspect].labels.values())
 
 
+@pytest.mark.parametrize("name", BUNDLED)
+def test_the_sentence_of_a_judges_own_reply(name: str) -> None:
+    form = load_task(name).reply_form
+    filled = form.format(aspects="coherence and fluency", scale="with a whole number between 1 and 5")
+    assert filled.startswith(
+        "Following the evaluation guideline I was given, I have rated the coherence and fluency of"
+    )
+    assert " with a whole number between 1 and 5. " in filled
+    assert filled.endswith(" and my rating in JSON:")
+    assert "\n" not in filled
+
+
+def test_a_task_file_may_leave_the_sentence_out_or_have_its_own(tmp_path: Path) -> None:
+    assert load_task(write(tmp_path, own())).reply_form.format(aspects="metre", scale="on the scales given") == (
+        "Following the evaluation guideline I was given, I have rated the metre of this text on the scales given. "
+        "Here is what I read and my rating in JSON:"
+    )
+    load_task.cache_clear()
+    mine = "{scale} {aspects}"
+    assert load_task(write(tmp_path, own(reply_form=mine))).reply_form == mine
+
+
 def test_text_of_a_record() -> None:
     record = Record("i", "qa", "g", "the source", "the candidate", fields={"fact": "the fact", "source": "another"})
     assert [text_of(record, name) for name in ("source", "candidate", "fact", "reference")] == [
@@ -127,6 +149,28 @@ def test_a_folder_is_no_task_file(tmp_path: Path) -> None:
         (own(aspects=None), "aspects: Field required"),
         (own(aspects={}), "aspects: Dictionary should have at least 1 item"),
         (own(colour="red"), "colour: Extra inputs are not permitted"),
+        (own(reply_form=7), "reply_form: Input should be a valid string"),
+        *(
+            (own(reply_form=form), r"poem.yaml: reply_form: it needs \{aspects\} and \{scale\}, each once")
+            for form in (
+                "",
+                "I rated it.",
+                "I rated the {aspects}.",
+                "I rated it {scale}.",
+                "I rated the {aspects} and {aspects} {scale}.",
+                "I rated the {aspects} {scale} {scale}.",
+                "I rated the {aspects} of the {text} {scale}.",
+                "I rated the {aspects} {scale} {}.",
+                "I rated the {{aspects}} {scale}.",
+                "I rated the { aspects } {scale}.",
+                "I rated the {aspects!r} {scale}.",
+                "I rated the {aspects:>9} {scale}.",
+                "I rated the {aspects.x} {scale}.",
+                'I rated the {aspects} {scale}: {"a": 1}',
+                "I rated the {aspects} {scale}. }",
+                "I rated the {aspects} {scale}. {",
+            )
+        ),
         (own(fields=[]), "poem.yaml: fields: the last one must be `candidate`"),
         (own(fields=[{"name": "source", "title": "S"}]), "the last one must be `candidate`"),
         (own(fields=[{"name": n, "title": "T"} for n in ("candidate", "source")]), "the last one must be `candidate`"),

@@ -1,7 +1,6 @@
 import json
 import re
 import time
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -107,6 +106,32 @@ def test_a_template_without_the_free_slots_gets_examples_in_front_and_the_format
         '{"reason": "<one or two sentences>", "overall_score": <a whole number from 1 to 5>}',
         "",
     )
+
+
+def test_one_of_several_aspects_is_asked_for_by_name() -> None:
+    texts = {"source": "Why?", "candidate": "So."}
+    joint = template("Rate coherence and fluency.\n{{source}}\n{{candidate}}", aspect="fluency", several=True)
+    assert joint.render(texts, mode="expected") == (
+        "Rate coherence and fluency.\nWhy?\nSo.\n\n"
+        "Reply with the score for fluency alone, in this form:\nScore: <a whole number from 1 to 5>",
+        "Score: ",
+    )
+    # A parsed reply names its aspect anyway.
+    alone = template(joint.text, aspect="fluency")
+    assert joint.render(texts, mode="parsed") == alone.render(texts, mode="parsed")
+
+
+def test_the_name_of_an_aspect_is_no_slot() -> None:
+    joint = template("{{source}} {{candidate}}", aspect="{{source}}", several=True)
+    assert (
+        "Reply with the score for {{source}} alone"
+        in joint.render({"source": "s", "candidate": "c"}, mode="expected").text
+    )
+
+
+def test_the_groups_that_a_template_has_seen() -> None:
+    assert template().seen_groups == frozenset()
+    assert template(about={"groups": ["qa//g1", "qa/d/g2", "qa//g1"]}).seen_groups == {"qa//g1", "qa/d/g2"}
 
 
 def test_an_empty_text_is_said_to_be_empty() -> None:
@@ -306,12 +331,13 @@ def test_records_of_one_group_share_the_prompt_up_to_the_candidate(task: str, as
 
 @pytest.mark.parametrize(("task", "aspect"), ALL)
 @pytest.mark.parametrize("mode", MODES)
-def test_a_prompt_sent_back_as_reply_is_no_score(task: str, aspect: str, mode: ScoreMode) -> None:
+@pytest.mark.parametrize("several", [False, True])
+def test_a_prompt_sent_back_as_reply_is_no_score(task: str, aspect: str, mode: ScoreMode, several: bool) -> None:
     known = rubric(task, aspect)
     texts = {spec.name: f"some {spec.name}" for spec in known.fields}
     bare = known.render(texts, mode=mode).text
     shown = known.render(texts, mode=mode, examples=[(texts, 1.0), (texts, known.scale.high)]).text
-    learned = Template("{{source}} {{candidate}}", task, aspect, known.scale, FIELDS).render(
+    learned = Template("{{source}} {{candidate}}", task, aspect, known.scale, FIELDS, several=several).render(
         {"source": "s", "candidate": "c"}, mode=mode, examples=[({"source": "s", "candidate": "c"}, 1.0)]
     )
     for reply in (known.text, bare, shown, learned.text, *known.text.splitlines(), *bare.splitlines()):
@@ -380,128 +406,7 @@ def test_the_fingerprint_tells_what_decides_the_prompt() -> None:
         template(scale=Scale(1, 3)),
         template(fields=FIELDS[::-1]),
         template(fields=(FIELDS[0], FieldSpec(name="candidate", title="Reply"))),
+        template(several=True),
     ]
-    assert len({known.fingerprint for known in (base, *others)}) == 7
+    assert len({known.fingerprint for known in (base, *others)}) == 8
     assert template(origin="inverse", about={"seed": 1}).fingerprint == base.fingerprint
-
-
-# Files
-
-
-@pytest.mark.parametrize(("task", "aspect"), ALL)
-def test_save_and_load_every_rubric(tmp_path: Path, task: str, aspect: str) -> None:
-    known = rubric(task, aspect)
-    known.save(tmp_path / "x.txt")
-    assert Template.load(tmp_path / "x.txt") == known
-
-
-# PyYAML reads the line ends of Unicode (next line, line and paragraph separator) back as spaces.
-YAML_TEXT = st.text(
-    st.characters(exclude_characters="\x85\u2028\u2029", exclude_categories=["Cs"]), max_size=8
-) | st.sampled_from(
-    ["---", "a ---\nb", "a\n---\nb", "---\n---\n", "yes", "1", "null", ": #", "é 🙂", "a\r\nb", "\ufeff"]
-)
-
-
-@settings(max_examples=50)
-@given(
-    head=st.lists(YAML_TEXT, min_size=6, max_size=6),
-    around=st.lists(YAML_TEXT, min_size=3, max_size=3),
-    number=st.integers() | st.floats(allow_nan=False),
-)
-def test_a_template_survives_its_file(
-    tmp_path_factory: pytest.TempPathFactory, head: list[str], around: list[str], number: float
-) -> None:
-    path = tmp_path_factory.getbasetemp() / "survives.txt"
-    fields = (FieldSpec(name="source", title=head[2]), FieldSpec(name="candidate", title=head[3]))
-    text = around[0].replace("{", "") + "{{source}}" + around[1].replace("{", "") + "{{candidate}}" + around[2]
-    known = Template(
-        text, head[0], head[1], Scale(1, 5), fields, origin=head[4], about={"seed": number, "said": head[5]}
-    )
-    if known.problems():
-        return
-    known.save(path)
-    assert Template.load(path) == known
-    assert Template.load(path).fingerprint == known.fingerprint
-
-
-HEAD = """task: qa
-aspect: overall
-scale: [1, 5]
-fields:
-- {name: source, title: Question}
-- {name: candidate, title: Answer}
-origin: inverse
-"""
-TEXT = "Q: {{source}}\nA: {{candidate}}\n"
-
-
-@pytest.mark.parametrize("lead", ["", "\ufeff"])
-@pytest.mark.parametrize("newline", ["\n", "\r\n"])
-def test_a_file_written_by_hand(tmp_path: Path, lead: str, newline: str) -> None:
-    path = tmp_path / "hand.txt"
-    path.write_bytes((lead + f"---\n{HEAD}---\n{TEXT}".replace("\n", newline)).encode())
-    assert Template.load(path) == template(origin="inverse")
-
-
-@pytest.mark.parametrize(
-    ("content", "reason"),
-    [
-        ("", "it has no head between two lines of ---"),
-        (TEXT, "it has no head between two lines of ---"),
-        (f"---\n{HEAD}", "it has no head between two lines of ---"),
-        (f"{HEAD}---\n{TEXT}", "it has no head between two lines of ---"),
-        (f"---\n---\n{TEXT}", "its head is no mapping of names to values"),
-        (f"---\n- a\n---\n{TEXT}", "its head is no mapping of names to values"),
-        (f"---\n{HEAD}about: }}\n---\n{TEXT}", "expected the node content, but found '}', line 9"),
-        (f"---\n!!python/object/apply:os.getcwd []\n---\n{TEXT}", "could not determine a constructor"),
-        (f"---\n{HEAD.replace('task: qa', '')}---\n{TEXT}", "task: Field required"),
-        (f"---\n{HEAD.replace('task: qa', 'task: 7')}---\n{TEXT}", "task: Input should be a valid string"),
-        (f"---\n{HEAD.replace('origin: inverse', '')}---\n{TEXT}", "origin: Field required"),
-        (f"---\n{HEAD}colour: red\n---\n{TEXT}", "colour: Extra inputs are not permitted"),
-        (f"---\n{HEAD}about:\n---\n{TEXT}", "about: Input should be a valid dictionary"),
-        (f"---\n{HEAD.replace('[1, 5]', '[5, 1]')}---\n{TEXT}", "a scale goes from a lower to a higher finite number"),
-        (f"---\n{HEAD.replace('[1, 5]', '[1, .inf]')}---\n{TEXT}", "scale.1: Input should be a finite number"),
-        (f"---\n{HEAD.replace('[1, 5]', '[1]')}---\n{TEXT}", "scale.1: Field required"),
-        (f"---\n{HEAD.replace('[1, 5]', '5')}---\n{TEXT}", "scale: Input should be a valid tuple"),
-        (f"---\n{HEAD.replace(', title: Answer', '')}---\n{TEXT}", "fields.1.title: Field required"),
-        (f"---\n{HEAD.replace('name: source', 'name: a b')}---\n{TEXT}", "fields.0.name: String should match pattern"),
-    ],
-)
-def test_a_damaged_template_file(tmp_path: Path, content: str, reason: str) -> None:
-    path = tmp_path / "damaged.txt"
-    path.write_text(content, encoding="utf-8")
-    with pytest.raises(InputError) as caught:
-        Template.load(path)
-    assert str(caught.value).startswith(f"{path} is not a template file: {reason}")
-    assert "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("content", "reason"),
-    [
-        (f"---\n{HEAD}---\n", "slot 'source' is missing"),
-        (f"---\n{HEAD}---\n{TEXT}{{{{source}}}}", "slot 'source' stands 2 times"),
-        (f"---\n{HEAD}---\n{TEXT}{{{{fact}}}}", "slot 'fact' is none of ['source', 'candidate']"),
-        (
-            f"---\n{HEAD.replace('[1, 5]', '[0.1, 0.9]')}---\n{TEXT}",
-            "the scale 0.1 to 0.9 has fewer than two whole numbers",
-        ),
-    ],
-)
-def test_a_template_file_that_cannot_be_used(tmp_path: Path, content: str, reason: str) -> None:
-    path = tmp_path / "unusable.txt"
-    path.write_text(content, encoding="utf-8")
-    with pytest.raises(InputError) as caught:
-        Template.load(path)
-    assert str(caught.value) == f"{path}: {reason}"
-
-
-def test_a_template_file_that_is_not_there_or_not_text(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="No such file"):
-        Template.load(tmp_path / "none.txt")
-    with pytest.raises(InputError, match="Is a directory"):
-        Template.load(tmp_path)
-    (tmp_path / "binary.txt").write_bytes(b"---\n\xff\xfe\n---\n")
-    with pytest.raises(InputError, match="can't decode byte 0xff"):
-        Template.load(tmp_path / "binary.txt")

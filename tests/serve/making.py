@@ -10,9 +10,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from cluster.artifacts import JobDir
 from judging.records import Record, Scale
 from judging.tasks import load_task
-from judging.template import rubric_template
+from judging.template import Template, rubric_template
+from judging.templatefile import save_templates
 from serve.ingest import RECORD_SCHEMA
 from serve.judge import Judge
 from serve.scores import _schema as score_schema
@@ -37,6 +39,31 @@ def judge(name: str, *keys: tuple[str, str], **more: Any) -> Judge:
         (task, aspect): rubric_template(load_task(task), aspect) for task, aspect in keys or [("qa", "overall")]
     }
     return Judge(name=name, mode=more.pop("mode", "expected"), templates=templates, **more)
+
+
+LEARNED = "Say how good {{candidate}} is as an answer to {{source}}."
+
+
+def template_at(path: Path, *aspects: str, task: str = "qa", text: str = LEARNED, **about: Any) -> Path:
+    """Write a template file as `inverdict invert` leaves it, for one aspect or several, and return its path."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rubrics = [rubric_template(load_task(task), aspect) for aspect in aspects or ("overall",)]
+    save_templates(
+        path,
+        [Template(text, task, one.aspect, one.scale, one.fields, origin="inverse", about=about) for one in rubrics],
+    )
+    return path
+
+
+def inverted(run: Path, model: str) -> Path:
+    """The folder `{run}/invert/{model}` of a job that has finished, still without templates."""
+    job = JobDir(run / "invert", model)
+    with job.opened({}):
+        job.claim()
+        job.finish({})
+    for source in ("inverse", "forward"):
+        (job.path / source).mkdir()
+    return job.path
 
 
 def record(id: str, group: str = "g", *, label: float | None = 3.0, high: float = 5.0, **more: Any) -> Record:

@@ -61,6 +61,27 @@ def prompt_file(text: str) -> Change:
     return change
 
 
+HEAD = """---
+task: qa
+aspects: {overall: [1, 5]}
+fields: [{name: source, title: Question}, {name: candidate, title: Answer}]
+origin: inverse
+about: {groups: []}
+---
+Rate {{candidate}} as an answer to {{source}}.
+"""
+
+
+def templates(path: str, text: str) -> Change:
+    """The judge's prompts are those in `sub`, where there is a file with this text."""
+
+    def change(folder: Path, config: dict[str, Any]) -> None:
+        (folder / path).write_text(text)
+        config["evaluate"]["judges"]["j"]["prompt"] = "sub"
+
+    return change
+
+
 CASES: dict[str, tuple[Change, str]] = {
     "missing file": (setting("data.records", ["none.jsonl"]), "there is no file none.jsonl"),
     "missing pool": (setting("data.pool", ["none.jsonl"]), "there is no file none.jsonl"),
@@ -94,7 +115,49 @@ CASES: dict[str, tuple[Change, str]] = {
     "prompt file without a head": (prompt_file("Rate {{candidate}}"), "p.txt is not a template file"),
     "prompt folder without the template": (
         setting("evaluate.judges.j.prompt", "sub"),
-        "sub/qa.overall.template.txt is not a template file",
+        "evaluate.judges.j.prompt: sub holds no template for qa/overall: neither qa.overall.txt nor qa.txt",
+    ),
+    "prompt folder with a file that is no template": (
+        templates("sub/notes.txt", "Rate well."),
+        "sub/notes.txt is not a template file: it has no head",
+    ),
+    "prompt for another aspect": (
+        templates("sub/qa.txt", HEAD.replace("overall", "utility")),
+        "evaluate.judges.j.prompt: sub/qa.txt is for qa/utility, not for qa/overall",
+    ),
+    "prompt for another task": (
+        templates("sub/qa.txt", HEAD.replace("task: qa", "task: story")),
+        "evaluate.judges.j.prompt: sub/qa.txt is for story/overall, not for qa/overall",
+    ),
+    "prompt on another scale": (
+        templates("sub/qa.txt", HEAD.replace("[1, 5]", "[1, 7]")),
+        "evaluate.judges.j.prompt: sub/qa.txt asks for 1 to 7, the task's scale is 1 to 5",
+    ),
+    "prompt without an aspect": (
+        templates("sub/qa.txt", HEAD.replace("{overall: [1, 5]}", "{}")),
+        "sub/qa.txt is not a template file: aspects: Dictionary should have at least 1 item",
+    ),
+    "prompt with an aspect twice": (
+        templates("sub/qa.txt", HEAD.replace("[1, 5]}", "[1, 5], overall: [1, 5]}")),
+        "sub/qa.txt is not a template file: 'overall' stands twice, line 3",
+    ),
+    "prompt whose groups cannot be read": (
+        templates("sub/qa.txt", HEAD.replace("groups: []", "groups: qa//g")),
+        "sub/qa.txt is not a template file: about: groups: a list of group keys",
+    ),
+    "prompt that has seen every record": (
+        templates("sub/qa.txt", HEAD.replace("groups: []", "groups: [qa//g]")),
+        "all 2 records are of groups whose human scores a judge's prompt has seen",
+    ),
+    "no prompt": (setting("evaluate.judges.j.prompt", ""), "`evaluate.judges.j.prompt`: string should have at least 1"),
+    "unknown prompt word": (
+        setting("evaluate.judges.j.prompt", "invers"),
+        "evaluate.judges.j.prompt: there is no file invers (paths count from the working directory), "
+        "and it is none of rubric, inverse, forward",
+    ),
+    "prompts that are not learned yet": (
+        setting("evaluate.judges.j.prompt", "inverse"),
+        "evaluate.judges.j.prompt: runs/x/invert/m holds no finished inverse prompts: run `inverdict invert` first",
     ),
     "wrong example id": (
         setting("evaluate.judges.j.examples", ["e9"]),
@@ -139,7 +202,7 @@ def test_records_of_a_process_that_was_killed_before_its_claim_are_not_trusted(t
 
     def take_in(id: str) -> list[str]:
         data = DataConfig(records=(jsonl(tmp_path / "in.jsonl", [row(id)]),))
-        batch._take_in(batch.Evaluation(None, config, data, job.path), job)  # type: ignore[arg-type]
+        batch._take_in(batch.Evaluation(None, config, data, job.path, {}), job)  # type: ignore[arg-type]
         return [json.loads(line)["id"] for line in (tmp_path / "in.jsonl").read_text().splitlines()]
 
     with job.opened({"data": "a"}):
@@ -150,7 +213,7 @@ def test_records_of_a_process_that_was_killed_before_its_claim_are_not_trusted(t
     with job.opened({"data": "b"}):
         take_in("b")
         job.claim()
-        assert [one["id"] for one in batch.iter_rows(batch.record_parts(job.path / "records"))] == ["b"]
+        assert [one["id"] for one in batch.iter_rows(batch.parts_of(job.path / "records"))] == ["b"]
         # From the claim on they are this work's.
         take_in("c")
-        assert [one["id"] for one in batch.iter_rows(batch.record_parts(job.path / "records"))] == ["b"]
+        assert [one["id"] for one in batch.iter_rows(batch.parts_of(job.path / "records"))] == ["b"]

@@ -17,6 +17,7 @@ from judging.datasets import read_records
 from judging.parse import parse_reply
 from judging.records import Record, Scale
 from serve.judge import JudgeConfig, build_judge
+from tests.serve.making import template_at
 
 pytestmark = [pytest.mark.engine, pytest.mark.usefixtures("ray_cluster")]
 ROOT = Path(__file__).parents[2]
@@ -37,8 +38,11 @@ def chosen() -> list[dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory, ray_cluster: None) -> Path:
-    """The run's folder: two judges, so two starts of an engine. One row in seven is unscored, more than agreed."""
+    """The run's folder: three judges in two starts of an engine. One row in seven is unscored, more than agreed."""
     folder = tmp_path_factory.mktemp("engine")
+    for task in ("qa", "summarisation"):
+        text = "Is {{candidate}} any good for {{source}}?"
+        template_at(folder / "prompts" / f"{task}.txt", "overall", task=task, text=text)
     (folder / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in chosen()), encoding="utf-8")
     config = {
         "run": str(folder / "run"),
@@ -47,6 +51,7 @@ def run(tmp_path_factory: pytest.TempPathFactory, ray_cluster: None) -> Path:
         "evaluate": {
             "judges": {
                 "expected": {"model": "m"},
+                "other": {"model": "m", "prompt": str(folder / "prompts")},
                 "parsed": {"model": "m", "score_mode": "parsed", "max_tokens": 120},
             }
         },
@@ -77,7 +82,17 @@ def test_expected_scores_lie_in_the_scale_with_probability_on_the_labels(run: Pa
     assert len({round(row["score"], 6) for id, row in found.items() if id != HUGE}) == 6
 
 
-@pytest.mark.parametrize("judge", ["expected", "parsed"])
+def test_another_prompt_in_the_same_start_is_another_judge(run: Path) -> None:
+    found, other = verdicts(run, "expected"), verdicts(run, "other")
+    for id, row in other.items():
+        if id != HUGE:
+            assert (row["unscored"], row["mode"]) == (None, "expected")
+            assert 1 <= row["score"] <= 5
+            assert row["score"] != found[id]["score"]
+            assert row["num_prompt_tokens"] < found[id]["num_prompt_tokens"]
+
+
+@pytest.mark.parametrize("judge", ["expected", "other", "parsed"])
 def test_a_candidate_of_ten_megabytes_is_too_long_and_stops_nobody(run: Path, judge: str) -> None:
     row = verdicts(run, judge)[HUGE]
     assert (row["score"], row["unscored"]) == (None, "too_long")

@@ -10,23 +10,32 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cluster.parts import parts_of
 from judging.datasets import DataConfig
 from judging.errors import InputError
 from judging.records import Record
 from serve import ingest as module
-from serve.ingest import Ingested, ingest, ingested, iter_rows, record_parts
+from serve.ingest import Ingested, ingest, ingested, iter_rows
 from tests.serve.making import jsonl, row
 
 
-def take_in(folder: Path, rows: list[Any], *, block_rows: int = 2, check: Any = None, **data: Any) -> Ingested:
+def take_in(
+    folder: Path, rows: list[Any], *, block_rows: int = 2, check: Any = None, without: Any = (), **data: Any
+) -> Ingested:
     folder.mkdir(parents=True, exist_ok=True)
     config = DataConfig(records=(jsonl(folder / "in.jsonl", rows),), **data)
-    return ingest(config, folder / "job" / "records", block_rows=block_rows, check=check or (lambda record: None))
+    return ingest(
+        config,
+        folder / "job" / "records",
+        block_rows=block_rows,
+        check=check or (lambda record: None),
+        without=without,
+    )
 
 
 def blocks(folder: Path) -> list[list[str]]:
     """The ids in each block."""
-    return [[one["id"] for one in iter_rows([part])] for part in record_parts(folder / "job" / "records")]
+    return [[one["id"] for one in iter_rows([part])] for part in parts_of(folder / "job" / "records")]
 
 
 def test_blocks_hold_whole_groups_in_the_order_of_the_input(tmp_path: Path) -> None:
@@ -66,7 +75,7 @@ def test_a_record_comes_back_as_it_was(tmp_path: Path) -> None:
     text = 'Zeile 1\nZeile 2\t"„ß🙂"\u2028{{candidate}}\\'
     given_row = row("a", candidate=text, reference="r", system="s", dataset="d", ratings={"overall": [2, None, 4]})
     take_in(tmp_path, [given_row])
-    found = next(iter_rows(record_parts(tmp_path / "job" / "records")))
+    found = next(iter_rows(parts_of(tmp_path / "job" / "records")))
     group_key = found.pop("group_key")
     back = Record.from_row(found)
     assert (back.candidate, back.fields, back.scores) == (text, {"reference": "r"}, {"overall": 3})
@@ -114,6 +123,30 @@ def test_rows_that_do_not_fit_are_set_aside_within_the_share(tmp_path: Path) -> 
     assert "9 lies outside the scale 1 to 5" in rejected[1]["reason"]
 
 
+def test_groups_are_left_out_whole_and_counted(tmp_path: Path) -> None:
+    rows = [
+        row("a1", "a"),
+        row("b1", "b"),
+        row("a2", "a"),
+        row("s1", "a", task="story"),
+        row("d1", "a", dataset="d"),
+        row("c1", "c"),
+    ]
+    # The group `a` of another task or data set is another group; a group that no record has does no harm.
+    assert take_in(tmp_path, rows, without={"qa//a", "qa//nowhere"}, block_rows=1) == Ingested(4, 0, 2)
+    assert ingested(tmp_path / "job" / "records") == Ingested(4, 0, 2)
+    assert sorted(chain.from_iterable(blocks(tmp_path))) == ["b1", "c1", "d1", "s1"]
+    assert not (tmp_path / "job" / "records" / "rejected.jsonl").exists()
+
+
+def test_what_is_left_out_is_checked_all_the_same_and_counts_as_a_row(tmp_path: Path) -> None:
+    rows = [row("a", "a"), row("b", "b"), "{", row("c", "c")]
+    # One of four rows does not fit; of the two that remain it would be a third.
+    assert take_in(tmp_path / "1", rows, without=("qa//a", "qa//b"), max_rejected_share=0.25) == Ingested(1, 1, 2)
+    sentence = refusal(tmp_path / "2", [row("a", "a"), row("b", "b"), row("a", "a")], without=("qa//a",))
+    assert sentence.startswith("/in.jsonl, line 3: id 'a' stands already in")
+
+
 def refusal(folder: Path, rows: list[Any], **options: Any) -> str:
     with pytest.raises(InputError) as caught:
         take_in(folder, rows, **options)
@@ -134,6 +167,17 @@ def test_without_a_share_the_first_row_that_does_not_fit_stops(tmp_path: Path) -
 
 def test_no_row_that_fits_stops_whatever_the_share(tmp_path: Path) -> None:
     assert "2 of 2 rows do not fit" in refusal(tmp_path, ["{", "{"], max_rejected_share=0.99)
+
+
+def test_no_record_that_is_left_stops(tmp_path: Path) -> None:
+    seen = {"qa//a", "qa//b"}
+    assert refusal(tmp_path, [row("x", "a"), row("y", "b"), row("z", "a")], without=seen) == (
+        "all 3 records are of groups whose human scores a judge's prompt has seen (`groups` in its template file): "
+        "evaluate on other records (data.records), or with another prompt"
+    )
+    # Rows that do not fit are not the reason, as long as they are few enough.
+    sentence = refusal(tmp_path, [row("x", "a"), row("y", "b"), "{"], without=seen, max_rejected_share=0.5)
+    assert sentence.startswith("all 2 records are of groups")
 
 
 def test_what_the_caller_refuses_is_rejected_with_its_words(tmp_path: Path) -> None:

@@ -8,8 +8,9 @@ import pytest
 
 from judging.errors import InputError
 from judging.records import Scale
-from serve.judge import JudgeConfig, build_judge, save_templates
-from tests.serve.making import judge, record
+from serve.judge import JudgeConfig, build_judge
+from serve.prompts import Prompts
+from tests.serve.making import judge, record, template_at
 
 REPLY: dict[str, Any] = {"error": "", "detail": "", "reply": "", "finish_reason": "stop", "label_logprobs": []}
 LABELLED = [record("e1", "g1", label=2), record("e2", "g2", label=9, high=9), record("e3", "g3", label=4)]
@@ -96,20 +97,33 @@ def test_examples_go_to_their_own_task_and_aspect() -> None:
     assert chosen == {("qa", "overall"): ["e1"], ("qa", "utility"): [], ("story", "overall"): ["s"]}
 
 
+def from_files(path: Path, *keys: tuple[str, str]) -> Any:
+    return build_judge("j", JudgeConfig(model="m", prompt=str(path)), keys, {}, (), Prompts("j", path))
+
+
 def test_saved_templates_are_a_prompt_of_their_own(tmp_path: Path) -> None:
     first = judge("j", ("qa", "overall"), ("story", "empathy"))
-    save_templates(first, tmp_path / "t")
-    again = build_judge("j", JudgeConfig(model="m", prompt=str(tmp_path / "t")), first.templates, {}, ())
+    Prompts("j").save(first.templates, tmp_path / "t")
+    again = from_files(tmp_path / "t", *first.templates)
     assert again.templates == first.templates
     assert again.templates["qa", "overall"].scale == Scale(1, 5)
-    with pytest.raises(InputError, match=r"prompt: .* is for story/empathy, not for qa/overall"):
-        build_judge(
-            "j",
-            JudgeConfig(model="m", prompt=str(tmp_path / "t" / "story.empathy.template.txt")),
-            [("qa", "overall")],
-            {},
-            (),
+    asked = [one.request(record("x"), "overall") for one in (first, again)]
+    assert asked[0] == asked[1]
+
+
+def test_a_prompt_for_several_aspects_asks_for_each_by_name(tmp_path: Path) -> None:
+    path = template_at(tmp_path / "t" / "qa.txt", "overall", "utility", text="Rate both: {{source}} {{candidate}}")
+    one = from_files(path.parent, ("qa", "overall"), ("qa", "utility"))
+    for aspect in ("overall", "utility"):
+        assert one.request(record("x"), aspect)["prompt"] == (
+            f"Rate both: Question g? Answer x.\n\nReply with the score for {aspect} alone, in this form:\n"
+            "Score: <a whole number from 1 to 5>"
         )
+
+
+def test_a_prompt_that_is_not_the_rubric_must_be_given() -> None:
+    with pytest.raises(AssertionError):
+        build_judge("j", JudgeConfig(model="m", prompt="inverse"), [("qa", "overall")], {}, ())
 
 
 def test_a_hostile_text_neither_closes_its_block_nor_opens_a_turn() -> None:
@@ -141,9 +155,9 @@ def test_a_task_file_of_the_users_own(tmp_path: Path) -> None:
     built = build_judge("j", JudgeConfig(model="m"), [key], {}, ())
     asked = built.request(record("x", task=str(path)), "metre")
     assert asked["labels"] == ["0", "1"] and asked["prompt"].endswith("<candidate>\nAnswer x.\n</candidate>")
-    save_templates(built, tmp_path / "t")
-    again = build_judge("j", JudgeConfig(model="m", prompt=str(tmp_path / "t")), [key], {}, ())
-    assert again.templates == built.templates
+    Prompts("j").save(built.templates, tmp_path / "t")
+    assert (tmp_path / "t" / "verse.metre.txt").exists()
+    assert from_files(tmp_path / "t", key).templates == built.templates
 
 
 def test_as_much_probability_as_asked_for_is_enough() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from serve.metrics import Slice, measure, score_columns, shown, worst
+from serve.metrics import Slice, measure, rubric_judges, score_columns, shown, worst
 from tests.serve.making import scores_file
 
 
@@ -26,8 +26,8 @@ def rows(scores: dict[str, list[float | None]], labels: list[float | None], **mo
     ]
 
 
-def measured(folder: Path, given: list[dict[str, Any]]) -> list[Slice]:
-    return measure(scores_file(folder, given), resamples=100, seed=0, interval="percentile")
+def measured(folder: Path, given: list[dict[str, Any]], **more: Any) -> list[Slice]:
+    return measure(scores_file(folder, given), resamples=100, seed=0, interval="percentile", **more)
 
 
 def test_a_judge_that_agrees_and_one_that_says_the_opposite(tmp_path: Path) -> None:
@@ -58,6 +58,51 @@ def test_the_baseline_is_the_length_without_distances_to_the_scale(tmp_path: Pat
     assert part.against_length["j"]["dataset.spearman"].value == pytest.approx(2)
     for found in (part.estimates["length"], part.against_length["j"]):
         assert not [name for name in found if name.endswith(("mean_absolute_error", "krippendorff_alpha"))]
+
+
+def test_a_prompt_minus_the_rubric_on_the_rows_where_both_scored(tmp_path: Path) -> None:
+    labels: list[float | None] = [1, 5, 2, 4, 1, 4]
+    scores: dict[str, list[float | None]] = {
+        "plain": [5, 1, 4, 2, 5, None],
+        "learned": [1, 5, 2, 4, 1, 1],
+        "other": [1, 5, 2, 4, 1, 4],
+    }
+    (part,) = measured(tmp_path, rows(scores, labels), rubrics={"learned": "plain"})
+    assert list(part.against_rubric) == ["learned"]
+    found = part.against_rubric["learned"]
+    # Without the last row one says what people said, the other the opposite: 1 - -1.
+    assert found["dataset.spearman"].value == pytest.approx(2)
+    assert (found["dataset.spearman"].n, found["dataset.spearman"].coverage) == (5, pytest.approx(5 / 6))
+    # Two groups keep a pair: 1 - 0.
+    assert (found["group.pairwise_accuracy"].value, found["group.pairwise_accuracy"].n) == (pytest.approx(1), 2)
+    written = part.to_json()
+    assert written["difference_to_rubric"]["learned"]["dataset"]["spearman"]["value"] == pytest.approx(2)
+    assert written["rubric_judge"] == {"learned": "plain"}
+
+
+def test_without_a_rubric_judge_there_is_no_such_difference(tmp_path: Path) -> None:
+    (part,) = measured(tmp_path, rows({"j": [1, 2, 3, 4]}, [1, 2, 3, 4]))
+    assert (part.against_rubric, part.to_json()["difference_to_rubric"]) == ({}, {})
+
+
+def test_the_rubric_judge_of_the_same_model_and_mode() -> None:
+    def one(model: str, prompt: str, mode: str = "expected") -> dict[str, str]:
+        return {"model": model, "prompt": prompt, "score_mode": mode}
+
+    judges = {
+        "a.inverse": one("a", "inverse"),
+        "a.parsed": one("a", "rubric", "parsed"),
+        "a.plain": one("a", "rubric"),
+        "a.said": one("a", "prompts/x.txt", "parsed"),
+        "a.second": one("a", "rubric"),
+        "b.forward": one("b", "forward"),
+        "c.inverse": one("c", "inverse", "parsed"),
+        "c.plain": one("c", "rubric"),
+        "panel": {},
+    }
+    # b has no rubric; c's is compared with although it scores in another mode.
+    assert rubric_judges(judges) == {"a.inverse": "a.plain", "a.said": "a.parsed", "c.inverse": "c.plain"}
+    assert rubric_judges({"panel": {}}) == {}
 
 
 @pytest.mark.parametrize("key", ["task", "dataset", "aspect"])

@@ -11,15 +11,26 @@ from cluster.artifacts import JobDir
 from cluster.config import RunConfig, run_schema
 from judging.errors import InputError
 from serve import report
+from serve.prompts import Prompts
 from tests.serve.making import judge, record, scores_file, write_records
 
 HOSTILE = "<script>alert('x')</script><img src=\"http://evil.example/a.png\" onerror=alert(1)>' onmouseover=\"x&amp;"
 
 
 def finished(
-    run: Path, rows: list[dict[str, Any]], *, labels: str = "human", texts: dict[str, str] | None = None, **section: Any
+    run: Path,
+    rows: list[dict[str, Any]],
+    *,
+    labels: str = "human",
+    texts: dict[str, str] | None = None,
+    prompts: dict[str, str] | None = None,
+    num_left_out: int = 0,
+    **section: Any,
 ) -> RunConfig:
-    """A run directory with a finished evaluation of these rows, and its configuration with a `report` section."""
+    """A run directory with a finished evaluation of these rows, and its configuration with a `report` section.
+
+    `prompts`: a judge's `prompt` in the configuration, its templates are there already; the rubric for all others.
+    """
     job = JobDir(run, "evaluate")
     with job.opened({"data": {"labels": labels}, "versions": {"ray": "1"}}):
         job.claim()
@@ -27,16 +38,20 @@ def finished(
         own = texts or {}
         write_records(job.path, [record(one["id"], one["group"], **own) for one in rows])
         names = list(rows[0]["scores"])
-        (job.path / "templates" / names[0]).mkdir(parents=True)
-        judge(names[0]).templates["qa", "overall"].save(job.path / "templates" / names[0] / "qa.overall.template.txt")
-        judges = {}
+        if names[0] not in (prompts or {}):
+            Prompts(names[0]).save(judge(names[0]).templates, job.path / "templates" / names[0])
+        judges: dict[str, dict[str, Any]] = {}
         for name in (*names, "panel"):
             lost = sum(one["scores"].get(name, 1) is None for one in rows)
             judges[name] = {
                 "coverage": 1 - lost / len(rows),
                 "unscored": {"unparsed": lost} if lost else {},
             }
-        job.finish({"num_records": len(rows), "num_scores": len(rows), "judges": judges})
+            if name != "panel":
+                told = (prompts or {}).get(name, "rubric")
+                judges[name] |= {"model": "m", "prompt": told, "score_mode": "expected"}
+        counts = {"num_records": len(rows), "num_scores": len(rows), "num_left_out": num_left_out}
+        job.finish({**counts, "judges": judges})
     return run_schema({"report": report.Config})(run=run, report={"resamples": 100, **section})
 
 
@@ -141,6 +156,15 @@ def test_unscored_rows_are_counted_and_named(tmp_path: Path) -> None:
     found = page(finished(tmp_path / "run", rows([1, None, 2, 5])))
     assert "1 unparsed (the reply holds no score in the agreed form)" in found.text
     assert "0.750" in found.text
+
+
+@pytest.mark.parametrize("number", [0, 12])
+def test_records_left_out_are_counted(tmp_path: Path, number: int) -> None:
+    run = finished(tmp_path / "run", rows([1, 2, 2, 5]), num_left_out=number)
+    said = "12 further records were left out, for all judges alike"
+    assert (said in page(run).text, "left out" in page(run).text) == (bool(number), bool(number))
+    written = json.loads((run.run / "report" / "metrics.json").read_text())
+    assert written["evaluation"]["num_left_out"] == number
 
 
 def test_all_unscored_is_a_report_of_nothing_but_that(tmp_path: Path) -> None:

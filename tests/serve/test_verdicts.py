@@ -28,7 +28,9 @@ def test_which_aspects_are_judged() -> None:
 
 def asked(folder: Path, done: np.ndarray, aspects: tuple[str, ...] | None = None) -> dict[str, list[Any]]:
     parts, number = pending(folder / "records", aspects, done)
-    found = requests({"part": [str(part) for part in parts]}, judge("j", *KEYS), aspects, done)
+    batch = {"part": [str(part) for part in parts], "judge": ["j"] * len(parts)}
+    found = requests(batch, {"j": judge("j", *KEYS), "other": judge("other")}, aspects, {"j": done, "other": done[:0]})
+    assert set(found.get("judge", ["j"])) == {"j"}
     assert len(found.get("id", [])) == number
     return found
 
@@ -59,6 +61,22 @@ def test_neighbours_share_task_and_aspect(tmp_path: Path) -> None:
     assert "Answer a." in found["prompt"][0]
 
 
+def test_a_block_is_asked_with_the_templates_of_its_judge(tmp_path: Path) -> None:
+    write_records(tmp_path, [record("a"), record("b")])
+    write_verdicts_file(tmp_path, "one", {("a", "overall"): 3})
+    judges = {name: judge(name, mode=mode) for name, mode in (("one", "expected"), ("two", "parsed"))}
+    done = {name: done_keys(tmp_path / "verdicts" / name) for name in judges}
+    part = str(tmp_path / "records" / "part-000000.parquet")
+    found = {name: requests({"judge": [name], "part": [part]}, judges, None, done) for name in judges}
+    assert {name: (one["id"], one["judge"]) for name, one in found.items()} == {
+        "one": (["b"], ["one"]),
+        "two": (["a", "b"], ["two", "two"]),
+    }
+    assert [one["reply_prefix"][0] for one in found.values()] == ["Score: ", ""]
+    with pytest.raises(ValueError, match="too many values"):
+        requests({"judge": ["one", "two"], "part": [part, part]}, judges, None, done)
+
+
 def test_a_damaged_part_is_asked_for_again(tmp_path: Path) -> None:
     write_verdicts_file(tmp_path, "j", {("a", "overall"): 3})
     folder = tmp_path / "verdicts" / "j"
@@ -68,7 +86,9 @@ def test_a_damaged_part_is_asked_for_again(tmp_path: Path) -> None:
 
 
 def test_a_part_appears_whole_and_under_a_name_of_its_content(tmp_path: Path) -> None:
+    (tmp_path / "j").mkdir()
     batch: dict[str, list[Any]] = {
+        "judge": ["j", "j"],
         "id": ["a", "b"],
         "task": ["qa", "qa"],
         "aspect": ["overall", "overall"],
@@ -80,14 +100,40 @@ def test_a_part_appears_whole_and_under_a_name_of_its_content(tmp_path: Path) ->
         "error": ["", "too_long"],
         "detail": ["", "9999 characters"],
     }
-    assert write_verdicts(batch, judge("j"), str(tmp_path)) == {"num_verdicts": [2]}
-    write_verdicts(batch, judge("j"), str(tmp_path))
-    (part,) = tmp_path.iterdir()
+    assert write_verdicts(batch, {"j": judge("j")}, str(tmp_path)) == {"num_verdicts": [2]}
+    write_verdicts(batch, {"j": judge("j")}, str(tmp_path))
+    (part,) = (tmp_path / "j").iterdir()
     assert part.name.startswith("part-")
     rows = pq.read_table(part).to_pylist()
     # (1 + 2 + 3 + 4) * 0.1 + 5 * 0.6
     assert (rows[0]["score"], rows[0]["unscored"], rows[0]["num_prompt_tokens"]) == (pytest.approx(4), None, 7)
     assert (rows[1]["score"], rows[1]["unscored"], rows[1]["detail"]) == (None, "too_long", "9999 characters")
+
+
+def test_rows_of_several_judges_that_an_engine_joined_go_to_their_own_judge(tmp_path: Path) -> None:
+    reply: dict[str, Any] = {
+        **dict.fromkeys(("reply", "error", "detail"), ""),
+        "task": "qa",
+        "aspect": "overall",
+        "finish_reason": "stop",
+        "label_logprobs": [np.nan] * 5,
+        "num_prompt_tokens": 7,
+        "num_generated_tokens": 1,
+    }
+    said = {**reply, "label_logprobs": [np.nan, 0.0, np.nan, np.nan, np.nan]}
+    parsed = {**reply, "label_logprobs": [], "reply": '{"reason": "fine", "overall_score": 4}'}
+    rows = [{**said, "judge": "one", "id": "a"}, {**parsed, "judge": "two", "id": "a"}]
+    rows += [{**said, "judge": "one", "id": "b"}]
+    judges = {"one": judge("one"), "two": judge("two", mode="parsed")}
+    for name in judges:
+        (tmp_path / name).mkdir()
+    batch = {name: [one[name] for one in rows] for name in rows[0]}
+    assert write_verdicts(batch, judges, str(tmp_path)) == {"num_verdicts": [3]}
+    found = {name: [pq.read_table(part).to_pylist() for part in (tmp_path / name).iterdir()] for name in judges}
+    assert [[(one["id"], one["score"], one["mode"]) for one in part] for part in found["one"]] == [
+        [("a", 2, "expected"), ("b", 2, "expected")]
+    ]
+    assert [[(one["id"], one["score"], one["mode"]) for one in part] for part in found["two"]] == [[("a", 4, "parsed")]]
 
 
 def test_what_is_unscored_is_forgotten_and_the_work_is_open_again(tmp_path: Path) -> None:

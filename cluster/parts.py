@@ -1,0 +1,38 @@
+"""Rows of a job as Parquet parts: each part is written whole under a name from its ids, and read back in order of name.
+
+Knows no columns. What a kill left behind is removed when the parts are looked at.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+
+def write_part(folder: Path, rows: Sequence[Mapping[str, Any]], schema: pa.Schema, ids: Iterable[str]) -> None:
+    """One part named after `ids`: the same rows written again take the place of the first."""
+    name = hashlib.sha256("\0".join(ids).encode()).hexdigest()[:16]
+    beside = folder / f".part-{name}.parquet"
+    pq.write_table(pa.Table.from_pylist([dict(row) for row in rows], schema=schema), beside, compression="zstd")
+    beside.rename(folder / f"part-{name}.parquet")
+
+
+def parts_of(folder: Path) -> list[Path]:
+    """The folder's parts in order of name."""
+    return sorted(folder.glob("part-*.parquet"))
+
+
+def sound_rows(folder: Path, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """`columns` of every row on disk; a part that cannot be read is removed, so that its rows are made again."""
+    for part in parts_of(folder):
+        try:
+            rows = pq.read_table(part, columns=list(columns)).to_pylist()
+        except (pa.ArrowInvalid, OSError):
+            part.unlink()
+            continue
+        yield from rows

@@ -1,0 +1,138 @@
+"""The one TorchTrainer call: a loop over workers of this cluster, resumed after a killed worker or a killed driver.
+
+Knows neither the model nor the loss. Progress comes through a small file that the loop writes (`Steps`), because the
+workers run elsewhere.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from cluster import runtime
+from cluster.artifacts import write_text
+from cluster.config import Strict
+from cluster.errors import JobFailed
+from cluster.progress import progress
+
+SECONDS_BETWEEN_LOOKS = 0.5
+KEPT_CHECKPOINTS = 1
+
+
+class TrainingConfig(Strict):
+    """Where a training runs; shared by every job that trains."""
+
+    num_workers: int = Field(1, ge=1, description="data-parallel workers; one GPU each where the cluster has GPUs")
+    cpus_per_worker: float | None = Field(None, gt=0, description="none: the cluster's CPUs divided by the workers")
+    accelerator_type: str | None = Field(None, description="Ray's name of the GPU type, such as A100")
+    max_failures: int = Field(2, ge=0, description="restarts from the last checkpoint after a worker died")
+
+
+class Steps:
+    """Written by the loop on rank 0, read by the driver: how many steps of how many are done."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def write(self, done: int, total: int) -> None:
+        write_text(self._path, json.dumps([done, total]))
+
+    def read(self) -> tuple[int, int] | None:
+        try:
+            done, total = json.loads(self._path.read_text())
+        except FileNotFoundError:
+            return None
+        return done, total
+
+
+def train(
+    loop: Callable[[dict[str, Any]], None],
+    settings: Mapping[str, Any],
+    config: TrainingConfig,
+    *,
+    folder: Path,
+    what: str,
+) -> None:
+    """Run `loop(settings)` on every worker; returns when all are done.
+
+    `folder` (shared by all machines) keeps the checkpoints that the loop reports: the same folder resumes from the
+    last one. `settings` gets `num_threads` (of a CPU worker) and `steps` (the path for `Steps`).
+    Raises JobFailed with the first reason where the loop failed more often than `max_failures`.
+    """
+    import ray.train
+    import ray.train.torch
+
+    use_gpu = runtime.num_gpus() >= config.num_workers
+    num_cpus = config.cpus_per_worker or max(1, runtime.num_cpus() // config.num_workers)
+    steps = folder.resolve() / "steps.json"
+    trainer = ray.train.torch.TorchTrainer(
+        loop,
+        train_loop_config={**settings, "num_threads": int(max(1, num_cpus)), "steps": str(steps)},
+        scaling_config=ray.train.ScalingConfig(
+            num_workers=config.num_workers,
+            use_gpu=use_gpu,
+            resources_per_worker={"CPU": num_cpus, **({"GPU": 1} if use_gpu else {})},
+            accelerator_type=config.accelerator_type,
+        ),
+        run_config=ray.train.RunConfig(
+            name="checkpoints",
+            storage_path=str(folder.resolve()),
+            failure_config=ray.train.FailureConfig(max_failures=config.max_failures),
+            checkpoint_config=ray.train.CheckpointConfig(num_to_keep=KEPT_CHECKPOINTS),
+            worker_runtime_env={"env_vars": _environment()},
+        ),
+    )
+    with _watched(Steps(steps), what):
+        try:
+            with runtime.quiet_logging():
+                trainer.fit()
+        except ray.train.TrainingFailedError as error:
+            raise JobFailed(f"{what}: the training failed: {_first_reason(error)}") from error
+
+
+def _environment() -> dict[str, str]:
+    return {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": os.environ.get("HF_HUB_OFFLINE", "1")}
+
+
+def _first_reason(error: BaseException) -> str:
+    """The innermost line that says what went wrong; Ray wraps a worker's exception several times."""
+    failures = getattr(error, "worker_failures", None) or {}
+    inner = next(iter(failures.values()), error)
+    lines = [line.strip() for line in str(inner).splitlines() if line.strip()]
+    return lines[-1][:300] if lines else type(inner).__name__
+
+
+@contextmanager
+def _watched(steps: Steps, what: str) -> Iterator[None]:
+    """A progress line or bar that follows `steps` until the block ends."""
+    ended = threading.Event()
+    thread = threading.Thread(target=_follow, args=(steps, what, ended), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+def _follow(steps: Steps, what: str, ended: threading.Event) -> None:
+    first = steps.read() or (0, 0)
+    while (now := steps.read()) is None or now == first:
+        if ended.wait(SECONDS_BETWEEN_LOOKS):
+            return
+    done, total = now
+    with progress(what, total, done) as bar:
+        is_last = False
+        while not is_last:
+            is_last = ended.wait(SECONDS_BETWEEN_LOOKS)
+            latest = steps.read() or (done, total)
+            if latest[0] > done:
+                bar.add(latest[0] - done)
+                done = latest[0]

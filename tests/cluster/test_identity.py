@@ -1,0 +1,148 @@
+"""What decides a result: models without speed and place, weights and input files by content."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from cluster.config import HttpSpec, RunConfig, ScriptedSpec, ScriptRule, VllmSpec
+from cluster.errors import UserError
+from cluster.identity import input_hashes, model_identity, spec_of
+
+RUN = RunConfig(run=Path("r"), models={"m": {"backend": "scripted"}, "n": {"source": "x"}})
+HTTP: dict[str, Any] = {"backend": "http", "base_url": "http://h/v1", "model": "m"}
+
+
+def test_a_model_is_found_by_its_name() -> None:
+    assert spec_of(RUN, "n", "distill.models") == VllmSpec(source="x")
+
+
+@pytest.mark.parametrize("name", ["none", "", "M"])
+def test_an_unknown_model_is_named_with_its_place(name: str) -> None:
+    with pytest.raises(UserError) as caught:
+        spec_of(RUN, name, "distill.models")
+    assert str(caught.value) == f"distill.models: {name!r} is none of models: m, n"
+
+
+def test_without_any_model_the_sentence_says_so() -> None:
+    with pytest.raises(UserError, match=r"a: 'm' is none of models: \(none\)"):
+        spec_of(RunConfig(run=Path("r")), "m", "a")
+
+
+@pytest.mark.parametrize(
+    ("changed", "is_other"),
+    [
+        ({"timeout_s": 1}, False),
+        ({"max_retries": 0}, False),
+        ({"max_in_flight": 2}, False),
+        ({"num_engines": 3}, False),
+        ({"api_key_env": "KEY"}, False),
+        ({"api_key_file": "key.txt"}, False),
+        ({"model": "other"}, True),
+        ({"base_url": "http://other/v1"}, True),
+        ({"json_schema": False}, True),
+    ],
+)
+def test_an_endpoint_is_its_address_and_model(changed: dict[str, Any], is_other: bool) -> None:
+    other = model_identity(HttpSpec(**{**HTTP, **changed}))
+    assert (other != model_identity(HttpSpec(**HTTP))) is is_other
+    # Neither a key nor where it lies gets into a file.
+    assert not {"api_key_env", "api_key_file"} & other.keys()
+
+
+@pytest.mark.parametrize(
+    ("changed", "is_other"),
+    [
+        ({"delay_s": 1}, False),
+        ({"num_engines": 3}, False),
+        ({"garbage_share": 0.5}, True),
+        ({"max_prompt_chars": 9}, True),
+        ({"rules": (ScriptRule(contains="x", reply="y"),)}, True),
+    ],
+)
+def test_a_scripted_model_is_its_rules(changed: dict[str, Any], is_other: bool) -> None:
+    other = model_identity(ScriptedSpec(backend="scripted", **changed))
+    assert (other != model_identity(ScriptedSpec(backend="scripted"))) is is_other
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A model folder that is complete by name; hashes are cached below the test's own folder."""
+    monkeypatch.setenv("INVERDICT_CACHE", str(tmp_path / "cache"))
+    place = tmp_path / "model"
+    place.mkdir()
+    (place / "config.json").write_text("{}")
+    (place / "tokenizer.json").write_text("{}")
+    save_file({"a": np.zeros(4, np.float32)}, place / "model.safetensors")
+    return place
+
+
+@pytest.mark.parametrize(
+    ("changed", "is_other"),
+    [
+        ({"num_gpus": 2}, False),
+        ({"num_cpus": 4}, False),
+        ({"num_engines": 2}, False),
+        ({"batch_size": 8}, False),
+        ({"kv_cache_gib": 1}, False),
+        ({"accelerator_type": "A100"}, False),
+        ({"tensor_parallel_size": 2}, False),
+        ({"max_model_len": 512}, True),
+        ({"prompt_style": "completion"}, True),
+        ({"engine": {"dtype": "bfloat16"}}, True),
+    ],
+)
+def test_a_model_of_ours_is_its_specification_without_speed(
+    folder: Path, changed: dict[str, Any], is_other: bool
+) -> None:
+    known = model_identity(VllmSpec(source=str(folder)))
+    assert (model_identity(VllmSpec(source=str(folder), **changed)) != known) is is_other
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json", "config.json"])
+def test_a_model_of_ours_is_its_weights_and_files(folder: Path, name: str) -> None:
+    before = model_identity(VllmSpec(source=str(folder)))
+    if name == "model.safetensors":
+        save_file({"a": np.ones(4, np.float32)}, folder / name)
+    else:
+        (folder / name).write_text('{"a": 1}')
+    after = model_identity(VllmSpec(source=str(folder)))
+    assert {key for key in before if before[key] != after[key]} == {"weights"}
+
+
+def test_a_model_that_is_not_there_is_the_users_mistake(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(UserError, match="lacks"):
+        model_identity(VllmSpec(source=str(folder)))
+
+
+def test_input_files_and_folders_are_known_by_content(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text("1")
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "x.parquet").write_text("2")
+    paths = [str(tmp_path / "a.jsonl"), str(tmp_path / "b")]
+    known = input_hashes(paths)
+    # sha256 of the one character "1", as `printf 1 | sha256sum` prints it.
+    assert known[paths[0]] == "6b86b273ff34fce19d6b804eff5a3f5747ada4eaa22f1d49c01e52ddb7875b4b"
+    assert list(known) == paths
+    (tmp_path / "b" / "x.parquet").write_text("3")
+    changed = input_hashes(paths)
+    assert (changed[paths[0]] == known[paths[0]], changed[paths[1]] == known[paths[1]]) == (True, False)
+    (tmp_path / "b" / "x.parquet").write_text("2")
+    assert input_hashes(paths) == known
+    (tmp_path / "b" / "x.parquet").rename(tmp_path / "b" / "y.parquet")
+    assert input_hashes(paths) != known
+
+
+def test_a_missing_input_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("1")
+    with pytest.raises(UserError) as caught:
+        input_hashes([str(tmp_path / "a"), str(tmp_path / "none.jsonl")])
+    assert str(caught.value) == f"there is no file {tmp_path}/none.jsonl: paths count from the working directory"
+
+
+def test_paths_may_come_one_by_one(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("1")
+    assert list(input_hashes(str(path) for path in [tmp_path / "a"])) == [str(tmp_path / "a")]

@@ -1,0 +1,194 @@
+"""Job `distill`: instructions x a forward model -> what it answers, as Parquet. Knows no training.
+
+Below `{run}/distill/{model}`: `instructions/part-*.parquet` (id, instruction), `rejected.jsonl` (rows that did not
+fit), `part-*.parquet` (id, instruction, response, finish_reason, num_tokens, error), `manifest.json`. Engines share the
+parts; a killed job goes on from those that are there. A row that fails keeps its error and never ends the job.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import Field
+
+from cluster import runtime
+from cluster.artifacts import JobDir, write_text
+from cluster.config import ModelSpec, RunConfig, Strict
+from cluster.generate import Batch, Sampling, generate
+from cluster.identity import input_hashes, model_identity, spec_of
+from cluster.parts import parts_of, sound_rows, write_part
+from cluster.progress import progress
+from judging.errors import InputError
+from train.instructions import InstructionConfig, Taken, read_instructions
+
+SCHEMA = pa.schema(
+    [
+        *((name, pa.large_string()) for name in ("id", "instruction", "response", "finish_reason")),
+        ("num_tokens", pa.int64()),
+        ("error", pa.large_string()),
+    ]
+)
+INSTRUCTION_SCHEMA = pa.schema([("id", pa.large_string()), ("instruction", pa.large_string())])
+
+
+class Config(Strict):
+    """The configuration's `distill` section."""
+
+    models: tuple[str, ...] = Field(min_length=1, description="names under `models`; each answers every instruction")
+    max_tokens: int = Field(512, ge=1, description="longest answer; a longer one is cut and not trained on")
+    temperature: float = Field(0.7, ge=0, le=2, description="0: the likeliest answer, in which small models loop")
+    top_p: float = Field(1.0, gt=0, le=1, description="below 1 a CPU sorts the vocabulary at every token")
+    block_rows: int = Field(64, ge=1, description="answers that are saved and lost together")
+
+
+class Distilled(NamedTuple):
+    exit_code: int
+    summary: dict[str, Any]
+
+
+def main(run: RunConfig) -> Distilled:
+    """Let every configured model answer the instructions; resume what a killed run left."""
+    config, chosen = sections(run)
+    specs = {name: spec_of(run, name, "distill.models") for name in config.models}
+    taken: list[Taken] = []  # read once, and only where there is work
+
+    def instructions() -> Taken:
+        if not taken:
+            taken.append(read_instructions(chosen))
+        return taken[0]
+
+    found = {name: _distil(run, config, chosen, name, spec, instructions) for name, spec in specs.items()}
+    return Distilled(0, {"models": found})
+
+
+def sections(run: RunConfig) -> tuple[Config, InstructionConfig]:
+    config, chosen = getattr(run, "distill", None), getattr(run, "instructions", None)
+    if config is None or chosen is None:
+        raise InputError(f"the configuration has no `{'distill' if config is None else 'instructions'}` section")
+    return config, chosen
+
+
+def _distil(
+    run: RunConfig, config: Config, chosen: InstructionConfig, name: str, spec: ModelSpec, instructions: Any
+) -> dict[str, Any]:
+    job = JobDir(run.run, f"distill/{name}")
+    fingerprint = {
+        "instructions": {"limit": chosen.limit, "files": input_hashes(chosen.files)},
+        "distill": json.loads(config.model_dump_json(exclude={"models", "block_rows"})),
+        "model": model_identity(spec),
+        "seed": run.seed,
+        "versions": runtime.versions(),
+    }
+    with job.opened(fingerprint):
+        if done := job.manifest():
+            runtime.say(f"distill: {name}: done before, {job.path} is up to date")
+            return dict(done["summary"])
+        wanted = instructions()
+        job.claim()
+        _write_instructions(wanted, job.path, config.block_rows)
+        runtime.start(run.ray)
+        _answer_all(run, config, name, spec, job.path, len(wanted.instructions))
+        summary = _summary(job.path, wanted)
+        job.finish(summary)
+    return summary
+
+
+def _write_instructions(wanted: Taken, folder: Path, block_rows: int) -> None:
+    blocks = folder / "instructions"
+    # A killed job may have had other blocks: beside these, they would ask the same rows again.
+    shutil.rmtree(blocks, ignore_errors=True)
+    blocks.mkdir()
+    rows = [{"id": one.id, "instruction": one.text} for one in wanted.instructions]
+    for start in range(0, len(rows), block_rows):
+        block = rows[start : start + block_rows]
+        write_part(blocks, block, INSTRUCTION_SCHEMA, (row["id"] for row in block))
+    lines = [json.dumps({"file": r.file, "line": r.line, "reason": r.reason}) for r in wanted.rejected]
+    write_text(folder / "rejected.jsonl", "".join(f"{line}\n" for line in lines))
+
+
+def _answer_all(run: RunConfig, config: Config, name: str, spec: ModelSpec, folder: Path, total: int) -> None:
+    """Ask the model for every instruction that has no answer yet."""
+    done = {row["id"] for row in sound_rows(folder, ["id"])}
+    parts = [part for part in parts_of(folder / "instructions") if not done.issuperset(_ids(part))]
+    if not parts:
+        return
+    import ray.data
+
+    sampling = Sampling(config.max_tokens, config.temperature, config.top_p, seed=run.seed)
+    blocks = ray.data.from_items([{"part": str(part.resolve())} for part in parts], override_num_blocks=len(parts))
+    asked = blocks.map_batches(_requests, fn_args=(done,), batch_size=None)
+    written = generate(asked, spec, sampling).map_batches(
+        _write_answers, fn_args=(str(folder.resolve()),), batch_size=None
+    )
+    runtime.say(f"distill: {name}: starting its model")
+    with progress(f"distill: {name}", total, len(done)) as bar:
+        for batch in written.iter_batches(batch_size=None, prefetch_batches=0):
+            bar.add(int(np.sum(batch["num_rows"])))
+
+
+def _ids(part: Path) -> list[str]:
+    ids: list[str] = pq.read_table(part, columns=["id"]).column("id").to_pylist()
+    return ids
+
+
+def _requests(batch: Batch, done: set[str]) -> Batch:
+    """Input column: part. Output columns: id, instruction and those that cluster.generate reads."""
+    rows = [row for part in batch["part"] for row in pq.read_table(part).to_pylist() if row["id"] not in done]
+    return {
+        "id": [row["id"] for row in rows],
+        "instruction": [row["instruction"] for row in rows],
+        "prompt": [row["instruction"] for row in rows],
+        "reply_prefix": [""] * len(rows),
+        "labels": [[]] * len(rows),
+        "json_schema": [""] * len(rows),
+    }
+
+
+def _write_answers(batch: Batch, folder: str) -> Batch:
+    """Input columns: those of `_requests` and of cluster.generate. Writes one part; output column: num_rows."""
+    names = {"reply": "response", "num_generated_tokens": "num_tokens"}
+    columns = {names.get(name, name): list(column) for name, column in batch.items()}
+    rows = [{name: columns[name][place] for name in SCHEMA.names} for place in range(len(columns["id"]))]
+    write_part(Path(folder), rows, SCHEMA, (str(row["id"]) for row in rows))
+    return {"num_rows": [len(rows)]}
+
+
+def _summary(folder: Path, wanted: Taken) -> dict[str, Any]:
+    errors: dict[str, int] = {}
+    num_tokens = num_cut = num_rows = 0
+    for row in sound_rows(folder, ["num_tokens", "finish_reason", "error"]):
+        num_rows += 1
+        num_tokens += row["num_tokens"]
+        num_cut += row["finish_reason"] == "length"
+        if row["error"]:
+            errors[row["error"]] = errors.get(row["error"], 0) + 1
+    return {
+        "num_instructions": num_rows,
+        "num_rejected": len(wanted.rejected),
+        "num_duplicates": wanted.num_duplicates,
+        "num_over_limit": wanted.num_over_limit,
+        "num_tokens": num_tokens,
+        "num_cut_off": num_cut,
+        "errors": errors,
+        "folder": str(folder),
+    }
+
+
+def render(summary: Mapping[str, Any]) -> str:
+    """The summary for the terminal."""
+    lines = []
+    for name, found in summary["models"].items():
+        errors = "".join(f", {number} {kind}" for kind, number in found["errors"].items())
+        lines.append(
+            f"{name}: {found['num_instructions']} answers, {found['num_tokens']} tokens, "
+            f"{found['num_cut_off']} cut off{errors}; {found['num_rejected']} rows did not fit, "
+            f"{found['num_duplicates']} stood twice\n  {found['folder']}"
+        )
+    return "\n".join(lines)

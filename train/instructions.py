@@ -1,0 +1,142 @@
+"""Instruction sets -> checked `Instruction`s, each once, a chosen number of them. Knows no model.
+
+Read: JSONL or Parquet with `instruction`, `input`, `output`; TRL's `prompt`, `completion`; `messages` (role, content)
+or ShareGPT's `conversations` (from, value), of which the first turn of each side counts. A row that does not fit is
+counted and listed; it never ends a job.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import heapq
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import Field
+
+from cluster.config import Strict
+from judging.datasets import Rejected, RowError, raw_rows
+from judging.errors import InputError
+from judging.records import content_id
+
+ROLES = {"user": "user", "human": "user", "assistant": "assistant", "gpt": "assistant"}
+
+
+class InstructionConfig(Strict):
+    """The configuration's `instructions` section: what the inversion models are trained from."""
+
+    files: tuple[str, ...] = Field(min_length=1, description="JSONL files, Parquet files or folders")
+    limit: int | None = Field(None, ge=1, description="instructions taken, chosen by their hash; none: all")
+
+
+@dataclass(frozen=True, slots=True)
+class Instruction:
+    """`text`: what a model is asked, the input included; `output`: the data set's own answer, may be empty."""
+
+    id: str
+    text: str
+    output: str = ""
+
+
+@dataclass
+class Taken:
+    """What was read: the chosen instructions in the order of the files, and what was left out."""
+
+    instructions: list[Instruction]
+    rejected: list[Rejected] = field(default_factory=list)
+    num_duplicates: int = 0
+    num_over_limit: int = 0
+
+
+def read_instructions(config: InstructionConfig) -> Taken:
+    """Read, check, drop doubles, choose. The choice depends on the texts alone, not on their order.
+
+    Raises InputError where a file cannot be read or no row of all files is usable.
+    """
+    taken = Taken([])
+    places: dict[str, int] = {}
+    chosen: list[tuple[int, int, Instruction]] = []  # a heap of the smallest hashes: largest on top, as negatives
+    for one in _rows(config.files):
+        if isinstance(one, Rejected):
+            taken.rejected.append(one)
+            continue
+        if one.id in places:
+            taken.num_duplicates += 1
+            continue
+        places[one.id] = len(places)
+        item = (-_hash("limit", one.id), places[one.id], one)
+        if config.limit is None or len(chosen) < config.limit:
+            heapq.heappush(chosen, item)
+        else:
+            heapq.heappushpop(chosen, item)
+    if not chosen:
+        why = f": {taken.rejected[0]}" if taken.rejected else ""
+        raise InputError(f"instructions.files: none of {len(taken.rejected)} rows is usable{why}")
+    taken.num_over_limit = len(places) - len(chosen)
+    taken.instructions = [one for _, _, one in sorted(chosen, key=lambda item: item[1])]
+    return taken
+
+
+def share(id: str) -> float:
+    """A number in [0, 1) from an instruction's id: splits by it stay the same when the set grows."""
+    return _hash("split", id) / 2**64
+
+
+def _hash(purpose: str, id: str) -> int:
+    # One hash for both purposes would hold out just those that the limit prefers.
+    return int.from_bytes(hashlib.sha256(f"{purpose}/{id}".encode()).digest()[:8])
+
+
+def _rows(files: Sequence[str]) -> Iterator[Instruction | Rejected]:
+    for file in files:
+        for line, raw in raw_rows(file):
+            try:
+                if isinstance(raw, RowError):
+                    raise raw
+                yield to_instruction(raw)
+            except RowError as error:
+                yield Rejected(file, line, str(error))
+
+
+def to_instruction(raw: Mapping[str, Any]) -> Instruction:
+    """One row of any of the known forms. Raises RowError with the reason."""
+    if raw.get("instruction") is not None:
+        asked = _text("instruction", raw["instruction"])
+        if given := _text("input", _or_empty(raw, "input")):
+            asked = f"{asked}\n\n{given}" if asked else ""
+        answered = _text("output", _or_empty(raw, "output"))
+    elif raw.get("prompt") is not None:
+        asked = _turn("prompt", raw["prompt"], "user")
+        answered = _turn("completion", _or_empty(raw, "completion"), "assistant")
+    elif (
+        name := next((name for name in ("messages", "conversations") if raw.get(name) is not None), None)
+    ) is not None:
+        asked, answered = _turn(name, raw[name], "user"), _turn(name, raw[name], "assistant")
+    else:
+        raise RowError("it has none of `instruction`, `prompt`, `messages`, `conversations`")
+    if not asked:
+        raise RowError("the instruction is empty")
+    return Instruction(content_id(asked), asked, answered)
+
+
+def _or_empty(raw: Mapping[str, Any], name: str) -> Any:
+    return "" if raw.get(name) is None else raw[name]
+
+
+def _text(name: str, value: Any) -> str:
+    if not isinstance(value, str):
+        raise RowError(f"{name}: text is needed, not {type(value).__name__}")
+    return value.strip()
+
+
+def _turn(name: str, value: Any, role: str) -> str:
+    """The text itself, or the first message of that role in a list of them."""
+    if isinstance(value, str) and name in ("prompt", "completion"):
+        return value.strip()
+    if not isinstance(value, list) or not all(isinstance(turn, dict) for turn in value):
+        raise RowError(f"{name}: a list of messages is needed, not {type(value).__name__}")
+    for turn in value:
+        if ROLES.get(str(turn.get("role", turn.get("from")))) == role:
+            return _text(f"{name}.content", turn.get("content", turn.get("value")))
+    return ""

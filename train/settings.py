@@ -1,0 +1,32 @@
+"""One training as plain values: what the job hands to its workers. Loads nothing heavy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Settings:
+    """One training. Paths are absolute and lie where every machine sees them."""
+
+    base: str
+    train: str
+    dev: str
+    out: str
+    seed: int
+    method: str
+    lora_rank: int
+    lora_alpha: int
+    lora_dropout: float
+    learning_rate: float
+    weight_decay: float
+    warmup_share: float
+    epochs: float
+    per_device_batch: int
+    accumulation: int
+    checkpoint_steps: int
+    gradient_checkpointing: bool
+    about: dict[str, Any]
+    num_threads: int = 1
+    steps: str = ""
