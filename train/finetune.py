@@ -16,7 +16,7 @@ import torch
 from transformers import AutoModelForCausalLM, TrainingArguments, set_seed
 
 from train.export import save
-from train.loss import CompletionLoss, CompletionTrainer, Rows, collate
+from train.loss import CompletionLoss, CompletionTrainer, LengthGrouped, Rows, collate
 from train.settings import Settings
 from train.watch import Watch
 
@@ -40,6 +40,7 @@ def finetune(raw: dict[str, Any]) -> None:
             data_collator=lambda batch: collate(batch, pad_id),
         )
         trainer.completion = loss
+        trainer.order = LengthGrouped(rows.lengths, settings.per_device_batch, settings.seed)
         # Every causal model counts its loss tokens as `compute_loss` needs them, whatever its forward says.
         trainer.model_accepts_loss_kwargs = trainer._loss_shifts_labels = True
         watch = Watch(settings, loss, model, dev, rows.num_tokens, checkpoint)
@@ -87,8 +88,6 @@ def arguments(settings: Settings, scratch: str, on_gpu: bool, num_rows: int) -> 
         weight_decay=settings.weight_decay,
         lr_scheduler_type="cosine",
         warmup_steps=round(settings.warmup_share * num_steps),
-        train_sampling_strategy="group_by_length",
-        length_column_name="length",
         logging_steps=1,
         logging_strategy="steps",
         save_strategy="steps",

@@ -1,11 +1,12 @@
-"""Rows of token ids and the loss over their completions alone: no logits exist for any other token.
+"""Rows of token ids, their order, and the loss over their completions alone: no logits exist for any other token.
 
 Legend: B rows of a batch, T tokens of a row, N loss tokens of a batch, D hidden size, V vocabulary.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from random import Random
 from typing import Any
 
 import pyarrow.parquet as pq
@@ -22,11 +23,12 @@ ON_CPU = torch.nn.LinearCrossEntropyOptions(batch_chunk_size=256, chunking_metho
 
 
 class Rows(torch.utils.data.Dataset[dict[str, Any]]):
-    """The token ids of a Parquet file; `length` groups rows of like length into a batch."""
+    """The token ids of a Parquet file, with labels on the completion alone."""
 
     def __init__(self, path: str) -> None:
         self._rows = pq.read_table(path).to_pylist()
-        self.num_tokens = sum(len(row["input_ids"]) for row in self._rows)
+        self.lengths = [len(row["input_ids"]) for row in self._rows]
+        self.num_tokens = sum(self.lengths)
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -34,7 +36,41 @@ class Rows(torch.utils.data.Dataset[dict[str, Any]]):
     def __getitem__(self, place: int) -> dict[str, Any]:
         ids, num_prompt = self._rows[place]["input_ids"], self._rows[place]["num_prompt"]
         labels = [IGNORED] * num_prompt + ids[num_prompt:]
-        return {"input_ids": ids, "labels": labels, "length": len(ids)}
+        return {"input_ids": ids, "labels": labels}
+
+
+class LengthGrouped(torch.utils.data.Sampler[int]):
+    """The places of rows in random order, neighbours of like length; seed and epoch alone decide.
+
+    So a resumed training goes on in the order that it would have had. (transformers' own sampler draws from the global
+    generator.) Random windows of 50 batches are sorted by length, then the batches are shuffled.
+    """
+
+    WINDOW_BATCHES = 50
+
+    def __init__(self, lengths: Sequence[int], batch: int, seed: int) -> None:
+        self._lengths = lengths
+        self._batch = batch
+        self._seed = seed
+        self._epoch = 0
+
+    def __len__(self) -> int:
+        return len(self._lengths)
+
+    def set_epoch(self, epoch: int) -> None:
+        self._epoch = epoch
+
+    def __iter__(self) -> Iterator[int]:
+        random = Random(f"{self._seed}/{self._epoch}")
+        places = random.sample(range(len(self)), len(self))
+        window = self.WINDOW_BATCHES * self._batch
+        for start in range(0, len(places), window):
+            places[start : start + window] = sorted(places[start : start + window], key=lambda n: -self._lengths[n])
+        whole = len(places) - len(places) % self._batch
+        batches = [places[start : start + self._batch] for start in range(0, whole, self._batch)]
+        random.shuffle(batches)
+        # The batch that is not full stays the last one.
+        return iter([*(place for batch in batches for place in batch), *places[whole:]])
 
 
 def collate(rows: Sequence[dict[str, Any]], pad_id: int) -> dict[str, torch.Tensor]:
@@ -93,6 +129,10 @@ class CompletionTrainer(Trainer):
     """Hugging Face's Trainer with `CompletionLoss`, scaled by the loss tokens of the whole effective batch."""
 
     completion: CompletionLoss
+    order: LengthGrouped
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> LengthGrouped:
+        return self.order
 
     def compute_loss(  # type: ignore[override]
         self, model: Any, inputs: dict[str, torch.Tensor], return_outputs: bool = False, num_items_in_batch: Any = None

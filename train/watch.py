@@ -98,7 +98,7 @@ class Watch(TrainerCallback):
         self._model.eval()
         total, num_tokens = 0.0, 0
         step = self._settings.per_device_batch
-        order = sorted(range(len(self._dev)), key=lambda place: self._dev[place]["length"])
+        order = sorted(range(len(self._dev)), key=lambda place: self._dev.lengths[place])
         for start in range(0, len(order), step):
             batch = collate([self._dev[place] for place in order[start : start + step]], 0)
             placed = {name: tensor.to(self._model.device) for name, tensor in batch.items()}

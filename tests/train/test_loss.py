@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM
 
 from cluster.tokens import Encoder
 from tests.train.tiny import tiny_model
-from train.loss import IGNORED, CompletionLoss, Rows, collate
+from train.loss import IGNORED, CompletionLoss, LengthGrouped, Rows, collate
 from train.pairs import Pair, encode
 from train.sft import PAIR_SCHEMA
 
@@ -123,3 +123,19 @@ def test_the_loss_is_that_of_the_labels_worked_out_place_by_place(folder: str) -
     # Token 12 is predicted after place 1, token 13 after place 2.
     by_hand = -sum(float(torch.log_softmax(logits[place], 0)[label]) for place, label in ((1, 12), (2, 13)))
     assert (float(right), number) == (pytest.approx(by_hand, rel=1e-5), 2)
+
+
+def test_the_order_depends_on_seed_and_epoch_alone_and_joins_like_lengths() -> None:
+    lengths = [n * 7 % 101 for n in range(403)]
+    order = LengthGrouped(lengths, batch=4, seed=1)
+    first = list(order)
+    assert sorted(first) == list(range(403))
+    assert list(LengthGrouped(lengths, batch=4, seed=1)) == first == list(order)
+    order.set_epoch(1)
+    assert list(order) != first
+    assert list(LengthGrouped(lengths, batch=4, seed=2)) != first
+    batches = [[lengths[place] for place in first[start : start + 4]] for start in range(0, 400, 4)]
+    # 200 of 101 different lengths are sorted: a batch spans about two of them, random batches about sixty.
+    assert sum(max(batch) - min(batch) for batch in batches) / len(batches) < 6
+    longest = [max(batch) for batch in batches]
+    assert longest != sorted(longest, reverse=True)  # the batches themselves come in any order

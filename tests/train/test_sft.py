@@ -167,7 +167,7 @@ def same_as(found: dict[str, Any], expected: dict[str, Any]) -> None:
     assert [one["step"] for one in found["losses"]] == [one["step"] for one in expected["losses"]]
     assert [one["step"] for one in found["dev_losses"]] == [one["step"] for one in expected["dev_losses"]]
     assert found["loss_before"] == pytest.approx(expected["loss_before"], rel=1e-5)
-    assert found["loss_after"] == pytest.approx(expected["loss_after"], rel=1e-2)
+    assert found["loss_after"] == pytest.approx(expected["loss_after"], rel=1e-3)
 
 
 def test_a_killed_driver_goes_on_from_the_checkpoint(base: str, tmp_path: Path, uninterrupted: dict[str, Any]) -> None:
@@ -233,11 +233,11 @@ def test_a_cutoff_shorter_than_the_completions_is_named(
     base: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = configuration(tmp_path, base)
-    rows = [{"instruction": f"{n} " + "Rate this. " * 60, "output": "4."} for n in range(3)]
+    rows = [{"instruction": f"{n} " + "Rate this. " * 60, "output": f"{n} of 5."} for n in range(3)]
     (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    said = refused(config, capsys, "sft.models={judge: {base: base, mode: white_box}}", "sft.cutoff=64")
-    assert said.endswith("judge/forward: no pair is left to train on (3 too_long): raise sft.cutoff (64 tokens)")
-    assert not (tmp_path / "run").exists()
+    said = refused(config, capsys, "sft.cutoff=64")
+    assert said.endswith("judge/inverse: no pair is left to train on (3 too_long): raise sft.cutoff (64 tokens)")
+    assert not (tmp_path / "run" / "sft" / "judge" / "inverse").exists()
 
 
 def test_a_base_without_a_tokenizer_is_named(base: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
