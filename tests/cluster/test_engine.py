@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cluster.config import HttpSpec, ScriptedSpec, ScriptRule
@@ -51,6 +51,7 @@ def test_a_rule_fails_or_is_cut_off(error: str) -> None:
     assert (cut.finish_reason, cut.error) == ("length", None)
 
 
+@settings(deadline=None)
 @given(st.text(max_size=40), st.integers(2, 11))
 def test_the_hash_gives_probabilities_that_sum_to_nine_tenths(prompt: str, count: int) -> None:
     labels = tuple(str(number) for number in range(count))
