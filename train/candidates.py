@@ -12,11 +12,19 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from judging.records import Record
 from judging.tasks import load_task
 from judging.template import Template
 from judging.verify import NGRAM, verify, words
 from train.generalise import generalise
 from train.oneshot import Unit
+
+# "Overall score: 2", "rated as 1 out of 5", "gave it a 3.67"; not the ends of a range ("a score from 1 to 5").
+SAID_SCORE = re.compile(
+    r"\b(?:scor\w*|rat(?:ed?|ings?)|gave|given)\b(?:\W+(?:(?!from\b|between\b)[a-z]+\W+){0,4}?)"
+    r"(?<![\d.-])(\d+(?:\.\d+)?)(?![\d.]*\d)(?!\s*(?:to|through|[-\u2013\u2014])\s*\d)",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True)
@@ -69,6 +77,8 @@ def make_candidate(
     problems = [shaped.refused] if shaped.refused else []
     if _copies_the_reply(unit, draft["reply"]):
         problems.append("it copies the judge's reply")
+    if _says_the_score(unit, example, shaped.text):
+        problems.append("it says the example's score instead of asking for one")
     scales = [template.scale for template in templates.values()]
     for template in () if shaped.refused else templates.values():
         problems += verify(template, [content], max_words=max_words, require_scale=require_scale, other_scales=scales)
@@ -80,6 +90,20 @@ def _copies_the_reply(unit: Unit, draft: str) -> bool:
     nothing. What follows in that sentence (aspects and scale) a prompt may well say in the same words."""
     began = words(load_task(unit.task).reply_form.split("{aspects}")[0])
     return len(began) >= NGRAM and f" {' '.join(began)} " in f" {' '.join(words(draft))} "
+
+
+def _says_the_score(unit: Unit, example: Record, text: str) -> bool:
+    """Whether a prompt gives one score alone, and it is what people gave the example.
+
+    Such a prompt would win the choice: under it that score is what the judge finds likeliest, for every text. A prompt
+    that says what several scores mean is no such thing.
+    """
+    said = {float(number) for number in SAID_SCORE.findall(text)}
+    # In points of the task's scale, as the reply had it, and of the people's own.
+    given = {
+        round(score, 2) for aspect in unit.aspects for score in (unit.score_of(example, aspect), example.scores[aspect])
+    }
+    return len(said) == 1 and said <= given
 
 
 def kinds(problems: Iterable[str]) -> list[str]:

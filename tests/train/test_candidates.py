@@ -123,6 +123,26 @@ def test_a_prompt_that_repeats_the_judges_reply_asks_nothing() -> None:
 
 
 @pytest.mark.parametrize(
+    ("said", "is_leak"),
+    [
+        ("Overall score: 4", True),
+        ("The answer was rated as 4 out of 5.", True),
+        ("The judge gave the answer a 4.0.", True),
+        ('{"tone": "dry", "quality rating": 4}', True),
+        ("Its score was 3.", False),  # not the example's
+        ("A score of 1 is bad, a score of 4 is good.", False),  # what scores mean
+        ("Give a score from 1 to 4.", False),  # a scale; a wrong one, which is another fault
+        ("Rate it in 4 steps.", True),  # the price: one number alone after a word of rating
+        ("There were 4 of them.", False),
+    ],
+)
+def test_a_prompt_that_tells_the_examples_score_is_refused(said: str, is_leak: bool) -> None:
+    example = rated("r1", {"overall": 4})
+    problems = made(f"{ASK} {said}", unit(example)).problems
+    assert ("it says the example's score instead of asking for one" in problems) is is_leak
+
+
+@pytest.mark.parametrize(
     ("more", "problem"),
     [
         ({"finish_reason": "length"}, "cut off at invert.max_tokens"),
