@@ -118,6 +118,16 @@ def test_arguments_of_an_engine_without_a_gpu() -> None:
     # What the configuration says of the engine goes over ours.
     assert made["engine_kwargs"]["block_size"] == 64
     assert made["placement_group_config"] == {"bundle_per_worker": {"CPU": 1}}
+    # Where nothing is compiled on purpose, nothing is compiled by the way.
+    assert made["runtime_env"]["env_vars"]["TORCHDYNAMO_DISABLE"] == "1"
+    compiled = vllm_arguments(VllmSpec(source="x", num_gpus=0, engine={"enforce_eager": False}))
+    assert "TORCHDYNAMO_DISABLE" not in compiled["runtime_env"]["env_vars"]
+
+
+@pytest.mark.parametrize(("num_gpus", "num_tokens"), [(0, 4096), (1, 8192)])
+def test_a_batch_engine_takes_steps_as_large_as_plain_vllm(num_gpus: int, num_tokens: int) -> None:
+    made = vllm_arguments(VllmSpec(source="x", num_gpus=num_gpus))["engine_kwargs"]
+    assert (made["max_num_batched_tokens"], made["max_num_seqs"]) == (num_tokens, 256)
 
 
 @pytest.mark.parametrize(("max_model_len", "num_tokens"), [(2048, 4096), (8192, 8192)])
@@ -127,7 +137,7 @@ def test_a_sampling_engine_without_a_gpu_computes_prompts_whole(max_model_len: i
     # A seeded request that is computed in pieces ends vLLM's CPU engine, so the longest prompt must fit at once.
     more = {"enable_chunked_prefill": False, "max_num_batched_tokens": num_tokens}
     assert sampled["engine_kwargs"] == {**greedy["engine_kwargs"], **more}
-    assert not more.keys() & greedy["engine_kwargs"].keys()
+    assert "enable_chunked_prefill" not in greedy["engine_kwargs"]
     own = vllm_arguments(spec.model_copy(update={"engine": {"max_num_batched_tokens": 9000}}), sampled=True)
     assert own["engine_kwargs"]["max_num_batched_tokens"] == 9000
 
