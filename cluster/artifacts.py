@@ -110,6 +110,20 @@ def write_text(path: Path, text: str) -> None:
     beside.replace(path)
 
 
+@contextmanager
+def whole_folder(place: Path) -> Iterator[Path]:
+    """A folder that is filled beside its place and renamed when it is complete."""
+    beside = place.with_name(f".{place.name}.{os.getpid()}")
+    shutil.rmtree(beside, ignore_errors=True)
+    beside.mkdir(parents=True)
+    try:
+        yield beside
+        shutil.rmtree(place, ignore_errors=True)
+        beside.rename(place)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+
+
 def differences(earlier: Any, now: Any, place: str = "") -> list[str]:
     """Where two JSON values differ, in words: "evaluate.vote (mean, now median)"."""
     if isinstance(earlier, dict) and isinstance(now, dict):

@@ -59,16 +59,30 @@ class DataConfig(BaseModel):
         "human", description="where the scores come from; the report says it"
     )
     groups_share: float = Field(1.0, gt=0, le=1, description="share of the groups that is judged, chosen by their hash")
+    pool_share: float | None = Field(
+        None, gt=0, lt=1, description="share of the groups that may serve, by hash; the others alone are judged"
+    )
     max_rejected_share: float = Field(0.0, ge=0, lt=1, description="share of rows that may not fit; above it: exit 2")
 
     def takes(self, record: Record) -> bool:
-        """Whether the record's group is among those that `groups_share` chooses."""
-        return int(content_id("group", record.group_key), 16) < self.groups_share * 16**16
+        """Whether the record is judged: its group is of the share that is, and not of the share that serves."""
+        if self.pool_share is not None and self.serves(record):
+            return False
+        return _share_of("group", record) < self.groups_share
+
+    def serves(self, record: Record) -> bool:
+        """Whether a record of the pool may teach or be shown: all, or those of the groups in `pool_share`."""
+        return self.pool_share is None or _share_of("pool", record) < self.pool_share
 
     def defaults(self) -> dict[str, Any]:
         """What fills the gaps of a row."""
         known = {"task": self.task, "dataset": self.dataset, "scale": self.scale}
         return {name: value for name, value in known.items() if value is not None}
+
+
+def _share_of(what: str, record: Record) -> float:
+    """0 to 1, from the group's key: the same in every run, whatever else is there."""
+    return int(content_id(what, record.group_key), 16) / 16**16
 
 
 class Row(BaseModel):
@@ -103,6 +117,19 @@ class Rejected:
 
 class RowError(ValueError):
     """One row does not fit; the message is the reason alone, without the place."""
+
+
+def read_pool(data: DataConfig) -> dict[str, Record]:
+    """The rated texts of `data.pool` that may serve, by id; a row that does not fit raises InputError."""
+    pool: dict[str, Record] = {}
+    for row in read_records(data.pool, format=data.format, defaults=data.defaults(), columns=data.columns):
+        if isinstance(row, Rejected):
+            raise InputError(str(row))
+        if data.serves(row):
+            pool[row.id] = row
+    if data.pool and not pool:
+        raise InputError(f"data.pool_share: {data.pool_share:g} leaves none of the groups: raise it")
+    return pool
 
 
 def read_records(

@@ -106,11 +106,7 @@ class Template:
         of this template's scale. `special_tokens`: the judge's own, broken up in the data beside the common ones.
         """
         safe = {name: self._data(text, special_tokens) for name, text in texts.items()}
-        shown = "".join(
-            f"Example {number}\n{self._blocks(known, special_tokens)}"
-            f"{LABEL_PREFIX}{nearest_label(score, self.scale)}\n\n"
-            for number, (known, score) in enumerate(examples, start=1)
-        )
+        shown = self.examples_text(examples, special_tokens)
         values = {
             **safe,
             "examples": shown + ("Now rate this one.\n" if shown else ""),
@@ -118,6 +114,16 @@ class Template:
         }
         text = fill(self._complete(), values)
         return Prompt(text.strip(), LABEL_PREFIX if mode == "expected" else "")
+
+    def examples_text(
+        self, examples: Sequence[tuple[Mapping[str, str], float]], special_tokens: Sequence[str] = ()
+    ) -> str:
+        """The rated texts as a prompt shows them."""
+        return "".join(
+            f"Example {number}\n{self._blocks(known, special_tokens)}"
+            f"{LABEL_PREFIX}{nearest_label(score, self.scale)}\n\n"
+            for number, (known, score) in enumerate(examples, start=1)
+        )
 
     def reply_schema(self) -> str:
         """JSON schema (text) of a parsed reply: a reason, then the score, nothing else."""

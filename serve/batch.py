@@ -13,6 +13,7 @@ import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,19 +26,22 @@ from cluster.engine import api_key
 from cluster.identity import input_hashes, model_identity
 from cluster.parts import parts_of
 from cluster.tokens import Encoder, encoder
-from judging.datasets import DataConfig, Rejected, read_records
+from judging.datasets import DataConfig, read_pool
 from judging.errors import InputError
 from judging.records import Record
 from judging.tasks import FOLDER as TASK_FOLDER
 from judging.tasks import is_task_file, load_task
 from judging.template import LABEL_PREFIX
 from judging.vote import VoteRule
+from retrieval.retriever import INDEXED, LEARNED
 from serve.asking import ask_all
+from serve.examples import choose_examples, say_what_is_missing
+from serve.examples import summary as examples_summary
 from serve.ingest import Ingested, ingest, ingested, iter_rows
 from serve.judge import Judge, JudgeConfig, build_judge
 from serve.prompts import Prompts, find_prompts, warnings
 from serve.scores import write_scores
-from serve.verdicts import aspects_of, forget_unscored
+from serve.verdicts import aspects_of, aspects_of_row, forget_unscored
 
 EXIT_UNSCORED = 3
 JUDGE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
@@ -136,7 +140,7 @@ def main(run: RunConfig, *, retry_failed: bool = False) -> Judged:
         if done and not asks_again and (job.path / "scores.parquet").exists():
             runtime.say(f"evaluate: done before, {job.path} is up to date")
             return Judged(_exit_code(done["summary"], config), done["summary"])
-        counts, wanted = _take_in(evaluation, job)
+        counts, wanted = _take_in(evaluation, job, pool)
         judges = {
             name: build_judge(name, spec, wanted, pool, _special_tokens(run, spec.model), prompts[name])
             for name, spec in config.judges.items()
@@ -147,8 +151,9 @@ def main(run: RunConfig, *, retry_failed: bool = False) -> Judged:
         for name, judge in judges.items():
             prompts[name].save(judge.templates, job.path / "templates" / name)
         runtime.start(run.ray)
+        found = _find_examples(evaluation, job.path, judges, pool)
         ask_all(job.path, judges, config.judges, run.models, aspects=config.aspects, seed=run.seed)
-        summary = _summary(config, counts, write_scores(job.path, judges, config.vote.model_dump()))
+        summary = _summary(config, counts, write_scores(job.path, judges, config.vote.model_dump()), found)
         job.finish(summary)
     return Judged(_exit_code(summary, config), summary)
 
@@ -166,10 +171,42 @@ def _say_what_to_know(counts: Ingested, folder: Path, judges: Mapping[str, Judge
             runtime.say(f"evaluate: WARNING: {warning}")
 
 
-def _summary(config: Config, counts: Ingested, scored: Mapping[str, Any]) -> dict[str, Any]:
+def _find_examples(
+    evaluation: Evaluation, folder: Path, judges: Mapping[str, Judge], pool: Mapping[str, Record]
+) -> dict[str, dict[str, Any]]:
+    """The examples of every judge that has a retriever, and what there is to say of them."""
+    run, told = evaluation.run, {}
+    for name, judge in judges.items():
+        config = evaluation.config.judges[name]
+        if config.icl is None:
+            continue
+        choose_examples(
+            folder,
+            name,
+            config.icl,
+            run.models[config.model],
+            judge.templates,
+            pool,
+            judge.special_tokens,
+            partial(aspects_of_row, aspects=evaluation.config.aspects),
+            index=(run.run / "index").resolve(),
+            seed=run.seed,
+        )
+        told[name] = examples_summary(folder, name, config.icl)
+        say_what_is_missing(name, told[name])
+    return told
+
+
+def _summary(
+    config: Config, counts: Ingested, scored: Mapping[str, Any], examples: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Any]:
     """The summary of `scores.parquet`, with what each judge is and how many records were left out."""
     judges = {
-        name: {**found, **(config.judges[name].model_dump(include=TOLD) if name in config.judges else {})}
+        name: {
+            **found,
+            **(config.judges[name].model_dump(include=TOLD) if name in config.judges else {}),
+            **({"icl": dict(examples[name])} if name in examples else {}),
+        }
         for name, found in scored["judges"].items()
     }
     return {**scored, "judges": judges, "num_left_out": counts.num_left_out}
@@ -206,19 +243,23 @@ def _sections(run: RunConfig) -> tuple[Config, DataConfig]:
     return config, data
 
 
-def read_pool(data: DataConfig) -> dict[str, Record]:
-    """The rated texts that may serve as examples, by id; a row that does not fit raises InputError."""
-    pool: dict[str, Record] = {}
-    for row in read_records(data.pool, defaults=data.defaults(), columns=data.columns):
-        if isinstance(row, Rejected):
-            raise InputError(str(row))
-        pool[row.id] = row
-    return pool
-
-
 def _special_tokens(run: RunConfig, name: str) -> tuple[str, ...]:
     spec = run.models[name]
     return _encoder(spec).special_tokens() if isinstance(spec, VllmSpec) else ()
+
+
+def _index_identity(run: RunConfig, config: Config) -> Any:
+    """What the indexes that a judge searches are; None where none does. InputError where they are missing."""
+    arms = {judge.icl.arm for judge in config.judges.values() if judge.icl}
+    if not arms & set(INDEXED):
+        return None
+    job = JobDir(run.run, "index")
+    done = job.manifest()
+    if done is None:
+        raise InputError(f"{job.path} holds no finished index: run `inverdict index` first")
+    if arms & set(LEARNED) and done["summary"]["encoders"]["query"] is None:
+        raise InputError(f"{job.path} has no trained towers: add a `fit` section, run `fit`, then `index`")
+    return {name: done["summary"]["encoders"][name] for name in ("semantic_made_by", "trained_made_by")}
 
 
 def _fingerprint(evaluation: Evaluation, asked: Mapping[str, Any]) -> dict[str, Any]:
@@ -230,13 +271,20 @@ def _fingerprint(evaluation: Evaluation, asked: Mapping[str, Any]) -> dict[str, 
         "models": dict(asked),
         "files": input_hashes(sorted({*data.records, *data.pool, *own_task})),
         "prompts": {name: file_hash(one.path) for name, one in evaluation.prompts.items() if one.path},
+        "index": _index_identity(run, config),
         "tasks": file_hash(TASK_FOLDER),
         "seed": run.seed,
         "versions": runtime.versions(),
     }
 
 
-def _take_in(evaluation: Evaluation, job: JobDir) -> tuple[Ingested, list[tuple[str, str]]]:
+def _shown_groups(config: Config, pool: Mapping[str, Record]) -> frozenset[str]:
+    """Groups whose human scores a retriever may show or has learned from: they cannot test it."""
+    retrieves = any(judge.icl and judge.icl.arm != "none" for judge in config.judges.values())
+    return frozenset(record.group_key for record in pool.values()) if retrieves else frozenset()
+
+
+def _take_in(evaluation: Evaluation, job: JobDir, pool: Mapping[str, Record]) -> tuple[Ingested, list[tuple[str, str]]]:
     """The checked records in `records/`, and every (task, aspect) among them."""
     folder = evaluation.folder / "records"
     if not job.is_claimed():
@@ -247,7 +295,9 @@ def _take_in(evaluation: Evaluation, job: JobDir) -> tuple[Ingested, list[tuple[
         folder,
         block_rows=evaluation.config.block_rows,
         check=evaluation.check,
-        without=frozenset().union(*(prompts.seen_groups() for prompts in evaluation.prompts.values())),
+        without=frozenset().union(
+            *(prompts.seen_groups() for prompts in evaluation.prompts.values()), _shown_groups(evaluation.config, pool)
+        ),
     )
     wanted = {
         (row["task"], aspect): None

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from cluster.config import Strict
 from judging.errors import InputError
@@ -18,6 +18,7 @@ from judging.expected import expected_score
 from judging.parse import parse_reply
 from judging.records import Record, ScoreMode, Verdict
 from judging.template import texts_for
+from serve.examples import IclConfig, shown
 from serve.prompts import RUBRIC, Prompts, Templates
 
 
@@ -36,16 +37,23 @@ class JudgeConfig(Strict):
         "its inversion or its forward model; or a template file, or a folder of them",
     )
     examples: tuple[str, ...] = Field((), description="ids in data.pool, shown in this order, each for its own task")
+    icl: IclConfig | None = Field(None, description="examples found for each record, instead of the same for all")
     min_label_mass: float = Field(
         0.01, ge=0, lt=1, description="less probability on the labels: unscored low_label_mass"
     )
     max_tokens: int = Field(200, ge=16, description="longest parsed reply; a longer one is unscored cut_off")
     temperature: float = Field(0.0, ge=0, le=2, description="of parsed replies")
 
+    @model_validator(mode="after")
+    def _one_kind_of_examples(self) -> JudgeConfig:
+        if self.icl is not None and self.examples:
+            raise ValueError("examples and icl: the examples are either named or found; keep one of the two")
+        return self
+
 
 @dataclass(frozen=True)
 class Judge:
-    """`templates` and `examples` are keyed by (task, aspect)."""
+    """`templates` and `examples` are keyed by (task, aspect); `pool`: the records that a retriever may name."""
 
     name: str
     mode: ScoreMode
@@ -53,18 +61,23 @@ class Judge:
     examples: Mapping[tuple[str, str], Sequence[Record]] = field(default_factory=dict)
     special_tokens: tuple[str, ...] = ()
     min_label_mass: float = 0.01
+    pool: Mapping[str, Record] = field(default_factory=dict)
 
-    def request(self, record: Record, aspect: str) -> dict[str, Any]:
-        """The columns that cluster.generate reads, for one record and aspect."""
+    def request(self, record: Record, aspect: str, found: Sequence[str] | None = None) -> dict[str, Any]:
+        """The columns that cluster.generate reads, for one record and aspect.
+
+        `found`: ids in `pool` of the examples that a retriever found for it; None: those of the configuration.
+        """
         template = self.templates[record.task, aspect]
+        named = self.examples.get((record.task, aspect), ()) if found is None else [self.pool[id] for id in found]
         # An example never serves its own record or group.
-        shown = [
-            (texts_for(example, template), example.scales[aspect].rescale(example.scores[aspect], template.scale))
-            for example in self.examples.get((record.task, aspect), ())
+        examples = [
+            shown(example, template)
+            for example in named
             if example.id != record.id and example.group_key != record.group_key
         ]
         texts = texts_for(record, template)
-        prompt = template.render(texts, mode=self.mode, examples=shown, special_tokens=self.special_tokens)
+        prompt = template.render(texts, mode=self.mode, examples=examples, special_tokens=self.special_tokens)
         return {
             "prompt": prompt.text,
             "reply_prefix": prompt.reply_prefix,
@@ -128,4 +141,5 @@ def build_judge(
         },
         special_tokens=special_tokens,
         min_label_mass=config.min_label_mass,
+        pool=pool if config.icl else {},
     )

@@ -19,6 +19,7 @@ from cluster.generate import Batch
 from cluster.parts import parts_of, sound_rows, write_part
 from judging.records import Record, content_id
 from judging.tasks import load_task
+from serve.examples import chosen_examples
 from serve.ingest import iter_rows
 from serve.judge import Judge
 
@@ -43,6 +44,11 @@ def aspects_of(task: str, scores: str, aspects: tuple[str, ...] | None) -> tuple
         return aspects
     known, rated = load_task(task).aspects, json.loads(scores)
     return tuple(aspect for aspect in known if aspect in rated) or tuple(known)[:1]
+
+
+def aspects_of_row(row: Mapping[str, Any], aspects: tuple[str, ...] | None) -> tuple[str, ...]:
+    """The same for a row of `records/`."""
+    return aspects_of(row["task"], row["scores"], aspects)
 
 
 def _key(id: str, aspect: str) -> int:
@@ -81,17 +87,21 @@ def requests(
     longest prefix.
     """
     (name,) = set(map(str, batch["judge"]))
+    parts = [Path(part) for part in batch["part"]]
     keyed = [
         (Record.from_row(row), aspect)
-        for row in iter_rows([Path(part) for part in batch["part"]])
+        for row in iter_rows(parts)
         for aspect in aspects_of(row["task"], row["scores"], aspects)
     ]
+    found: dict[tuple[str, str], list[str]] = {}
+    for part in parts if judges[name].pool else ():
+        found |= chosen_examples(part.parent.parent, name, part) or {}
     rows: list[dict[str, Any]] = []
     keys = np.array([_key(record.id, aspect) for record, aspect in keyed], dtype=np.uint64)
     for (record, aspect), is_done in zip(keyed, np.isin(keys, done[name]), strict=True):
         if not is_done:
             key = {"judge": name, "id": record.id, "task": record.task, "aspect": aspect}
-            rows.append({**key, **judges[name].request(record, aspect)})
+            rows.append({**key, **judges[name].request(record, aspect, found.get((record.id, aspect)))})
     rows.sort(key=lambda row: (row["task"], row["aspect"]))
     return {name: [row[name] for row in rows] for name in rows[0]} if rows else {}
 

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from cluster.artifacts import write_text
+from cluster.artifacts import whole_folder, write_text
 from train.settings import Settings
 
 # Of the base model's folder everything else is taken over as it is: the tokenizer with its chat template above all.
@@ -26,32 +23,18 @@ def save(settings: Settings, model: Any, facts: dict[str, Any]) -> None:
     """Write adapter, merged model and training.json, each whole or not at all."""
     out = Path(settings.out)
     if settings.method == "lora":
-        with _whole(out / "adapter") as folder:
+        with whole_folder(out / "adapter") as folder:
             model.save_pretrained(folder)
             (folder / "README.md").write_text(model_card(settings, facts), encoding="utf-8")
         model = model.merge_and_unload()
     model.get_output_embeddings().__dict__.pop("forward", None)
     model.config.use_cache = True
-    with _whole(out / "merged") as folder:
+    with whole_folder(out / "merged") as folder:
         model.save_pretrained(folder)
         others = shutil.ignore_patterns(*NOT_TAKEN)
         shutil.copytree(settings.base, folder, ignore=others, dirs_exist_ok=True)
         (folder / "README.md").write_text(model_card(settings, facts), encoding="utf-8")
     write_text(out / "training.json", json.dumps(facts, indent=1))
-
-
-@contextmanager
-def _whole(place: Path) -> Iterator[Path]:
-    """A folder that is filled beside its place and renamed when it is complete."""
-    beside = place.with_name(f".{place.name}.{os.getpid()}")
-    shutil.rmtree(beside, ignore_errors=True)
-    beside.mkdir(parents=True)
-    try:
-        yield beside
-        shutil.rmtree(place, ignore_errors=True)
-        beside.rename(place)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
 
 
 def model_card(settings: Settings, facts: dict[str, Any]) -> str:

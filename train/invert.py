@@ -22,7 +22,7 @@ from cluster.config import ModelSpec, RunConfig, Strict, VllmSpec
 from cluster.generate import Sampling, generate
 from cluster.identity import input_hashes, model_identity, spec_of
 from cluster.tokens import Encoder, encoder
-from judging.datasets import DataConfig, Rejected, read_records
+from judging.datasets import DataConfig, Rejected, read_pool, read_records
 from judging.errors import InputError
 from judging.records import Record, content_id
 from judging.tasks import FOLDER as TASK_FOLDER
@@ -82,7 +82,7 @@ def main(run: RunConfig) -> Inverted:
         raise InputError("invert.examples: at least one example is needed")
     for name in config.models:
         _specs(run, config, name)  # a wrong name is found before any judge's work
-    pool = {one.id: one for one in _records(data, data.pool)}
+    pool = read_pool(data)
     dev = list(_records(data, config.dev))
     wanted = units(pool, config.examples, aspects=config.aspects, together=config.aspects_together, seed=run.seed)
     _check_dev(config, wanted, dev)
@@ -113,7 +113,9 @@ def _invert(
     job = JobDir(run.run, f"invert/{name}")
     fingerprint = {
         "invert": json.loads(config.model_dump_json(exclude={"models", "inversion", "fallback"})),
-        "data": json.loads(data.model_dump_json(include={"pool", "columns", "format", "task", "dataset", "scale"})),
+        "data": json.loads(
+            data.model_dump_json(include={"pool", "pool_share", "columns", "format", "task", "dataset", "scale"})
+        ),
         "files": input_hashes([*data.pool, *config.dev, *own_task]),
         "tasks": input_hashes([str(TASK_FOLDER)])[str(TASK_FOLDER)],
         "judge": model_identity(judge),

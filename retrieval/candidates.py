@@ -1,0 +1,77 @@
+"""Which examples the judge tries for each query: some at random, the nearest by words, the nearest by meaning.
+
+From the second round on also those that the trained towers put first. The pool is one task's records.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+import numpy as np
+
+from judging.records import Record
+from retrieval.texts import may_serve, plain_text
+
+
+def random_order(query: Record, pool: Sequence[Record], seed: int) -> Iterator[Record]:
+    """The pool in an order of its own for each query; the same for the same ids and seed, whatever else is there."""
+
+    def key(example: Record) -> bytes:
+        return hashlib.sha256(f"{seed}\0{query.id}\0{example.id}".encode()).digest()
+
+    yield from sorted(pool, key=key)
+
+
+class Bm25:
+    """Order by shared words (BM25, package bm25s), over source and candidate."""
+
+    def __init__(self, pool: Sequence[Record]) -> None:
+        import bm25s
+
+        self._pool = pool
+        self._bm25s = bm25s
+        self._index = bm25s.BM25()
+        self._index.index(self._tokens([plain_text(record) for record in pool]), show_progress=False)
+
+    def scores(self, query: Record) -> np.ndarray:
+        """float32, one a record of the pool."""
+        (words,) = self._tokens([plain_text(query)])
+        known = [word for word in words if word in self._index.vocab_dict]
+        if not known:
+            return np.zeros(len(self._pool), dtype=np.float32)
+        found: np.ndarray = self._index.get_scores(known)
+        return found
+
+    def order(self, query: Record) -> Iterator[Record]:
+        yield from by_score(self._pool, self.scores(query))
+
+    def _tokens(self, texts: Sequence[str]) -> list[list[str]]:
+        found: list[list[str]] = self._bm25s.tokenize(texts, return_ids=False, show_progress=False)
+        return found
+
+
+def by_score(pool: Sequence[Record], scores: np.ndarray) -> Iterator[Record]:
+    """The pool by falling score; equal scores by id, so that the order never depends on the order of the files."""
+    # Rounded: the same texts encoded in other company differ in the last digits.
+    order = sorted(range(len(pool)), key=lambda place: (-round(float(scores[place]), 5), pool[place].id))
+    for place in order:
+        yield pool[place]
+
+
+def candidates(query: Record, orders: Mapping[str, tuple[Iterable[Record], int]]) -> dict[str, str]:
+    """Example id -> the arm that chose it: from each order its first so many that may serve and are not there yet.
+
+    `orders`: arm -> (the pool in its order, how many). An arm that comes later fills up with its next best.
+    """
+    chosen: dict[str, str] = {}
+    for arm, (order, number) in orders.items():
+        wanted = number
+        for example in order if number else ():
+            if example.id in chosen or not may_serve(example, query):
+                continue
+            chosen[example.id] = arm
+            wanted -= 1
+            if not wanted:
+                break
+    return chosen

@@ -1,0 +1,318 @@
+"""Job `feedback`: what each example is worth to the judge: it scores a text with that one example in its prompt.
+
+Below `{run}/feedback`: `pairs/part-*.parquet` (id, query_id, example_id, task, aspect, arm), `part-*.parquet` (those,
+then score, utility, label_mass, error), `manifest.json`. Queries and examples come from `data.pool`; under
+`data.pool_share`, from its groups that are never judged. utility = 1 - |score - people's| / width of the scale:
+1 is best. A pair without a score keeps its reason; a killed job goes on from the parts that are there.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import Field, model_validator
+
+from cluster import models, runtime
+from cluster.artifacts import JobDir
+from cluster.config import RunConfig, Strict, VllmSpec
+from cluster.generate import Batch, Sampling, generate
+from cluster.identity import input_hashes, model_identity, spec_of
+from cluster.parts import parts_of, sound_rows, write_part
+from cluster.progress import progress
+from cluster.tokens import encoder
+from judging.datasets import DataConfig, read_pool
+from judging.errors import InputError
+from judging.expected import expected_score
+from judging.records import Record, content_id
+from judging.tasks import FOLDER as TASK_FOLDER
+from judging.tasks import is_task_file, load_task
+from judging.template import Template, rubric_template, texts_for
+from retrieval.candidates import Bm25, by_score, candidates, random_order
+from retrieval.encode import encode
+from retrieval.texts import plain_text
+
+PAIR_SCHEMA = pa.schema([(name, pa.string()) for name in ("id", "query_id", "example_id", "task", "aspect", "arm")])
+SCHEMA = pa.schema(
+    [
+        *PAIR_SCHEMA,
+        ("score", pa.float64()),
+        ("utility", pa.float64()),
+        ("label_mass", pa.float64()),
+        ("error", pa.string()),
+    ]
+)
+
+
+class Config(Strict):
+    """The configuration's `feedback` section."""
+
+    model: str = Field(description="the judge that is asked: a name under `models`; its prompt is the task's rubric")
+    aspects: tuple[str, ...] | None = Field(None, min_length=1, description="none: every aspect that people rated")
+    queries: int = Field(200, ge=1, description="texts of each task that are judged, at most")
+    random: int = Field(4, ge=0, description="examples tried for each text: so many at random,")
+    bm25: int = Field(4, ge=0, description="so many by shared words,")
+    semantic: int = Field(4, ge=0, description="and so many by meaning")
+    encoder: str = Field("embedded:all-minilm-l6-v2", description="sentence encoder for `semantic`")
+    max_length: int = Field(256, ge=8, description="tokens of a text that the encoder reads")
+    min_label_mass: float = Field(0.01, ge=0, lt=1, description="less probability on the labels: no score")
+    block_rows: int = Field(256, ge=1, description="pairs that are saved and lost together")
+
+    @model_validator(mode="after")
+    def _tries_something(self) -> Config:
+        if self.random + self.bm25 + self.semantic < 2:
+            raise ValueError("random, bm25 and semantic: with fewer than 2 examples for a text nothing can be ranked")
+        return self
+
+
+class FedBack(NamedTuple):
+    exit_code: int
+    summary: dict[str, Any]
+
+
+def main(run: RunConfig) -> FedBack:
+    """Let the judge try every chosen example; resume what a killed run left."""
+    config: Config | None = getattr(run, "feedback", None)
+    data: DataConfig | None = getattr(run, "data", None)
+    if config is None or data is None or not data.pool:
+        missing = "`feedback` section" if config is None else "data.pool of rated texts"
+        raise InputError(f"the configuration has no {missing}")
+    spec = spec_of(run, config.model, "feedback.model")
+    own_task = [data.task] if data.task is not None and is_task_file(data.task) else []
+    job = JobDir(run.run, "feedback")
+    fingerprint = {
+        "feedback": json.loads(config.model_dump_json(exclude={"block_rows"})),
+        "data": json.loads(data.model_dump_json(exclude={"records", "groups_share", "max_rejected_share", "labels"})),
+        "files": input_hashes([*data.pool, *own_task]),
+        "tasks": input_hashes([str(TASK_FOLDER)])[str(TASK_FOLDER)],
+        "model": model_identity(spec),
+        "encoder": models.resolve(config.encoder).fingerprint if config.semantic else None,
+        "seed": run.seed,
+        "versions": runtime.versions(),
+    }
+    with job.opened(fingerprint):
+        if done := job.manifest():
+            runtime.say(f"feedback: done before, {job.path} is up to date")
+            return FedBack(0, dict(done["summary"]))
+        pool = read_pool(data)
+        wanted = wanted_aspects(pool, config.aspects)
+        templates = {key: rubric_template(load_task(key[0]), key[1]) for key in wanted}
+        job.claim()
+        runtime.start(run.ray)
+        if not (job.path / "pairs").exists():
+            _write_pairs(job.path, list(_pairs(config, pool, wanted, run.seed)), config.block_rows)
+        special = _special_tokens(spec)
+        _ask(run, config, job.path, pool, templates, special)
+        summary = _summary(job.path)
+        job.finish(summary)
+    return FedBack(0, summary)
+
+
+def _special_tokens(spec: Any) -> tuple[str, ...]:
+    if not isinstance(spec, VllmSpec):
+        return ()
+    return encoder(str(models.resolve(spec.source, revision=spec.revision).path), spec.prompt_style).special_tokens()
+
+
+def wanted_aspects(pool: Mapping[str, Record], aspects: Sequence[str] | None) -> list[tuple[str, str]]:
+    """(task, aspect) pairs to learn for: those asked for, or all that the pool is rated on and the task knows.
+
+    Raises InputError where the pool can teach nothing: no score of an aspect asked for, or one group alone.
+    """
+    groups: dict[tuple[str, str], set[str]] = {}
+    for record in pool.values():
+        known = load_task(record.task).aspects
+        for aspect in record.scores:
+            if aspect in known and (aspects is None or aspect in aspects):
+                groups.setdefault((record.task, aspect), set()).add(record.group_key)
+    for aspect in aspects or ():
+        if not any(aspect == found for _, found in groups):
+            raise InputError(f"feedback.aspects: no text of data.pool is rated on {aspect!r}")
+    if not groups:
+        raise InputError("data.pool holds no human score of an aspect that its tasks know: nothing can be learned")
+    for (task, aspect), keys in groups.items():
+        if len(keys) < 2:
+            raise InputError(
+                f"data.pool has one group of {task} rated on {aspect}: an example never serves its own group, "
+                "so at least two are needed"
+            )
+    return sorted(groups)
+
+
+def _pairs(
+    config: Config, pool: Mapping[str, Record], wanted: Sequence[tuple[str, str]], seed: int
+) -> Iterator[dict[str, str]]:
+    """Who is tried for whom. The same candidates for every aspect that query and example are both rated on."""
+    for task in sorted({task for task, _ in wanted}):
+        aspects = [aspect for of, aspect in wanted if of == task]
+        known = [record for record in pool.values() if record.task == task and any(a in record.scores for a in aspects)]
+        queries = sorted(known, key=lambda record: content_id(str(seed), record.id))[: config.queries]
+        runtime.say(f"feedback: {task}: examples for {len(queries)} of {len(known)} texts")
+        words = Bm25(known) if config.bm25 else None
+        nearness = _nearness(config, queries, known) if config.semantic else None
+        for place, query in enumerate(queries):
+            orders = {"random": (random_order(query, known, seed), config.random)}
+            if words:
+                orders["bm25"] = (words.order(query), config.bm25)
+            if nearness is not None:
+                orders["semantic"] = (by_score(known, nearness[place]), config.semantic)
+            for example_id, arm in candidates(query, orders).items():
+                for aspect in aspects:
+                    if aspect in query.scores and aspect in pool[example_id].scores:
+                        keys = {"query_id": query.id, "example_id": example_id, "task": task, "aspect": aspect}
+                        yield {"id": content_id(*keys.values()), **keys, "arm": arm}
+
+
+def _nearness(config: Config, queries: Sequence[Record], known: Sequence[Record]) -> np.ndarray:
+    """Cosine of every query (row) with every record of the pool."""
+    found = encode(config.encoder, [plain_text(record) for record in known], config.max_length)
+    row = {record.id: place for place, record in enumerate(known)}
+    nearness: np.ndarray = found[[row[query.id] for query in queries]] @ found.T
+    return nearness
+
+
+def _write_pairs(folder: Path, pairs: list[dict[str, str]], block_rows: int) -> None:
+    """Neighbours share instruction and example, so that the engine computes that beginning once."""
+    pairs.sort(key=lambda pair: (pair["task"], pair["aspect"], pair["example_id"], pair["query_id"]))
+    beside = folder / ".pairs"
+    shutil.rmtree(beside, ignore_errors=True)
+    beside.mkdir()
+    for start in range(0, len(pairs), block_rows):
+        block = pairs[start : start + block_rows]
+        pq.write_table(pa.Table.from_pylist(block, schema=PAIR_SCHEMA), beside / f"part-{start:09d}.parquet")
+    beside.rename(folder / "pairs")
+
+
+def _ask(
+    run: RunConfig,
+    config: Config,
+    folder: Path,
+    pool: Mapping[str, Record],
+    templates: Mapping[tuple[str, str], Template],
+    special_tokens: tuple[str, ...],
+) -> None:
+    """The judge's score of every pair that has none yet."""
+    done = {row["id"] for row in sound_rows(folder, ["id"])}
+    rows = {part: pq.read_table(part, columns=["id"]).column("id").to_pylist() for part in parts_of(folder / "pairs")}
+    parts = [part for part, ids in rows.items() if not done.issuperset(ids)]
+    if not parts:
+        return
+    import ray
+    import ray.data
+
+    blocks = ray.data.from_items([{"part": str(part.resolve())} for part in parts], override_num_blocks=len(parts))
+    known = ray.put((dict(pool), dict(templates)))
+    asked = blocks.map_batches(_requests, fn_args=(known, special_tokens, done), batch_size=None)
+    written = generate(asked, spec_of(run, config.model, "feedback.model"), Sampling(seed=run.seed)).map_batches(
+        _write, fn_args=(known, config.min_label_mass, str(folder.resolve())), batch_size=None
+    )
+    runtime.say(f"feedback: {config.model}: starting the model")
+    with progress(f"feedback: {config.model}", sum(map(len, rows.values())), len(done)) as bar:
+        for batch in written.iter_batches(batch_size=None, prefetch_batches=0):
+            bar.add(int(np.sum(batch["num_rows"])))
+
+
+def _requests(batch: Batch, known: Any, special_tokens: tuple[str, ...], done: set[str]) -> Batch:
+    """Input column: part. Output columns: those of a pair, and those that cluster.generate reads."""
+    pool, templates = _held(known)
+    pairs = [row for part in batch["part"] for row in pq.read_table(part).to_pylist() if row["id"] not in done]
+    rows = [{**pair, **_request(pair, pool, templates, special_tokens)} for pair in pairs]
+    return {name: [row[name] for row in rows] for name in rows[0]} if rows else {}
+
+
+def _request(
+    pair: Mapping[str, str],
+    pool: Mapping[str, Record],
+    templates: Mapping[tuple[str, str], Template],
+    special_tokens: tuple[str, ...],
+) -> dict[str, Any]:
+    template = templates[pair["task"], pair["aspect"]]
+    query, example = pool[pair["query_id"]], pool[pair["example_id"]]
+    shown = [(texts_for(example, template), people_score(example, template))]
+    prompt = template.render(texts_for(query, template), mode="expected", examples=shown, special_tokens=special_tokens)
+    labels = list(template.scale.labels())
+    return {"prompt": prompt.text, "reply_prefix": prompt.reply_prefix, "labels": labels, "json_schema": ""}
+
+
+def people_score(record: Record, template: Template) -> float:
+    """The record's human score in points of the template's scale."""
+    return record.scales[template.aspect].rescale(record.scores[template.aspect], template.scale)
+
+
+def _write(batch: Batch, known: Any, min_label_mass: float, folder: str) -> Batch:
+    """Input columns: those of `_requests` and of cluster.generate. Writes one part; output column: num_rows."""
+    pool, templates = _held(known)
+    rows = []
+    for place in range(len(batch["id"])):
+        row = {name: column[place] for name, column in batch.items()}
+        template = templates[row["task"], row["aspect"]]
+        told = _told(row, template, min_label_mass)
+        if told["score"] is not None:
+            wrong = abs(told["score"] - people_score(pool[row["query_id"]], template)) / template.scale.width
+            told["utility"] = 1 - wrong
+        rows.append({**{name: row[name] for name in PAIR_SCHEMA.names}, "utility": None, **told})
+    write_part(Path(folder), rows, SCHEMA, (str(row["id"]) for row in rows))
+    return {"num_rows": [len(rows)]}
+
+
+def _told(reply: Mapping[str, Any], template: Template, min_label_mass: float) -> dict[str, Any]:
+    if reply["error"]:
+        return {"score": None, "label_mass": None, "error": reply["error"]}
+    logprobs = [None if math.isnan(value) else value for value in reply["label_logprobs"]]
+    told = expected_score(logprobs or [None] * len(template.scale.labels()), template.scale)
+    if told.score is None or told.label_mass < min_label_mass:
+        return {"score": None, "label_mass": told.label_mass, "error": "low_label_mass"}
+    return {"score": told.score, "label_mass": told.label_mass, "error": ""}
+
+
+def _held(known: Any) -> Any:
+    import ray
+
+    return ray.get(known) if isinstance(known, ray.ObjectRef) else known
+
+
+def _summary(folder: Path) -> dict[str, Any]:
+    """Counts, and by task and aspect: pairs, mean utility, and how far the best example is above the mean one."""
+    found: dict[str, dict[str, Any]] = {}
+    utilities: dict[str, dict[str, list[float]]] = {}
+    errors: Counter[str] = Counter()
+    for row in sound_rows(folder, [name for name in SCHEMA.names if name not in ("score", "label_mass")]):
+        key = f"{row['task']}/{row['aspect']}"
+        if row["utility"] is None:
+            errors[row["error"]] += 1
+        else:
+            utilities.setdefault(key, {}).setdefault(row["query_id"], []).append(row["utility"])
+    for key, by_query in sorted(utilities.items()):
+        several = [values for values in by_query.values() if len(values) > 1]
+        found[key] = {
+            "num_queries": len(by_query),
+            "num_pairs": sum(map(len, by_query.values())),
+            "mean_utility": float(np.mean([np.mean(values) for values in by_query.values()])),
+            "mean_gain_of_best": float(np.mean([max(values) - np.mean(values) for values in several]))
+            if several
+            else None,
+        }
+    return {"aspects": found, "unscored": dict(errors), "folder": str(folder)}
+
+
+def render(summary: Mapping[str, Any]) -> str:
+    """The summary for the terminal."""
+    width = max([len(key) for key in summary["aspects"]], default=0)
+    lines = []
+    for key, found in summary["aspects"].items():
+        best = found["mean_gain_of_best"]
+        lines.append(
+            f"{key:<{width}}  {found['num_pairs']} pairs of {found['num_queries']} texts, mean utility "
+            f"{found['mean_utility']:.3f}" + (f", the best example of a text {best:+.3f}" if best is not None else "")
+        )
+    if summary["unscored"]:
+        lines.append("no score: " + ", ".join(f"{number} {kind}" for kind, number in summary["unscored"].items()))
+    return "\n".join([*lines, f"  {summary['folder']}"])

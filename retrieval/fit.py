@@ -1,0 +1,199 @@
+"""Job `fit`: the judge's feedback -> two towers that find the examples which help it. Trained on Ray Train.
+
+Below `{run}/fit`: `pairs/` (texts and utilities as the workers read them), `checkpoints/`, `query/` and `example/` (two
+sentence-transformers folders), `fit.json` (losses, NDCG@4 on the held-out groups), `manifest.json`. What a worker does
+is fitting.py's.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import Field
+
+from cluster import models, runtime
+from cluster.artifacts import JobDir, file_hash, read_json
+from cluster.config import RunConfig
+from cluster.parts import parts_of, sound_rows
+from cluster.training import TrainingConfig, train
+from judging.datasets import DataConfig, read_pool
+from judging.errors import InputError
+from judging.records import Record, content_id
+from retrieval.settings import Settings, Weight
+from retrieval.texts import example_text, query_text
+
+TEXT_SCHEMA = pa.schema([("text", pa.large_string()), ("group", pa.string())])
+QUERY_SCHEMA = pa.schema(
+    [
+        ("task", pa.string()),
+        ("query", pa.int64()),
+        ("examples", pa.list_(pa.int64())),
+        ("utilities", pa.list_(pa.float64())),
+    ]
+)
+ONLY_SPEED = {"num_workers", "cpus_per_worker", "accelerator_type", "max_failures"}
+
+
+class Config(TrainingConfig):
+    """The configuration's `fit` section."""
+
+    encoder: str = Field(
+        "embedded:all-minilm-l6-v2", description="sentence-transformers model that both towers start from"
+    )
+    shared: bool = Field(False, description="one tower for both sides")
+    max_length: int = Field(256, ge=8, description="tokens of a text that a tower reads; what is longer is cut")
+    scale: float = Field(20.0, gt=0, description="of the cosine, in the loss")
+    weight: Weight = Field("true_rank", description="of a pair: by rank of the utilities, or by position now")
+    lambda_rank: float = Field(0.8, ge=0, le=1, description="share of the ranking loss; the rest: in-batch negatives")
+    learning_rate: float = Field(1e-4, gt=0)
+    weight_decay: float = Field(0.01, ge=0)
+    epochs: int = Field(6, ge=1)
+    patience: int = Field(2, ge=1, description="epochs without a better NDCG on the held-out groups before the end")
+    batch_queries: int = Field(8, ge=1, description="queries a worker takes a step, each with all its tried examples")
+    task_power: float = Field(0.5, ge=0, le=1, description="a task is drawn in proportion to its size to this power")
+    dev_share: float = Field(0.2, gt=0, lt=1, description="share of the queries' groups held out, by hash")
+
+
+class Fitted(NamedTuple):
+    exit_code: int
+    summary: dict[str, Any]
+
+
+def main(run: RunConfig) -> Fitted:
+    """Train the towers on what `feedback` left; resume what a killed run left."""
+    config: Config | None = getattr(run, "fit", None)
+    data: DataConfig | None = getattr(run, "data", None)
+    if config is None or data is None or not data.pool:
+        raise InputError(
+            f"the configuration has no {'`fit` section' if config is None else 'data.pool of rated texts'}"
+        )
+    feedback = JobDir(run.run, "feedback")
+    if feedback.manifest() is None:
+        raise InputError(f"{feedback.path} holds no finished feedback: run `inverdict feedback` first")
+    start = models.resolve(config.encoder)
+    job = JobDir(run.run, "fit")
+    fingerprint = {
+        "feedback": [f"{part.name}={file_hash(part)}" for part in parts_of(feedback.path)],
+        "fit": json.loads(config.model_dump_json(exclude={"encoder", *ONLY_SPEED})),
+        "encoder": start.fingerprint,
+        "seed": run.seed,
+        "versions": runtime.versions(),
+    }
+    with job.opened(fingerprint):
+        if done := job.manifest():
+            runtime.say(f"fit: done before, {job.path} is up to date")
+            return Fitted(0, dict(done["summary"]))
+        lists = query_lists(feedback.path)
+        pool = read_pool(data)
+        check_pool(lists, pool, feedback.path)
+        job.claim()
+        counts = write_pairs(lists, pool, job.path / "pairs", config.dev_share, run.seed)
+        runtime.say(f"fit: {counts['num_train']} texts with their tried examples, {counts['num_dev']} held out")
+        if not (job.path / "fit.json").exists():
+            runtime.start(run.ray)
+            from retrieval.fitting import fitting
+
+            train(
+                fitting, asdict(_settings(run, config, str(start.path), job.path)), config, folder=job.path, what="fit"
+            )
+        facts = read_json(job.path / "fit.json") or {}
+        shown = {key: facts[key] for key in ("ndcg", "best_epoch", "num_epochs", "seconds")}
+        summary = {**counts, **shown, "folder": str(job.path)}
+        job.finish(summary)
+    return Fitted(0, summary)
+
+
+class QueryList(NamedTuple):
+    """One text, one aspect, and what each tried example was worth; `utilities` 0 to 1."""
+
+    task: str
+    aspect: str
+    query_id: str
+    example_ids: list[str]
+    utilities: list[float]
+
+
+def query_lists(folder: Path) -> list[QueryList]:
+    """What can be ranked: texts with two examples or more of different utility. Raises InputError where nothing is."""
+    found: dict[tuple[str, str, str], dict[str, float]] = {}
+    for row in sound_rows(folder, ["query_id", "example_id", "task", "aspect", "utility"]):
+        if row["utility"] is not None:
+            key = (row["task"], row["aspect"], row["query_id"])
+            found.setdefault(key, {})[row["example_id"]] = row["utility"]
+    lists = [
+        QueryList(*key, sorted(known), [known[id] for id in sorted(known)])
+        for key, known in sorted(found.items())
+        if len(set(known.values())) > 1
+    ]
+    if not lists:
+        raise InputError(f"{folder}: no text has two examples that the judge scored differently: nothing can be ranked")
+    return lists
+
+
+def check_pool(lists: list[QueryList], pool: Mapping[str, Record], folder: Path) -> None:
+    """Raises InputError where a text of the feedback is none of the pool's (any more): a leak, or another file."""
+    for one in lists:
+        for id in (one.query_id, *one.example_ids):
+            if id not in pool:
+                raise InputError(f"{folder} speaks of the text {id}, which is not in data.pool (data.pool_share?)")
+
+
+def write_pairs(
+    lists: list[QueryList], pool: Mapping[str, Record], folder: Path, dev_share: float, seed: int
+) -> dict[str, Any]:
+    """`texts.parquet` (each once) and `train.parquet`, `dev.parquet`: rows that point into it."""
+    folder.mkdir(exist_ok=True)
+    places: dict[tuple[str, str, str], int] = {}
+    texts: list[dict[str, str]] = []
+
+    def place(side: str, id: str, aspect: str) -> int:
+        key = (side, id, aspect)
+        if key not in places:
+            record = pool[id]
+            text = query_text(record, aspect) if side == "query" else example_text(record, aspect)
+            places[key] = len(texts)
+            texts.append({"text": text, "group": record.group_key})
+        return places[key]
+
+    parts: dict[str, list[dict[str, Any]]] = {"train": [], "dev": []}
+    for one in lists:
+        row = {
+            "task": f"{one.task}/{one.aspect}",
+            "query": place("query", one.query_id, one.aspect),
+            "examples": [place("example", id, one.aspect) for id in one.example_ids],
+            "utilities": one.utilities,
+        }
+        held_out = int(content_id("dev", str(seed), pool[one.query_id].group_key), 16) < dev_share * 16**16
+        parts["dev" if held_out else "train"].append(row)
+    for name, rows in parts.items():
+        if not rows:
+            raise InputError(
+                f"fit.dev_share: {dev_share:g} leaves no group to {'train on' if name == 'train' else 'test'}"
+            )
+        pq.write_table(pa.Table.from_pylist(rows, schema=QUERY_SCHEMA), folder / f"{name}.parquet")
+    pq.write_table(pa.Table.from_pylist(texts, schema=TEXT_SCHEMA), folder / "texts.parquet")
+    return {"num_train": len(parts["train"]), "num_dev": len(parts["dev"]), "num_texts": len(texts)}
+
+
+def _settings(run: RunConfig, config: Config, start: str, folder: Path) -> Settings:
+    place = folder.resolve()
+    kept = config.model_dump(exclude={"encoder", "dev_share", *ONLY_SPEED})
+    return Settings(
+        start=start, source=config.encoder, pairs=str(place / "pairs"), out=str(place), seed=run.seed, **kept
+    )
+
+
+def render(summary: Mapping[str, Any]) -> str:
+    """The summary for the terminal."""
+    ndcg = summary["ndcg"]
+    return (
+        f"{summary['num_train']} texts, NDCG@4 on {summary['num_dev']} held-out ones {ndcg['before']:.3f} to "
+        f"{ndcg['after']:.3f} (random order {ndcg['random']:.3f}), best after epoch {summary['best_epoch']} of "
+        f"{summary['num_epochs']}, {summary['seconds']:.0f} s\n  {summary['folder']}"
+    )

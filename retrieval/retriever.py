@@ -1,0 +1,175 @@
+"""Which rated texts are shown when a text is judged: an arm's order, cleaned of leaks, the most useful one last.
+
+Arms: `none`; `random`; `bm25` (shared words); `semantic` (a plain sentence encoder); `trained` (the towers of `fit`);
+`diverse` (k1 of `trained` and k2 of `semantic`). No example is ever the text itself, of its group, or a near-copy of
+it. One text alone and many together get the same examples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from cluster.artifacts import JobDir
+from judging.errors import InputError
+from judging.records import Record
+from retrieval.candidates import Bm25, random_order
+from retrieval.encode import encode_here
+from retrieval.index import ExampleIndex
+from retrieval.texts import may_serve, plain_text, query_text
+
+Arm = Literal["none", "random", "bm25", "semantic", "trained", "diverse"]
+LEARNED: tuple[Arm, ...] = ("trained", "diverse")
+INDEXED: tuple[Arm, ...] = ("semantic", *LEARNED)
+SCORE_DIGITS = 5  # a text encoded alone and in company differs in the digits behind these
+
+
+class Encoders(NamedTuple):
+    """Folders of sentence-transformers models, each with the tokens it reads and the fingerprint of its index."""
+
+    semantic: str
+    semantic_made_by: str
+    query: str | None  # the query tower
+    trained_made_by: str
+    max_length: int
+
+
+class Retriever:
+    """Holds the pool and, opened when an arm first needs them, its indexes. `folder`: what the job `index` left."""
+
+    def __init__(self, pool: Mapping[str, Record], *, folder: Path | None = None, seed: int = 0) -> None:
+        self._pool = dict(pool)
+        self._folder = folder
+        self._seed = seed
+        self._rated: dict[tuple[str, str], list[Record]] = {}
+        self._words: dict[tuple[str, str], Bm25] = {}
+        self._indexes: dict[str, ExampleIndex] = {}
+        self._encoders = _encoders(folder) if folder else None
+
+    def retrieve(
+        self, records: Sequence[Record], aspect: str, arm: Arm, *, k: int = 4, k1: int = 2, k2: int = 2
+    ) -> list[list[str]]:
+        """For each record the ids of its examples for that aspect, the most useful last, fewer where there are no more.
+
+        `k`: how many; `diverse` takes k1 and k2 instead. Raises InputError where the arm's index is not there.
+        """
+        found: list[list[str]] = [[] for _ in records]
+        for task in dict.fromkeys(record.task for record in records):
+            places = [place for place, record in enumerate(records) if record.task == task]
+            some = [records[place] for place in places]
+            for place, ids in zip(places, self._of_task(some, task, aspect, arm, k, k1, k2), strict=True):
+                found[place] = ids
+        return found
+
+    def _of_task(
+        self, records: Sequence[Record], task: str, aspect: str, arm: Arm, k: int, k1: int, k2: int
+    ) -> list[list[str]]:
+        if arm == "none" or not self._those_rated(task, aspect):
+            return [[] for _ in records]
+        if arm == "diverse":
+            trained = self._orders(records, task, aspect, "trained")
+            semantic = self._orders(records, task, aspect, "semantic")
+            return [merged(first, second, k1, k2) for first, second in zip(trained, semantic, strict=True)]
+        orders = self._orders(records, task, aspect, arm)
+        return [list(islice(order, k))[::-1] for order in orders]
+
+    def _orders(self, records: Sequence[Record], task: str, aspect: str, arm: Arm) -> list[Iterator[str]]:
+        """For each record the ids of all that may serve it, best first, lazily."""
+        rated = self._those_rated(task, aspect)
+        if arm == "random":
+            orders: list[Iterator[Record]] = [random_order(record, rated, self._seed) for record in records]
+        elif arm == "bm25":
+            words = self._words.setdefault((task, aspect), Bm25(rated))
+            orders = [words.order(record) for record in records]
+        else:
+            orders = self._searched(records, task, aspect, arm)
+        return [_serving(order, record, aspect) for order, record in zip(orders, records, strict=True)]
+
+    def _those_rated(self, task: str, aspect: str) -> list[Record]:
+        key = (task, aspect)
+        if key not in self._rated:
+            self._rated[key] = [r for r in self._pool.values() if r.task == task and aspect in r.scores]
+        return self._rated[key]
+
+    def _searched(self, records: Sequence[Record], task: str, aspect: str, arm: Arm) -> list[Iterator[Record]]:
+        if self._folder is None or self._encoders is None:
+            raise InputError(f"the arm `{arm}` needs an index: run `inverdict index` first")
+        known = self._encoders
+        if arm == "semantic":
+            index = self._index(semantic_folder(self._folder, task), known.semantic_made_by)
+            vectors = encode_here(known.semantic, [plain_text(record) for record in records], known.max_length)
+        else:
+            if known.query is None:
+                raise InputError(f"{self._folder} has no trained towers: run `inverdict fit`, then `inverdict index`")
+            index = self._index(trained_folder(self._folder, task, aspect), known.trained_made_by)
+            vectors = encode_here(known.query, [query_text(record, aspect) for record in records], known.max_length)
+        return [_deepening(index, vector, self._example) for vector in vectors]
+
+    def _example(self, id: str) -> Record:
+        if id not in self._pool:
+            raise InputError(f"{self._folder} holds the example {id}, which is not in data.pool: run `index` again")
+        return self._pool[id]
+
+    def _index(self, folder: Path, made_by: str) -> ExampleIndex:
+        if str(folder) not in self._indexes:
+            self._indexes[str(folder)] = ExampleIndex.load(folder, made_by=made_by)
+        return self._indexes[str(folder)]
+
+
+def _serving(order: Iterable[Record], record: Record, aspect: str) -> Iterator[str]:
+    for example in order:
+        if aspect in example.scores and may_serve(example, record):
+            yield example.id
+
+
+def merged(first: Iterator[str], second: Iterator[str], k1: int, k2: int) -> list[str]:
+    """k1 of the first order and k2 others of the second; the best of the first stands last."""
+    best = list(islice(first, k1))
+    others = list(islice((id for id in second if id not in best), k2))
+    return [*others[::-1], *best[::-1]]
+
+
+def _deepening(index: ExampleIndex, vector: np.ndarray, record: Callable[[str], Record]) -> Iterator[Record]:
+    """The index's examples by falling score, equal ones by id; ever more of them where the first are not enough."""
+    given: set[str] = set()
+    wanted = 64
+    while True:
+        scores, rows = index.search(vector[None], wanted)
+        found = [
+            (-round(float(score), SCORE_DIGITS), index.examples[row].id)
+            for score, row in zip(scores[0], rows[0], strict=True)
+            if row >= 0
+        ]
+        is_all = wanted >= len(index)
+        # The last of the found may tie with the first that was not: it waits for the next round.
+        settled = [one for one in sorted(found) if is_all or one[0] < found[-1][0]]
+        for _, id in settled:
+            if id not in given:
+                given.add(id)
+                yield record(id)
+        if is_all:
+            return
+        wanted *= 4
+
+
+def semantic_folder(folder: Path, task: str) -> Path:
+    return folder / "semantic" / _plain(task)
+
+
+def trained_folder(folder: Path, task: str, aspect: str) -> Path:
+    return folder / "trained" / f"{_plain(task)}.{_plain(aspect)}"
+
+
+def _plain(name: str) -> str:
+    return "".join(letter if letter.isalnum() or letter in "-_" else "_" for letter in name)
+
+
+def _encoders(folder: Path) -> Encoders:
+    manifest = JobDir(folder.parent, folder.name).manifest()
+    if manifest is None:
+        raise InputError(f"{folder} holds no finished index: run `inverdict index` first")
+    return Encoders(**manifest["summary"]["encoders"])

@@ -1,0 +1,191 @@
+"""Which examples each record is shown: the retriever's, cut to a judge's token budget by whole examples.
+
+Below `{run}/evaluate/examples/{judge}`: one part a block of records, with its name; rows: id, aspect, examples (ids,
+the most useful last), num_dropped. A part that is there is not made again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import Field
+
+from cluster import models, runtime
+from cluster.config import ModelSpec, Strict, VllmSpec
+from cluster.generate import Batch
+from cluster.parts import parts_of, sound_rows
+from cluster.progress import progress
+from cluster.tokens import encoder
+from judging.records import Record
+from judging.template import Template, texts_for
+from retrieval.retriever import Arm, Retriever
+
+SCHEMA = pa.schema(
+    [("id", pa.string()), ("aspect", pa.string()), ("examples", pa.list_(pa.string())), ("num_dropped", pa.int64())]
+)
+CHARS_PER_TOKEN = 4  # where the judge's tokenizer is not here (http, scripted)
+ROOM_LEFT = 16  # tokens: a chat template may join texts otherwise than one by one
+
+
+class IclConfig(Strict):
+    """In-context examples of a judge, found for each record anew."""
+
+    arm: Arm = Field(
+        "diverse",
+        description="random, bm25, semantic (after `index`), trained, diverse (after `fit` and `index`), or none",
+    )
+    k: int = Field(4, ge=1, description="examples of a record; for diverse: k1 + k2 instead")
+    k1: int = Field(2, ge=0, description="diverse: so many of the trained retriever's")
+    k2: int = Field(2, ge=0, description="diverse: and so many others of plain semantic search")
+    max_tokens: int = Field(
+        1200, ge=1, description="of all examples together; the least useful ones are left out, whole"
+    )
+
+    @property
+    def wanted(self) -> int:
+        return 0 if self.arm == "none" else self.k1 + self.k2 if self.arm == "diverse" else self.k
+
+
+def shown(example: Record, template: Template) -> tuple[dict[str, str], float]:
+    """An example as a template renders it: its texts, and its human score in points of the template's scale."""
+    aspect = template.aspect
+    return texts_for(example, template), example.scales[aspect].rescale(example.scores[aspect], template.scale)
+
+
+def choose_examples(
+    folder: Path,
+    judge: str,
+    config: IclConfig,
+    spec: ModelSpec,
+    templates: Mapping[tuple[str, str], Template],
+    pool: Mapping[str, Record],
+    special_tokens: tuple[str, ...],
+    aspects_of: Callable[[Mapping[str, Any]], Sequence[str]],
+    *,
+    index: Path,
+    seed: int,
+) -> None:
+    """Complete `folder/examples/{judge}` for the blocks in `folder/records`. `index`: what the job `index` left."""
+    out = folder / "examples" / judge
+    out.mkdir(parents=True, exist_ok=True)
+    list(sound_rows(out, ["id"]))  # removes what a kill left
+    parts = [part for part in parts_of(folder / "records") if not (out / part.name).exists()]
+    if not parts:
+        return
+    import ray.data
+
+    items = [{"part": str(part.resolve())} for part in parts]
+    settings = (config, spec, dict(templates), dict(pool), special_tokens, aspects_of, index, seed, str(out.resolve()))
+    found = ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
+        _Choose, fn_constructor_args=settings, batch_size=None, concurrency=1, num_cpus=1
+    )
+    total = sum(pq.read_metadata(part).num_rows for part in parts)
+    with progress(f"evaluate: {judge}: finding examples ({config.arm})", total, 0) as bar:
+        for batch in found.iter_batches(batch_size=None, prefetch_batches=0):
+            bar.add(int(np.sum(batch["num_records"])))
+
+
+class _Choose:
+    """Input column: part, a file of records. Writes a part of examples; output column: num_records."""
+
+    def __init__(
+        self,
+        config: IclConfig,
+        spec: ModelSpec,
+        templates: dict[tuple[str, str], Template],
+        pool: dict[str, Record],
+        special_tokens: tuple[str, ...],
+        aspects_of: Callable[[Mapping[str, Any]], Sequence[str]],
+        index: Path,
+        seed: int,
+        out: str,
+    ) -> None:
+        self._config = config
+        self._templates = templates
+        self._pool = pool
+        self._special_tokens = special_tokens
+        self._aspects_of = aspects_of
+        self._retriever = Retriever(pool, folder=index if (index / "manifest.json").exists() else None, seed=seed)
+        self._out = Path(out)
+        self._count, self._room = _counting(spec)
+
+    def __call__(self, batch: Batch) -> Batch:
+        num_records = 0
+        for part in map(Path, batch["part"]):
+            rows = pq.read_table(part).to_pylist()
+            num_records += len(rows)
+            found = list(self._rows([(Record.from_row(row), self._aspects_of(row)) for row in rows]))
+            beside = self._out / f".{part.name}"
+            pq.write_table(pa.Table.from_pylist(found, schema=SCHEMA), beside)
+            beside.rename(self._out / part.name)
+        return {"num_records": [num_records]}
+
+    def _rows(self, asked: Sequence[tuple[Record, Sequence[str]]]) -> list[dict[str, Any]]:
+        found = []
+        for aspect in dict.fromkeys(aspect for _, aspects in asked for aspect in aspects):
+            records = [record for record, aspects in asked if aspect in aspects]
+            config = self._config
+            chosen = self._retriever.retrieve(records, aspect, config.arm, k=config.k, k1=config.k1, k2=config.k2)
+            for record, ids in zip(records, chosen, strict=True):
+                kept = self._fitting(record, self._templates[record.task, aspect], ids)
+                found.append({"id": record.id, "aspect": aspect, "examples": kept, "num_dropped": len(ids) - len(kept)})
+        return found
+
+    def _fitting(self, record: Record, template: Template, ids: Sequence[str]) -> list[str]:
+        """The last of `ids` that fit into the budget and, with the record, into the judge's context."""
+        sizes = [
+            self._count(template.examples_text([shown(self._pool[id], template)], self._special_tokens)) for id in ids
+        ]
+        alone = template.render(texts_for(record, template), mode="expected", special_tokens=self._special_tokens)
+        left = min(
+            self._config.max_tokens, self._room - self._count(alone.text) if self._room else self._config.max_tokens
+        )
+        first = len(ids)
+        while first and sizes[first - 1] <= left:
+            first -= 1
+            left -= sizes[first]
+        return list(ids[first:])
+
+
+def _counting(spec: ModelSpec) -> tuple[Callable[[str], int], int]:
+    """How many tokens a text has for this model, and how many a prompt may have (0: not known)."""
+    if not isinstance(spec, VllmSpec):
+        return lambda text: len(text) // CHARS_PER_TOKEN + 1, 0
+    known = encoder(str(models.resolve(spec.source, revision=spec.revision).path), spec.prompt_style)
+    return lambda text: len(known.tokenizer(text, add_special_tokens=False).input_ids), spec.max_model_len - ROOM_LEFT
+
+
+def chosen_examples(folder: Path, judge: str, part: Path) -> dict[tuple[str, str], list[str]] | None:
+    """(record id, aspect) -> example ids of that block of records; None where the judge has no retriever."""
+    path = folder / "examples" / judge / part.name
+    if not path.parent.is_dir():
+        return None
+    return {(row["id"], row["aspect"]): row["examples"] for row in pq.read_table(path, schema=SCHEMA).to_pylist()}
+
+
+def summary(folder: Path, judge: str, config: IclConfig) -> dict[str, Any]:
+    """How many examples a prompt has, how many did not fit, how many prompts have none."""
+    rows = list(sound_rows(folder / "examples" / judge, ["examples", "num_dropped"]))
+    numbers = [len(row["examples"]) for row in rows]
+    return {
+        "arm": config.arm,
+        "wanted": config.wanted,
+        "mean_examples": float(np.mean(numbers)) if numbers else 0.0,
+        "num_dropped": int(sum(row["num_dropped"] for row in rows)),
+        "num_prompts_without": int(sum(not number for number in numbers)),
+        "num_prompts": len(rows),
+    }
+
+
+def say_what_is_missing(judge: str, found: Mapping[str, Any]) -> None:
+    """One line where prompts have fewer examples than wanted."""
+    if found["mean_examples"] < found["wanted"]:
+        runtime.say(
+            f"evaluate: {judge}: {found['mean_examples']:.2f} examples a prompt of {found['wanted']} wanted "
+            f"({found['num_dropped']} did not fit; {found['num_prompts_without']} of {found['num_prompts']} have none)"
+        )

@@ -1,0 +1,132 @@
+"""The job `feedback` with a scripted judge: every pair once, the right utility, resumed, refused."""
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from cluster.__main__ import main
+from cluster.config import ScriptedSpec
+from cluster.engine import Request, ScriptedEngine
+from judging.expected import expected_score
+from judging.records import Scale
+from judging.tasks import load_task
+from judging.template import rubric_template, texts_for
+from retrieval.feedback import SCHEMA
+from tests.retrieval.making import SCRIPTED, configuration, pool_of, rated
+
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
+FEEDBACK = {"model": "m", "random": 2, "bm25": 1, "semantic": 0, "block_rows": 5}
+
+
+def rows(folder: Path) -> list[dict[str, Any]]:
+    parts = sorted((folder / "run" / "feedback").glob("part-*.parquet"))
+    return [row for part in parts for row in pq.read_table(part, schema=SCHEMA).to_pylist()]
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory, ray_cluster: None) -> Path:
+    folder = tmp_path_factory.mktemp("feedback")
+    pool = [*pool_of(12).values(), rated(20, task="story", scores={}, scales={})]
+    rules = [{"contains": "Answer 3 says", "error": "timeout"}]
+    assert (
+        main(["feedback", configuration(folder, pool, feedback=FEEDBACK, models={"m": {**SCRIPTED, "rules": rules}})])
+        == 0
+    )
+    return folder
+
+
+def test_every_text_is_tried_with_the_wanted_number_of_examples(done: Path) -> None:
+    found = rows(done)
+    assert len({row["id"] for row in found}) == len(found) == 12 * 3
+    for query in pool_of(12).values():
+        tried = {row["example_id"]: row["arm"] for row in found if row["query_id"] == query.id}
+        assert sorted(tried.values()) == ["bm25", "random", "random"]
+        assert all(pool_of(12)[id].group != query.group for id in tried)
+
+
+def test_the_score_is_the_judge_s_with_that_example_alone(done: Path) -> None:
+    template = rubric_template(load_task("qa"), "overall")
+    pool = pool_of(12)
+    scored = [row for row in rows(done) if row["utility"] is not None]
+    for row in scored[:10]:
+        query, example = pool[row["query_id"]], pool[row["example_id"]]
+        shown = [(texts_for(example, template), example.scores["overall"])]
+        prompt = template.render(texts_for(query, template), mode="expected", examples=shown)
+        assert prompt.text.index(example.candidate) < prompt.text.index(query.candidate)
+        request = Request(prompt.text, prompt.reply_prefix, template.scale.labels())
+        reply = asyncio.run(ScriptedEngine(ScriptedSpec(backend="scripted")).generate(request))
+        told = expected_score(reply.label_logprobs, template.scale).score
+        assert told is not None
+        assert row["score"] == pytest.approx(told)
+        assert row["utility"] == pytest.approx(1 - abs(told - query.scores["overall"]) / 4)
+
+
+def test_what_has_no_score_keeps_its_reason_and_is_counted(done: Path) -> None:
+    unscored = [row for row in rows(done) if row["utility"] is None]
+    assert unscored
+    assert {row["error"] for row in unscored} == {"timeout"}
+    assert all("r3" in (row["query_id"], row["example_id"]) for row in unscored)
+    summary = json.loads((done / "run" / "feedback" / "manifest.json").read_text())["summary"]
+    assert summary["unscored"] == {"timeout": len(unscored)}
+    assert summary["aspects"]["qa/overall"]["num_pairs"] == 36 - len(unscored)
+
+
+def test_the_same_command_again_asks_nothing_and_a_lost_part_only_its_own(
+    done: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = done / "run" / "feedback"
+    assert main(["feedback", str(done / "c.yaml")]) == 0
+    assert "done before" in capsys.readouterr().err
+    before = sorted(rows(done), key=lambda row: row["id"])
+    lost, *others = sorted(folder.glob("part-*.parquet"))
+    times = {part: part.stat().st_mtime_ns for part in others}
+    lost.write_bytes(b"half a file")
+    (folder / "manifest.json").unlink()
+    assert main(["feedback", str(done / "c.yaml")]) == 0
+    assert sorted(rows(done), key=lambda row: row["id"]) == before
+    assert {part: part.stat().st_mtime_ns for part in others} == times
+
+
+def test_scores_on_another_scale_are_moved_to_the_task_s(tmp_path: Path) -> None:
+    # 0 to 100 against the task's 1 to 5: 50 is 3.
+    moved = {"scores": {"overall": 50.0}, "scales": {"overall": Scale(0, 100)}}
+    pool = [rated(number, **moved) for number in range(4)]
+    assert main(["feedback", configuration(tmp_path, pool, feedback=FEEDBACK)]) == 0
+    for row in rows(tmp_path):
+        assert row["utility"] == pytest.approx(1 - abs(row["score"] - 3) / 4)
+
+
+@pytest.mark.parametrize(
+    ("pool", "feedback", "words"),
+    [
+        ([rated(0, scores={}, scales={}), rated(2, scores={}, scales={})], {}, "data.pool holds no human score"),
+        ([rated(0), rated(1)], {}, "data.pool has one group of qa rated on overall"),
+        ([rated(0), rated(2)], {"aspects": ["charm"]}, "no text of data.pool is rated on 'charm'"),
+        ([rated(0), rated(2)], {"model": "none"}, "feedback.model: 'none' is none of models: m"),
+        ([rated(0), rated(2)], {"random": 1, "bm25": 0}, "fewer than 2 examples"),
+    ],
+    ids=["no labels", "one group", "unknown aspect", "unknown model", "one example"],
+)
+def test_bad_input_is_one_sentence_and_leaves_nothing(
+    pool: list[Any], feedback: dict[str, Any], words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["feedback", configuration(tmp_path, pool, feedback={**FEEDBACK, **feedback})]) == 2
+    assert words in capsys.readouterr().err
+    assert not (tmp_path / "run" / "feedback").exists()
+
+
+def test_texts_of_the_judged_part_never_teach(tmp_path: Path) -> None:
+    pool = [rated(number) for number in range(40)]
+    path = configuration(tmp_path, pool, feedback=FEEDBACK, data={"pool_share": 0.5})
+    assert main(["feedback", path]) == 0
+    from judging.datasets import DataConfig
+
+    data = DataConfig(records=("x",), pool_share=0.5)
+    seen = {row[name] for row in rows(tmp_path) for name in ("query_id", "example_id")}
+    assert seen == {record.id for record in pool if data.serves(record)}
+    assert seen.isdisjoint(record.id for record in pool if data.takes(record))
+    assert {record.id for record in pool if data.takes(record)} | seen == {record.id for record in pool}
