@@ -12,7 +12,7 @@ STAMP := $(VENV)/.ready-$(FLAVOUR)
 PINS := requirements/$(FLAVOUR).txt requirements/models.txt requirements/overrides.txt requirements/uv.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint bench-batch bench-train pins clean
+.PHONY: help setup demo test lint bench-batch bench-train bench-retrieval pins clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -37,6 +37,9 @@ bench-batch: setup  ## speed and memory of the batch path and of the statistics,
 
 bench-train: setup  ## speed and memory of distillation and inversion fine-tuning, as ratios within one run
 	@$(BIN)/python -m tests.bench.train
+
+bench-retrieval: setup  ## speed of the ranking loss and of the search, as ratios within one run
+	@$(BIN)/python -m tests.bench.retrieval
 
 pins:  ## compile requirements/*.txt from pyproject.toml
 	@for flavour in cpu gpu; do \

@@ -16,6 +16,7 @@ from judging.records import Scale
 from judging.tasks import load_task
 from judging.template import rubric_template, texts_for
 from retrieval.feedback import SCHEMA
+from tests.killing import killed_when
 from tests.retrieval.making import SCRIPTED, configuration, pool_of, rated
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
@@ -89,6 +90,23 @@ def test_the_same_command_again_asks_nothing_and_a_lost_part_only_its_own(
     assert main(["feedback", str(done / "c.yaml")]) == 0
     assert sorted(rows(done), key=lambda row: row["id"]) == before
     assert {part: part.stat().st_mtime_ns for part in others} == times
+
+
+def test_a_job_that_is_killed_goes_on_with_the_same_command(tmp_path: Path) -> None:
+    # A block of five takes 0.4 s: ten of them leave time to kill in between.
+    models = {"m": {**SCRIPTED, "delay_s": 0.4}}
+    path = configuration(tmp_path, pool_of(16).values(), feedback=FEEDBACK, models=models)
+    folder = tmp_path / "run" / "feedback"
+    killed_when("feedback", path, lambda: len(list(folder.glob("part-*.parquet"))) >= 2)
+    before = {part: part.stat().st_mtime_ns for part in folder.glob("part-*.parquet")}
+    assert 0 < len(rows(tmp_path)) < 48
+    assert not (folder / "manifest.json").exists()
+
+    assert main(["feedback", path]) == 0
+    found = rows(tmp_path)
+    assert len(found) == len({row["id"] for row in found}) == 16 * 3
+    # What was there was not asked again.
+    assert {part: part.stat().st_mtime_ns for part in before} == before
 
 
 def test_scores_on_another_scale_are_moved_to_the_task_s(tmp_path: Path) -> None:

@@ -17,9 +17,10 @@ from cluster.parts import sound_rows, write_part
 from judging.records import Record, content_id
 from retrieval.feedback import SCHEMA
 from retrieval.fitting import Query, batches_of, lists_of, mean_ndcg, random_ndcg
+from retrieval.retriever import LEARNED, Retriever
 from retrieval.settings import Settings
 from retrieval.texts import plain_text
-from tests.retrieval.making import configuration, rated
+from tests.retrieval.making import configuration, jsonl, rated
 
 SUBJECTS = ("rivers", "bread", "planets", "chess", "violins", "glaciers", "bees", "bridges", "coffee", "sheep")
 KINDS = ("polite", "angry", "brief", "funny", "formal", "sad")
@@ -71,10 +72,15 @@ def small_encoder(folder: Path) -> str:
 def done(tmp_path_factory: pytest.TempPathFactory, ray_cluster: None) -> Path:
     folder = tmp_path_factory.mktemp("fit")
     records = [world(number) for number in range(NUM_QUERIES)]
-    fit = {"encoder": small_encoder(folder), "max_length": 64, "epochs": 12, "patience": 4, "learning_rate": 3e-4}
-    path = configuration(folder, records, fit=fit)
+    fit = {"encoder": small_encoder(folder), "max_length": 64, "epochs": 4, "patience": 2, "learning_rate": 3e-4}
+    judged = jsonl(folder / "judged.jsonl", map(world, range(1000, 1012)))
+    judges = {arm: {"model": "m", "icl": {"arm": arm, "k": 4, "k1": 2, "k2": 2}} for arm in ("trained", "diverse")}
+    path = configuration(
+        folder, records, data={"records": [judged]}, fit=fit, index={"max_length": 64}, evaluate={"judges": judges}
+    )
     feedback(folder / "run", records)
     assert main(["fit", path]) == 0
+    assert main(["index", path]) == 0
     return folder
 
 
@@ -129,6 +135,28 @@ def test_the_same_command_again_trains_nothing(done: Path, capsys: pytest.Captur
     told = capsys.readouterr()
     assert "done before" in told.err
     assert "NDCG@4 on" in told.out
+
+
+@pytest.mark.ray
+def test_the_trained_arm_finds_what_helps_alone_and_in_company(done: Path) -> None:
+    pool = {record.id: record for record in map(world, range(NUM_QUERIES))}
+    retriever = Retriever(pool, folder=done / "run" / "index")
+    records = [world(number) for number in range(1000, 1012)]
+    for arm in LEARNED:
+        together = retriever.retrieve(records, "overall", arm)
+        assert together == [retriever.retrieve([record], "overall", arm)[0] for record in records]
+        helpful = [[utility(record, pool[id]) for id in ids] for record, ids in zip(records, together, strict=True)]
+        # `diverse`: two of plain search first, which know nothing of it, then two of the towers.
+        assert all(len(found) == 4 and found[-2:] == [0.9, 0.9] for found in helpful)
+
+
+@pytest.mark.ray
+def test_evaluate_shows_what_the_towers_find(done: Path) -> None:
+    assert main(["evaluate", str(done / "c.yaml")]) == 0
+    summary = json.loads((done / "run" / "evaluate" / "manifest.json").read_text())["summary"]
+    for arm in ("trained", "diverse"):
+        assert summary["judges"][arm]["coverage"] == 1
+        assert summary["judges"][arm]["icl"]["mean_examples"] == 4
 
 
 def settings(**changes: Any) -> Settings:
