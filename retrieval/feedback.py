@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from pydantic import Field, model_validator
 
 from cluster import models, runtime
-from cluster.artifacts import JobDir
+from cluster.artifacts import JobDir, file_hash
 from cluster.config import RunConfig, Strict, VllmSpec
 from cluster.generate import Batch, Sampling, generate
 from cluster.identity import input_hashes, model_identity, spec_of
@@ -92,7 +92,7 @@ def main(run: RunConfig) -> FedBack:
         "feedback": json.loads(config.model_dump_json(exclude={"block_rows"})),
         "data": json.loads(data.model_dump_json(exclude={"records", "groups_share", "max_rejected_share", "labels"})),
         "files": input_hashes([*data.pool, *own_task]),
-        "tasks": input_hashes([str(TASK_FOLDER)])[str(TASK_FOLDER)],
+        "tasks": file_hash(TASK_FOLDER),
         "model": model_identity(spec),
         "encoder": models.resolve(config.encoder).fingerprint if config.semantic else None,
         "seed": run.seed,

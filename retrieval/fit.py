@@ -20,11 +20,13 @@ from pydantic import Field
 from cluster import models, runtime
 from cluster.artifacts import JobDir, file_hash, read_json
 from cluster.config import RunConfig
+from cluster.identity import input_hashes
 from cluster.parts import parts_of, sound_rows
 from cluster.training import TrainingConfig, train
 from judging.datasets import DataConfig, read_pool
 from judging.errors import InputError
 from judging.records import Record, content_id
+from judging.tasks import FOLDER as TASK_FOLDER
 from retrieval.settings import Settings, Weight
 from retrieval.texts import example_text, query_text
 
@@ -81,6 +83,8 @@ def main(run: RunConfig) -> Fitted:
     fingerprint = {
         "feedback": [f"{part.name}={file_hash(part)}" for part in parts_of(feedback.path)],
         "fit": json.loads(config.model_dump_json(exclude={"encoder", *ONLY_SPEED})),
+        "files": input_hashes(data.pool),
+        "tasks": file_hash(TASK_FOLDER),
         "encoder": start.fingerprint,
         "seed": run.seed,
         "versions": runtime.versions(),

@@ -20,6 +20,7 @@ from cluster.identity import input_hashes
 from judging.datasets import DataConfig, read_pool
 from judging.errors import InputError
 from judging.records import Record
+from judging.tasks import FOLDER as TASK_FOLDER
 from retrieval.encode import encode
 from retrieval.feedback import wanted_aspects
 from retrieval.index import Example, ExampleIndex, Kind, recall
@@ -64,6 +65,7 @@ def main(run: RunConfig) -> Indexed:
         "index": json.loads(config.model_dump_json(exclude={"encoder"})),
         "data": json.loads(data.model_dump_json(exclude={"records", "groups_share", "max_rejected_share", "labels"})),
         "files": input_hashes(data.pool),
+        "tasks": file_hash(TASK_FOLDER),
         "made_by": [encoders["semantic_made_by"], encoders["trained_made_by"]],
         "versions": runtime.versions(),
     }

@@ -83,8 +83,9 @@ class Retriever:
         if arm == "random":
             orders: list[Iterator[Record]] = [random_order(record, rated, self._seed) for record in records]
         elif arm == "bm25":
-            words = self._words.setdefault((task, aspect), Bm25(rated))
-            orders = [words.order(record) for record in records]
+            if (task, aspect) not in self._words:
+                self._words[task, aspect] = Bm25(rated)
+            orders = [self._words[task, aspect].order(record) for record in records]
         else:
             orders = self._searched(records, task, aspect, arm)
         return [_serving(order, record, aspect) for order, record in zip(orders, records, strict=True)]

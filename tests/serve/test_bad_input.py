@@ -202,7 +202,7 @@ def test_records_of_a_process_that_was_killed_before_its_claim_are_not_trusted(t
 
     def take_in(id: str) -> list[str]:
         data = DataConfig(records=(jsonl(tmp_path / "in.jsonl", [row(id)]),))
-        batch._take_in(batch.Evaluation(None, config, data, job.path, {}), job)  # type: ignore[arg-type]
+        batch._take_in(batch.Evaluation(None, config, data, job.path, {}), job, {})  # type: ignore[arg-type]
         return [json.loads(line)["id"] for line in (tmp_path / "in.jsonl").read_text().splitlines()]
 
     with job.opened({"data": "a"}):
