@@ -17,7 +17,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, FiniteFloat, StringConstraints, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
 
 from judging.errors import InputError
 from judging.records import Record, Scale, content_id
@@ -63,6 +72,12 @@ class DataConfig(BaseModel):
         None, gt=0, lt=1, description="share of the groups that may serve, by hash; the others alone are judged"
     )
     max_rejected_share: float = Field(0.0, ge=0, lt=1, description="share of rows that may not fit; above it: exit 2")
+
+    @model_validator(mode="after")
+    def _shares_something(self) -> DataConfig:
+        if self.pool_share is not None and not self.pool:
+            raise ValueError("pool_share: a share of which pool? set data.pool too")
+        return self
 
     def takes(self, record: Record) -> bool:
         """Whether the record is judged: its group is of the share that is, and not of the share that serves."""
@@ -119,10 +134,10 @@ class RowError(ValueError):
     """One row does not fit; the message is the reason alone, without the place."""
 
 
-def read_pool(data: DataConfig) -> dict[str, Record]:
-    """The rated texts of `data.pool` that may serve, by id; a row that does not fit raises InputError."""
+def read_pool(data: DataConfig, *, check: Callable[[Record], str | None] = lambda record: None) -> dict[str, Record]:
+    """The rated texts of `data.pool` that may serve, by id; a row that does not fit (`check`) raises InputError."""
     pool: dict[str, Record] = {}
-    for row in read_records(data.pool, format=data.format, defaults=data.defaults(), columns=data.columns):
+    for row in read_records(data.pool, format=data.format, defaults=data.defaults(), columns=data.columns, check=check):
         if isinstance(row, Rejected):
             raise InputError(str(row))
         if data.serves(row):

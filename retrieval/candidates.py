@@ -32,12 +32,15 @@ class Bm25:
         self._pool = pool
         self._bm25s = bm25s
         self._index = bm25s.BM25()
-        self._index.index(self._tokens([plain_text(record) for record in pool]), show_progress=False)
+        tokens = self._tokens([plain_text(record) for record in pool])
+        self._has_words = any(tokens)  # bm25s cannot index stop words alone
+        if self._has_words:
+            self._index.index(tokens, show_progress=False)
 
     def scores(self, query: Record) -> np.ndarray:
         """float32, one a record of the pool."""
         (words,) = self._tokens([plain_text(query)])
-        known = [word for word in words if word in self._index.vocab_dict]
+        known = [word for word in words if word in self._index.vocab_dict] if self._has_words else []
         if not known:
             return np.zeros(len(self._pool), dtype=np.float32)
         found: np.ndarray = self._index.get_scores(known)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from cluster import models, runtime
+from judging.errors import InputError
 
 
 @cache
@@ -21,15 +22,18 @@ def load_encoder(folder: str, max_length: int) -> Any:
     return model
 
 
-def encode_here(folder: str, texts: Sequence[str], max_length: int) -> np.ndarray:
-    """Embeddings of length 1, float32, one row a text. Raises ValueError where the model gives NaN."""
+def encode_here(folder: str, texts: Sequence[str], max_length: int, *, at_once: int = 32) -> np.ndarray:
+    """Embeddings of length 1, float32, one row a text. Raises InputError where the model gives NaN.
+
+    `at_once` 1: each text by itself, so that its embedding does not depend, in the last digits, on its company.
+    """
     model = load_encoder(folder, max_length)
     found: np.ndarray = model.encode(
-        list(texts), batch_size=32, convert_to_numpy=True, normalize_embeddings=True, show_progress_bar=False
+        list(texts), batch_size=at_once, convert_to_numpy=True, normalize_embeddings=True, show_progress_bar=False
     )
     found = np.asarray(found, dtype=np.float32).reshape(len(texts), -1)
     if not np.isfinite(found).all():
-        raise ValueError(f"{folder} gives embeddings that are not numbers: its weights are broken")
+        raise InputError(f"{folder} gives embeddings that are not numbers: its weights are broken")
     return found
 
 
@@ -43,4 +47,9 @@ def encode(source: str, texts: Sequence[str], max_length: int, *, block: int = 5
     parts = [
         work.remote(folder, list(texts[start : start + block]), max_length) for start in range(0, len(texts), block)
     ]
-    return np.concatenate(ray.get(parts))
+    try:
+        return np.concatenate(ray.get(parts))
+    except ray.exceptions.RayTaskError as error:
+        if isinstance(error.cause, InputError):  # the sentence, without the worker's traceback
+            raise InputError(str(error.cause)) from error
+        raise

@@ -22,22 +22,24 @@ import pyarrow.parquet as pq
 from pydantic import Field, model_validator
 
 from cluster import models, runtime
-from cluster.artifacts import JobDir, file_hash
-from cluster.config import RunConfig, Strict, VllmSpec
+from cluster.artifacts import JobDir
+from cluster.config import HttpSpec, ModelSpec, RunConfig, Strict, VllmSpec
+from cluster.engine import api_key
+from cluster.errors import JobFailed
 from cluster.generate import Batch, Sampling, generate
-from cluster.identity import input_hashes, model_identity, spec_of
+from cluster.identity import model_identity, spec_of
 from cluster.parts import parts_of, sound_rows, write_part
 from cluster.progress import progress
 from cluster.tokens import encoder
-from judging.datasets import DataConfig, read_pool
+from judging.datasets import DataConfig
 from judging.errors import InputError
 from judging.expected import expected_score
 from judging.records import Record, content_id
-from judging.tasks import FOLDER as TASK_FOLDER
-from judging.tasks import is_task_file, load_task
-from judging.template import Template, rubric_template, texts_for
+from judging.tasks import load_task
+from judging.template import LABEL_PREFIX, Template, rubric_template, texts_for
 from retrieval.candidates import Bm25, by_score, candidates, random_order
 from retrieval.encode import encode
+from retrieval.pool import pool_identity, rated_pool
 from retrieval.texts import plain_text
 
 PAIR_SCHEMA = pa.schema([(name, pa.string()) for name in ("id", "query_id", "example_id", "task", "aspect", "arm")])
@@ -86,13 +88,10 @@ def main(run: RunConfig) -> FedBack:
         missing = "`feedback` section" if config is None else "data.pool of rated texts"
         raise InputError(f"the configuration has no {missing}")
     spec = spec_of(run, config.model, "feedback.model")
-    own_task = [data.task] if data.task is not None and is_task_file(data.task) else []
     job = JobDir(run.run, "feedback")
     fingerprint = {
         "feedback": json.loads(config.model_dump_json(exclude={"block_rows"})),
-        "data": json.loads(data.model_dump_json(exclude={"records", "groups_share", "max_rejected_share", "labels"})),
-        "files": input_hashes([*data.pool, *own_task]),
-        "tasks": file_hash(TASK_FOLDER),
+        "pool": pool_identity(data),
         "model": model_identity(spec),
         "encoder": models.resolve(config.encoder).fingerprint if config.semantic else None,
         "seed": run.seed,
@@ -102,21 +101,43 @@ def main(run: RunConfig) -> FedBack:
         if done := job.manifest():
             runtime.say(f"feedback: done before, {job.path} is up to date")
             return FedBack(0, dict(done["summary"]))
-        pool = read_pool(data)
+        pool = rated_pool(data)
         wanted = wanted_aspects(pool, config.aspects)
         templates = {key: rubric_template(load_task(key[0]), key[1]) for key in wanted}
+        _check_askable(spec, templates)
         job.claim()
         runtime.start(run.ray)
         if not (job.path / "pairs").exists():
             _write_pairs(job.path, list(_pairs(config, pool, wanted, run.seed)), config.block_rows)
         special = _special_tokens(spec)
         _ask(run, config, job.path, pool, templates, special)
-        summary = _summary(job.path)
+        summary = {**_summary(job.path), "pool": fingerprint["pool"]}
+        if not summary["aspects"]:
+            for part in parts_of(job.path):
+                part.unlink()  # the same command asks again
+            told = ", ".join(f"{number} {kind}" for kind, number in summary["unscored"].items())
+            raise JobFailed(f"feedback: the judge {config.model} gave not one score ({told})")
         job.finish(summary)
     return FedBack(0, summary)
 
 
-def _special_tokens(spec: Any) -> tuple[str, ...]:
+def _check_askable(spec: ModelSpec, templates: Mapping[tuple[str, str], Template]) -> None:
+    """What the engine would find out only inside the workers. Raises InputError or UserError."""
+    for (task, aspect), template in templates.items():
+        labels = template.scale.labels()
+        if isinstance(spec, HttpSpec):
+            api_key(spec)
+            # An endpoint tells single tokens: of "10" or "-1" it would be the "1" that is found.
+            if any(len(label) > 1 for label in labels):
+                raise InputError(
+                    f"feedback: over http {task}/{aspect} cannot be scored: its labels are no single tokens"
+                )
+        elif isinstance(spec, VllmSpec):
+            folder = str(models.resolve(spec.source, revision=spec.revision).path)
+            encoder(folder, spec.prompt_style).label_tokens(LABEL_PREFIX, labels)
+
+
+def _special_tokens(spec: ModelSpec) -> tuple[str, ...]:
     if not isinstance(spec, VllmSpec):
         return ()
     return encoder(str(models.resolve(spec.source, revision=spec.revision).path), spec.prompt_style).special_tokens()

@@ -20,13 +20,12 @@ from pydantic import Field
 from cluster import models, runtime
 from cluster.artifacts import JobDir, file_hash, read_json
 from cluster.config import RunConfig
-from cluster.identity import input_hashes
 from cluster.parts import parts_of, sound_rows
 from cluster.training import TrainingConfig, train
-from judging.datasets import DataConfig, read_pool
+from judging.datasets import DataConfig
 from judging.errors import InputError
 from judging.records import Record, content_id
-from judging.tasks import FOLDER as TASK_FOLDER
+from retrieval.pool import finished, pool_identity, rated_pool, towers_identity
 from retrieval.settings import Settings, Weight
 from retrieval.texts import example_text, query_text
 
@@ -39,7 +38,8 @@ QUERY_SCHEMA = pa.schema(
         ("utilities", pa.list_(pa.float64())),
     ]
 )
-ONLY_SPEED = {"num_workers", "cpus_per_worker", "accelerator_type", "max_failures"}
+UTILITY_DIGITS = 4
+ONLY_SPEED = {"cpus_per_worker", "accelerator_type", "max_failures"}
 
 
 class Config(TrainingConfig):
@@ -76,15 +76,13 @@ def main(run: RunConfig) -> Fitted:
             f"the configuration has no {'`fit` section' if config is None else 'data.pool of rated texts'}"
         )
     feedback = JobDir(run.run, "feedback")
-    if feedback.manifest() is None:
-        raise InputError(f"{feedback.path} holds no finished feedback: run `inverdict feedback` first")
+    finished(feedback, data)
     start = models.resolve(config.encoder)
     job = JobDir(run.run, "fit")
     fingerprint = {
         "feedback": [f"{part.name}={file_hash(part)}" for part in parts_of(feedback.path)],
         "fit": json.loads(config.model_dump_json(exclude={"encoder", *ONLY_SPEED})),
-        "files": input_hashes(data.pool),
-        "tasks": file_hash(TASK_FOLDER),
+        "pool": pool_identity(data),
         "encoder": start.fingerprint,
         "seed": run.seed,
         "versions": runtime.versions(),
@@ -94,10 +92,8 @@ def main(run: RunConfig) -> Fitted:
             runtime.say(f"fit: done before, {job.path} is up to date")
             return Fitted(0, dict(done["summary"]))
         lists = query_lists(feedback.path)
-        pool = read_pool(data)
-        check_pool(lists, pool, feedback.path)
         job.claim()
-        counts = write_pairs(lists, pool, job.path / "pairs", config.dev_share, run.seed)
+        counts = write_pairs(lists, rated_pool(data), job.path / "pairs", config.dev_share, run.seed)
         runtime.say(f"fit: {counts['num_train']} texts with their tried examples, {counts['num_dev']} held out")
         if not (job.path / "fit.json").exists():
             runtime.start(run.ray)
@@ -108,7 +104,8 @@ def main(run: RunConfig) -> Fitted:
             )
         facts = read_json(job.path / "fit.json") or {}
         shown = {key: facts[key] for key in ("ndcg", "best_epoch", "num_epochs", "seconds")}
-        summary = {**counts, **shown, "folder": str(job.path)}
+        made = {"pool": fingerprint["pool"], "towers": towers_identity(job.path)}
+        summary = {**counts, **shown, **made, "folder": str(job.path)}
         job.finish(summary)
     return Fitted(0, summary)
 
@@ -124,12 +121,15 @@ class QueryList(NamedTuple):
 
 
 def query_lists(folder: Path) -> list[QueryList]:
-    """What can be ranked: texts with two examples or more of different utility. Raises InputError where nothing is."""
+    """What can be ranked: texts with two examples or more of different utility. Raises InputError where nothing is.
+
+    Utilities are rounded: what differs less is the engine's noise.
+    """
     found: dict[tuple[str, str, str], dict[str, float]] = {}
     for row in sound_rows(folder, ["query_id", "example_id", "task", "aspect", "utility"]):
         if row["utility"] is not None:
             key = (row["task"], row["aspect"], row["query_id"])
-            found.setdefault(key, {})[row["example_id"]] = row["utility"]
+            found.setdefault(key, {})[row["example_id"]] = round(row["utility"], UTILITY_DIGITS)
     lists = [
         QueryList(*key, sorted(known), [known[id] for id in sorted(known)])
         for key, known in sorted(found.items())
@@ -138,14 +138,6 @@ def query_lists(folder: Path) -> list[QueryList]:
     if not lists:
         raise InputError(f"{folder}: no text has two examples that the judge scored differently: nothing can be ranked")
     return lists
-
-
-def check_pool(lists: list[QueryList], pool: Mapping[str, Record], folder: Path) -> None:
-    """Raises InputError where a text of the feedback is none of the pool's (any more): a leak, or another file."""
-    for one in lists:
-        for id in (one.query_id, *one.example_ids):
-            if id not in pool:
-                raise InputError(f"{folder} speaks of the text {id}, which is not in data.pool (data.pool_share?)")
 
 
 def write_pairs(
@@ -187,7 +179,7 @@ def write_pairs(
 
 def _settings(run: RunConfig, config: Config, start: str, folder: Path) -> Settings:
     place = folder.resolve()
-    kept = config.model_dump(exclude={"encoder", "dev_share", *ONLY_SPEED})
+    kept = config.model_dump(exclude={"encoder", "dev_share", "num_workers", *ONLY_SPEED})
     return Settings(
         start=start, source=config.encoder, pairs=str(place / "pairs"), out=str(place), seed=run.seed, **kept
     )
@@ -198,6 +190,6 @@ def render(summary: Mapping[str, Any]) -> str:
     ndcg = summary["ndcg"]
     return (
         f"{summary['num_train']} texts, NDCG@4 on {summary['num_dev']} held-out ones {ndcg['before']:.3f} to "
-        f"{ndcg['after']:.3f} (random order {ndcg['random']:.3f}), best after epoch {summary['best_epoch']} of "
-        f"{summary['num_epochs']}, {summary['seconds']:.0f} s\n  {summary['folder']}"
+        f"{ndcg['after']:.3f} (random order {ndcg['random']:.3f}), at epoch {summary['best_epoch']} of "
+        f"{summary['num_epochs']}, which they chose, {summary['seconds']:.0f} s\n  {summary['folder']}"
     )

@@ -107,6 +107,8 @@ class Fitting:
 
     def _train(self, epoch: int) -> float:
         """One epoch; the mean loss of this worker's batches."""
+        # From seed, epoch and worker alone, so that a resumed training draws the same dropout.
+        torch.manual_seed(hash((self._settings.seed, epoch, self._rank)) % 2**31)
         self._towers.train()
         total: float = 0.0
         batches = batches_of(self._data.train, self._settings, epoch, self._steps_an_epoch, self._world)
@@ -136,27 +138,33 @@ class Fitting:
         best_B = at_BK.gather(1, gains_BK.masked_fill(~mask_BK, -torch.inf).argmax(dim=1, keepdim=True))[:, 0]
         group_N = self._data.groups[places].to(own_BN.device)
         group_B = self._data.groups[[one.query for one in batch]].to(own_BN.device)
-        all_ND, all_group_N, offset = self._gathered(example_ND, group_N)
+        all_ND, all_group_N, all_places, offset = self._gathered(example_ND, group_N, places)
         all_BN = self._towers.scores(query_BD, all_ND)
         allowed_BN = all_group_N[None, :] != group_B[:, None]
-        # Another example that is as good as the best is no negative.
-        best_gain_B1 = gains_BK.masked_fill(~mask_BK, -torch.inf).max(dim=1, keepdim=True).values
-        equal_BK = mask_BK & (gains_BK == best_gain_B1)
-        for row, one in enumerate(equal_BK):
-            allowed_BN[row, offset + at_BK[row][one]] = False
+        for row, one in enumerate(batch):
+            # An example that is as good as the best is no negative, whichever worker holds it.
+            best = max(one.utilities)
+            equal = {place for place, utility in zip(one.examples, one.utilities, strict=True) if utility == best}
+            allowed_BN[row] &= torch.tensor([place not in equal for place in all_places], device=allowed_BN.device)
         return mixed_loss(ranked, in_batch_loss(all_BN, offset + best_B, allowed_BN), self._settings.lambda_rank)
 
-    def _gathered(self, example_ND: torch.Tensor, group_N: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, int]:
-        """The examples of all workers with their groups, and where this worker's begin. Others' without gradients."""
+    def _gathered(
+        self, example_ND: torch.Tensor, group_N: torch.Tensor, places: list[int]
+    ) -> tuple[torch.Tensor, torch.Tensor, list[int], int]:
+        """The examples of all workers with their groups and places, and where this worker's begin.
+
+        Those of other workers are constants: an example learns from its own worker's queries alone.
+        """
         if self._world == 1:
-            return example_ND, group_N, 0
+            return example_ND, group_N, places, 0
         # Workers hold different numbers of examples: plain objects, on the CPU, are small enough (N x D).
         held: list[Any] = [None] * self._world
-        dist.all_gather_object(held, (example_ND.detach().cpu(), group_N.cpu()))
-        offset = sum(len(group) for _, group in held[: self._rank])
-        parts = [vectors.to(example_ND.device) for vectors, _ in held]
+        dist.all_gather_object(held, (example_ND.detach().cpu(), group_N.cpu(), places))
+        offset = sum(len(group) for _, group, _ in held[: self._rank])
+        parts = [vectors.to(example_ND.device) for vectors, _, _ in held]
         parts[self._rank] = example_ND
-        return torch.cat(parts), torch.cat([group.to(group_N.device) for _, group in held]), offset
+        groups = torch.cat([group.to(group_N.device) for _, group, _ in held])
+        return torch.cat(parts), groups, [place for _, _, some in held for place in some], offset
 
     def _average_gradients(self) -> None:
         if self._world == 1:
@@ -275,7 +283,13 @@ def lists_of(batch: Sequence[Query], column: dict[int, int]) -> tuple[torch.Tens
 def mean_ndcg(queries: Sequence[Query], scores: Sequence[Sequence[float]]) -> float:
     """Mean NDCG@4 over the queries. Gain: utility above the query's least, else any order would be near 1."""
     found = [
-        float(ndcg(torch.tensor([score]), torch.tensor([one.utilities]) - min(one.utilities), k=NDCG_AT))
+        float(
+            ndcg(
+                torch.tensor([score]),
+                torch.tensor([one.utilities], dtype=torch.float64) - min(one.utilities),
+                k=NDCG_AT,
+            )
+        )
         for one, score in zip(queries, scores, strict=True)
     ]
     return sum(found) / len(found)
@@ -301,8 +315,8 @@ Made by `inverdict fit` from what a judge's error was with each example in its p
 be judged, the example tower a rated text with its human score; the cosine of the two says how much the example helps.
 
 - {num_train} texts to train on, {facts["num_epochs"]} epochs, best after epoch {facts["best_epoch"]}
-- NDCG@{NDCG_AT} on held-out groups: {ndcg_found["after"]:.3f}; before training {ndcg_found["before"]:.3f}, \
-random order {ndcg_found["random"]:.3f}
+- NDCG@{NDCG_AT} on held-out groups, on which the epoch was chosen: {ndcg_found["after"]:.3f}; before training
+  {ndcg_found["before"]:.3f}, random order {ndcg_found["random"]:.3f}
 - loss: LambdaRank ({settings.weight}) x {settings.lambda_rank}, in-batch negatives x {1 - settings.lambda_rank:.2g}
 - learning rate {settings.learning_rate}, batches of {settings.batch_queries} texts a worker, texts cut at \
 {settings.max_length} tokens, seed {settings.seed}

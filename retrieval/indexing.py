@@ -14,16 +14,15 @@ from typing import Any, NamedTuple
 from pydantic import Field
 
 from cluster import models, runtime
-from cluster.artifacts import JobDir, file_hash
+from cluster.artifacts import JobDir
 from cluster.config import RunConfig, Strict
-from cluster.identity import input_hashes
-from judging.datasets import DataConfig, read_pool
+from judging.datasets import DataConfig
 from judging.errors import InputError
 from judging.records import Record
-from judging.tasks import FOLDER as TASK_FOLDER
+from judging.tasks import load_task
 from retrieval.encode import encode
-from retrieval.feedback import wanted_aspects
 from retrieval.index import Example, ExampleIndex, Kind, recall
+from retrieval.pool import finished, pool_identity, rated_pool, towers_identity
 from retrieval.retriever import semantic_folder, trained_folder
 from retrieval.texts import example_text, plain_text
 
@@ -51,21 +50,18 @@ def main(run: RunConfig) -> Indexed:
         raise InputError(
             f"the configuration has no {'`index` section' if config is None else 'data.pool of rated texts'}"
         )
-    towers = _towers(run, config)
+    towers = _towers(run, config, data)
     plain = models.resolve(config.encoder)
     encoders: dict[str, Any] = {
-        "semantic": str(plain.path),
+        "semantic": config.encoder,
         "semantic_made_by": f"{plain.fingerprint}/{config.max_length}",
-        "query": str((towers / "query").resolve()) if towers else None,
-        "trained_made_by": f"{file_hash(towers / 'example')}/{config.max_length}" if towers else "",
+        "trained_made_by": towers_identity(towers) if towers else "",
         "max_length": config.max_length,
     }
     job = JobDir(run.run, "index")
     fingerprint = {
         "index": json.loads(config.model_dump_json(exclude={"encoder"})),
-        "data": json.loads(data.model_dump_json(exclude={"records", "groups_share", "max_rejected_share", "labels"})),
-        "files": input_hashes(data.pool),
-        "tasks": file_hash(TASK_FOLDER),
+        "pool": pool_identity(data),
         "made_by": [encoders["semantic_made_by"], encoders["trained_made_by"]],
         "versions": runtime.versions(),
     }
@@ -73,8 +69,8 @@ def main(run: RunConfig) -> Indexed:
         if done := job.manifest():
             runtime.say(f"index: done before, {job.path} is up to date")
             return Indexed(0, dict(done["summary"]))
-        pool = read_pool(data)
-        wanted = wanted_aspects(pool, None)
+        pool = rated_pool(data)
+        wanted = rated_aspects(pool)
         job.claim()
         runtime.start(run.ray)
         found = {}
@@ -93,19 +89,27 @@ def main(run: RunConfig) -> Indexed:
             found[f"trained/{task}/{aspect}"] = _build(
                 config, example, texts, known, place, encoders["trained_made_by"]
             )
-        summary = {"indexes": found, "kind": config.kind, "encoders": encoders, "folder": str(job.path)}
+        made = {"encoders": encoders, "pool": fingerprint["pool"]}
+        summary = {"indexes": found, "kind": config.kind, **made, "folder": str(job.path)}
         job.finish(summary)
     return Indexed(0, summary)
 
 
-def _towers(run: RunConfig, config: Config) -> Path | None:
+def rated_aspects(pool: Mapping[str, Record]) -> list[tuple[str, str]]:
+    """(task, aspect) pairs that an example could be shown for. Raises InputError where there is none."""
+    pairs = {(r.task, aspect) for r in pool.values() for aspect in r.scores if aspect in load_task(r.task).aspects}
+    if not pairs:
+        raise InputError("data.pool holds no human score of an aspect that its tasks know: there is nothing to show")
+    return sorted(pairs)
+
+
+def _towers(run: RunConfig, config: Config, data: DataConfig) -> Path | None:
     """The folder of trained towers, or None where the configuration trains none."""
     fit = getattr(run, "fit", None)
     if fit is None:
         return None
     job = JobDir(run.run, "fit")
-    if job.manifest() is None:
-        raise InputError(f"{job.path} holds no trained towers: run `inverdict fit` first")
+    finished(job, data)
     if fit.max_length != config.max_length:
         raise InputError(
             f"index.max_length: the towers were trained on {fit.max_length} tokens, not {config.max_length}"
@@ -117,10 +121,7 @@ def _build(
     config: Config, source: str, texts: Sequence[str], records: Sequence[Record], place: Path, made_by: str
 ) -> dict[str, Any]:
     runtime.say(f"index: {place.parent.name}/{place.name}: {len(texts)} texts")
-    try:
-        vectors = encode(source, texts, config.max_length)
-    except ValueError as error:
-        raise InputError(str(error)) from error
+    vectors = encode(source, texts, config.max_length)
     examples = [Example(record.id, record.group_key) for record in records]
     index = ExampleIndex.build(vectors, examples, kind=config.kind, made_by=made_by)
     index.save(place)

@@ -14,26 +14,27 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
+from cluster import models
 from cluster.artifacts import JobDir
 from judging.errors import InputError
-from judging.records import Record
+from judging.records import Record, content_id
 from retrieval.candidates import Bm25, random_order
 from retrieval.encode import encode_here
 from retrieval.index import ExampleIndex
+from retrieval.pool import towers_identity
 from retrieval.texts import may_serve, plain_text, query_text
 
 Arm = Literal["none", "random", "bm25", "semantic", "trained", "diverse"]
 LEARNED: tuple[Arm, ...] = ("trained", "diverse")
 INDEXED: tuple[Arm, ...] = ("semantic", *LEARNED)
-SCORE_DIGITS = 5  # a text encoded alone and in company differs in the digits behind these
+SCORE_DIGITS = 5  # behind these, the order of equal texts is chance
 
 
 class Encoders(NamedTuple):
-    """Folders of sentence-transformers models, each with the tokens it reads and the fingerprint of its index."""
+    """What the job `index` used: a model source, fingerprints ("": no towers), and the tokens that are read."""
 
     semantic: str
     semantic_made_by: str
-    query: str | None  # the query tower
     trained_made_by: str
     max_length: int
 
@@ -49,6 +50,7 @@ class Retriever:
         self._words: dict[tuple[str, str], Bm25] = {}
         self._indexes: dict[str, ExampleIndex] = {}
         self._encoders = _encoders(folder) if folder else None
+        self._towers: str | None = None  # their fingerprint as they are now
 
     def retrieve(
         self, records: Sequence[Record], aspect: str, arm: Arm, *, k: int = 4, k1: int = 2, k2: int = 2
@@ -97,18 +99,38 @@ class Retriever:
         return self._rated[key]
 
     def _searched(self, records: Sequence[Record], task: str, aspect: str, arm: Arm) -> list[Iterator[Record]]:
+        index, model = self._opened(task, aspect, arm), self._model(arm)
+        is_plain = arm == "semantic"
+        texts = [plain_text(record) if is_plain else query_text(record, aspect) for record in records]
+        assert self._encoders is not None
+        vectors = encode_here(model, texts, self._encoders.max_length, at_once=1)
+        return [_deepening(index, vector, self._example) for vector in vectors]
+
+    def open(self, wanted: Sequence[tuple[str, str]], arm: Arm) -> None:
+        """Check and open the indexes that the arm needs for these (task, aspect) pairs. Raises InputError."""
+        needed: tuple[Arm, ...] = ("trained", "semantic") if arm == "diverse" else (arm,)
+        for task, aspect in wanted if arm in INDEXED else ():
+            for one in needed if self._those_rated(task, aspect) else ():
+                self._opened(task, aspect, one)
+
+    def _model(self, arm: Arm) -> str:
+        """The folder of the model that encodes what is judged."""
+        assert self._folder is not None and self._encoders is not None
+        if arm == "semantic":
+            return str(models.resolve(self._encoders.semantic).path)
+        return str((self._folder.parent / "fit" / "query").resolve())
+
+    def _opened(self, task: str, aspect: str, arm: Arm) -> ExampleIndex:
         if self._folder is None or self._encoders is None:
             raise InputError(f"the arm `{arm}` needs an index: run `inverdict index` first")
-        known = self._encoders
         if arm == "semantic":
-            index = self._index(semantic_folder(self._folder, task), known.semantic_made_by)
-            vectors = encode_here(known.semantic, [plain_text(record) for record in records], known.max_length)
-        else:
-            if known.query is None:
-                raise InputError(f"{self._folder} has no trained towers: run `inverdict fit`, then `inverdict index`")
-            index = self._index(trained_folder(self._folder, task, aspect), known.trained_made_by)
-            vectors = encode_here(known.query, [query_text(record, aspect) for record in records], known.max_length)
-        return [_deepening(index, vector, self._example) for vector in vectors]
+            made_by = f"{models.resolve(self._encoders.semantic).fingerprint}/{self._encoders.max_length}"
+            return self._index(semantic_folder(self._folder, task), made_by)
+        if not self._encoders.trained_made_by:
+            raise InputError(f"{self._folder} has no trained towers: run `inverdict fit`, then `inverdict index`")
+        if self._towers is None:
+            self._towers = towers_identity(self._folder.parent / "fit")
+        return self._index(trained_folder(self._folder, task, aspect), self._towers)
 
     def _example(self, id: str) -> Record:
         if id not in self._pool:
@@ -158,11 +180,11 @@ def _deepening(index: ExampleIndex, vector: np.ndarray, record: Callable[[str], 
 
 
 def semantic_folder(folder: Path, task: str) -> Path:
-    return folder / "semantic" / _plain(task)
+    return folder / "semantic" / f"{_plain(task)}-{content_id(task)[:6]}"
 
 
 def trained_folder(folder: Path, task: str, aspect: str) -> Path:
-    return folder / "trained" / f"{_plain(task)}.{_plain(aspect)}"
+    return folder / "trained" / f"{_plain(task)}.{_plain(aspect)}-{content_id(task, aspect)[:6]}"
 
 
 def _plain(name: str) -> str:

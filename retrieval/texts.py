@@ -6,15 +6,18 @@ Pure functions over records; knows no models and no index.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 from rapidfuzz import fuzz
 
 from judging.records import Record
 from judging.tasks import load_task
 
-NEAR_COPY = 90.0  # rapidfuzz ratio in percent, over normalised texts
-MIN_WORDS = 8  # shorter texts may be alike by chance: "i agree ."
-WORD = re.compile(r"\w+")
+NEAR_COPY = 90.0  # rapidfuzz ratio in percent, over units
+MIN_UNITS = 8  # shorter texts may be alike by chance: "i agree ."
+# Scripts without spaces between words: Thai, Chinese, Japanese, Korean. There every character is a unit, else a word.
+UNSPACED = "\u0e00-\u0e7f\u2e80-\u9fff\uac00-\ud7af"
+UNIT = re.compile(rf"[{UNSPACED}]|(?:(?![{UNSPACED}])\w)+")
 
 
 def plain_text(record: Record) -> str:
@@ -47,17 +50,23 @@ def may_serve(example: Record, record: Record) -> bool:
 
 
 def is_near_copy(one: Record, other: Record) -> bool:
-    """Whether candidate or source of the two are the same but for case, punctuation and a few words."""
-    return _alike(one.candidate, other.candidate) or _alike(one.source, other.source)
+    """Whether candidate or source of the two are the same but for case, punctuation and a few words.
+
+    Short texts count only where both candidate and source are the same.
+    """
+    candidates, sources = (_units(one.candidate), _units(other.candidate)), (_units(one.source), _units(other.source))
+    same = candidates[0] == candidates[1] and sources[0] == sources[1] and bool(candidates[0])
+    return same or _alike(*candidates) or _alike(*sources)
 
 
-def _alike(one: str, other: str) -> bool:
-    if one == other:
-        return len(WORD.findall(one)) >= MIN_WORDS
-    # A ratio of 90 % needs lengths that differ by less than a fifth; before the words are taken, twice that is allowed.
-    if not 0.6 < (len(one) + 1) / (len(other) + 1) < 1.67:
+@lru_cache(maxsize=8192)
+def _units(text: str) -> tuple[str, ...]:
+    return tuple(UNIT.findall(text.casefold()))
+
+
+def _alike(one: tuple[str, ...], other: tuple[str, ...]) -> bool:
+    shorter, longer = sorted((len(one), len(other)))
+    # The ratio is twice the shared units over all units: beyond these lengths it cannot be reached.
+    if shorter < MIN_UNITS or 2 * shorter / (shorter + longer) < NEAR_COPY / 100:
         return False
-    words, others = WORD.findall(one.casefold()), WORD.findall(other.casefold())
-    if min(len(words), len(others)) < MIN_WORDS:
-        return False
-    return fuzz.ratio(words, others, score_cutoff=NEAR_COPY) > 0
+    return fuzz.ratio(one, other, score_cutoff=NEAR_COPY) > 0

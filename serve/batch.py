@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 from pydantic import Field, FiniteFloat, model_validator
 
 from cluster import models, runtime
-from cluster.artifacts import JobDir, file_hash
+from cluster.artifacts import JobDir, file_hash, read_json
 from cluster.config import HttpSpec, RunConfig, Strict, VllmSpec
 from cluster.engine import api_key
 from cluster.identity import input_hashes, model_identity
@@ -33,7 +33,8 @@ from judging.tasks import FOLDER as TASK_FOLDER
 from judging.tasks import is_task_file, load_task
 from judging.template import LABEL_PREFIX
 from judging.vote import VoteRule
-from retrieval.retriever import INDEXED, LEARNED
+from retrieval.pool import finished
+from retrieval.retriever import INDEXED, Retriever
 from serve.asking import ask_all
 from serve.examples import choose_examples, say_what_is_missing
 from serve.examples import summary as examples_summary
@@ -147,6 +148,7 @@ def main(run: RunConfig, *, retry_failed: bool = False) -> Judged:
         }
         _say_what_to_know(counts, job.path, judges)
         _check_askable(run, config, judges)
+        _check_indexes(run, config, pool, wanted)
         job.claim()
         for name, judge in judges.items():
             prompts[name].save(judge.templates, job.path / "templates" / name)
@@ -189,6 +191,8 @@ def _find_examples(
             pool,
             judge.special_tokens,
             partial(aspects_of_row, aspects=evaluation.config.aspects),
+            mode=config.score_mode,
+            reply_tokens=1 if config.score_mode == "expected" else config.max_tokens,
             index=(run.run / "index").resolve(),
             seed=run.seed,
         )
@@ -232,6 +236,17 @@ def _check_askable(run: RunConfig, config: Config, judges: Mapping[str, Judge]) 
                 raise InputError(f"evaluate.judges.{name}.max_tokens leaves no room in max_model_len for a prompt")
 
 
+def _check_indexes(
+    run: RunConfig, config: Config, pool: Mapping[str, Record], wanted: Sequence[tuple[str, str]]
+) -> None:
+    """A broken index or one of other towers is found here, not in a worker."""
+    arms = {judge.icl.arm for judge in config.judges.values() if judge.icl and judge.icl.arm in INDEXED}
+    if arms:
+        retriever = Retriever(pool, folder=run.run / "index")
+        for arm in sorted(arms):
+            retriever.open(wanted, arm)
+
+
 def _encoder(spec: VllmSpec) -> Encoder:
     return encoder(str(models.resolve(spec.source, revision=spec.revision).path), spec.prompt_style)
 
@@ -248,18 +263,13 @@ def _special_tokens(run: RunConfig, name: str) -> tuple[str, ...]:
     return _encoder(spec).special_tokens() if isinstance(spec, VllmSpec) else ()
 
 
-def _index_identity(run: RunConfig, config: Config) -> Any:
-    """What the indexes that a judge searches are; None where none does. InputError where they are missing."""
-    arms = {judge.icl.arm for judge in config.judges.values() if judge.icl}
-    if not arms & set(INDEXED):
+def _index_identity(run: RunConfig, config: Config, data: DataConfig) -> Any:
+    """What the indexes that a judge searches are; None where none does. InputError where they are missing or other."""
+    if not any(judge.icl and judge.icl.arm in INDEXED for judge in config.judges.values()):
         return None
     job = JobDir(run.run, "index")
-    done = job.manifest()
-    if done is None:
-        raise InputError(f"{job.path} holds no finished index: run `inverdict index` first")
-    if arms & set(LEARNED) and done["summary"]["encoders"]["query"] is None:
-        raise InputError(f"{job.path} has no trained towers: add a `fit` section, run `fit`, then `index`")
-    return {name: done["summary"]["encoders"][name] for name in ("semantic_made_by", "trained_made_by")}
+    finished(job, data)
+    return read_json(job.path / "fingerprint.json")
 
 
 def _fingerprint(evaluation: Evaluation, asked: Mapping[str, Any]) -> dict[str, Any]:
@@ -271,7 +281,7 @@ def _fingerprint(evaluation: Evaluation, asked: Mapping[str, Any]) -> dict[str, 
         "models": dict(asked),
         "files": input_hashes(sorted({*data.records, *data.pool, *own_task})),
         "prompts": {name: file_hash(one.path) for name, one in evaluation.prompts.items() if one.path},
-        "index": _index_identity(run, config),
+        "index": _index_identity(run, config, data),
         "tasks": file_hash(TASK_FOLDER),
         "seed": run.seed,
         "versions": runtime.versions(),

@@ -21,15 +21,14 @@ from cluster.generate import Batch
 from cluster.parts import parts_of, sound_rows
 from cluster.progress import progress
 from cluster.tokens import encoder
-from judging.records import Record
-from judging.template import Template, texts_for
+from judging.records import Record, ScoreMode
+from judging.template import Prompt, Template, texts_for
 from retrieval.retriever import Arm, Retriever
 
 SCHEMA = pa.schema(
     [("id", pa.string()), ("aspect", pa.string()), ("examples", pa.list_(pa.string())), ("num_dropped", pa.int64())]
 )
 CHARS_PER_TOKEN = 4  # where the judge's tokenizer is not here (http, scripted)
-ROOM_LEFT = 16  # tokens: a chat template may join texts otherwise than one by one
 
 
 class IclConfig(Strict):
@@ -67,10 +66,15 @@ def choose_examples(
     special_tokens: tuple[str, ...],
     aspects_of: Callable[[Mapping[str, Any]], Sequence[str]],
     *,
+    mode: ScoreMode,
+    reply_tokens: int,
     index: Path,
     seed: int,
 ) -> None:
-    """Complete `folder/examples/{judge}` for the blocks in `folder/records`. `index`: what the job `index` left."""
+    """Complete `folder/examples/{judge}` for the blocks in `folder/records`.
+
+    `reply_tokens`: room that the reply needs in the model's context. `index`: what the job `index` left.
+    """
     out = folder / "examples" / judge
     out.mkdir(parents=True, exist_ok=True)
     list(sound_rows(out, ["id"]))  # removes what a kill left
@@ -80,9 +84,21 @@ def choose_examples(
     import ray.data
 
     items = [{"part": str(part.resolve())} for part in parts]
-    settings = (config, spec, dict(templates), dict(pool), special_tokens, aspects_of, index, seed, str(out.resolve()))
+    made = {
+        "config": config,
+        "spec": spec,
+        "templates": dict(templates),
+        "pool": dict(pool),
+        "special_tokens": special_tokens,
+        "aspects_of": aspects_of,
+        "mode": mode,
+        "reply_tokens": reply_tokens,
+        "index": index,
+        "seed": seed,
+        "out": str(out.resolve()),
+    }
     found = ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
-        _Choose, fn_constructor_args=settings, batch_size=None, concurrency=1, num_cpus=1
+        _Choose, fn_constructor_kwargs=made, batch_size=None, concurrency=1, num_cpus=1
     )
     total = sum(pq.read_metadata(part).num_rows for part in parts)
     with progress(f"evaluate: {judge}: finding examples ({config.arm})", total, 0) as bar:
@@ -101,6 +117,8 @@ class _Choose:
         pool: dict[str, Record],
         special_tokens: tuple[str, ...],
         aspects_of: Callable[[Mapping[str, Any]], Sequence[str]],
+        mode: ScoreMode,
+        reply_tokens: int,
         index: Path,
         seed: int,
         out: str,
@@ -112,7 +130,8 @@ class _Choose:
         self._aspects_of = aspects_of
         self._retriever = Retriever(pool, folder=index if (index / "manifest.json").exists() else None, seed=seed)
         self._out = Path(out)
-        self._count, self._room = _counting(spec)
+        self._mode = mode
+        self._count, self._fits = _counting(spec, reply_tokens)
 
     def __call__(self, batch: Batch) -> Batch:
         num_records = 0
@@ -138,26 +157,30 @@ class _Choose:
 
     def _fitting(self, record: Record, template: Template, ids: Sequence[str]) -> list[str]:
         """The last of `ids` that fit into the budget and, with the record, into the judge's context."""
-        sizes = [
-            self._count(template.examples_text([shown(self._pool[id], template)], self._special_tokens)) for id in ids
-        ]
-        alone = template.render(texts_for(record, template), mode="expected", special_tokens=self._special_tokens)
-        left = min(
-            self._config.max_tokens, self._room - self._count(alone.text) if self._room else self._config.max_tokens
-        )
-        first = len(ids)
-        while first and sizes[first - 1] <= left:
-            first -= 1
-            left -= sizes[first]
+        examples = [shown(self._pool[id], template) for id in ids]
+        sizes = [self._count(template.examples_text([example], self._special_tokens)) for example in examples]
+        texts = texts_for(record, template)
+        first = 0
+        while first < len(ids):
+            prompt = template.render(
+                texts, mode=self._mode, examples=examples[first:], special_tokens=self._special_tokens
+            )
+            if sum(sizes[first:]) <= self._config.max_tokens and self._fits(prompt):
+                break
+            first += 1
         return list(ids[first:])
 
 
-def _counting(spec: ModelSpec) -> tuple[Callable[[str], int], int]:
-    """How many tokens a text has for this model, and how many a prompt may have (0: not known)."""
+def _counting(spec: ModelSpec, reply_tokens: int) -> tuple[Callable[[str], int], Callable[[Prompt], bool]]:
+    """How many tokens a text has for this model, and whether a prompt fits into its context with the reply."""
     if not isinstance(spec, VllmSpec):
-        return lambda text: len(text) // CHARS_PER_TOKEN + 1, 0
+        return lambda text: len(text) // CHARS_PER_TOKEN + 1, lambda prompt: True
     known = encoder(str(models.resolve(spec.source, revision=spec.revision).path), spec.prompt_style)
-    return lambda text: len(known.tokenizer(text, add_special_tokens=False).input_ids), spec.max_model_len - ROOM_LEFT
+    room = spec.max_model_len - reply_tokens
+    return (
+        lambda text: len(known.tokenizer(text, add_special_tokens=False).input_ids),
+        lambda prompt: known.prompt_ids(prompt.text, prompt.reply_prefix, room) is not None,
+    )
 
 
 def chosen_examples(folder: Path, judge: str, part: Path) -> dict[tuple[str, str], list[str]] | None:

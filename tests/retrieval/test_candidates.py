@@ -46,3 +46,8 @@ def test_each_arm_fills_up_behind_the_one_before_and_no_leak_is_chosen() -> None
 
 def test_a_pool_that_is_too_small_gives_what_there_is() -> None:
     assert candidates(POOL[0], {"random": (POOL[:3], 5)}) == {"r2": "random"}
+
+
+def test_bm25_of_a_pool_without_words_is_the_order_of_ids() -> None:
+    pool = [rated(number, source="of the", candidate="and a") for number in range(4)]
+    assert [record.id for record in Bm25(pool).order(POOL[0])] == ["r0", "r1", "r2", "r3"]

@@ -11,6 +11,7 @@ import pytest
 from cluster.__main__ import main
 from cluster.config import ScriptedSpec
 from cluster.engine import Request, ScriptedEngine
+from judging.datasets import DataConfig
 from judging.expected import expected_score
 from judging.records import Scale
 from judging.tasks import load_task
@@ -118,6 +119,16 @@ def test_scores_on_another_scale_are_moved_to_the_task_s(tmp_path: Path) -> None
         assert row["utility"] == pytest.approx(1 - abs(row["score"] - 3) / 4)
 
 
+def test_a_judge_that_gives_no_score_at_all_is_a_failure_and_is_asked_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dead = {"m": {**SCRIPTED, "rules": [{"contains": "", "error": "error"}]}}
+    path = configuration(tmp_path, pool_of(4).values(), feedback=FEEDBACK, models=dead)
+    assert main(["feedback", path]) == 1
+    assert "the judge m gave not one score (8 error)" in capsys.readouterr().err
+    assert rows(tmp_path) == []
+
+
 @pytest.mark.parametrize(
     ("pool", "feedback", "words"),
     [
@@ -141,9 +152,7 @@ def test_texts_of_the_judged_part_never_teach(tmp_path: Path) -> None:
     pool = [rated(number) for number in range(40)]
     path = configuration(tmp_path, pool, feedback=FEEDBACK, data={"pool_share": 0.5})
     assert main(["feedback", path]) == 0
-    from judging.datasets import DataConfig
-
-    data = DataConfig(records=("x",), pool_share=0.5)
+    data = DataConfig(records=("x",), pool=("x",), pool_share=0.5)
     seen = {row[name] for row in rows(tmp_path) for name in ("query_id", "example_id")}
     assert seen == {record.id for record in pool if data.serves(record)}
     assert seen.isdisjoint(record.id for record in pool if data.takes(record))

@@ -14,9 +14,12 @@ from cluster import models
 from cluster.__main__ import main
 from cluster.artifacts import JobDir
 from cluster.parts import sound_rows, write_part
+from judging.datasets import DataConfig
+from judging.errors import InputError
 from judging.records import Record, content_id
 from retrieval.feedback import SCHEMA
 from retrieval.fitting import Query, batches_of, lists_of, mean_ndcg, random_ndcg
+from retrieval.pool import pool_identity
 from retrieval.retriever import LEARNED, Retriever
 from retrieval.settings import Settings
 from retrieval.texts import plain_text
@@ -39,7 +42,7 @@ def utility(query: Record, example: Record) -> float:
     return 0.9 if other == (kind + 1) % len(KINDS) else 0.4
 
 
-def feedback(folder: Path, records: list[Record]) -> None:
+def feedback(folder: Path, records: list[Record], *, same_pool: bool = True) -> None:
     """What the job `feedback` would leave of this world."""
     job = JobDir(folder, "feedback")
     with job.opened({"by": "hand"}):
@@ -52,7 +55,8 @@ def feedback(folder: Path, records: list[Record]) -> None:
                 told = {"score": 3.0, "utility": utility(query, example), "label_mass": 1.0, "error": ""}
                 rows.append({"id": content_id(*keys.values()), **keys, "arm": "random", **told})
         write_part(job.path, rows, SCHEMA, (row["id"] for row in rows))
-        job.finish({})
+        pool = DataConfig(records=("x",), pool=(str(folder.parent / "rated.jsonl"),))
+        job.finish({"pool": pool_identity(pool) if same_pool else "another"})
 
 
 def small_encoder(folder: Path) -> str:
@@ -159,6 +163,24 @@ def test_evaluate_shows_what_the_towers_find(done: Path) -> None:
         assert summary["judges"][arm]["icl"]["mean_examples"] == 4
 
 
+@pytest.mark.ray
+def test_towers_of_another_training_or_pool_are_refused(done: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pool = {record.id: record for record in map(world, range(NUM_QUERIES))}
+    card = done / "run" / "fit" / "query" / "README.md"
+    text = card.read_text()
+    card.write_text(text + "changed")
+    try:
+        with pytest.raises(InputError, match="made by other towers"):
+            Retriever(pool, folder=done / "run" / "index").open([("qa", "overall")], "trained")
+    finally:
+        card.write_text(text)
+    Retriever(pool, folder=done / "run" / "index").open([("qa", "overall")], "diverse")
+    # With a smaller pool some of what has taught would be judged.
+    for job in ("index", "evaluate"):
+        assert main([job, str(done / "c.yaml"), "--set", "data.pool_share=0.5"]) == 2
+        assert "was made of another data.pool" in capsys.readouterr().err
+
+
 def settings(**changes: Any) -> Settings:
     made: dict[str, Any] = {
         "start": "", "source": "", "pairs": "", "out": "", "seed": 0, "shared": False, "max_length": 8, "scale": 20,
@@ -201,17 +223,17 @@ def test_gain_is_counted_above_the_least_example_of_the_text() -> None:
     ("harm", "words"),
     [("no feedback", "holds no finished feedback: run `inverdict feedback` first"),
      ("all alike", "no text has two examples that the judge scored differently"),
-     ("other pool", "which is not in data.pool")],
+     ("other pool", "was made of another data.pool")],
 )  # fmt: skip
 def test_bad_input_is_one_sentence(
     harm: str, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     records = [world(number) for number in range(20)]
-    path = configuration(tmp_path, records if harm != "other pool" else records[:15], fit={})
+    path = configuration(tmp_path, records, fit={})
     if harm == "all alike":
         monkeypatch.setitem(globals(), "utility", lambda query, example: 0.5)
     if harm != "no feedback":
-        feedback(tmp_path / "run", records)
+        feedback(tmp_path / "run", records, same_pool=harm != "other pool")
     assert main(["fit", path]) == 2
     assert words in capsys.readouterr().err
     assert not (tmp_path / "run" / "fit").exists()

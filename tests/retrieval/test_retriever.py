@@ -11,7 +11,7 @@ from cluster.__main__ import main
 from judging.errors import InputError
 from judging.records import Record
 from retrieval.index import ExampleIndex
-from retrieval.retriever import Arm, Retriever, merged
+from retrieval.retriever import Arm, Retriever, merged, semantic_folder
 from tests.retrieval.making import configuration, pool_of, rated
 
 POOL = pool_of(32)
@@ -93,7 +93,7 @@ def test_what_the_job_leaves(indexed: Path, capsys: pytest.CaptureFixture[str]) 
     folder = indexed / "run" / "index"
     summary = json.loads((folder / "manifest.json").read_text())["summary"]
     assert summary["indexes"] == {"semantic/qa": {"num_examples": 32, "dimension": 384}}
-    index = ExampleIndex.load(folder / "semantic" / "qa", made_by=summary["encoders"]["semantic_made_by"])
+    index = ExampleIndex.load(semantic_folder(folder, "qa"), made_by=summary["encoders"]["semantic_made_by"])
     assert [example.id for example in index.examples] == list(POOL)
     assert main(["index", str(indexed / "c.yaml")]) == 0
     told = capsys.readouterr()
@@ -124,4 +124,4 @@ def test_an_index_of_another_pool_or_encoder_is_refused(indexed: Path) -> None:
 def test_towers_of_another_length_or_none_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = configuration(tmp_path, POOL.values(), index={}, fit={})
     assert main(["index", path]) == 2
-    assert "holds no trained towers: run `inverdict fit` first" in capsys.readouterr().err
+    assert "holds no finished fit: run `inverdict fit` first" in capsys.readouterr().err

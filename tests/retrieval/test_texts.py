@@ -59,6 +59,19 @@ def test_short_texts_that_are_alike_are_no_copies() -> None:
     assert is_near_copy(other(candidate=LONG), record(candidate=LONG, source="quite another thing"))
 
 
+def test_a_short_record_that_is_copied_whole_is_a_copy() -> None:
+    short = {"source": "How are you?", "candidate": "I am fine."}
+    assert is_near_copy(other(**short), record(**short))
+    assert not is_near_copy(other(**short), record(**{**short, "candidate": "I am ill."}))
+
+
+def test_scripts_without_spaces_and_wide_spaces_hide_no_copy() -> None:
+    chinese = "今天我们去公园散步，看到了很多花。"
+    assert is_near_copy(other(candidate=chinese), record(candidate=chinese, source="另一个问题"))
+    assert not is_near_copy(other(candidate=chinese), record(candidate="我昨天在家里读了一本关于历史的书"))
+    assert is_near_copy(other(candidate=LONG), record(candidate=LONG.replace(" ", " " * 6), source="quite other"))
+
+
 def test_what_the_towers_read() -> None:
     query, example = query_text(record(), "coherence"), example_text(record(), "coherence")
     assert query.startswith("summarisation, coherence: ")

@@ -113,7 +113,9 @@ def test_a_lost_part_of_examples_is_found_again(done: Path) -> None:
 def fitting(max_tokens: int, ids: list[str]) -> list[str]:
     config = IclConfig(arm="random", max_tokens=max_tokens)
     spec = ScriptedSpec(backend="scripted")
-    chooser = _Choose(config, spec, dict(TEMPLATES), dict(POOL), (), lambda row: (), Path("nowhere"), 0, "nowhere")
+    chooser = _Choose(
+        config, spec, dict(TEMPLATES), dict(POOL), (), lambda row: (), "expected", 1, Path("nowhere"), 0, "nowhere"
+    )
     return chooser._fitting(fresh(0), TEMPLATES["qa", "overall"], ids)
 
 
