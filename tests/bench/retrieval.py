@@ -54,7 +54,7 @@ def _loss() -> dict[str, Any]:
     generator = torch.Generator().manual_seed(0)
     scores = torch.randn((Q, K), generator=generator, requires_grad=True)
     gains = torch.rand((Q, K), generator=generator)
-    theirs = LambdaLoss(_Told(scores), weighting_scheme=LambdaRankScheme())
+    theirs = LambdaLoss(_Told(scores), weighting_scheme=LambdaRankScheme(), mini_batch_size=-1)
     inputs = [["q"] * Q, [["d"] * K] * Q]
     labels = list(gains)
 
