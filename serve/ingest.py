@@ -97,6 +97,8 @@ def _write_checked(
             blocks.add({**row.to_row(), "group_key": row.group_key})
     num_rows = num_records + num_left_out + len(rejected)
     if num_rows == 0:
+        if data.pool_share is not None:
+            raise InputError(f"data.pool_share: {data.pool_share:g} leaves no group to judge: lower it")
         raise InputError(f"data.groups_share: {data.groups_share:g} leaves none of the groups: raise it")
     if len(rejected) / num_rows > data.max_rejected_share or len(rejected) == num_rows:
         raise InputError(
@@ -107,6 +109,7 @@ def _write_checked(
         raise InputError(
             f"all {num_left_out} records are of groups whose human scores a judge's prompt has seen (`groups` in its"
             " template file): evaluate on other records (data.records), or with another prompt"
+            + ("; or they are of data.pool, which a judge is shown: set data.pool_share" if data.pool else "")
         )
     if rejected:
         lines = [json.dumps(dataclasses.asdict(row), ensure_ascii=False) for row in rejected]
