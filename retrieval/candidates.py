@@ -1,6 +1,6 @@
 """Which examples the judge tries for each query: some at random, the nearest by words, the nearest by meaning.
 
-From the second round on also those that the trained towers put first. The pool is one task's records.
+The pool is one task's records.
 """
 
 from __future__ import annotations
