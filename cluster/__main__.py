@@ -29,6 +29,7 @@ JOBS = {
 }
 # Beside the jobs, with the same `main` and `render`: it only looks at a configuration, so `run` leaves it out.
 LOOKS = {"plan": ("train.plan", "what the jobs of a configuration will cost: tokens, hours, bytes; starts nothing")}
+SERVE = ("serve.app", "answer over HTTP with the panel of a configuration, until it is stopped")
 # Section of the configuration -> where its class stands.
 SECTIONS = {
     "data": "judging.datasets:DataConfig",
@@ -40,6 +41,7 @@ SECTIONS = {
     "fit": "retrieval.fit:Config",
     "index": "retrieval.indexing:Config",
     "evaluate": "serve.batch:Config",
+    "serve": "serve.settings:Config",
     "report": "serve.report:Config",
     "transfer": "serve.transfer:Config",
     "plan": "train.plan:Config",
@@ -51,6 +53,7 @@ TOOLS = {
         "agreement statistics for anybody's scores (JSONL: group, system, human, score)",
     ),
     "models": ("cluster.models", "list or fetch the embedded models"),
+    "keys": ("serve.keys", "make, list or revoke API keys of a server"),
 }
 
 
@@ -79,6 +82,9 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
         job = commands.add_parser(name, help=words, description=words)
         _add_job_arguments(job, name)
         job.set_defaults(command=_run)
+    server = commands.add_parser("serve", help=SERVE[1], description=SERVE[1])
+    _add_config_arguments(server)
+    server.set_defaults(command=_serve)
     config = commands.add_parser(
         "config", help="show a configuration as it is understood, or the JSON schema of all keys"
     )
@@ -95,7 +101,7 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     return parser
 
 
-def _add_job_arguments(parser: argparse.ArgumentParser, name: str) -> None:
+def _add_config_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("config", type=Path, metavar="CONFIG.yaml")
     parser.add_argument(
         "--set",
@@ -105,6 +111,10 @@ def _add_job_arguments(parser: argparse.ArgumentParser, name: str) -> None:
         metavar="a.b=v",
         help="change a key of the configuration",
     )
+
+
+def _add_job_arguments(parser: argparse.ArgumentParser, name: str) -> None:
+    _add_config_arguments(parser)
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     if name in ("evaluate", "run"):
         parser.add_argument("--retry-failed", action="store_true", help="ask again where a row is unscored")
@@ -114,7 +124,7 @@ def _tool(module: str) -> Callable[[argparse.Namespace], int]:
     return lambda args: importlib.import_module(module).main(args)
 
 
-def _sections() -> dict[str, Any]:
+def sections() -> dict[str, Any]:
     places = {name: place.split(":") for name, place in SECTIONS.items()}
     return {name: getattr(importlib.import_module(module), cls) for name, (module, cls) in places.items()}
 
@@ -122,7 +132,7 @@ def _sections() -> dict[str, Any]:
 def _run(args: argparse.Namespace) -> int:
     from cluster.config import load
 
-    run = load(args.config, args.overrides, _sections())
+    run = load(args.config, args.overrides, sections())
     jobs = _chain(run) if args.name == "run" else [args.name]
     worst, summaries = 0, {}
     for job in jobs:
@@ -135,6 +145,13 @@ def _run(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(summaries if args.name == "run" else summaries[args.name], indent=1))
     return worst
+
+
+def _serve(args: argparse.Namespace) -> int:
+    from cluster.config import load
+
+    run = load(args.config, args.overrides, sections())
+    return int(importlib.import_module(SERVE[0]).main(run))
 
 
 def _chain(run: Any) -> list[str]:
@@ -152,11 +169,11 @@ def _config(args: argparse.Namespace) -> int:
     from cluster.errors import UserError
 
     if args.action == "schema":
-        print(json.dumps(run_schema(_sections()).model_json_schema(), indent=1))
+        print(json.dumps(run_schema(sections()).model_json_schema(), indent=1))
         return 0
     if args.config is None:
         raise UserError("name the configuration to show: inverdict config show CONFIG.yaml")
-    print(load(args.config, args.overrides, _sections()).model_dump_json(indent=1))
+    print(load(args.config, args.overrides, sections()).model_dump_json(indent=1))
     return 0
 
 

@@ -230,13 +230,13 @@ def _vllm_reply(row: dict[str, Any], sampling: Sampling) -> Reply:
     return Reply(
         text="" if labels else row["generated_text"],
         finish_reason="length" if not labels and num_generated >= sampling.max_tokens else "stop",
-        label_logprobs=_label_logprobs(row["logprobs"], labels),
+        label_logprobs=label_logprobs(row["logprobs"], labels),
         num_prompt_tokens=int(row["num_input_tokens"]),
         num_generated_tokens=num_generated,
     )
 
 
-def _label_logprobs(logprobs: Any, labels: list[int]) -> tuple[float, ...]:
+def label_logprobs(logprobs: Any, labels: list[int]) -> tuple[float, ...]:
     if not labels:
         return ()
     first = {int(token): entry for token, entry in dict(logprobs[0]).items() if entry is not None}

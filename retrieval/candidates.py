@@ -62,12 +62,15 @@ def by_score(pool: Sequence[Record], scores: np.ndarray) -> Iterator[Record]:
         yield pool[place]
 
 
-def candidates(query: Record, orders: Mapping[str, tuple[Iterable[Record], int]]) -> dict[str, str]:
+def candidates(
+    query: Record, orders: Mapping[str, tuple[Iterable[Record], int]], *, already: Mapping[str, str] | None = None
+) -> dict[str, str]:
     """Example id -> the arm that chose it: from each order its first so many that may serve and are not there yet.
 
-    `orders`: arm -> (the pool in its order, how many). An arm that comes later fills up with its next best.
+    `orders`: arm -> (the pool in its order, how many). An arm that comes later fills up with its next best. `already`:
+    what was chosen before, which comes first in the answer.
     """
-    chosen: dict[str, str] = {}
+    chosen = dict(already or {})
     for arm, (order, number) in orders.items():
         wanted = number
         for example in order if number else ():

@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import json
 import math
-import shutil
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -34,15 +33,12 @@ from cluster.tokens import encoder
 from judging.datasets import DataConfig
 from judging.errors import InputError
 from judging.expected import expected_score
-from judging.records import Record, content_id
+from judging.records import Record
 from judging.tasks import load_task
 from judging.template import LABEL_PREFIX, Template, rubric_template, texts_for
-from retrieval.candidates import Bm25, by_score, candidates, random_order
-from retrieval.encode import encode
-from retrieval.pool import pool_identity, rated_pool
-from retrieval.texts import plain_text
+from retrieval.mining import PAIR_SCHEMA, mine, write_pairs
+from retrieval.pool import finished, pool_identity, rated_pool, towers_identity
 
-PAIR_SCHEMA = pa.schema([(name, pa.string()) for name in ("id", "query_id", "example_id", "task", "aspect", "arm")])
 SCHEMA = pa.schema(
     [
         *PAIR_SCHEMA,
@@ -63,6 +59,8 @@ class Config(Strict):
     random: int = Field(4, ge=0, description="examples tried for each text: so many at random,")
     bm25: int = Field(4, ge=0, description="so many by shared words,")
     semantic: int = Field(4, ge=0, description="and so many by meaning")
+    trained: int = Field(0, ge=0, description="from the second round: so many by the towers of an earlier one")
+    towers: Path | None = Field(None, description="run directory of that round, of the same data.pool")
     encoder: str = Field("embedded:all-minilm-l6-v2", description="sentence encoder for `semantic`")
     max_length: int = Field(256, ge=8, description="tokens of a text that the encoder reads")
     min_label_mass: float = Field(0.01, ge=0, lt=1, description="less probability on the labels: no score")
@@ -70,8 +68,10 @@ class Config(Strict):
 
     @model_validator(mode="after")
     def _tries_something(self) -> Config:
-        if self.random + self.bm25 + self.semantic < 2:
-            raise ValueError("random, bm25 and semantic: with fewer than 2 examples for a text nothing can be ranked")
+        if self.random + self.bm25 + self.semantic + self.trained < 2:
+            raise ValueError("random, bm25, semantic, trained: with fewer than 2 examples for a text nothing is ranked")
+        if bool(self.trained) != (self.towers is not None):
+            raise ValueError("trained and towers go together: how many, and the run directory of an earlier round")
         return self
 
 
@@ -94,6 +94,7 @@ def main(run: RunConfig) -> FedBack:
         "pool": pool_identity(data),
         "model": model_identity(spec),
         "encoder": models.resolve(config.encoder).fingerprint if config.semantic else None,
+        "towers": towers_identity(_towers(config, data)) if config.towers else None,
         "seed": run.seed,
         "versions": runtime.versions(),
     }
@@ -108,7 +109,7 @@ def main(run: RunConfig) -> FedBack:
         job.claim()
         runtime.start(run.ray)
         if not (job.path / "pairs").exists():
-            _write_pairs(job.path, list(_pairs(config, pool, wanted, run.seed)), config.block_rows)
+            write_pairs(job.path, list(mine(config, pool, wanted, run.seed)), config.block_rows)
         special = _special_tokens(spec)
         _ask(run, config, job.path, pool, templates, special)
         summary = {**_summary(job.path), "pool": fingerprint["pool"]}
@@ -119,6 +120,14 @@ def main(run: RunConfig) -> FedBack:
             raise JobFailed(f"feedback: the judge {config.model} gave not one score ({told})")
         job.finish(summary)
     return FedBack(0, summary)
+
+
+def _towers(config: Config, data: DataConfig) -> Path:
+    """The earlier round's `fit`. Raises InputError where it is not there, or of another pool."""
+    assert config.towers is not None
+    job = JobDir(config.towers, "fit")
+    finished(job, data)
+    return job.path.resolve()
 
 
 def _check_askable(spec: ModelSpec, templates: Mapping[tuple[str, str], Template]) -> None:
@@ -166,50 +175,6 @@ def wanted_aspects(pool: Mapping[str, Record], aspects: Sequence[str] | None) ->
                 "so at least two are needed"
             )
     return sorted(groups)
-
-
-def _pairs(
-    config: Config, pool: Mapping[str, Record], wanted: Sequence[tuple[str, str]], seed: int
-) -> Iterator[dict[str, str]]:
-    """Who is tried for whom. The same candidates for every aspect that query and example are both rated on."""
-    for task in sorted({task for task, _ in wanted}):
-        aspects = [aspect for of, aspect in wanted if of == task]
-        known = [record for record in pool.values() if record.task == task and any(a in record.scores for a in aspects)]
-        queries = sorted(known, key=lambda record: content_id(str(seed), record.id))[: config.queries]
-        runtime.say(f"feedback: {task}: examples for {len(queries)} of {len(known)} texts")
-        words = Bm25(known) if config.bm25 else None
-        nearness = _nearness(config, queries, known) if config.semantic else None
-        for place, query in enumerate(queries):
-            orders = {"random": (random_order(query, known, seed), config.random)}
-            if words:
-                orders["bm25"] = (words.order(query), config.bm25)
-            if nearness is not None:
-                orders["semantic"] = (by_score(known, nearness[place]), config.semantic)
-            for example_id, arm in candidates(query, orders).items():
-                for aspect in aspects:
-                    if aspect in query.scores and aspect in pool[example_id].scores:
-                        keys = {"query_id": query.id, "example_id": example_id, "task": task, "aspect": aspect}
-                        yield {"id": content_id(*keys.values()), **keys, "arm": arm}
-
-
-def _nearness(config: Config, queries: Sequence[Record], known: Sequence[Record]) -> np.ndarray:
-    """Cosine of every query (row) with every record of the pool."""
-    found = encode(config.encoder, [plain_text(record) for record in known], config.max_length)
-    row = {record.id: place for place, record in enumerate(known)}
-    nearness: np.ndarray = found[[row[query.id] for query in queries]] @ found.T
-    return nearness
-
-
-def _write_pairs(folder: Path, pairs: list[dict[str, str]], block_rows: int) -> None:
-    """Neighbours share instruction and example, so that the engine computes that beginning once."""
-    pairs.sort(key=lambda pair: (pair["task"], pair["aspect"], pair["example_id"], pair["query_id"]))
-    beside = folder / ".pairs"
-    shutil.rmtree(beside, ignore_errors=True)
-    beside.mkdir()
-    for start in range(0, len(pairs), block_rows):
-        block = pairs[start : start + block_rows]
-        pq.write_table(pa.Table.from_pylist(block, schema=PAIR_SCHEMA), beside / f"part-{start:09d}.parquet")
-    beside.rename(folder / "pairs")
 
 
 def _ask(

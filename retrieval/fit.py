@@ -8,7 +8,7 @@ is fitting.py's.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,11 +20,14 @@ from pydantic import Field
 from cluster import models, runtime
 from cluster.artifacts import JobDir, file_hash, read_json
 from cluster.config import RunConfig
-from cluster.parts import parts_of, sound_rows
+from cluster.parts import parts_of
 from cluster.training import TrainingConfig, train
 from judging.datasets import DataConfig
 from judging.errors import InputError
 from judging.records import Record, content_id
+from retrieval.lists import QueryList, query_lists
+from retrieval.orders import compare
+from retrieval.orders import render as render_orders
 from retrieval.pool import finished, pool_identity, rated_pool, towers_identity
 from retrieval.settings import Settings, Weight
 from retrieval.texts import example_text, query_text
@@ -38,7 +41,6 @@ QUERY_SCHEMA = pa.schema(
         ("utilities", pa.list_(pa.float64())),
     ]
 )
-UTILITY_DIGITS = 4
 ONLY_SPEED = {"cpus_per_worker", "accelerator_type", "max_failures"}
 
 
@@ -93,56 +95,43 @@ def main(run: RunConfig) -> Fitted:
             return Fitted(0, dict(done["summary"]))
         lists = query_lists(feedback.path)
         job.claim()
-        counts = write_pairs(lists, rated_pool(data), job.path / "pairs", config.dev_share, run.seed)
+        pool = rated_pool(data)
+        parts = split(lists, pool, config.dev_share, run.seed)
+        counts = write_pairs(parts, pool, job.path / "pairs")
         runtime.say(f"fit: {counts['num_train']} texts with their tried examples, {counts['num_dev']} held out")
+        runtime.start(run.ray)
         if not (job.path / "fit.json").exists():
-            runtime.start(run.ray)
             from retrieval.fitting import fitting
 
             train(
                 fitting, asdict(_settings(run, config, str(start.path), job.path)), config, folder=job.path, what="fit"
             )
         facts = read_json(job.path / "fit.json") or {}
-        shown = {key: facts[key] for key in ("ndcg", "best_epoch", "num_epochs", "seconds")}
+        shown = {key: facts[key] for key in ("ndcg", "by_epoch", "losses", "best_epoch", "num_epochs", "seconds")}
+        orders = _orders(parts["dev"], pool, job.path, str(start.path), config.max_length, run.seed)
         made = {"pool": fingerprint["pool"], "towers": towers_identity(job.path)}
-        summary = {**counts, **shown, **made, "folder": str(job.path)}
+        summary = {**counts, **shown, "orders": orders, **made, "folder": str(job.path)}
         job.finish(summary)
     return Fitted(0, summary)
 
 
-class QueryList(NamedTuple):
-    """One text, one aspect, and what each tried example was worth; `utilities` 0 to 1."""
-
-    task: str
-    aspect: str
-    query_id: str
-    example_ids: list[str]
-    utilities: list[float]
-
-
-def query_lists(folder: Path) -> list[QueryList]:
-    """What can be ranked: texts with two examples or more of different utility. Raises InputError where nothing is.
-
-    Utilities are rounded: what differs less is the engine's noise.
-    """
-    found: dict[tuple[str, str, str], dict[str, float]] = {}
-    for row in sound_rows(folder, ["query_id", "example_id", "task", "aspect", "utility"]):
-        if row["utility"] is not None:
-            key = (row["task"], row["aspect"], row["query_id"])
-            found.setdefault(key, {})[row["example_id"]] = round(row["utility"], UTILITY_DIGITS)
-    lists = [
-        QueryList(*key, sorted(known), [known[id] for id in sorted(known)])
-        for key, known in sorted(found.items())
-        if len(set(known.values())) > 1
-    ]
-    if not lists:
-        raise InputError(f"{folder}: no text has two examples that the judge scored differently: nothing can be ranked")
-    return lists
+def split(
+    lists: Sequence[QueryList], pool: Mapping[str, Record], dev_share: float, seed: int
+) -> dict[str, list[QueryList]]:
+    """`train` and `dev`, by a hash of the query's group. Raises InputError where one is empty."""
+    parts: dict[str, list[QueryList]] = {"train": [], "dev": []}
+    for one in lists:
+        held_out = int(content_id("dev", str(seed), pool[one.query_id].group_key), 16) < dev_share * 16**16
+        parts["dev" if held_out else "train"].append(one)
+    for name, found in parts.items():
+        if not found:
+            raise InputError(
+                f"fit.dev_share: {dev_share:g} leaves no group to {'train on' if name == 'train' else 'test'}"
+            )
+    return parts
 
 
-def write_pairs(
-    lists: list[QueryList], pool: Mapping[str, Record], folder: Path, dev_share: float, seed: int
-) -> dict[str, Any]:
+def write_pairs(parts: Mapping[str, Sequence[QueryList]], pool: Mapping[str, Record], folder: Path) -> dict[str, int]:
     """`texts.parquet` (each once) and `train.parquet`, `dev.parquet`: rows that point into it."""
     folder.mkdir(exist_ok=True)
     places: dict[tuple[str, str, str], int] = {}
@@ -157,24 +146,32 @@ def write_pairs(
             texts.append({"text": text, "group": record.group_key})
         return places[key]
 
-    parts: dict[str, list[dict[str, Any]]] = {"train": [], "dev": []}
-    for one in lists:
-        row = {
-            "task": f"{one.task}/{one.aspect}",
-            "query": place("query", one.query_id, one.aspect),
-            "examples": [place("example", id, one.aspect) for id in one.example_ids],
-            "utilities": one.utilities,
-        }
-        held_out = int(content_id("dev", str(seed), pool[one.query_id].group_key), 16) < dev_share * 16**16
-        parts["dev" if held_out else "train"].append(row)
-    for name, rows in parts.items():
-        if not rows:
-            raise InputError(
-                f"fit.dev_share: {dev_share:g} leaves no group to {'train on' if name == 'train' else 'test'}"
-            )
+    for name, lists in parts.items():
+        rows = [
+            {
+                "task": f"{one.task}/{one.aspect}",
+                "query": place("query", one.query_id, one.aspect),
+                "examples": [place("example", id, one.aspect) for id in one.example_ids],
+                "utilities": one.utilities,
+            }
+            for one in lists
+        ]
         pq.write_table(pa.Table.from_pylist(rows, schema=QUERY_SCHEMA), folder / f"{name}.parquet")
     pq.write_table(pa.Table.from_pylist(texts, schema=TEXT_SCHEMA), folder / "texts.parquet")
     return {"num_train": len(parts["train"]), "num_dev": len(parts["dev"]), "num_texts": len(texts)}
+
+
+def _orders(
+    held_out: Sequence[QueryList], pool: Mapping[str, Record], folder: Path, semantic: str, max_length: int, seed: int
+) -> dict[str, Any]:
+    """The towers' orders of the held-out lists beside plain ones. In a worker: the driver loads no torch."""
+    import ray
+
+    folders = {side: str((folder / side).resolve()) for side in ("query", "example")} | {"semantic": semantic}
+    found: dict[str, Any] = ray.get(
+        ray.remote(num_cpus=1)(compare).remote(held_out, dict(pool), folders, max_length, seed)
+    )
+    return found
 
 
 def _settings(run: RunConfig, config: Config, start: str, folder: Path) -> Settings:
@@ -187,9 +184,8 @@ def _settings(run: RunConfig, config: Config, start: str, folder: Path) -> Setti
 
 def render(summary: Mapping[str, Any]) -> str:
     """The summary for the terminal."""
-    ndcg = summary["ndcg"]
     return (
-        f"{summary['num_train']} texts, NDCG@4 on {summary['num_dev']} held-out ones {ndcg['before']:.3f} to "
-        f"{ndcg['after']:.3f} (random order {ndcg['random']:.3f}), at epoch {summary['best_epoch']} of "
-        f"{summary['num_epochs']}, which they chose, {summary['seconds']:.0f} s\n  {summary['folder']}"
+        f"{summary['num_train']} texts, NDCG@4 {summary['ndcg']['before']:.3f} before, {summary['ndcg']['after']:.3f} "
+        f"after epoch {summary['best_epoch']} of {summary['num_epochs']}, chosen on these held-out texts; "
+        f"{summary['seconds']:.0f} s\n{render_orders(summary['orders'])}\n  {summary['folder']}"
     )

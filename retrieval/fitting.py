@@ -10,7 +10,7 @@ import math
 import random
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,12 +21,10 @@ import torch.distributed as dist
 
 from cluster.artifacts import write_text
 from cluster.training import Steps
-from retrieval.lambdarank import in_batch_loss, lambdarank_loss, mixed_loss, ndcg
+from retrieval.lambdarank import in_batch_loss, lambdarank_loss, mixed_loss
+from retrieval.orders import NDCG_AT, order_ndcg, random_ndcg
 from retrieval.settings import Settings
 from retrieval.towers import Towers
-
-NDCG_AT = 4
-RANDOM_ORDERS = 100
 
 
 class Query(NamedTuple):
@@ -198,9 +196,9 @@ class Fitting:
                 chunk = places[start : start + 32]
                 found = self._towers.embed(side, [self._data.texts[place] for place in chunk])  # type: ignore[arg-type]
                 vectors.update(zip(chunk, found, strict=True))
-        return mean_ndcg(
-            self._data.dev,
-            [[float(vectors[one.query] @ vectors[place]) for place in one.examples] for one in self._data.dev],
+        return _mean(
+            order_ndcg(one.utilities, [float(vectors[one.query] @ vectors[place]) for place in one.examples])
+            for one in self._data.dev
         )
 
     def _report(self, epoch: int) -> None:
@@ -236,7 +234,11 @@ class Fitting:
         self._towers.load_state_dict(self._best)
         measured = self._facts["ndcg"]
         best = self._facts["best_epoch"]
-        scores = {"before": measured[0], "after": measured[best], "random": random_ndcg(self._data.dev)}
+        scores = {
+            "before": measured[0],
+            "after": measured[best],
+            "random": _mean(random_ndcg(one.utilities) for one in self._data.dev),
+        }
         facts = {**self._facts, "by_epoch": measured, "ndcg": scores, "num_epochs": len(measured) - 1}
         self._towers.save(Path(self._settings.out), model_card(self._settings, facts, len(self._data.train)))
         write_text(Path(self._settings.out) / "fit.json", json.dumps(facts, indent=1))
@@ -280,26 +282,9 @@ def lists_of(batch: Sequence[Query], column: dict[int, int]) -> tuple[torch.Tens
     return at, gains, mask
 
 
-def mean_ndcg(queries: Sequence[Query], scores: Sequence[Sequence[float]]) -> float:
-    """Mean NDCG@4 over the queries. Gain: utility above the query's least, else any order would be near 1."""
-    found = [
-        float(
-            ndcg(
-                torch.tensor([score]),
-                torch.tensor([one.utilities], dtype=torch.float64) - min(one.utilities),
-                k=NDCG_AT,
-            )
-        )
-        for one, score in zip(queries, scores, strict=True)
-    ]
+def _mean(values: Iterable[float]) -> float:
+    found = list(values)
     return sum(found) / len(found)
-
-
-def random_ndcg(queries: Sequence[Query]) -> float:
-    """What random orders reach: the floor."""
-    drawing = random.Random(0)
-    orders = ([[drawing.random() for _ in one.examples] for one in queries] for _ in range(RANDOM_ORDERS))
-    return sum(mean_ndcg(queries, scores) for scores in orders) / RANDOM_ORDERS
 
 
 def model_card(settings: Settings, facts: dict[str, Any], num_train: int) -> str:

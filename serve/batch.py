@@ -21,7 +21,7 @@ from pydantic import Field, FiniteFloat, model_validator
 
 from cluster import models, runtime
 from cluster.artifacts import JobDir, file_hash, read_json
-from cluster.config import HttpSpec, RunConfig, Strict, VllmSpec
+from cluster.config import HttpSpec, ModelSpec, RunConfig, Strict, VllmSpec
 from cluster.engine import api_key
 from cluster.identity import input_hashes, model_identity
 from cluster.parts import parts_of
@@ -36,9 +36,10 @@ from judging.vote import VoteRule
 from retrieval.pool import finished
 from retrieval.retriever import INDEXED, Retriever
 from serve.asking import ask_all
-from serve.examples import choose_examples, say_what_is_missing
+from serve.examples import Chooser, choose_examples, say_what_is_missing
 from serve.examples import summary as examples_summary
 from serve.ingest import Ingested, ingest, ingested, iter_rows
+from serve.integrator import IntegratorConfig
 from serve.judge import Judge, JudgeConfig, build_judge
 from serve.prompts import Prompts, find_prompts, warnings
 from serve.scores import write_scores
@@ -46,7 +47,7 @@ from serve.verdicts import aspects_of, aspects_of_row, forget_unscored
 
 EXIT_UNSCORED = 3
 JUDGE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
-TOLD = {"model", "prompt", "score_mode"}  # of a judge's configuration, in the summary
+TOLD = {"model", "prompt", "score_mode", "examples"}  # of a judge's configuration, in the summary
 TAKEN_NAMES = {"panel": "the vote", "length": "the baseline by the candidate's length"}
 
 
@@ -64,6 +65,7 @@ class Config(Strict):
     judges: dict[str, JudgeConfig] = Field(min_length=1)
     aspects: tuple[str, ...] | None = Field(None, min_length=1, description="none: every aspect that people rated")
     vote: VoteConfig = VoteConfig()
+    integrator: IntegratorConfig | None = Field(None, description="a model that reads scores and reasons, then decides")
     max_unscored_share: float = Field(0.05, ge=0, le=1, description="of any judge or the panel; above it: exit 3")
     block_rows: int = Field(64, ge=1, description="rows that are done, saved and lost together")
 
@@ -182,23 +184,30 @@ def _find_examples(
         config = evaluation.config.judges[name]
         if config.icl is None:
             continue
-        choose_examples(
-            folder,
-            name,
-            config.icl,
-            run.models[config.model],
-            judge.templates,
-            pool,
-            judge.special_tokens,
-            partial(aspects_of_row, aspects=evaluation.config.aspects),
-            mode=config.score_mode,
-            reply_tokens=1 if config.score_mode == "expected" else config.max_tokens,
-            index=(run.run / "index").resolve(),
-            seed=run.seed,
-        )
+        chooser = judge_chooser(config, run.models[config.model], judge, pool, run)
+        aspects_of = partial(aspects_of_row, aspects=evaluation.config.aspects)
+        choose_examples(folder, name, chooser, aspects_of)
         told[name] = examples_summary(folder, name, config.icl)
         say_what_is_missing(name, told[name])
     return told
+
+
+def judge_chooser(
+    config: JudgeConfig, spec: ModelSpec, judge: Judge, pool: Mapping[str, Record], run: RunConfig
+) -> Chooser:
+    """How that judge's examples are found, in batch and online alike."""
+    assert config.icl is not None
+    return Chooser(
+        config.icl,
+        spec,
+        judge.templates,
+        pool,
+        judge.special_tokens,
+        config.score_mode,
+        1 if config.score_mode == "expected" else config.max_tokens,
+        (run.run / "index").resolve(),
+        run.seed,
+    )
 
 
 def _summary(

@@ -6,9 +6,11 @@ the most useful last), num_dropped. A part that is there is not made again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -56,25 +58,70 @@ def shown(example: Record, template: Template) -> tuple[dict[str, str], float]:
     return texts_for(example, template), example.scales[aspect].rescale(example.scores[aspect], template.scale)
 
 
-def choose_examples(
-    folder: Path,
-    judge: str,
-    config: IclConfig,
-    spec: ModelSpec,
-    templates: Mapping[tuple[str, str], Template],
-    pool: Mapping[str, Record],
-    special_tokens: tuple[str, ...],
-    aspects_of: Callable[[Mapping[str, Any]], Sequence[str]],
-    *,
-    mode: ScoreMode,
-    reply_tokens: int,
-    index: Path,
-    seed: int,
-) -> None:
-    """Complete `folder/examples/{judge}` for the blocks in `folder/records`.
+@dataclass(frozen=True)
+class Chooser:
+    """One judge's search for examples, cut to its budget. Travels to workers; opens the index where it first searches.
 
     `reply_tokens`: room that the reply needs in the model's context. `index`: what the job `index` left.
     """
+
+    config: IclConfig
+    spec: ModelSpec
+    templates: Mapping[tuple[str, str], Template]
+    pool: Mapping[str, Record]
+    special_tokens: tuple[str, ...]
+    mode: ScoreMode
+    reply_tokens: int
+    index: Path
+    seed: int
+
+    @cached_property
+    def retriever(self) -> Retriever:
+        has_index = (self.index / "manifest.json").exists()
+        return Retriever(self.pool, folder=self.index if has_index else None, seed=self.seed)
+
+    @cached_property
+    def _counting(self) -> tuple[Callable[[str], int], Callable[[Prompt], bool]]:
+        return _counting(self.spec, self.reply_tokens)
+
+    def choose(self, records: Sequence[Record], aspect: str) -> list[Chosen]:
+        """For each record its examples for that aspect, the most useful last."""
+        config = self.config
+        found = self.retriever.retrieve(records, aspect, config.arm, k=config.k, k1=config.k1, k2=config.k2)
+        kept = [
+            self._fitting(record, self.templates[record.task, aspect], ids)
+            for record, ids in zip(records, found, strict=True)
+        ]
+        return [Chosen(some, len(ids) - len(some)) for some, ids in zip(kept, found, strict=True)]
+
+    def _fitting(self, record: Record, template: Template, ids: Sequence[str]) -> list[str]:
+        """The last of `ids` that fit into the budget and, with the record, into the judge's context."""
+        count, fits = self._counting
+        examples = [shown(self.pool[id], template) for id in ids]
+        sizes = [count(template.examples_text([example], self.special_tokens)) for example in examples]
+        texts = texts_for(record, template)
+        first = 0
+        while first < len(ids):
+            prompt = template.render(
+                texts, mode=self.mode, examples=examples[first:], special_tokens=self.special_tokens
+            )
+            if sum(sizes[first:]) <= self.config.max_tokens and fits(prompt):
+                break
+            first += 1
+        return list(ids[first:])
+
+
+class Chosen(NamedTuple):
+    """Ids of the examples of one record, the most useful last, and how many more did not fit."""
+
+    ids: list[str]
+    num_dropped: int
+
+
+def choose_examples(
+    folder: Path, judge: str, chooser: Chooser, aspects_of: Callable[[Mapping[str, Any]], Sequence[str]]
+) -> None:
+    """Complete `folder/examples/{judge}` for the blocks in `folder/records`."""
     out = folder / "examples" / judge
     out.mkdir(parents=True, exist_ok=True)
     list(sound_rows(out, ["id"]))  # removes what a kill left
@@ -84,24 +131,11 @@ def choose_examples(
     import ray.data
 
     items = [{"part": str(part.resolve())} for part in parts]
-    made = {
-        "config": config,
-        "spec": spec,
-        "templates": dict(templates),
-        "pool": dict(pool),
-        "special_tokens": special_tokens,
-        "aspects_of": aspects_of,
-        "mode": mode,
-        "reply_tokens": reply_tokens,
-        "index": index,
-        "seed": seed,
-        "out": str(out.resolve()),
-    }
     found = ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
-        _Choose, fn_constructor_kwargs=made, batch_size=None, concurrency=1, num_cpus=1
+        _Choose, fn_constructor_args=(chooser, aspects_of, out.resolve()), batch_size=None, concurrency=1, num_cpus=1
     )
     total = sum(pq.read_metadata(part).num_rows for part in parts)
-    with progress(f"evaluate: {judge}: finding examples ({config.arm})", total, 0) as bar:
+    with progress(f"evaluate: {judge}: finding examples ({chooser.config.arm})", total, 0) as bar:
         for batch in found.iter_batches(batch_size=None, prefetch_batches=0):
             bar.add(int(np.sum(batch["num_records"])))
 
@@ -109,29 +143,10 @@ def choose_examples(
 class _Choose:
     """Input column: part, a file of records. Writes a part of examples; output column: num_records."""
 
-    def __init__(
-        self,
-        config: IclConfig,
-        spec: ModelSpec,
-        templates: dict[tuple[str, str], Template],
-        pool: dict[str, Record],
-        special_tokens: tuple[str, ...],
-        aspects_of: Callable[[Mapping[str, Any]], Sequence[str]],
-        mode: ScoreMode,
-        reply_tokens: int,
-        index: Path,
-        seed: int,
-        out: str,
-    ) -> None:
-        self._config = config
-        self._templates = templates
-        self._pool = pool
-        self._special_tokens = special_tokens
+    def __init__(self, chooser: Chooser, aspects_of: Callable[[Mapping[str, Any]], Sequence[str]], out: Path) -> None:
+        self._chooser = chooser
         self._aspects_of = aspects_of
-        self._retriever = Retriever(pool, folder=index if (index / "manifest.json").exists() else None, seed=seed)
-        self._out = Path(out)
-        self._mode = mode
-        self._count, self._fits = _counting(spec, reply_tokens)
+        self._out = out
 
     def __call__(self, batch: Batch) -> Batch:
         num_records = 0
@@ -144,31 +159,11 @@ class _Choose:
             beside.rename(self._out / part.name)
         return {"num_records": [num_records]}
 
-    def _rows(self, asked: Sequence[tuple[Record, Sequence[str]]]) -> list[dict[str, Any]]:
-        found = []
+    def _rows(self, asked: Sequence[tuple[Record, Sequence[str]]]) -> Iterator[dict[str, Any]]:
         for aspect in dict.fromkeys(aspect for _, aspects in asked for aspect in aspects):
             records = [record for record, aspects in asked if aspect in aspects]
-            config = self._config
-            chosen = self._retriever.retrieve(records, aspect, config.arm, k=config.k, k1=config.k1, k2=config.k2)
-            for record, ids in zip(records, chosen, strict=True):
-                kept = self._fitting(record, self._templates[record.task, aspect], ids)
-                found.append({"id": record.id, "aspect": aspect, "examples": kept, "num_dropped": len(ids) - len(kept)})
-        return found
-
-    def _fitting(self, record: Record, template: Template, ids: Sequence[str]) -> list[str]:
-        """The last of `ids` that fit into the budget and, with the record, into the judge's context."""
-        examples = [shown(self._pool[id], template) for id in ids]
-        sizes = [self._count(template.examples_text([example], self._special_tokens)) for example in examples]
-        texts = texts_for(record, template)
-        first = 0
-        while first < len(ids):
-            prompt = template.render(
-                texts, mode=self._mode, examples=examples[first:], special_tokens=self._special_tokens
-            )
-            if sum(sizes[first:]) <= self._config.max_tokens and self._fits(prompt):
-                break
-            first += 1
-        return list(ids[first:])
+            for record, chosen in zip(records, self._chooser.choose(records, aspect), strict=True):
+                yield {"id": record.id, "aspect": aspect, "examples": chosen.ids, "num_dropped": chosen.num_dropped}
 
 
 def _counting(spec: ModelSpec, reply_tokens: int) -> tuple[Callable[[str], int], Callable[[Prompt], bool]]:

@@ -5,7 +5,8 @@ Reads the templates that `evaluate` left and `{run}/sft/NAME/DIRECTION/training.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from cluster.artifacts import read_json
 from judging.tasks import load_task
 from judging.template import Template, rubric_template
 from judging.templatefile import file_name, load_templates
+from retrieval.orders import ARMS
 from serve.metrics import shown
 from serve.prompts import FALLBACK, LEARNED, RUBRIC, Templates
 
@@ -87,6 +89,49 @@ def _training(file: Path) -> str:
         f"<h3>{escape(known['model'])}, {escape(file.parent.name)}</h3>"
         f"<img alt='loss over steps' src='data:image/png;base64,{plots.losses(*curves)}'>{_facts(facts)}"
     )
+
+
+def retriever_section(run: Path, judges: Mapping[str, Mapping[str, Any]]) -> str:
+    """How well the trained towers order examples, and how many each judge was shown; empty where none was found."""
+    shown_to = {name: judge["icl"] for name, judge in judges.items() if "icl" in judge}
+    if not shown_to:
+        return ""
+    done = read_json(run / "fit" / "manifest.json")
+    rows = "".join(
+        f"<tr><th>{escape(name)}<td>{escape(icl['arm'])}<td>{icl['mean_examples']:.2f} of {icl['wanted']}"
+        f"<td>{icl['num_dropped']}<td>{icl['num_prompts_without']} of {icl['num_prompts']}"
+        for name, icl in shown_to.items()
+    )
+    return (
+        "<h2>Examples found for each text</h2><table><tr><th>judge<th>search<th>examples a prompt<th>did not fit"
+        f"<th>prompts without{rows}</table>{_orders(done['summary']) if done else ''}"
+    )
+
+
+def _orders(fit: Mapping[str, Any]) -> str:
+    orders = fit["orders"]
+    rows = "".join(
+        f"<tr><th>{arm}<td>{_interval(orders['ndcg'][arm])}<td>{_interval(orders['trained_minus'].get(arm))}"
+        for arm in ARMS
+    )
+    facts = {
+        "towers trained on": f"{fit['num_train']} texts",
+        "NDCG@4 by epoch": ", ".join(shown(value, 3) for value in fit["by_epoch"]),
+        "chosen epoch": fit["best_epoch"],
+    }
+    return (
+        "<h3>Order of the tried examples against what they were worth</h3>"
+        f"<p>NDCG@4 on {orders['num_queries']} texts of {orders['num_groups']} groups that the towers were not trained "
+        f"on; they chose the epoch. Below: 95 % intervals over groups.</p>"
+        f"<table><tr><th>search<th>NDCG@4<th>towers minus it{rows}</table>{_facts(facts)}"
+    )
+
+
+def _interval(found: Sequence[float | None] | None) -> str:
+    if found is None:
+        return "–"
+    value, low, high = (math.nan if one is None else one for one in found)
+    return f"{shown(value)}<small>{shown(low)} to {shown(high)}</small>"
 
 
 def _loss(value: float | None) -> str:

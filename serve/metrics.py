@@ -9,8 +9,11 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import takewhile
+from operator import ne
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow.parquet as pq
 
@@ -22,7 +25,16 @@ from judging.rows import Columns
 from serve.prompts import RUBRIC
 from serve.scores import PANEL
 
+BASELINE_ARMS = ("none", "random", "semantic")
 LENGTH = "length"  # the baseline: the candidate's number of characters as its score
+
+
+class Comparison(NamedTuple):
+    """Two judges of one model that differ in one thing: the prompt, or the examples that are shown."""
+
+    judge: str
+    baseline: str
+    what: str  # of the baseline: "rubric", "none", "random", "semantic"
 
 
 @dataclass(frozen=True)
@@ -39,8 +51,7 @@ class Slice:
     estimates: Mapping[str, Mapping[str, Estimate]]
     against_length: Mapping[str, Mapping[str, Estimate]]
     against_panel: Mapping[str, Mapping[str, Estimate]]
-    against_rubric: Mapping[str, Mapping[str, Estimate]]
-    rubrics: Mapping[str, str]
+    against_baseline: Mapping[Comparison, Mapping[str, Estimate]]
     ceiling: Mapping[str, Estimate] | None
     unscored: Mapping[str, Mapping[str, int]]
     modes: Mapping[str, str]
@@ -68,18 +79,19 @@ class Slice:
             "agreement": {name: to_json(found) for name, found in self.estimates.items()},
             "difference_to_length": {name: to_json(found) for name, found in self.against_length.items()},
             "panel_minus_judge": {name: to_json(found) for name, found in self.against_panel.items()},
-            "difference_to_rubric": {name: to_json(found) for name, found in self.against_rubric.items()},
-            "rubric_judge": dict(self.rubrics),
+            "difference_to_baseline": [
+                {**pair._asdict(), "agreement": to_json(found)} for pair, found in self.against_baseline.items()
+            ],
             "human_ceiling": to_json(self.ceiling) if self.ceiling else None,
         }
 
 
 def measure(
-    scores: Path, *, resamples: int, seed: int, interval: Method, rubrics: Mapping[str, str] | None = None
+    scores: Path, *, resamples: int, seed: int, interval: Method, pairs: Sequence[Comparison] = ()
 ) -> list[Slice]:
     """The slices of a scores file that have labels, in the order of their first row.
 
-    `rubrics`: judge -> the judge that it is compared with, see `rubric_judges`.
+    `pairs`: judges that are compared with each other, see `comparisons`.
     """
     slices: dict[tuple[str, str, str, float, float], list[dict[str, Any]]] = {}
     for row in pq.read_table(scores).to_pylist():
@@ -87,22 +99,40 @@ def measure(
             key = (row["task"], row["dataset"], row["aspect"], row["scale_low"], row["scale_high"])
             slices.setdefault(key, []).append(row)
     settings: dict[str, Any] = {"resamples": resamples, "seed": seed, "interval": interval}
-    return [_measure_slice(key[:3], rows, rubrics or {}, settings) for key, rows in slices.items()]
+    return [_measure_slice(key[:3], rows, pairs, settings) for key, rows in slices.items()]
 
 
-def rubric_judges(judges: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
-    """Each judge with a prompt of its own -> the judge of the same model that asks with the written rubric.
+def comparisons(judges: Mapping[str, Mapping[str, Any]]) -> list[Comparison]:
+    """Each judge against those of its model that differ in the prompt or in the examples alone.
 
-    `judges`: those of the evaluation's summary. Of several, the first that scores in the same mode; judges of a model
-    without one are left out.
+    `judges`: those of the evaluation's summary. A prompt of its own is compared with the written rubric; examples that
+    are found for each record (`icl`) with none, random ones and plain semantic search. Of several such judges the first
+    that scores in the same mode, and with the same examples, counts.
     """
-    written = [name for name, judge in judges.items() if judge.get("prompt") == RUBRIC]
-    found = {}
+    found: list[Comparison] = []
     for name, judge in judges.items():
-        same = [other for other in written if judges[other]["model"] == judge.get("model")]
-        if same and name not in written:
-            found[name] = min(same, key=lambda other: judges[other]["score_mode"] != judge["score_mode"])
+        same = {other: one for other, one in judges.items() if other != name and one.get("model") == judge.get("model")}
+        if judge.get("prompt", RUBRIC) != RUBRIC:
+            written = [other for other, one in same.items() if one["prompt"] == RUBRIC]
+            written.sort(key=lambda other: (_mode(same[other]) != _mode(judge), _arm(same[other]) != _arm(judge)))
+            found += [Comparison(name, other, RUBRIC) for other in written[:1]]
+        if _arm(judge) not in ("none", "named"):
+            alike: dict[str, str] = {}
+            for other, one in same.items():
+                if (one["prompt"], _mode(one)) == (judge["prompt"], _mode(judge)):
+                    alike.setdefault(_arm(one), other)
+            simpler = takewhile(partial(ne, _arm(judge)), BASELINE_ARMS)
+            found += [Comparison(name, alike[arm], arm) for arm in simpler if arm in alike]
     return found
+
+
+def _mode(judge: Mapping[str, Any]) -> str:
+    return str(judge["score_mode"])
+
+
+def _arm(judge: Mapping[str, Any]) -> str:
+    """Where the judge's examples come from: an arm's name, "none", or "named" in the configuration."""
+    return str(judge["icl"]["arm"]) if "icl" in judge else "named" if judge.get("examples") else "none"
 
 
 def score_columns(row: Mapping[str, Any]) -> list[str]:
@@ -111,7 +141,7 @@ def score_columns(row: Mapping[str, Any]) -> list[str]:
 
 
 def _measure_slice(
-    key: tuple[str, str, str], rows: list[dict[str, Any]], rubrics: Mapping[str, str], settings: Mapping[str, Any]
+    key: tuple[str, str, str], rows: list[dict[str, Any]], pairs: Sequence[Comparison], settings: Mapping[str, Any]
 ) -> Slice:
     names = score_columns(rows[0])
     columns = {name: _columns(rows, [row[f"{name}.score"] for row in rows]) for name in names}
@@ -138,10 +168,9 @@ def _measure_slice(
             for name in names
             if name != PANEL
         },
-        against_rubric={
-            name: compare(columns[name], columns[rubric].score, **settings) for name, rubric in rubrics.items()
+        against_baseline={
+            pair: compare(columns[pair.judge], columns[pair.baseline].score, **settings) for pair in pairs
         },
-        rubrics=rubrics,
         ceiling=human_ceiling(columns[PANEL], **settings),
         unscored={name: _reasons(rows, name) for name in names},
         modes={name: rows[0][f"{name}.mode"] for name in names if name != PANEL},

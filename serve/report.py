@@ -22,14 +22,14 @@ from judging.errors import InputError
 from judging.estimate import Estimate
 from judging.records import UNSCORED_REASONS
 from serve.ingest import iter_rows
-from serve.learned import own_templates, prompts_section, training_section
-from serve.metrics import Slice, measure, rubric_judges, shown, worst
+from serve.learned import own_templates, prompts_section, retriever_section, training_section
+from serve.metrics import Comparison, Slice, comparisons, measure, shown, worst
 from serve.prompts import Templates, warnings
 from serve.scores import PANEL
 
 # What the tables and the forest plot show; metrics.json holds every statistic.
 SHOWN = ("dataset.spearman", "dataset.pearson", "group.spearman", "group.pairwise_accuracy", "system.spearman")
-SHOWN_OF_PROMPTS = ("dataset.spearman", "group.spearman")  # in the terminal's differences between prompts
+SHOWN_OF_PAIRS = ("dataset.spearman", "group.spearman")  # in the terminal's differences between judges
 STYLE = (Path(__file__).parent / "report.css").read_text(encoding="utf-8")
 
 
@@ -62,7 +62,7 @@ def main(run: RunConfig) -> Reported:
         resamples=config.resamples,
         seed=run.seed,
         interval=config.interval,  # type: ignore[arg-type]
-        rubrics=rubric_judges(judges),
+        pairs=comparisons(judges),
     )
     summary = {
         "written": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
@@ -108,23 +108,24 @@ def _table(slices: Sequence[Slice], label: str) -> str:
         if part.ceiling:
             rows.append(["human ceiling", *(_cell(part.ceiling.get(statistic)) for statistic in SHOWN), ""])
         blocks.append(f"{part.title}: agreement with the {label}, {part.shape}\n{_aligned(rows)}")
-        if part.against_rubric:
-            blocks.append(_aligned([["paired difference", *SHOWN_OF_PROMPTS], *_prompt_rows(part)]))
+        if part.against_baseline:
+            blocks.append(_aligned([["paired difference", *SHOWN_OF_PAIRS], *_pair_rows(part)]))
     return (
         "\n\n".join(blocks)
         + "\n\n[ ] 95 % interval, bootstrap over groups; length: the candidate's number of characters."
     )
 
 
-def _prompt_rows(part: Slice) -> list[list[str]]:
+def _pair_rows(part: Slice) -> list[list[str]]:
     return [
-        [_against_rubric(part, name), *(_cell(found[statistic]) for statistic in SHOWN_OF_PROMPTS)]
-        for name, found in part.against_rubric.items()
+        [_named(pair), *(_cell(found[statistic]) for statistic in SHOWN_OF_PAIRS)]
+        for pair, found in part.against_baseline.items()
     ]
 
 
-def _against_rubric(part: Slice, name: str) -> str:
-    return f"{name} minus {part.rubrics[name]} (rubric)"
+def _named(pair: Comparison) -> str:
+    what = "rubric" if pair.what == "rubric" else f"{pair.what} examples".replace("none", "no")
+    return f"{pair.judge} minus {pair.baseline} ({what})"
 
 
 def _cell(one: Estimate | None) -> str:
@@ -149,6 +150,7 @@ def _page(
     templates: Mapping[str, Templates],
 ) -> str:
     label = _label_name(summary)
+    judges = summary["evaluation"]["judges"]
     texts = _texts(run.run, slices, config.num_worst)
     body = "".join(_slice(part, label, config, texts) for part in slices) or "<p>No record has a label.</p>"
     warned = "".join(f"<p class=warning>{escape(line)}.</p>" for line in summary["warnings"])
@@ -164,8 +166,8 @@ def _page(
         f"<title>Inverdict: {escape(run.run.name)}</title><style>{STYLE}</style><main>"
         f"<h1>Agreement of the judges with the {label}s</h1>"
         f"<p class=meta>{escape(str(run.run))} · {summary['written']} · {escape(versions)}</p>{warned}{constructed}"
-        f"{_coverage(summary['evaluation'])}{body}{prompts_section(summary['evaluation']['judges'], templates)}"
-        f"{training_section(run.run)}{_prompts(run.run)}</main></html>"
+        f"{_coverage(summary['evaluation'])}{body}{prompts_section(judges, templates)}"
+        f"{training_section(run.run)}{retriever_section(run.run, judges)}{_prompts(run.run)}</main></html>"
     )
 
 
@@ -208,7 +210,7 @@ def _slice(part: Slice, label: str, config: Config, texts: Mapping[str, Mapping[
         for words, found in (
             *((f"{name} minus length", found) for name, found in part.against_length.items()),
             *((f"panel minus {name}", found) for name, found in part.against_panel.items()),
-            *((_against_rubric(part, name), found) for name, found in part.against_rubric.items()),
+            *((_named(pair), found) for pair, found in part.against_baseline.items()),
         )
     )
     modes = ", ".join(f"{escape(name)}: {mode}" for name, mode in part.modes.items())

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -99,7 +99,7 @@ def _record(place: int) -> dict[str, Any]:
 
 
 def _run_config(folder: str, records: list[str], models: dict[str, Any], **evaluate: Any) -> Any:
-    from cluster.__main__ import _sections
+    from cluster.__main__ import sections
     from cluster.config import build
 
     judges = {name: {"model": name} for name in models}
@@ -109,7 +109,7 @@ def _run_config(folder: str, records: list[str], models: dict[str, Any], **evalu
         "models": models,
         "evaluate": {"judges": judges, "aspects": ["overall"], **evaluate},
     }
-    return build(raw, _sections(), origin="bench")
+    return build(raw, sections(), origin="bench")
 
 
 # ---------------------------------------------------------------------------- vLLM
@@ -118,10 +118,15 @@ def _run_config(folder: str, records: list[str], models: dict[str, Any], **evalu
 def _vllm() -> dict[str, Any]:
     if not DATA.exists():
         return {"skipped": f"{DATA} is missing"}
+    return compared("tests.bench.batch")
+
+
+def compared(module: str) -> dict[str, Any]:
+    """Several pairs of runs in processes of their own: `module --child pipeline` and `module --child raw`."""
     pairs = []
     for place in range(NUM_PAIRS):  # who comes first takes turns: the machine's speed drifts within minutes
         order = ("pipeline", "raw") if place % 2 == 0 else ("raw", "pipeline")
-        found = {side: _in_child(side) for side in order}
+        found = {side: in_child(module, side) for side in order}
         pairs.append((found["pipeline"], found["raw"]))
         print(f"pair {place + 1}: " + " of ".join(f"{side['records_per_s']:.2f}" for side in pairs[-1]), flush=True)
     ours, raw = pairs[0]
@@ -158,31 +163,36 @@ def _head(name: str, number: int) -> list[dict[str, Any]]:
 
 
 def _pipeline_child() -> dict[str, Any]:
-    import ray
-
-    from cluster import runtime
     from serve import batch
 
     with tempfile.TemporaryDirectory() as folder:
-        probe = Path(folder) / "probe.jsonl"
-        environment = {"INVERDICT_BENCH_PROBE": str(probe), "PYTHONPATH": str(ROOT)}
-        hook = {"worker_process_setup_hook": "tests.bench.probe.install", "env_vars": environment}
         model = {"source": "embedded:smollm2-135m-instruct", "max_model_len": ENGINE["max_model_len"]}
         run = _run_config(folder, _write_records(folder), {"smollm2": model})
-        os.environ.setdefault("RAY_worker_niceness", "0")  # as cluster.runtime has it
-        ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, runtime_env=hook)
-        runtime.quiet_data()
-        batch.main(run)
-        rows = [json.loads(line) for line in probe.read_text().splitlines()]
-        prompts = _prompt_ids(run)
-    assert len(rows) == len(prompts) == NUM_TOPICAL + NUM_SUMMEVAL
+        return watched(lambda: batch.main(run), [request["prompt"] for request in _requests(run)], folder)
+
+
+def watched(job: Callable[[], Any], prompts: Sequence[str], folder: str) -> dict[str, Any]:
+    """Records/s and cached tokens of a job that asks these prompts in this order, as its engine sees them."""
+    import ray
+
+    from cluster import runtime
+
+    probe = Path(folder) / "probe.jsonl"
+    environment = {"INVERDICT_BENCH_PROBE": str(probe), "PYTHONPATH": str(ROOT)}
+    hook = {"worker_process_setup_hook": "tests.bench.probe.install", "env_vars": environment}
+    os.environ.setdefault("RAY_worker_niceness", "0")  # as cluster.runtime has it
+    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, runtime_env=hook)
+    runtime.quiet_data()
+    job()
+    rows = [json.loads(line) for line in probe.read_text().splitlines()]
+    assert len(rows) == len(prompts)
     seconds = max(row["ended"] for row in rows) - min(row["begun"] for row in rows)
     return {
         "num_records": len(rows),
         "records_per_s": len(rows) / seconds,
         "prompt_tokens": sum(row["prompt_tokens"] for row in rows),
         "cached_tokens": sum(row["cached_tokens"] for row in rows),
-        "cacheable_tokens": _cacheable(prompts),
+        "cacheable_tokens": _cacheable(_prompt_ids(prompts)),
     }
 
 
@@ -204,10 +214,10 @@ def _encoder() -> Any:
     return encoder(str(models.resolve("embedded:smollm2-135m-instruct").path), "auto")
 
 
-def _prompt_ids(run: Any) -> list[list[int]]:
+def _prompt_ids(prompts: Sequence[str]) -> list[list[int]]:
     known = _encoder()
     spelled = known.label_tokens("Score: ", ("1", "2", "3", "4", "5"))
-    return [known.prompt_ids(request["prompt"], spelled.prefix, ENGINE["max_model_len"]) for request in _requests(run)]
+    return [known.prompt_ids(prompt, spelled.prefix, ENGINE["max_model_len"]) for prompt in prompts]
 
 
 def _cacheable(prompts: list[list[int]]) -> int:
@@ -225,6 +235,13 @@ def _cacheable(prompts: list[list[int]]) -> int:
 
 
 def _raw_child() -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as folder:
+        run = _run_config(folder, _write_records(folder), {"smollm2": {"source": "embedded:smollm2-135m-instruct"}})
+        return plain_vllm([request["prompt"] for request in _requests(run)])
+
+
+def plain_vllm(prompts: Sequence[str]) -> dict[str, Any]:
+    """The labels' probabilities after each prompt from plain `vllm.LLM.chat`; engine start excluded."""
     os.environ |= {
         "VLLM_CPU_OMP_THREADS_BIND": "nobind",
         "OMP_NUM_THREADS": str(os.cpu_count()),
@@ -235,13 +252,9 @@ def _raw_child() -> dict[str, Any]:
 
     from cluster import models
 
-    with tempfile.TemporaryDirectory() as folder:
-        run = _run_config(folder, _write_records(folder), {"smollm2": {"source": "embedded:smollm2-135m-instruct"}})
-        requests = _requests(run)
     spelled = _encoder().label_tokens("Score: ", ("1", "2", "3", "4", "5"))
     chats = [
-        [{"role": "user", "content": request["prompt"]}, {"role": "assistant", "content": spelled.prefix}]
-        for request in requests
+        [{"role": "user", "content": prompt}, {"role": "assistant", "content": spelled.prefix}] for prompt in prompts
     ]
     model = LLM(str(models.resolve("embedded:smollm2-135m-instruct").path), disable_log_stats=True, **ENGINE)
     params = SamplingParams(max_tokens=1, temperature=0, logprob_token_ids=list(spelled.ids))

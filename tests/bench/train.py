@@ -58,7 +58,7 @@ def _distill() -> dict[str, Any]:
 
 
 def _config(folder: str) -> Any:
-    from cluster.__main__ import _sections
+    from cluster.__main__ import sections
     from cluster.config import build
 
     raw = {
@@ -67,7 +67,7 @@ def _config(folder: str) -> Any:
         "models": {"m": {"source": SMOLLM2, "max_model_len": MAX_LEN}},
         "distill": {"models": ["m"], "max_tokens": MAX_TOKENS, "temperature": TEMPERATURE, "top_p": TOP_P},
     }
-    return build(raw, _sections(), origin="bench")
+    return build(raw, sections(), origin="bench")
 
 
 def _distill_child() -> dict[str, float]:

@@ -7,12 +7,12 @@ import pytest
 from pydantic import BaseModel
 
 from cluster import config
-from cluster.__main__ import _sections
+from cluster.__main__ import sections
 from cluster.config import HttpSpec, RayConfig, RunConfig, ScriptedSpec, Strict, VllmSpec
 from cluster.errors import UserError
 
 ROOT = Path(__file__).parents[2]
-SECTIONS: dict[str, type[BaseModel]] = _sections()
+SECTIONS: dict[str, type[BaseModel]] = sections()
 
 
 class Job(Strict):

@@ -18,11 +18,14 @@ from judging.datasets import DataConfig
 from judging.errors import InputError
 from judging.records import Record, content_id
 from retrieval.feedback import SCHEMA
-from retrieval.fitting import Query, batches_of, lists_of, mean_ndcg, random_ndcg
+from retrieval.fitting import Query, batches_of, lists_of
+from retrieval.lists import query_lists
+from retrieval.orders import ARMS, order_ndcg
 from retrieval.pool import pool_identity
 from retrieval.retriever import LEARNED, Retriever
 from retrieval.settings import Settings
 from retrieval.texts import plain_text
+from tests.killing import killed_when
 from tests.retrieval.making import configuration, jsonl, rated
 
 SUBJECTS = ("rivers", "bread", "planets", "chess", "violins", "glaciers", "bees", "bridges", "coffee", "sheep")
@@ -89,25 +92,16 @@ def done(tmp_path_factory: pytest.TempPathFactory, ray_cluster: None) -> Path:
 
 
 def semantic_ndcg(done: Path) -> float:
-    """Of the whole MiniLM's order of the same held-out texts."""
+    """Of the whole MiniLM's order of all texts."""
     records = {record.id: record for record in map(world, range(NUM_QUERIES))}
     encoder = SentenceTransformer(str(models.resolve("embedded:all-minilm-l6-v2").path))
-    vectors = dict(
-        zip(
-            records,
-            encoder.encode([plain_text(one) for one in records.values()], normalize_embeddings=True),
-            strict=True,
-        )
-    )
-    by_query: dict[str, list[Any]] = {}
-    for row in sound_rows(done / "run" / "feedback", ["query_id", "example_id", "utility"]):
-        by_query.setdefault(row["query_id"], []).append(row)
-    lists = [Query("qa", 0, list(range(len(tried))), [row["utility"] for row in tried]) for tried in by_query.values()]
-    kept = [place for place, one in enumerate(lists) if len(set(one.utilities)) > 1]
-    scores = [
-        [float(vectors[row["query_id"]] @ vectors[row["example_id"]]) for row in tried] for tried in by_query.values()
+    texts = [plain_text(one) for one in records.values()]
+    vectors = dict(zip(records, encoder.encode(texts, normalize_embeddings=True), strict=True))
+    found = [
+        order_ndcg(one.utilities, [float(vectors[one.query_id] @ vectors[id]) for id in one.example_ids])
+        for one in query_lists(done / "run" / "feedback")
     ]
-    return mean_ndcg([lists[place] for place in kept], [scores[place] for place in kept])
+    return sum(found) / len(found)
 
 
 @pytest.mark.ray
@@ -118,6 +112,99 @@ def test_the_towers_learn_what_helps_where_plain_search_does_not(done: Path) -> 
     assert semantic_ndcg(done) < 0.6
     assert facts["ndcg"]["after"] >= 0.9
     assert facts["by_epoch"][facts["best_epoch"]] == facts["ndcg"]["after"] == max(facts["by_epoch"])
+
+
+@pytest.mark.ray
+def test_the_orders_of_all_arms_stand_side_by_side(done: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = json.loads((done / "run" / "fit" / "manifest.json").read_text())["summary"]["orders"]
+    facts = json.loads((done / "run" / "fit" / "fit.json").read_text())
+    assert set(found["ndcg"]) == set(ARMS)
+    # The towers as they lie on disk order the texts as they did in training.
+    assert found["ndcg"]["trained"][0] == pytest.approx(facts["ndcg"]["after"], abs=1e-3)
+    for arm in ("semantic", "bm25", "random"):
+        value, low, high = found["ndcg"][arm]
+        assert low <= value <= high < 0.8
+        assert found["trained_minus"][arm][1] > 0
+    assert main(["fit", str(done / "c.yaml")]) == 0
+    assert f"NDCG@4 on {found['num_queries']} held-out texts of {found['num_groups']} groups" in capsys.readouterr().out
+
+
+@pytest.mark.ray
+def test_a_second_round_tries_what_the_towers_of_the_first_find(done: Path) -> None:
+    again = {
+        "model": "m",
+        "queries": 10,
+        "random": 1,
+        "bm25": 0,
+        "semantic": 0,
+        "trained": 3,
+        "towers": str(done / "run"),
+    }
+    folder = done / "second"
+    records = [world(number) for number in range(NUM_QUERIES)]
+    same = {"pool": [str(done / "rated.jsonl")]}
+    assert main(["feedback", configuration(folder, records, feedback=again, data=same)]) == 0
+    pool = {record.id: record for record in records}
+    tried: dict[str, list[tuple[str, float]]] = {}
+    for row in sound_rows(folder / "run" / "feedback", ["query_id", "example_id", "arm"]):
+        worth = utility(pool[row["query_id"]], pool[row["example_id"]])
+        tried.setdefault(row["query_id"], []).append((row["arm"], worth))
+    assert len(tried) == 10
+    for of_one in tried.values():
+        assert sorted(of_one)[-3:] == [("trained", 0.9)] * 3
+        assert min(of_one)[0] == "random"
+
+
+@pytest.mark.ray
+def test_towers_of_another_pool_mine_nothing(done: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    again = {"model": "m", "trained": 3, "towers": str(done / "run")}
+    path = configuration(done / "other", [world(number) for number in range(20)], feedback=again)
+    assert main(["feedback", path]) == 2
+    assert "was made of another data.pool" in capsys.readouterr().err
+    assert main(["feedback", path, "--set", "feedback.trained=0"]) == 2
+    assert "trained and towers go together" in capsys.readouterr().err
+    assert not (done / "other" / "run" / "feedback").exists()
+
+
+def small_training(folder: Path, **changes: Any) -> str:
+    """A configuration of a training of seconds, with its feedback."""
+    records = [world(number) for number in range(40)]
+    fit = {
+        "encoder": small_encoder(folder),
+        "max_length": 32,
+        "epochs": 3,
+        "patience": 3,
+        "batch_queries": 4,
+        **changes,
+    }
+    path = configuration(folder, records, fit=fit)
+    feedback(folder / "run", records)
+    return path
+
+
+@pytest.mark.ray
+def test_two_workers_train_one_pair_of_towers(tmp_path: Path) -> None:
+    path = small_training(tmp_path, num_workers=2)
+    assert main(["fit", path]) == 0
+    facts = json.loads((tmp_path / "run" / "fit" / "fit.json").read_text())
+    assert len(facts["losses"]) == 3
+    assert facts["losses"][-1] < facts["losses"][0]
+
+
+@pytest.mark.ray
+def test_a_training_that_is_killed_goes_on_and_ends_the_same(tmp_path: Path) -> None:
+    path = small_training(tmp_path / "killed")
+    folder = tmp_path / "killed" / "run" / "fit"
+    killed_when("fit", path, lambda: any(folder.glob("checkpoints/**/state.pt")))
+    assert not (folder / "manifest.json").exists()
+    assert main(["fit", path]) == 0
+    assert main(["fit", small_training(tmp_path / "whole")]) == 0
+    ended, whole = (
+        json.loads((tmp_path / name / "run" / "fit" / "fit.json").read_text()) for name in ("killed", "whole")
+    )
+    assert ended["losses"] == pytest.approx(whole["losses"], rel=1e-4)
+    assert ended["by_epoch"] == pytest.approx(whole["by_epoch"], abs=1e-3)
+    assert ended["best_epoch"] == whole["best_epoch"]
 
 
 @pytest.mark.ray
@@ -209,13 +296,6 @@ def test_lists_are_padded_and_masked() -> None:
     assert at.tolist() == [[0, 1], [1, 0]]
     assert gains.tolist() == [[pytest.approx(0.2), pytest.approx(0.4)], [pytest.approx(0.3), 0]]
     assert mask.tolist() == [[True, True], [True, False]]
-
-
-def test_gain_is_counted_above_the_least_example_of_the_text() -> None:
-    # 0.9 and 0.5 become 0.4 and 0: the wrong order has 0.4 / log2(3) of 0.4.
-    queries = [Query("a", 0, [1, 2], [0.9, 0.5])]
-    assert mean_ndcg(queries, [[0.0, 1.0]]) == pytest.approx(0.63093, abs=1e-5)
-    assert random_ndcg(queries) == pytest.approx((1 + 0.63093) / 2, abs=0.05)
 
 
 @pytest.mark.ray

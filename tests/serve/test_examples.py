@@ -13,7 +13,7 @@ from cluster.config import ScriptedSpec
 from judging.records import Record
 from judging.tasks import load_task
 from judging.template import rubric_template
-from serve.examples import IclConfig, _Choose, shown
+from serve.examples import Chooser, IclConfig, shown
 from serve.judge import JudgeConfig, build_judge
 from tests.retrieval.making import SCRIPTED, jsonl, pool_of, rated
 
@@ -113,9 +113,7 @@ def test_a_lost_part_of_examples_is_found_again(done: Path) -> None:
 def fitting(max_tokens: int, ids: list[str]) -> list[str]:
     config = IclConfig(arm="random", max_tokens=max_tokens)
     spec = ScriptedSpec(backend="scripted")
-    chooser = _Choose(
-        config, spec, dict(TEMPLATES), dict(POOL), (), lambda row: (), "expected", 1, Path("nowhere"), 0, "nowhere"
-    )
+    chooser = Chooser(config, spec, dict(TEMPLATES), dict(POOL), (), "expected", 1, Path("nowhere"), 0)
     return chooser._fitting(fresh(0), TEMPLATES["qa", "overall"], ids)
 
 

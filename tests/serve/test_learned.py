@@ -146,7 +146,7 @@ def test_the_difference_to_the_rubric_in_the_table_and_on_the_page(tmp_path: Pat
     assert line.split()[-6:] == ["2.00", "[2.00,", "2.00]", "2.00", "[2.00,", "2.00]"]
     assert "new minus plain (rubric)2.00" in page(run).text
     (part,) = json.loads((run.run / "report" / "metrics.json").read_text())["slices"]
-    assert part["difference_to_rubric"]["new"]["group"]["spearman"]["value"] == pytest.approx(2)
+    assert part["difference_to_baseline"][0]["agreement"]["group"]["spearman"]["value"] == pytest.approx(2)
 
 
 def test_without_a_rubric_judge_of_the_model_no_difference(tmp_path: Path) -> None:

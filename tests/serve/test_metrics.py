@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from serve.metrics import Slice, measure, rubric_judges, score_columns, shown, worst
+from serve.metrics import Comparison, Slice, comparisons, measure, score_columns, shown, worst
 from tests.serve.making import scores_file
 
 
@@ -67,22 +67,21 @@ def test_a_prompt_minus_the_rubric_on_the_rows_where_both_scored(tmp_path: Path)
         "learned": [1, 5, 2, 4, 1, 1],
         "other": [1, 5, 2, 4, 1, 4],
     }
-    (part,) = measured(tmp_path, rows(scores, labels), rubrics={"learned": "plain"})
-    assert list(part.against_rubric) == ["learned"]
-    found = part.against_rubric["learned"]
+    (part,) = measured(tmp_path, rows(scores, labels), pairs=[Comparison("learned", "plain", "rubric")])
+    (found,) = part.against_baseline.values()
     # Without the last row one says what people said, the other the opposite: 1 - -1.
     assert found["dataset.spearman"].value == pytest.approx(2)
     assert (found["dataset.spearman"].n, found["dataset.spearman"].coverage) == (5, pytest.approx(5 / 6))
     # Two groups keep a pair: 1 - 0.
     assert (found["group.pairwise_accuracy"].value, found["group.pairwise_accuracy"].n) == (pytest.approx(1), 2)
-    written = part.to_json()
-    assert written["difference_to_rubric"]["learned"]["dataset"]["spearman"]["value"] == pytest.approx(2)
-    assert written["rubric_judge"] == {"learned": "plain"}
+    (written,) = part.to_json()["difference_to_baseline"]
+    assert written["agreement"]["dataset"]["spearman"]["value"] == pytest.approx(2)
+    assert (written["judge"], written["baseline"], written["what"]) == ("learned", "plain", "rubric")
 
 
 def test_without_a_rubric_judge_there_is_no_such_difference(tmp_path: Path) -> None:
     (part,) = measured(tmp_path, rows({"j": [1, 2, 3, 4]}, [1, 2, 3, 4]))
-    assert (part.against_rubric, part.to_json()["difference_to_rubric"]) == ({}, {})
+    assert (part.against_baseline, part.to_json()["difference_to_baseline"]) == ({}, [])
 
 
 def test_the_rubric_judge_of_the_same_model_and_mode() -> None:
@@ -101,8 +100,39 @@ def test_the_rubric_judge_of_the_same_model_and_mode() -> None:
         "panel": {},
     }
     # b has no rubric; c's is compared with although it scores in another mode.
-    assert rubric_judges(judges) == {"a.inverse": "a.plain", "a.said": "a.parsed", "c.inverse": "c.plain"}
-    assert rubric_judges({"panel": {}}) == {}
+    assert comparisons(judges) == [
+        ("a.inverse", "a.plain", "rubric"),
+        ("a.said", "a.parsed", "rubric"),
+        ("c.inverse", "c.plain", "rubric"),
+    ]
+    assert comparisons({"panel": {}}) == []
+
+
+def test_found_examples_against_none_random_and_plain_search() -> None:
+    def one(arm: str = "", **changes: Any) -> dict[str, Any]:
+        told = {"model": "m", "prompt": "rubric", "score_mode": "expected", **changes}
+        return {**told, "icl": {"arm": arm}} if arm else told
+
+    judges = {
+        "plain": one(),
+        "named": one(examples=["x"]),
+        "said": one(score_mode="parsed"),
+        "random": one("random"),
+        "semantic": one("semantic"),
+        "trained": one("trained"),
+        "k1": one("trained"),
+        "inverse": one("trained", prompt="inverse"),
+        "panel": {},
+    }
+    assert comparisons(judges) == [
+        ("random", "plain", "none"),
+        ("semantic", "plain", "none"),
+        ("semantic", "random", "random"),
+        *(("trained", "plain", "none"), ("trained", "random", "random"), ("trained", "semantic", "semantic")),
+        *(("k1", "plain", "none"), ("k1", "random", "random"), ("k1", "semantic", "semantic")),
+        # Against the rubric with the same examples; no other judge has its prompt.
+        ("inverse", "trained", "rubric"),
+    ]
 
 
 @pytest.mark.parametrize("key", ["task", "dataset", "aspect"])

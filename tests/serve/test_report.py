@@ -25,6 +25,7 @@ def finished(
     texts: dict[str, str] | None = None,
     prompts: dict[str, str] | None = None,
     num_left_out: int = 0,
+    icl: dict[str, Any] | None = None,
     **section: Any,
 ) -> RunConfig:
     """A run directory with a finished evaluation of these rows, and its configuration with a `report` section.
@@ -50,6 +51,7 @@ def finished(
             if name != "panel":
                 told = (prompts or {}).get(name, "rubric")
                 judges[name] |= {"model": "m", "prompt": told, "score_mode": "expected"}
+                judges[name] |= {"icl": icl} if icl and name == names[0] else {}
         counts = {"num_records": len(rows), "num_scores": len(rows), "num_left_out": num_left_out}
         job.finish({**counts, "judges": judges})
     return run_schema({"report": report.Config})(run=run, report={"resamples": 100, **section})
@@ -224,3 +226,38 @@ def test_an_evaluation_that_is_not_finished_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="holds no finished evaluation: run `inverdict evaluate` first"):
         report.main(run)
     assert not (tmp_path / "run" / "report").exists()
+
+
+def test_found_examples_and_the_towers_orders_are_shown(tmp_path: Path) -> None:
+    icl = {
+        "arm": "trained",
+        "wanted": 4,
+        "mean_examples": 3.5,
+        "num_dropped": 2,
+        "num_prompts_without": 1,
+        "num_prompts": 4,
+    }
+    both = [{**row, "scores": {"j": row["scores"]["j"], "k": 3 - row["scores"]["j"]}} for row in rows([1, 4, 2, 5])]
+    run = finished(tmp_path / "run", both, icl=icl)
+    fit = JobDir(tmp_path / "run", "fit")
+    orders = {
+        "num_queries": 9,
+        "num_groups": 3,
+        "ndcg": {
+            "bm25": [0.6, 0.5, 0.7],
+            "random": [0.5, None, None],
+            "semantic": [0.6, 0.5, 0.7],
+            "trained": [0.8, 0.7, 0.9],
+        },
+        "trained_minus": {"bm25": [0.2, 0.1, 0.3], "random": [0.3, None, None], "semantic": [0.2, 0.1, 0.3]},
+    }
+    with fit.opened({}):
+        fit.claim()
+        fit.finish({"orders": orders, "num_train": 30, "by_epoch": [0.4, 0.8], "best_epoch": 1})
+    found = page(run)
+    check_self_contained(found)
+    assert "jtrained3.50 of 421 of 4" in found.text
+    assert "NDCG@4 on 9 texts of 3 groups" in found.text
+    assert "trained.80.70 to .90–" in found.text
+    assert "j minus k (no examples)" in found.text
+    assert "Examples found" not in page(finished(tmp_path / "other", rows([1, 4, 2, 5]))).text

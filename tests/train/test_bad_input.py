@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from cluster import config
-from cluster.__main__ import _sections, main
+from cluster.__main__ import main, sections
 from cluster.artifacts import JobDir
 from judging.errors import InputError
 from tests.train.making import jsonl
@@ -65,7 +65,7 @@ def test_the_model_that_sft_left_writes_the_prompts(tmp_path: Path) -> None:
         "sft": {"models": {"judge": {"base": "base"}}},
         "invert": {"models": ["judge"]},
     }
-    run = config.build(raw, _sections(), origin="c.yaml")
+    run = config.build(raw, sections(), origin="c.yaml")
     job = JobDir(tmp_path / "run" / "sft" / "judge", "inverse")
     with job.opened({}):
         job.claim()

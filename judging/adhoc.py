@@ -1,0 +1,74 @@
+"""Templates that are made for one request: a free rubric, and two answers side by side.
+
+What a client writes as a rubric is data like the judged text: it stands in a slot of its own and is never read as a
+template, so braces and chat tokens in it change nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from judging.records import Scale
+from judging.tasks import FieldSpec, Task
+from judging.template import Template
+
+RUBRIC_FIELD = FieldSpec(name="rubric", title="Rubric")
+FIRST, SECOND = FieldSpec(name="candidate", title="Text 1"), FieldSpec(name="other", title="Text 2")
+PAIR_SCALE = Scale(1, 2)
+PREFERENCE = "preference"  # the aspect's name where two texts are compared by a free rubric
+
+
+def rubric_text(criteria: str, descriptions: Mapping[int, str]) -> str:
+    """A Prometheus rubric (criteria, and what each score means) as plain text."""
+    lines = [f"{score} - {meaning}" for score, meaning in sorted(descriptions.items())]
+    return "\n".join([criteria, *lines])
+
+
+def free_template(aspect: str, scale: Scale, fields: tuple[FieldSpec, ...]) -> Template:
+    """Rates a text by the rubric in its field `rubric`, which its texts must hold. `fields`: the other texts."""
+    text = (
+        "You read a rubric and the texts below it. You judge the last text by the rubric alone.\n"
+        f"Rate it with a whole number from {scale.low:g} to {scale.high:g}.\n\n{{{{reply_format}}}}\n\n"
+        f"{_blocks((RUBRIC_FIELD, *fields))}"
+    )
+    return Template(text, "", aspect, scale, (RUBRIC_FIELD, *fields), origin="request")
+
+
+def pair_template(task: Task | None, aspect: str, fields: tuple[FieldSpec, ...] = ()) -> Template:
+    """Asks which of two texts is better: 1 for the first (`candidate`), 2 for the second (`other`).
+
+    With a task, by the question of its aspect; without one by the rubric in the field `rubric`. `fields`: further texts
+    than the two, where there is no task.
+    """
+    if task is None:
+        shown = (RUBRIC_FIELD, *fields)
+        how = "You read a rubric and two texts below it. You say which of the two is better by the rubric alone."
+    else:
+        shown = tuple(field for field in task.fields_of(aspect) if field.name != "candidate")
+        how = f"You read two texts that were written for the same purpose.\n{task.aspects[aspect].question}"
+    text = (
+        f"{how}\nReply with 1 where Text 1 is better and with 2 where Text 2 is better. Neither the order nor the "
+        f"length of the texts counts.\n\n{{{{reply_format}}}}\n\n{_blocks((*shown, FIRST, SECOND))}"
+    )
+    return Template(text, task.name if task else "", aspect, PAIR_SCALE, (*shown, FIRST, SECOND), origin="pair")
+
+
+class Preference(NamedTuple):
+    """`second` (0 to 1): how far the second text is preferred; `is_consistent`: both orders prefer the same one."""
+
+    second: float
+    is_consistent: bool
+
+
+def preference(given: float, turned: float) -> Preference:
+    """From the scores (1 to 2) in the order given and in the other one.
+
+    In the mean of the two a liking for a place cancels out. Both at 1.5 prefer neither, and agree in it.
+    """
+    second, turned_second = given - PAIR_SCALE.low, PAIR_SCALE.high - turned
+    return Preference((second + turned_second) / 2, (second - 0.5) * (turned_second - 0.5) >= 0)
+
+
+def _blocks(fields: tuple[FieldSpec, ...]) -> str:
+    return "".join(f"{f.title}:\n<{f.name}>\n{{{{{f.name}}}}}\n</{f.name}>\n" for f in fields).rstrip()

@@ -1,0 +1,263 @@
+"""The panel on Ray Serve: the only file with deployments. `inverdict serve CONFIG`, or `serve run serve.app:build`.
+
+Three kinds of deployment: an evaluator for each model (vLLM by Ray Serve's LLM server), the panel, and the ingress that
+speaks HTTP. The configuration travels as plain values and is built again in each replica.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import ray
+import ray.serve
+from pydantic import BaseModel
+
+from cluster import models, runtime
+from cluster.config import ModelSpec, RunConfig, VllmSpec, load
+from cluster.config import build as build_config
+from cluster.engine import Reply, Request
+from cluster.generate import vllm_arguments
+from judging.records import Record
+from serve.answering import Offer
+from serve.assemble import Online, build_panel, describe, online, versions
+from serve.evaluators import EngineServer, HandleEngine
+from serve.keys import Keys
+from serve.panel import Ask, Judged
+from serve.routes import About, Unavailable, make_app
+from serve.settings import Config, Replicas
+
+PING_S, KEPT_S = 3.0, 1.0
+# Of one CPU, for actors that wait more than they compute.
+SMALL = 0.1
+
+
+class ServeArgs(BaseModel):
+    """What `serve run serve.app:build` and a Serve configuration file pass on."""
+
+    config: str
+    overrides: list[str] = []
+
+
+def build(args: ServeArgs) -> Any:
+    """The application of the configuration file. Raises InputError or UserError where it cannot answer."""
+    from cluster.__main__ import sections
+
+    return build_app(load(Path(args.config), args.overrides, sections()))
+
+
+def build_app(run: RunConfig) -> Any:
+    found = online(run)
+    runtime.start(run.ray)
+    evaluators = {name: _evaluator(name, spec, found) for name, spec in found.models.items()}
+    made = {"raw": run.model_dump(mode="json"), "cwd": str(Path.cwd())}
+    ongoing = 4 * found.serve.max_in_flight
+    small = {"ray_actor_options": {"num_cpus": SMALL}, "max_ongoing_requests": ongoing}
+    panel = ray.serve.deployment(name="panel", **small)(PanelServer).bind(evaluators=evaluators, **made)
+    ingress = ray.serve.deployment(name="ingress", max_queued_requests=ongoing, **small)(ray.serve.ingress()(Ingress))
+    return ingress.bind(panel=panel, evaluators=evaluators, **made)
+
+
+def _evaluator(name: str, spec: ModelSpec, found: Online) -> Any:
+    """One model as a deployment: its own replicas, and real numbers for what it takes and what may wait."""
+    scale = found.serve.replicas.get(name, Replicas())
+    options: dict[str, Any] = {"max_ongoing_requests": scale.max_ongoing, "max_queued_requests": scale.max_queued}
+    if scale.max > scale.min:
+        target = max(1, scale.max_ongoing // 2)
+        options["autoscaling_config"] = {
+            "min_replicas": scale.min,
+            "max_replicas": scale.max,
+            "target_ongoing_requests": target,
+        }
+    else:
+        options["num_replicas"] = scale.min
+    if not isinstance(spec, VllmSpec):
+        options |= {"name": f"evaluator-{name}", "ray_actor_options": {"num_cpus": SMALL}}
+        return ray.serve.deployment(**options)(EngineServer).bind(spec)
+    return _vllm_evaluator(name, spec, found, options)
+
+
+def _vllm_evaluator(name: str, spec: VllmSpec, found: Online, options: dict[str, Any]) -> Any:
+    from ray.serve.llm import LLMConfig, build_llm_deployment
+
+    from serve.vllm_server import VllmServer
+
+    folder = str(models.resolve(spec.source, revision=spec.revision).path)
+    arguments = vllm_arguments(spec, sampled=True)
+    if "GPU" not in arguments["placement_group_config"]["bundle_per_worker"]:
+        _share_cpus(arguments, found)
+    options["ray_actor_options"] = {"num_cpus": SMALL}
+    config = LLMConfig(
+        model_loading_config={"model_id": name, "model_source": folder},
+        accelerator_type=spec.accelerator_type,
+        deployment_config=options,
+        log_engine_metrics=False,
+        **arguments,
+    )
+    return build_llm_deployment(
+        config, name_prefix="evaluator-", bind_kwargs={"spec": spec, "folder": folder}, deployment_cls=VllmServer
+    )
+
+
+def _share_cpus(arguments: dict[str, Any], found: Online) -> None:
+    """On CPUs all engines run at once: each gets its part of the machine's cores."""
+    engines = sum(
+        found.serve.replicas.get(name, Replicas()).max
+        for name, spec in found.models.items()
+        if isinstance(spec, VllmSpec)
+    )
+    cores = runtime.num_cpus()
+    bundle = arguments["placement_group_config"]["bundle_per_worker"]
+    bundle["CPU"] = min(bundle["CPU"], round((cores - 1) / engines, 2))
+    arguments["runtime_env"]["env_vars"]["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // engines))
+
+
+def _rebuilt(raw: dict[str, Any], cwd: str) -> Online:
+    """The configuration in a replica, where paths count from the place that the command was given in."""
+    from cluster.__main__ import sections
+
+    if Path(cwd).is_dir():
+        os.chdir(cwd)
+    return online(build_config(raw, sections(), origin="the configuration"))
+
+
+class PanelServer:
+    """The panel with its retriever. `evaluators`: handles by model."""
+
+    def __init__(self, evaluators: dict[str, Any], raw: dict[str, Any], cwd: str) -> None:
+        self._online = _rebuilt(raw, cwd)
+        self._evaluators = evaluators
+        self._panel = build_panel(self._online, {name: HandleEngine(handle) for name, handle in evaluators.items()})
+
+    async def about(self) -> tuple[About, Offer]:
+        found = self._online
+        offer = Offer(
+            {name: frozenset(judge.templates) for name, judge in found.judges.items()},
+            found.evaluate.vote,
+            found.serve,
+            found.run.seed,
+            has_integrator=found.evaluate.integrator is not None,
+        )
+        about = About(
+            judges=describe(found),
+            tasks=found.tasks(),
+            models=list(found.models),
+            versions=versions(found)._asdict(),
+            min_votes=found.evaluate.vote.min_votes,
+        )
+        return about, offer
+
+    async def judge(self, ask: Ask) -> list[Judged]:
+        return await self._panel.judge(ask)
+
+    async def retrieve(self, judge: str, record: Record, aspect: str) -> list[dict[str, Any]]:
+        asked = self._panel.judges[judge]
+        if asked.chooser is None:
+            return []
+        (chosen,) = await asyncio.to_thread(asked.chooser.choose, [record], aspect)
+        pool = self._online.pool
+        return [
+            {"id": id, "source": pool[id].source, "candidate": pool[id].candidate, "score": pool[id].scores[aspect]}
+            for id in chosen.ids
+        ]
+
+    async def judges_alive(self) -> list[str]:
+        alive = set(await _alive(self._evaluators))
+        return [name for name, judge in self._online.evaluate.judges.items() if judge.model in alive]
+
+
+async def _alive(evaluators: dict[str, Any]) -> list[str]:
+    async def one(name: str) -> str | None:
+        try:
+            async with asyncio.timeout(PING_S):
+                return name if await evaluators[name].ping.remote() else None
+        except Exception:  # dead, full, or not started yet: it does not answer
+            return None
+
+    found = await asyncio.gather(*(one(name) for name in evaluators))
+    return [name for name in found if name is not None]
+
+
+class Ingress:
+    """Speaks HTTP; everything else it asks of the panel and the evaluators."""
+
+    async def __init__(self, panel: Any, evaluators: dict[str, Any], raw: dict[str, Any], cwd: str) -> None:  # type: ignore[misc]
+        if Path(cwd).is_dir():
+            os.chdir(cwd)
+        about, offer = await panel.about.remote()
+        self._service = RemoteService(panel, evaluators, about, offer)
+        config: Config = offer.config
+        self._keys = Keys(config.keys_file) if config.keys_file else None
+        report = Path(raw["run"]) / "report" / "report.html"
+        self._report = report if report.exists() else None
+
+    async def __serve_build_asgi_app__(self) -> Any:
+        return make_app(self._service, self._keys, self._report)
+
+
+class RemoteService:
+    """The panel and the evaluators behind their handles; what fails there is tried once more, then Unavailable."""
+
+    def __init__(self, panel: Any, evaluators: dict[str, Any], about: About, offer: Offer) -> None:
+        self._panel = panel
+        self._engines = {name: HandleEngine(handle) for name, handle in evaluators.items()}
+        self._evaluators = evaluators
+        self.about = about
+        self.offer = offer
+        self._known_alive: tuple[float, list[str]] = (-KEPT_S, [])
+
+    async def judge(self, ask: Ask) -> list[Judged]:
+        found: list[Judged] = await self._asked("judge", ask)
+        return found
+
+    async def retrieve(self, judge: str, record: Record, aspect: str) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = await self._asked("retrieve", judge, record, aspect)
+        return found
+
+    async def answer(self, model: str, request: Request) -> Reply:
+        return await self._engines[model].generate(request)
+
+    async def chat(self, model: str, body: dict[str, Any]) -> AsyncIterator[dict[str, Any] | str]:
+        stream = self._evaluators[model].options(stream=True).chat_body.remote(body)
+        try:
+            async for part in stream:
+                yield part
+        except asyncio.CancelledError:
+            stream.cancel()
+            raise
+
+    async def judges_alive(self) -> list[str]:
+        at, alive = self._known_alive
+        if time.monotonic() - at < KEPT_S:
+            return alive
+        try:
+            async with asyncio.timeout(PING_S + 1):
+                alive = await self._panel.judges_alive.remote()
+        except Exception:  # the panel itself does not answer
+            alive = []
+        self._known_alive = (time.monotonic(), alive)
+        return alive
+
+    async def _asked(self, method: str, *arguments: Any) -> Any:
+        for attempt in (1, 2):
+            response = getattr(self._panel, method).remote(*arguments)
+            try:
+                return await response
+            except asyncio.CancelledError:
+                response.cancel()
+                raise
+            except Exception as error:  # Ray's errors for a dead or full replica have no common ancestor
+                if attempt == 2:
+                    raise Unavailable(type(error).__name__) from error
+        raise AssertionError
+
+
+def main(run: RunConfig) -> int:
+    """`inverdict serve`: start everything, say where it answers, run until it is stopped."""
+    from serve.starting import serve_until_stopped
+
+    return serve_until_stopped(run, build_app)

@@ -1,0 +1,97 @@
+"""Evaluators: one model each, behind Ray Serve; and the engine through which the panel asks them.
+
+`EngineServer` runs the scripted and http engines, `vllm_server.py` runs vLLM. All of them answer a `Request` with a
+`Reply`, and a chat body with a chat answer. Here nothing is a deployment; app.py makes them so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+import uuid
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+from cluster.config import HttpSpec, ScriptedSpec
+from cluster.engine import Engine, HttpEngine, Reply, Request, ScriptedEngine
+
+
+class EngineServer:
+    """A scripted or http engine as an evaluator."""
+
+    def __init__(self, spec: ScriptedSpec | HttpSpec) -> None:
+        self._engine: Engine = HttpEngine(spec) if isinstance(spec, HttpSpec) else ScriptedEngine(spec)
+
+    async def answer(self, request: Request) -> Reply:
+        return await self._engine.generate(request)
+
+    async def ping(self) -> bool:
+        return True
+
+    async def chat_body(self, body: dict[str, Any]) -> AsyncIterator[dict[str, Any] | str]:
+        """A chat answer in OpenAI's form: one dict, or with `stream` lines of server-sent events."""
+        prompt = "\n\n".join(f"{one['role']}: {one['content']}" for one in body["messages"])
+        request = Request(
+            prompt,
+            json_schema=_schema_of(body),
+            max_tokens=body.get("max_completion_tokens") or body.get("max_tokens") or 256,
+            temperature=body.get("temperature") or 0.0,
+            top_p=body.get("top_p") or 1.0,
+            seed=body.get("seed"),
+        )
+        reply = await self._engine.generate(request)
+        if reply.error:
+            yield {"error": {"message": "the model failed", "type": "server_error", "code": reply.error}}
+            return
+        usage = {
+            "prompt_tokens": reply.num_prompt_tokens,
+            "completion_tokens": reply.num_generated_tokens,
+            "total_tokens": reply.num_prompt_tokens + reply.num_generated_tokens,
+        }
+        for part in chat_answer(body, reply.text, reply.finish_reason or "stop", usage):
+            yield part
+
+
+def chat_answer(body: Mapping[str, Any], text: str, finish_reason: str, usage: Mapping[str, int]) -> list[Any]:
+    """A whole text as a chat answer, or as its stream: one piece, the end, and where asked for the usage."""
+    shared = {"id": f"chatcmpl-{uuid.uuid4().hex}", "created": int(time.time()), "model": body["model"]}
+    if not body.get("stream"):
+        message = {"role": "assistant", "content": text}
+        choice = {"index": 0, "message": message, "finish_reason": finish_reason, "logprobs": None}
+        return [{**shared, "object": "chat.completion", "choices": [choice], "usage": dict(usage)}]
+
+    def chunk(choices: list[dict[str, Any]], **more: Any) -> str:
+        return f"data: {json.dumps({**shared, 'object': 'chat.completion.chunk', 'choices': choices, **more})}\n\n"
+
+    parts = [
+        chunk([{"index": 0, "delta": {"role": "assistant", "content": text}, "finish_reason": None}]),
+        chunk([{"index": 0, "delta": {}, "finish_reason": finish_reason}]),
+    ]
+    if (body.get("stream_options") or {}).get("include_usage"):
+        parts.append(chunk([], usage=dict(usage)))
+    return [*parts, "data: [DONE]\n\n"]
+
+
+def _schema_of(body: Mapping[str, Any]) -> str:
+    asked = body.get("response_format") or {}
+    schema = (asked.get("json_schema") or {}).get("schema") if asked.get("type") == "json_schema" else None
+    return json.dumps(schema) if schema and "properties" in schema else ""
+
+
+class HandleEngine:
+    """The engine behind a deployment's handle. A replica that dies or refuses is an error of the reply."""
+
+    def __init__(self, handle: Any) -> None:
+        self._handle = handle
+
+    async def generate(self, request: Request) -> Reply:
+        response = self._handle.answer.remote(request)
+        try:
+            reply: Reply = await response
+        except asyncio.CancelledError:
+            response.cancel()
+            raise
+        except Exception as error:  # Ray's errors for a dead, full or broken replica have no common ancestor
+            return Reply(error="error", detail=type(error).__name__)
+        return reply

@@ -1,0 +1,127 @@
+"""Voting-integration: one model reads all judges' scores and reasons and gives the final score.
+
+Source: PanguIR at NTCIR-18 AEOLLM. The judges stand under letters in an order shuffled by the seed, so that neither a
+name nor a place counts. Where the model fails, there is no score of its own and the vote stands.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import Field
+
+from cluster.config import Strict
+from cluster.engine import Engine, Reply, Request
+from judging.parse import parse_reply
+from judging.records import Record, Verdict
+from judging.tasks import FieldSpec
+from judging.template import Template, texts_for
+
+JUDGEMENTS = FieldSpec(name="judgements", title="Judgements")
+
+
+class IntegratorConfig(Strict):
+    """The model that reads every judge's score and reason; without it the vote alone decides."""
+
+    model: str = Field(description="a name under `models`")
+    max_tokens: int = Field(200, ge=16, description="longest reply; a longer one falls back to the vote")
+    temperature: float = Field(0.0, ge=0, le=2)
+
+
+@dataclass(frozen=True)
+class Integration:
+    """`score` in points of the aspect's scale, or None with `error`: then the vote stands."""
+
+    model: str
+    score: float | None
+    reason: str | None = None
+    error: str | None = None
+    latency_s: float = 0.0
+    num_prompt_tokens: int = 0
+    num_generated_tokens: int = 0
+
+
+@dataclass(frozen=True)
+class Integrator:
+    config: IntegratorConfig
+    engine: Engine
+    special_tokens: tuple[str, ...] = ()
+
+    async def integrate(
+        self, record: Record, template: Template, verdicts: Sequence[Verdict], *, seed: int, timeout_s: float
+    ) -> Integration:
+        """The final score for the record on the template's aspect, from the verdicts that have a score."""
+        began = time.monotonic()
+        columns = integration_request(record, template, verdicts, seed=seed, special_tokens=self.special_tokens)
+        request = Request(
+            columns["prompt"],
+            json_schema=columns["json_schema"],
+            max_tokens=self.config.max_tokens,
+            temperature=self.config.temperature,
+            seed=seed,
+        )
+        try:
+            reply = await asyncio.wait_for(self.engine.generate(request), timeout_s)
+        except TimeoutError:
+            reply = Reply(error="timeout")
+        score, reason, error = integration_score(template, reply.text, reply.error or "", reply.finish_reason)
+        return Integration(
+            self.config.model,
+            score,
+            reason,
+            error,
+            time.monotonic() - began,
+            reply.num_prompt_tokens,
+            reply.num_generated_tokens,
+        )
+
+
+def integration_request(
+    record: Record,
+    template: Template,
+    verdicts: Sequence[Verdict],
+    *,
+    seed: int,
+    special_tokens: Sequence[str] = (),
+) -> dict[str, Any]:
+    """The columns that cluster.generate reads."""
+    scale = template.scale
+    shown = (*template.fields, JUDGEMENTS)
+    blocks = "".join(f"{f.title}:\n<{f.name}>\n{{{{{f.name}}}}}\n</{f.name}>\n" for f in shown).rstrip()
+    text = (
+        f"Several judges have rated the {template.aspect} of the text below with a whole number from {scale.low:g} to "
+        f"{scale.high:g}. You read the text, their scores and their reasons, weigh the reasons, and give the final "
+        f"score.\n\n{{{{reply_format}}}}\n\n{blocks}"
+    )
+    whole = Template(text, template.task, template.aspect, scale, shown, origin="integrator")
+    texts = {**texts_for(record, template), JUDGEMENTS.name: judgements(verdicts, seed, record.id)}
+    prompt = whole.render(texts, mode="parsed", special_tokens=special_tokens)
+    return {"prompt": prompt.text, "reply_prefix": "", "labels": [], "json_schema": whole.reply_schema()}
+
+
+def judgements(verdicts: Sequence[Verdict], seed: int, key: str) -> str:
+    """Scores and reasons under letters, in an order drawn from seed and record; who abstains is not told of."""
+    scored = sorted((one for one in verdicts if one.score is not None), key=lambda one: one.judge)
+    random.Random(f"{seed}/{key}").shuffle(scored)
+    lines = []
+    for place, one in enumerate(scored):
+        reason = f" Reason: {' '.join(one.reason.split())}" if one.reason else " No reason given."
+        lines.append(f"Judge {chr(ord('A') + place)}: {one.score:.2f}.{reason}")
+    return "\n".join(lines)
+
+
+def integration_score(
+    template: Template, text: str, error: str, finish_reason: str
+) -> tuple[float | None, str | None, str | None]:
+    """Score, reason and error of the integrating model's reply."""
+    if error:
+        return None, None, error
+    if finish_reason == "length":
+        return None, None, "cut_off"
+    score, unscored, reason = parse_reply(text, template.aspect, template.scale)
+    return score, reason, unscored

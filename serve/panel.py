@@ -1,0 +1,237 @@
+"""The panel: examples for a text, all judges at once, a deadline for the whole, a quorum, a vote. Knows no HTTP.
+
+A judge that fails or hangs costs its vote, never the answer: its request is cancelled at the deadline and its verdict
+says why. Below the quorum the answer has no score, and says of every judge why.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from cluster.engine import Engine, Reply, Request
+from judging.adhoc import pair_template, preference
+from judging.records import Record, Score, Verdict
+from judging.template import Template
+from judging.vote import VoteRule, vote
+from serve.examples import Chooser
+from serve.integrator import Integration, Integrator
+from serve.judge import Judge
+
+TRANSIENT = {"timeout", "error"}  # reasons that another try may mend
+RETRIES = 1
+
+
+@dataclass(frozen=True)
+class Ask:
+    """One text to rate, or two to compare (`other`). `templates`: for a free rubric, by aspect; else the judges' own.
+
+    `timeout_s` counts for the whole answer. Of `judges`, those named are asked; none named: all.
+    """
+
+    record: Record
+    aspects: Sequence[str]
+    other: str | None = None
+    templates: Mapping[str, Template] = field(default_factory=dict)
+    judges: Sequence[str] = ()
+    rule: VoteRule = "mean"
+    min_votes: int = 1
+    weights: Mapping[str, float] = field(default_factory=dict)
+    with_examples: bool = True
+    integrate: bool = True
+    seed: int = 0
+    timeout_s: float = 60.0
+
+
+@dataclass(frozen=True)
+class Vote:
+    """A judge's verdict and what it took. Pairwise, the verdict's score (0 to 1) is how far the second is preferred."""
+
+    verdict: Verdict
+    latency_s: float
+    examples: tuple[str, ...] = ()
+    num_prompt_tokens: int = 0
+    num_generated_tokens: int = 0
+    is_consistent: bool | None = None
+
+
+@dataclass(frozen=True)
+class Judged:
+    """The panel's answer on one aspect: `score` is the vote's, or the integrating model's where one was asked."""
+
+    template: Template
+    votes: tuple[Vote, ...]
+    score: Score
+    integration: Integration | None = None
+
+    @property
+    def has_quorum(self) -> bool:
+        return self.score.unscored != "no_quorum"
+
+    @property
+    def is_degraded(self) -> bool:
+        failed = any(vote.verdict.score is None for vote in self.votes)
+        return failed or (self.integration is not None and self.integration.score is None)
+
+    @property
+    def may_be_mended(self) -> bool:
+        """Below the quorum for reasons that another try may mend."""
+        return not self.has_quorum and any(vote.verdict.unscored in TRANSIENT for vote in self.votes)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """How a judge is asked: its engine, and how its replies are drawn."""
+
+    judge: Judge
+    engine: Engine
+    max_tokens: int = 1
+    temperature: float = 0.0
+    chooser: Chooser | None = None
+
+
+class Panel:
+    """Judges by name. `integrator`: the model that reads all scores and reasons, or None."""
+
+    def __init__(self, judges: Mapping[str, Asked], integrator: Integrator | None = None) -> None:
+        self.judges = dict(judges)
+        self._integrator = integrator
+
+    async def judge(self, ask: Ask) -> list[Judged]:
+        """One answer an aspect, within `ask.timeout_s`."""
+        deadline = time.monotonic() + ask.timeout_s
+        return list(await asyncio.gather(*(self._of_aspect(ask, aspect, deadline) for aspect in ask.aspects)))
+
+    async def _of_aspect(self, ask: Ask, aspect: str, deadline: float) -> Judged:
+        names = list(ask.judges or self.judges)
+        asked = [asyncio.create_task(self._vote(self.judges[name], ask, aspect)) for name in names]
+        began = time.monotonic()
+        # The integrating model needs a part of the time.
+        share = 0.7 if self._integrator and ask.integrate and ask.other is None else 1.0
+        try:
+            await asyncio.wait(asked, timeout=max(0.0, (deadline - began) * share))
+        finally:
+            for task in asked:
+                task.cancel()  # nothing where it is done
+        votes = tuple(
+            _result(task, name, aspect, self.judges[name].judge.mode, time.monotonic() - began)
+            for task, name in zip(asked, names, strict=True)
+        )
+        verdicts = [vote.verdict for vote in votes]
+        score = vote(verdicts, ask.rule, min_votes=ask.min_votes, weights=ask.weights)
+        template = self._template(self.judges[names[0]].judge, ask, aspect)
+        integration = None
+        if share < 1 and self._integrator and score.score is not None:
+            left = max(0.0, deadline - time.monotonic())
+            integration = await self._integrator.integrate(
+                ask.record, template, verdicts, seed=ask.seed, timeout_s=left
+            )
+            if integration.score is not None:
+                score = dataclasses.replace(score, score=integration.score)
+        return Judged(template, votes, score, integration)
+
+    def _template(self, judge: Judge, ask: Ask, aspect: str) -> Template:
+        if ask.templates:
+            return ask.templates[aspect]
+        own = judge.templates[ask.record.task, aspect]
+        if ask.other is None:
+            return own
+        from judging.tasks import load_task
+
+        return pair_template(load_task(ask.record.task), aspect)
+
+    async def _vote(self, asked: Asked, ask: Ask, aspect: str) -> Vote:
+        began = time.monotonic()
+        template = self._template(asked.judge, ask, aspect)
+        judge = dataclasses.replace(asked.judge, templates={(ask.record.task, aspect): template})
+        found: list[str] | None = None
+        if ask.other is None and not ask.templates and asked.chooser is not None and ask.with_examples:
+            # Encoding and search hold the processor: not in the event loop.
+            (chosen,) = await asyncio.to_thread(asked.chooser.choose, [ask.record], aspect)
+            found = chosen.ids
+        if not ask.with_examples or ask.other is not None or ask.templates:
+            found = []
+        records = [ask.record] if ask.other is None else [_with_other(ask.record, ask.other), _turned(ask)]
+        replies = await asyncio.gather(
+            *(_answer(asked, _request(asked, judge.request(record, aspect, found), ask.seed)) for record in records)
+        )
+        verdicts = [judge.verdict(ask.record.task, aspect, _row(reply)) for reply in replies]
+        verdict, is_consistent = (verdicts[0], None) if ask.other is None else _preferred(verdicts)
+        return Vote(
+            verdict,
+            time.monotonic() - began,
+            tuple(found or (one.id for one in judge.examples.get((ask.record.task, aspect), ()) if found is None)),
+            sum(reply.num_prompt_tokens for reply in replies),
+            sum(reply.num_generated_tokens for reply in replies),
+            is_consistent,
+        )
+
+
+def _result(task: asyncio.Task[Vote], name: str, aspect: str, mode: Any, waited_s: float) -> Vote:
+    if not task.done() or task.cancelled():
+        return Vote(Verdict(name, aspect, None, mode, unscored="timeout", detail="no answer in time"), waited_s)
+    if task.exception() is not None:
+        # A judge that breaks in an unforeseen way costs its vote as well.
+        kind = type(task.exception()).__name__
+        return Vote(Verdict(name, aspect, None, mode, unscored="error", detail=f"the judge failed ({kind})"), waited_s)
+    return task.result()
+
+
+def _with_other(record: Record, other: str) -> Record:
+    return dataclasses.replace(record, fields={**record.fields, "other": other})
+
+
+def _turned(ask: Ask) -> Record:
+    assert ask.other is not None
+    return dataclasses.replace(
+        ask.record, candidate=ask.other, fields={**ask.record.fields, "other": ask.record.candidate}
+    )
+
+
+def _preferred(verdicts: Sequence[Verdict]) -> tuple[Verdict, bool | None]:
+    """Both orders' verdicts as one; unscored where one of them is."""
+    given, turned = verdicts
+    if given.score is None or turned.score is None:
+        return (given if given.score is None else turned), None
+    found = preference(given.score, turned.score)
+    masses = [one.label_mass for one in verdicts if one.label_mass is not None]
+    merged = dataclasses.replace(
+        given, score=found.second, label_mass=min(masses, default=None), label_probabilities=None
+    )
+    return merged, found.is_consistent
+
+
+def _request(asked: Asked, columns: Mapping[str, Any], seed: int) -> Request:
+    return Request(
+        columns["prompt"],
+        columns["reply_prefix"],
+        tuple(columns["labels"]),
+        columns["json_schema"],
+        max_tokens=asked.max_tokens,
+        temperature=asked.temperature,
+        seed=seed,
+    )
+
+
+async def _answer(asked: Asked, request: Request) -> Reply:
+    """The engine's reply; a failure of the server is tried once more."""
+    for _ in range(RETRIES):
+        reply = await asked.engine.generate(request)
+        if reply.error != "error":
+            return reply
+    return await asked.engine.generate(request)
+
+
+def _row(reply: Reply) -> dict[str, Any]:
+    """The reply under the names of cluster.generate's columns."""
+    return {
+        "reply": reply.text,
+        "finish_reason": reply.finish_reason,
+        "label_logprobs": list(reply.label_logprobs),
+        "error": reply.error or "",
+        "detail": reply.detail,
+    }

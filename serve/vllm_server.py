@@ -1,0 +1,85 @@
+"""A vLLM evaluator: Ray Serve's LLM server, which can also answer a judge's request as the batch path does.
+
+The prompt is tokenised and the labels are spelled by cluster/tokens.py in both, and the engine gives the same labels'
+log-probabilities: online and batch differ by the engine's rounding alone.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+from ray.serve.llm import LLMConfig
+from ray.serve.llm.deployment import LLMServer
+
+from cluster.config import VllmSpec
+from cluster.engine import Reply, Request
+from cluster.generate import label_logprobs
+from cluster.tokens import encoder
+
+
+class VllmServer(LLMServer):  # type: ignore[misc]
+    """`spec`, `folder`: the model as the configuration names it, and where its files lie."""
+
+    async def __init__(  # type: ignore[misc]
+        self, llm_config: LLMConfig, spec: VllmSpec, folder: str
+    ) -> None:
+        self._spec = spec
+        self._folder = folder
+        await super().__init__(llm_config)
+
+    async def ping(self) -> bool:
+        await self.check_health()
+        return True
+
+    async def answer(self, request: Request) -> Reply:
+        """One judge's request; never raises for it alone."""
+        from vllm import SamplingParams, TokensPrompt
+        from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
+
+        known = encoder(self._folder, self._spec.prompt_style)
+        spelled = known.label_tokens(request.reply_prefix, request.labels) if request.labels else None
+        room = self._spec.max_model_len - (1 if spelled else request.max_tokens)
+        ids = known.prompt_ids(request.prompt, spelled.prefix if spelled else request.reply_prefix, room)
+        if ids is None:
+            return Reply(error="too_long", detail="the prompt is longer than the model's context")
+        if spelled:
+            params = SamplingParams(temperature=0.0, max_tokens=1, logprob_token_ids=list(spelled.ids))
+        else:
+            params = SamplingParams(
+                temperature=request.temperature,
+                top_p=request.top_p,
+                top_k=request.top_k,
+                max_tokens=request.max_tokens,
+                seed=request.seed,
+                structured_outputs=StructuredOutputsParams(json=request.json_schema) if request.json_schema else None,
+            )
+        params.output_kind = RequestOutputKind.FINAL_ONLY
+        try:
+            prompt = TokensPrompt(prompt_token_ids=ids)
+            *_, output = [one async for one in self.engine._engine_client.generate(prompt, params, uuid.uuid4().hex)]
+        except ValueError as error:
+            return Reply(error="error", detail=str(error)[:200])
+        told = output.outputs[0]
+        return Reply(
+            text="" if spelled else told.text,
+            finish_reason="length" if not spelled and told.finish_reason == "length" else "stop",
+            label_logprobs=label_logprobs(_plain(told.logprobs), list(spelled.ids)) if spelled else (),
+            num_prompt_tokens=len(ids),
+            num_generated_tokens=len(told.token_ids),
+        )
+
+    async def chat_body(self, body: dict[str, Any]) -> AsyncIterator[dict[str, Any] | str]:
+        """A chat body, checked before, to vLLM's own chat: one dict, or with `stream` lines of server-sent events."""
+        from ray.serve.llm.openai_api_models import ChatCompletionRequest
+
+        async for part in await self.chat(ChatCompletionRequest(**body)):
+            for one in part if isinstance(part, list) else [part]:
+                yield one if isinstance(one, str) else json.loads(one.model_dump_json(exclude_none=False))
+
+
+def _plain(logprobs: Any) -> list[dict[int, Mapping[str, float]]]:
+    """vLLM's objects in the form in which Ray's batch stage hands them on."""
+    return [{token: {"logprob": entry.logprob} for token, entry in dict(logprobs[0]).items()}]
