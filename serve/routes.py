@@ -19,6 +19,7 @@ from starlette.middleware.cors import CORSMiddleware
 from cluster.engine import Reply
 from cluster.engine import Request as EngineRequest
 from judging.records import Record
+from judging.tasks import RECORD_TEXTS
 from serve import graders
 from serve.answering import BadRequest, Offer, judgement, to_ask
 from serve.chat import PANEL_MODEL, ChatBody, judged_conversation
@@ -397,7 +398,7 @@ def _known_keys() -> frozenset[str]:
         for one in vars(module).values()
         if isinstance(one, type) and issubclass(one, BaseModel)
     ]
-    return frozenset(name for body in bodies for name in body.model_fields)
+    return frozenset({*RECORD_TEXTS, *(name for body in bodies for name in body.model_fields)})
 
 
 def _error(status: int, message: str, code: str | None = None) -> JSONResponse:

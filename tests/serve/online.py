@@ -1,0 +1,87 @@
+"""The panel behind its routes in this process, with scripted engines: what the tests of the HTTP interface speak to."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from cluster.__main__ import sections
+from cluster.config import ScriptedSpec, build
+from cluster.engine import Engine, Reply, Request, ScriptedEngine
+from judging.records import Record
+from serve.answering import Offer
+from serve.assemble import Online, build_panel, describe, online, versions
+from serve.evaluators import EngineServer
+from serve.keys import Keys
+from serve.panel import Ask, Judged
+from serve.routes import About, make_app
+
+FIELDS = {"source": "Why is the sky blue?", "candidate": "Air scatters blue light most."}
+BODY = {"task": "qa", "fields": FIELDS}
+SCRIPTED = {"backend": "scripted"}
+
+
+def configured(folder: Path, **changes: Any) -> Online:
+    """Two judges of two scripted models; `changes` replace sections."""
+    raw = {
+        "run": str(folder / "run"),
+        "models": {"a": SCRIPTED, "b": SCRIPTED},
+        "evaluate": {"judges": {"first": {"model": "a"}, "second": {"model": "b", "score_mode": "parsed"}}},
+        **changes,
+    }
+    return online(build(raw, sections(), origin="test"))
+
+
+class Local:
+    """A service without Ray. `engines` replace those of the configuration, by model."""
+
+    def __init__(self, found: Online, engines: Mapping[str, Engine] | None = None) -> None:
+        known = {name: ScriptedEngine(spec) for name, spec in found.models.items() if isinstance(spec, ScriptedSpec)}
+        self._engines: dict[str, Engine] = {**known, **(engines or {})}
+        self._found = found
+        self.panel = build_panel(found, self._engines)
+        self.offer = Offer(
+            {name: frozenset(judge.templates) for name, judge in found.judges.items()},
+            found.evaluate.vote,
+            found.serve,
+            found.run.seed,
+            has_integrator=found.evaluate.integrator is not None,
+        )
+        told = versions(found)._asdict()
+        self.about = About(
+            judges=describe(found),
+            tasks=found.tasks(),
+            models=list(found.models),
+            versions=told,
+            min_votes=found.evaluate.vote.min_votes,
+        )
+        self.alive = list(found.judges)
+
+    async def judge(self, ask: Ask) -> list[Judged]:
+        return await self.panel.judge(ask)
+
+    async def retrieve(self, judge: str, record: Record, aspect: str) -> list[dict[str, Any]]:
+        chooser = self.panel.judges[judge].chooser
+        ids = (await asyncio.to_thread(chooser.choose, [record], aspect))[0].ids if chooser else []
+        return [{"id": id} for id in ids]
+
+    async def answer(self, model: str, request: Request) -> Reply:
+        return await self._engines[model].generate(request)
+
+    async def chat(self, model: str, body: dict[str, Any]) -> AsyncIterator[dict[str, Any] | str]:
+        spec = self._found.models[model]
+        assert isinstance(spec, ScriptedSpec)
+        async for part in EngineServer(spec).chat_body(body):
+            yield part
+
+    async def judges_alive(self) -> list[str]:
+        return self.alive
+
+
+def client(service: Local, keys: Keys | None = None, report: Path | None = None) -> httpx.AsyncClient:
+    transport = httpx.ASGITransport(make_app(service, keys, report), raise_app_exceptions=True)
+    return httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8000")
