@@ -23,7 +23,7 @@ from cluster import models, runtime
 from cluster.artifacts import JobDir, file_hash, read_json
 from cluster.config import HttpSpec, ModelSpec, RunConfig, Strict, VllmSpec
 from cluster.engine import api_key
-from cluster.identity import input_hashes, model_identity
+from cluster.identity import input_hashes, model_identity, spec_of
 from cluster.parts import parts_of
 from cluster.tokens import Encoder, encoder
 from judging.datasets import DataConfig, read_pool
@@ -39,6 +39,7 @@ from serve.asking import ask_all
 from serve.examples import Chooser, choose_examples, say_what_is_missing
 from serve.examples import summary as examples_summary
 from serve.ingest import Ingested, ingest, ingested, iter_rows
+from serve.integrating import integrate_all, integrated
 from serve.integrator import IntegratorConfig
 from serve.judge import Judge, JudgeConfig, build_judge
 from serve.prompts import Prompts, find_prompts, warnings
@@ -127,6 +128,8 @@ def main(run: RunConfig, *, retry_failed: bool = False) -> Judged:
     Raises InputError or UserError before anything is written where configuration or data do not fit.
     """
     config, data = _sections(run)
+    if config.integrator:
+        spec_of(run, config.integrator.model, "evaluate.integrator.model")
     for name, spec in config.judges.items():
         if spec.model not in run.models:
             raise InputError(
@@ -134,7 +137,8 @@ def main(run: RunConfig, *, retry_failed: bool = False) -> Judged:
             )
     prompts = {name: find_prompts(run.run, name, spec.model, spec.prompt) for name, spec in config.judges.items()}
     pool = read_pool(data)
-    asked = {judge.model: model_identity(run.models[judge.model]) for judge in config.judges.values()}
+    names = [judge.model for judge in config.judges.values()] + ([config.integrator.model] if config.integrator else [])
+    asked = {name: model_identity(run.models[name]) for name in names}
     job = JobDir(run.run, "evaluate")
     evaluation = Evaluation(run, config, data, job.path, prompts)
     with job.opened(_fingerprint(evaluation, asked)):
@@ -157,7 +161,11 @@ def main(run: RunConfig, *, retry_failed: bool = False) -> Judged:
         runtime.start(run.ray)
         found = _find_examples(evaluation, job.path, judges, pool)
         ask_all(job.path, judges, config.judges, run.models, aspects=config.aspects, seed=run.seed)
-        summary = _summary(config, counts, write_scores(job.path, judges, config.vote.model_dump()), found)
+        rule = config.vote.model_dump()
+        if config.integrator:
+            _integrate(evaluation, job.path, judges, config.integrator, rule)
+        scored = write_scores(job.path, judges, rule, integrated(job.path) if config.integrator else None)
+        summary = _summary(config, counts, scored, found)
         job.finish(summary)
     return Judged(_exit_code(summary, config), summary)
 
@@ -190,6 +198,23 @@ def _find_examples(
         told[name] = examples_summary(folder, name, config.icl)
         say_what_is_missing(name, told[name])
     return told
+
+
+def _integrate(
+    evaluation: Evaluation, folder: Path, judges: Mapping[str, Judge], config: IntegratorConfig, rule: dict[str, Any]
+) -> None:
+    run = evaluation.run
+    special_tokens = _special_tokens(run, config.model)
+    integrate_all(
+        folder,
+        judges,
+        config,
+        run.models[config.model],
+        special_tokens,
+        rule,
+        aspects=evaluation.config.aspects,
+        seed=run.seed,
+    )
 
 
 def judge_chooser(

@@ -4,6 +4,8 @@ Columns: id, task, dataset, group, system, aspect, label (what people gave, or t
 constructed level; null: not rated), ratings (JSON), scale_low, scale_high,
 candidate_chars; for each judge and for the panel `NAME.score` (points of that scale; null: unscored), `NAME.unscored`;
 for judges also `NAME.mode`, `NAME.label_mass`, `NAME.reason`; `panel.num_votes`, `panel.num_abstentions`.
+Where a model integrates also `panel.vote` (what the vote alone says), `panel.reason`, and `panel.fallback` (why it gave
+no score, so that the vote's stands).
 """
 
 from __future__ import annotations
@@ -23,26 +25,32 @@ from judging.vote import vote
 from serve.judge import Judge
 
 PANEL = "panel"
+Integrated = Mapping[tuple[str, str], Mapping[str, Any]]  # (record id, aspect) -> score, reason, error
 RECORD_COLUMNS = ("id", "task", "dataset", "group", "system", "candidate", "scores", "scales", "ratings")
 VERDICT_COLUMNS = ("id", "aspect", "score", "mode", "unscored", "label_mass", "reason")
 
 
-def write_scores(folder: Path, judges: Mapping[str, Judge], rule: Mapping[str, Any]) -> dict[str, Any]:
-    """Write `folder/scores.parquet`, block by block, and return the summary."""
-    schema = _schema(judges)
+def write_scores(
+    folder: Path, judges: Mapping[str, Judge], rule: Mapping[str, Any], integrated: Integrated | None = None
+) -> dict[str, Any]:
+    """Write `folder/scores.parquet`, block by block, and return the summary.
+
+    `integrated`: what an integrating model said; its score is the panel's, and the vote's where it has none.
+    """
+    schema = _schema(judges, integrated is not None)
     counter = _Counter(judges)
-    verdicts = {name: _Verdicts(folder / "verdicts" / name) for name in judges}
+    verdicts = {name: VerdictsOnDisk(folder / "verdicts" / name) for name in judges}
     beside = folder / ".scores.parquet"
     with pq.ParquetWriter(beside, schema, compression="zstd") as writer:
         for part in parts_of(folder / "records"):
-            rows = list(_rows(part, judges, verdicts, rule))
+            rows = list(_rows(part, judges, verdicts, rule, integrated))
             counter.add(rows)
             writer.write_table(pa.Table.from_pylist(rows, schema=schema))
     beside.rename(folder / "scores.parquet")
     return {**counter.summary(), "file": str(folder / "scores.parquet")}
 
 
-class _Verdicts:
+class VerdictsOnDisk:
     """One judge's verdicts, found by record and aspect: an Arrow table and the row number of each key."""
 
     def __init__(self, folder: Path) -> None:
@@ -61,7 +69,11 @@ class _Verdicts:
 
 
 def _rows(
-    part: Path, judges: Mapping[str, Judge], verdicts: Mapping[str, _Verdicts], rule: Mapping[str, Any]
+    part: Path,
+    judges: Mapping[str, Judge],
+    verdicts: Mapping[str, VerdictsOnDisk],
+    rule: Mapping[str, Any],
+    integrated: Integrated | None,
 ) -> Iterator[dict[str, Any]]:
     first = next(iter(judges.values()))
     for record in pq.read_table(part, columns=list(RECORD_COLUMNS)).to_pylist():
@@ -73,6 +85,9 @@ def _rows(
                 continue
             scale = first.templates[record["task"], aspect].scale
             to = Scale(*scales[aspect]) if aspect in scales else scale
+            columns = _columns({name: said[name][aspect] for name in judges}, aspect, scale, to, rule)
+            if integrated is not None:
+                columns |= _overruled(columns[f"{PANEL}.score"], integrated.get((record["id"], aspect)), scale, to)
             yield {
                 **{name: record[name] for name in ("id", "task", "dataset", "group", "system")},
                 "aspect": aspect,
@@ -81,7 +96,7 @@ def _rows(
                 "scale_low": to.low,
                 "scale_high": to.high,
                 "candidate_chars": len(record["candidate"]),
-                **_columns({name: said[name][aspect] for name in judges}, aspect, scale, to, rule),
+                **columns,
             }
 
 
@@ -103,7 +118,17 @@ def _columns(
     }
 
 
-def _schema(judges: Mapping[str, Judge]) -> pa.Schema:
+def _overruled(vote_alone: float | None, told: Mapping[str, Any] | None, scale: Scale, to: Scale) -> dict[str, Any]:
+    """The panel's columns where a model integrates; `told` None: it was not asked, since the vote has no score."""
+    columns = {f"{PANEL}.vote": vote_alone, f"{PANEL}.reason": None, f"{PANEL}.fallback": None}
+    if told is None:
+        return columns
+    if told["score"] is None:
+        return {**columns, f"{PANEL}.fallback": told["error"]}
+    return {**columns, f"{PANEL}.reason": told["reason"], f"{PANEL}.score": scale.rescale(told["score"], to)}
+
+
+def _schema(judges: Mapping[str, Judge], is_integrated: bool) -> pa.Schema:
     text = [(name, pa.string()) for name in ("id", "task", "dataset", "group", "system", "aspect")]
     numbers = [
         ("label", pa.float64()),
@@ -116,6 +141,12 @@ def _schema(judges: Mapping[str, Judge]) -> pa.Schema:
         fields += [(f"{name}.score", pa.float64()), (f"{name}.unscored", pa.string()), (f"{name}.mode", pa.string())]
         fields += [(f"{name}.label_mass", pa.float64()), (f"{name}.reason", pa.string())]
     fields += [(f"{PANEL}.score", pa.float64()), (f"{PANEL}.unscored", pa.string())]
+    if is_integrated:
+        fields += [
+            (f"{PANEL}.vote", pa.float64()),
+            (f"{PANEL}.reason", pa.string()),
+            (f"{PANEL}.fallback", pa.string()),
+        ]
     return pa.schema([*fields, (f"{PANEL}.num_votes", pa.int64()), (f"{PANEL}.num_abstentions", pa.int64())])
 
 

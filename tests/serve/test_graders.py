@@ -84,8 +84,8 @@ def test_formulas_by_hand() -> None:
 
 @pytest.mark.parametrize(
     "formula",
-    ["__import__('os')", "a.b", "a[0]", "lambda: 1", "'x' * 9", "a if a else b", "open('x')", "c", "min(a, key=a)", "a; b",
-     "[a]", "1 if", "min()", "True", "exec('x')", "a < 1", "(" * 400 + "a" + ")" * 400, "-" * 490 + "a"],
+    ["__import__('os')", "a.b", "a[0]", "lambda: 1", "'x' * 9", "a if a else b", "open('x')", "c", "min(a, key=a)",
+     "a; b", "[a]", "1 if", "min()", "True", "exec('x')", "a < 1", "(" * 400 + "a" + ")" * 400, "-" * 490 + "a"],
 )  # fmt: skip
 def test_nothing_but_arithmetic_is_evaluated(formula: str) -> None:
     try:
@@ -130,8 +130,9 @@ async def test_chat_tokens_of_the_sample_open_no_turn(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "grader",
-    [{"type": "python", "name": "p", "source": "def grade(): pass"}, {**SCORE, "model": "secret"}, {**SCORE, "range": [1, 1]},
-     {**LABEL, "passing_labels": ["secret"]}, {**CHECK, "operation": "secret"}, {**CHECK, "reference": "{{item.secret}}"},
+    [{"type": "python", "name": "p", "source": "def grade(): pass"}, {**SCORE, "model": "secret"},
+     {**SCORE, "range": [1, 1]}, {**LABEL, "passing_labels": ["secret"]}, {**CHECK, "operation": "secret"},
+     {**CHECK, "reference": "{{item.secret}}"},
      {"type": "multi", "graders": {"c": CHECK}, "calculate_output": "secret()"}, {"type": "multi", "graders": {}},
      {**CHECK, "input": "{{sample.secret}}"}],
 )  # fmt: skip

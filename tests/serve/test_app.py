@@ -1,0 +1,342 @@
+"""`inverdict serve` in a process of its own, a real local Serve with scripted judges, and what it survives."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import httpx
+import psutil
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+from cluster.__main__ import main
+from serve.keys import add
+from tests.serve.online import BODY, SCRIPTED
+from tests.serve.test_routes import HOSTILE
+
+pytestmark = pytest.mark.ray
+ROOT = Path(__file__).parents[2]
+RECORDS = ROOT / "examples" / "constructed.jsonl"
+SHARED = ROOT.parent / "shared" / "data" / "topical_chat.jsonl"
+SMALL = ("--set", "ray.num_cpus=2", "--set", "ray.object_store_gib=0.1")
+
+
+class Served(NamedTuple):
+    address: str
+    key: str
+    process: subprocess.Popen[str]
+    log: Path
+    config: Path
+
+    def post(self, path: str, body: Any, **more: Any) -> httpx.Response:
+        headers = {"authorization": f"Bearer {self.key}", **more.pop("headers", {})}
+        return httpx.post(f"{self.address}{path}", json=body, headers=headers, timeout=60, **more)
+
+    def get(self, path: str) -> httpx.Response:
+        return httpx.get(f"{self.address}{path}", headers={"authorization": f"Bearer {self.key}"}, timeout=60)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def configuration(folder: Path, **sections: Any) -> Path:
+    path = folder / "c.yaml"
+    path.write_text(yaml.safe_dump({"run": str(folder / "run"), **sections}))
+    return path
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    folder = tmp_path_factory.mktemp("served")
+    key = add(folder / "keys.json", "tests")
+    port = free_port()
+    judges = {
+        "first": {"model": "a"},
+        "second": {"model": "b", "score_mode": "parsed"},
+        "slow": {"model": "hung"},
+    }
+    config = configuration(
+        folder,
+        data={"records": [str(RECORDS)], "labels": "constructed"},
+        models={"a": SCRIPTED, "b": SCRIPTED, "hung": {**SCRIPTED, "delay_s": 40}},
+        evaluate={"judges": judges, "vote": {"min_votes": 1}},
+        serve={
+            "port": port,
+            "keys_file": str(folder / "keys.json"),
+            "max_in_flight": 24,
+            "timeout_s": 20,
+            "body_timeout_s": 2,
+            "replicas": {"a": {"min": 2, "max": 2}},
+        },
+    )
+    log = folder / "log"
+    with log.open("w") as out:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "cluster", "serve", str(config), *SMALL],
+            cwd=ROOT,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            text=True,
+        )
+    children: list[psutil.Process] = []
+    try:
+        deadline = time.monotonic() + 240
+        while "serve: ready at" not in log.read_text():
+            assert process.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.2)
+        children = psutil.Process(process.pid).children(recursive=True)
+        yield Served(f"http://127.0.0.1:{port}", key, process, log, config)
+    finally:
+        children = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else children
+        process.send_signal(signal.SIGINT)
+        try:
+            process.wait(60)
+        except subprocess.TimeoutExpired:
+            os.kill(process.pid, signal.SIGKILL)
+        for child in children:
+            if child.is_running():
+                child.kill()
+
+
+FAST = {"judges": ["first", "second"]}
+
+
+def test_it_says_where_it_answers_and_the_line_works(served: Served) -> None:
+    log = served.log.read_text()
+    for name in ("a", "b", "hung", "panel", "ingress"):
+        assert f"serve: {name} is ready (" in log
+    assert f"serve: ready at {served.address} " in log
+    line = next(line for line in log.splitlines() if line.startswith("curl "))
+    told = subprocess.run(
+        ["bash", "-c", line.replace("curl ", "curl -s ")],
+        env={**os.environ, "KEY": served.key},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert json.loads(told.stdout)["results"][0]["votes"][0]["judge"] == "first"
+
+
+def test_the_openai_client_as_it_is(served: Served) -> None:
+    import openai
+
+    speaks = openai.OpenAI(base_url=f"{served.address}/v1", api_key=served.key, max_retries=0)
+    assert [one.id for one in speaks.models.list()] == ["a", "b", "hung", "inverdict-panel"]
+    messages: Any = [{"role": "user", "content": "Hello"}]
+    answer = speaks.chat.completions.create(model="a", messages=messages)
+    assert answer.choices[0].message.content
+    parts = [
+        part.choices[0].delta.content or ""
+        for part in speaks.chat.completions.create(model="a", messages=messages, stream=True)
+    ]
+    assert "".join(parts) == answer.choices[0].message.content
+    with pytest.raises(openai.AuthenticationError):
+        openai.OpenAI(base_url=f"{served.address}/v1", api_key="wrong", max_retries=0).models.list()
+
+
+def test_a_hung_judge_costs_its_vote(served: Served) -> None:
+    began = time.monotonic()
+    answer = served.post("/v1/judge", {**BODY, "options": {"timeout_s": 1}})
+    assert time.monotonic() - began < 6
+    told = answer.json()
+    assert (answer.status_code, told["quorum"], told["degraded"]) == (200, True, True)
+    assert told["results"][0]["votes"][2]["unscored"] == "timeout"
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_batch_and_online_give_the_same_scores(served: Served, tmp_path: Path) -> None:
+    source = SHARED if SHARED.exists() else RECORDS
+    rows = [json.loads(line) for line in source.read_text().splitlines()][:200]
+    if not SHARED.exists():
+        rows = [row for row in rows if row["task"] == "qa"]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    config = configuration(
+        tmp_path,
+        data={"records": [str(tmp_path / "rows.jsonl")]},
+        models={"a": SCRIPTED, "b": SCRIPTED},
+        evaluate={
+            "judges": {"first": {"model": "a"}, "second": {"model": "b", "score_mode": "parsed"}},
+            "aspects": ["overall"],
+        },
+    )
+    assert main(["evaluate", str(config)]) == 0
+    batch = {row["id"]: row for row in pq.read_table(tmp_path / "run" / "evaluate" / "scores.parquet").to_pylist()}
+
+    def online(row: dict[str, Any]) -> dict[str, Any]:
+        known = ("source", "candidate", "fact")
+        fields = {name: row[name] for name in known if row.get(name)}
+        body = {"task": row["task"], "fields": fields, "aspects": ["overall"], "options": FAST}
+        return dict(served.post("/v1/judge", body).json())
+
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(online, rows))
+    from judging.datasets import read_records
+
+    ids = [record.id for record in read_records([tmp_path / "rows.jsonl"])]  # type: ignore[union-attr]
+    assert len(ids) == len(batch) == len(answers)
+    for id, told in zip(ids, answers, strict=True):
+        one = batch[id]
+        first, second = told["results"][0]["votes"]
+        assert first["score"] == pytest.approx(one["first.score"], abs=1e-12)
+        assert second["score"] == one["second.score"]
+        assert told["score"] == pytest.approx(one["panel.score"], abs=1e-12)
+
+
+def replicas_of(served: Served, deployment: str) -> list[psutil.Process]:
+    return [
+        child
+        for child in psutil.Process(served.process.pid).children(recursive=True)
+        if f"ServeReplica:inverdict:{deployment}" in " ".join(child.cmdline())
+    ]
+
+
+def test_replicas_that_are_killed_in_mid_request_never_show_as_a_bare_error(served: Served) -> None:
+    body = {**BODY, "options": {**FAST, "timeout_s": 3}}
+    seen: dict[int, int] = {}
+    killed = 0
+    stop = time.monotonic() + 240
+
+    def ask(_: int) -> None:
+        while killed < 20 and time.monotonic() < stop:
+            answer = served.post("/v1/judge", body)
+            seen[answer.status_code] = seen.get(answer.status_code, 0) + 1
+            if answer.status_code == 200:
+                told = answer.json()
+                assert told["quorum"]
+                assert told["degraded"] == any(vote["unscored"] for vote in told["results"][0]["votes"])
+            else:
+                assert answer.status_code == 503, answer.text
+                assert answer.headers["retry-after"]
+                assert answer.json()["error"]["message"]
+            time.sleep(0.05)
+
+    with ThreadPoolExecutor(4) as pool:
+        asking = [pool.submit(ask, number) for number in range(4)]
+        while killed < 20 and time.monotonic() < stop:
+            found = replicas_of(served, "evaluator-a") + replicas_of(served, "evaluator-b")
+            if found:
+                found[killed % len(found)].kill()
+                killed += 1
+            time.sleep(1.5)
+        for one in asking:
+            one.result()
+    assert killed == 20
+    assert seen[200] >= 20
+    assert set(seen) <= {200, 503}
+    wait_until_whole(served)
+
+
+def wait_until_whole(served: Served) -> None:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        answer = served.post("/v1/judge", {**BODY, "options": FAST})
+        if answer.status_code == 200 and not answer.json()["degraded"]:
+            return
+        time.sleep(0.5)
+    raise AssertionError("the panel does not recover")
+
+
+def test_five_times_too_much_is_refused_and_passes(served: Served) -> None:
+    wait_until_whole(served)
+    body = {**BODY, "options": {"judges": ["first", "slow"], "timeout_s": 1}}
+    with ThreadPoolExecutor(120) as pool:
+        statuses = [one.status_code for one in pool.map(lambda _: served.post("/v1/judge", body), range(120))]
+    assert set(statuses) <= {200, 429, 503}
+    assert 200 in statuses
+    assert 429 in statuses
+    time.sleep(2)
+    began = time.monotonic()
+    assert served.post("/v1/judge", {**BODY, "options": FAST}).status_code == 200
+    assert time.monotonic() - began < 10
+
+
+def test_bodies_and_headers_that_are_meant_to_harm(served: Served) -> None:
+    bearer = {"authorization": f"Bearer {served.key}", "content-type": "application/json"}
+    with httpx.Client(base_url=served.address, headers=bearer, timeout=60) as http:
+
+        def refused(**request: Any) -> int:
+            try:
+                return http.post("/v1/judge", **request).status_code
+            except httpx.TransportError:  # the connection was closed on it
+                return 0
+
+        assert refused(content=b" " * 100_000_000) in (413, 0)
+        assert refused(content=(b" " * 100_000 for _ in range(1000))) in (413, 0)
+        assert refused(content=b"{}", headers={"x-long": "x" * 65_536}) in (0, 400, 431)
+
+        def slow() -> Iterator[bytes]:
+            for _ in range(50):
+                time.sleep(0.1)
+                yield b" "
+
+        assert refused(content=slow()) in (408, 0)
+        for headers in ({"x-request-timeout-seconds": "0"}, {"x-request-disconnect-disabled": "?1"}):
+            began = time.monotonic()
+            hung = {**BODY, "options": {"judges": ["slow"], "timeout_s": 1}}
+            answer = http.post("/v1/judge", json=hung, headers=headers)
+            assert (answer.status_code, answer.json()["error"]["code"]) == (503, "no_quorum")
+            assert time.monotonic() - began < 8
+        assert http.post("/v1/judge", json={**BODY, "options": FAST}).status_code == 200
+
+
+def test_no_key_and_no_text_reaches_a_log(served: Served) -> None:
+    body = {**BODY, "fields": {"source": "Where is the zebracorn?", "candidate": HOSTILE}, "options": FAST}
+    assert served.post("/v1/judge", body).status_code == 200
+    assert httpx.get(f"{served.address}/v1/judges", headers={"authorization": "Bearer zebrakey"}).status_code == 401
+    logs = [served.log, *Path("/tmp/ray").glob("session_latest/logs/serve/*")]
+    for log in logs:
+        text = log.read_text(errors="replace") if log.is_file() else ""
+        assert served.key not in text
+        assert "zebra" not in text
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ("evaluate.judges.first.prompt=inverse", "holds no finished inverse prompts: run `inverdict invert` first"),
+        ("evaluate.judges.first.model=none", "'none' is none of models"),
+        ("serve.port=PORT", "cannot be used"),
+        ("serve.keys_file=none.json", "there is no key file none.json"),
+        ("serve.host=0.0.0.0", "can be reached from outside"),
+    ],
+)
+def test_what_cannot_be_served_is_one_sentence_and_nothing_is_left(
+    served: Served, change: str, words: str, tmp_path: Path
+) -> None:
+    change = change.replace("PORT", served.address.rpartition(":")[2])
+    drop = ["--set", "serve.keys_file=null"] if "host" in change else []
+    other = [] if "port" in change else ["--set", f"serve.port={free_port()}"]
+    before = {process.pid for process in psutil.process_iter()}
+    done = subprocess.run(
+        [sys.executable, "-m", "cluster", "serve", str(served.config), *SMALL, *other, *drop, "--set", change],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 2, done.stderr
+    assert words in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    time.sleep(1)
+    left = [
+        process
+        for process in psutil.process_iter(["pid", "cmdline"])
+        if process.pid not in before and str(served.config) in " ".join(process.info["cmdline"] or [])
+    ]
+    assert left == []
