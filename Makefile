@@ -12,7 +12,7 @@ STAMP := $(VENV)/.ready-$(FLAVOUR)
 PINS := requirements/$(FLAVOUR).txt requirements/models.txt requirements/overrides.txt requirements/uv.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint bench-batch bench-train bench-retrieval pins clean
+.PHONY: help setup demo test lint bench-batch bench-train bench-retrieval bench-serve pins clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -40,6 +40,9 @@ bench-train: setup  ## speed and memory of distillation and inversion fine-tunin
 
 bench-retrieval: setup  ## speed of the ranking loss and of the search, as ratios within one run
 	@$(BIN)/python -m tests.bench.retrieval
+
+bench-serve: setup  ## speed and memory of the panel online, as ratios within one run
+	@$(BIN)/python -m tests.bench.serve
 
 pins:  ## compile requirements/*.txt from pyproject.toml
 	@for flavour in cpu gpu; do \

@@ -118,6 +118,12 @@ def _add_job_arguments(parser: argparse.ArgumentParser, name: str) -> None:
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     if name in ("evaluate", "run"):
         parser.add_argument("--retry-failed", action="store_true", help="ask again where a row is unscored")
+    if name == "evaluate":
+        parser.add_argument(
+            "--through-serve",
+            action="store_true",
+            help="ask the evaluators of a running `inverdict serve` (ray.address)",
+        )
 
 
 def _tool(module: str) -> Callable[[argparse.Namespace], int]:
@@ -138,6 +144,8 @@ def _run(args: argparse.Namespace) -> int:
     for job in jobs:
         module = importlib.import_module({**JOBS, **LOOKS}[job][0])
         options = {"retry_failed": args.retry_failed} if job == "evaluate" else {}
+        if getattr(args, "through_serve", False):
+            options["through_serve"] = True
         code, summaries[job] = module.main(run, **options)
         worst = max(worst, code)
         if not args.json and (args.name != "run" or job == jobs[-1]):

@@ -84,12 +84,24 @@ class ScriptedSpec(Strict):
     num_engines: int = Field(1, ge=1)
 
 
+class ServedSpec(Strict):
+    """An evaluator that runs already on this Ray cluster's Serve, started by `inverdict serve`."""
+
+    backend: Literal["served"]
+    deployment: str = Field(description="its name there: evaluator-MODEL")
+    app: str = Field("inverdict", description="the Serve application that it belongs to")
+    num_engines: int = Field(1, ge=1, description="actors that hand requests on")
+
+
 def _backend(value: Any) -> str:
     return str(value.get("backend", "vllm")) if isinstance(value, Mapping) else str(getattr(value, "backend", "vllm"))
 
 
 ModelSpec = Annotated[
-    Annotated[VllmSpec, Tag("vllm")] | Annotated[HttpSpec, Tag("http")] | Annotated[ScriptedSpec, Tag("scripted")],
+    Annotated[VllmSpec, Tag("vllm")]
+    | Annotated[HttpSpec, Tag("http")]
+    | Annotated[ScriptedSpec, Tag("scripted")]
+    | Annotated[ServedSpec, Tag("served")],
     Discriminator(_backend),
 ]
 

@@ -1,4 +1,4 @@
-"""Engines that answer one request at a time, many at once: `http` and `scripted`. vLLM's batch path is generate.py.
+"""Engines that answer one request at a time, many at once: http, scripted, served. vLLM's batch path is generate.py.
 
 An engine never raises for one request: a failure is a `Reply` whose `error` says what happened.
 """
@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
-from cluster.config import HttpSpec, ScriptedSpec
+from cluster.config import HttpSpec, ScriptedSpec, ServedSpec
 from cluster.errors import UserError
 
 ErrorKind = Literal["too_long", "timeout", "error"]
@@ -42,13 +42,17 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """`label_logprobs`: natural logarithms in the order of the request's labels; NaN where the engine does not tell."""
+    """`label_logprobs`: natural logarithms in the order of the request's labels; NaN where the engine does not tell.
+
+    `num_cached_tokens`: those of the prompt that came from the prefix cache, where the engine tells.
+    """
 
     text: str = ""
     finish_reason: Literal["stop", "length", ""] = ""
     label_logprobs: tuple[float, ...] = ()
     num_prompt_tokens: int = 0
     num_generated_tokens: int = 0
+    num_cached_tokens: int = 0
     error: ErrorKind | None = None
     detail: str = ""
 
@@ -82,8 +86,8 @@ class ScriptedEngine:
                     logprobs,
                     num_tokens,
                     1,
-                    rule.error,
-                    "scripted" if rule.error else "",
+                    error=rule.error,
+                    detail="scripted" if rule.error else "",
                 )
         drawn = f"{request.seed}\0" if request.temperature and not request.labels else ""
         digest = hashlib.sha256(f"{drawn}{request.prompt}".encode()).digest()
@@ -196,6 +200,31 @@ def _labels_in(tokens: Sequence[Any], labels: Sequence[str]) -> tuple[float, ...
                 masses[entry.token.strip()] += math.exp(entry.logprob)
         return tuple(math.log(mass) if mass else math.nan for mass in masses.values())
     return tuple(math.nan for _ in labels)
+
+
+class HandleEngine:
+    """The engine behind a deployment's handle. A replica that dies or refuses is an error of the reply."""
+
+    def __init__(self, handle: Any) -> None:
+        self._handle = handle
+
+    async def generate(self, request: Request) -> Reply:
+        response = self._handle.answer.remote(request)
+        try:
+            reply: Reply = await response
+        except asyncio.CancelledError:
+            response.cancel()
+            raise
+        except Exception as error:  # Ray's errors for a dead, full or broken replica have no common ancestor
+            return Reply(error="error", detail=type(error).__name__)
+        return reply
+
+    @staticmethod
+    def of(spec: ServedSpec) -> HandleEngine:
+        """The engine of a deployment on this cluster's Serve."""
+        import ray.serve
+
+        return HandleEngine(ray.serve.get_deployment_handle(spec.deployment, spec.app))
 
 
 def api_key(spec: HttpSpec) -> str:

@@ -19,8 +19,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from cluster import models, runtime
-from cluster.config import HttpSpec, ModelSpec, ScriptedSpec, VllmSpec
-from cluster.engine import Engine, HttpEngine, Reply, Request, ScriptedEngine
+from cluster.config import HttpSpec, ModelSpec, ScriptedSpec, ServedSpec, VllmSpec
+from cluster.engine import Engine, HandleEngine, HttpEngine, Reply, Request, ScriptedEngine
 from cluster.tokens import encoder
 
 if TYPE_CHECKING:
@@ -62,8 +62,8 @@ def generate(dataset: Dataset, spec: ModelSpec, sampling: Sampling) -> Dataset:
 class _EngineActor:
     """Runs the engines of cluster/engine.py over batches, many requests of a batch at once."""
 
-    def __init__(self, spec: HttpSpec | ScriptedSpec, sampling: Sampling) -> None:
-        self._engine: Engine = HttpEngine(spec) if isinstance(spec, HttpSpec) else ScriptedEngine(spec)
+    def __init__(self, spec: HttpSpec | ScriptedSpec | ServedSpec, sampling: Sampling) -> None:
+        self._engine = _engine(spec)
         self._sampling = sampling
         self._loop = asyncio.new_event_loop()
 
@@ -81,6 +81,12 @@ class _EngineActor:
         if isinstance(self._engine, ScriptedEngine) and not self._engine._spec.delay_s:
             return [self._engine.answer(request) for request in requests]
         return list(await asyncio.gather(*(self._engine.generate(request) for request in requests)))
+
+
+def _engine(spec: HttpSpec | ScriptedSpec | ServedSpec) -> Engine:
+    if isinstance(spec, ServedSpec):
+        return HandleEngine.of(spec)
+    return HttpEngine(spec) if isinstance(spec, HttpSpec) else ScriptedEngine(spec)
 
 
 def _reply_columns(replies: list[Reply]) -> Batch:

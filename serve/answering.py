@@ -20,6 +20,7 @@ from serve.settings import Config
 from serve.wire import AspectResult, Integrated, JudgeBody, Judgement, Rubric, Spread, Usage, Vote
 
 TIE = 0.02  # a preference this near to one half is a tie
+COUNTED = ("prompt_tokens", "completion_tokens", "cached_tokens")
 FREE_ASPECT, FREE_SCALE = "overall", Scale(1, 5)
 
 
@@ -142,7 +143,7 @@ def judgement(body: JudgeBody, ask: Ask, answers: Sequence[Judged], versions: Ma
         degraded=any(result.degraded for result in results),
         results=results,
         versions={**versions, "templates": templates},
-        usage=_usage(sum(one.prompt_tokens for one in usage), sum(one.completion_tokens for one in usage)),
+        usage=_usage(*(sum(getattr(one, name) for one in usage) for name in COUNTED)),
     )
 
 
@@ -192,7 +193,7 @@ def _vote(given: PanelVote) -> Vote:
         is_consistent=given.is_consistent,
         examples=list(given.examples),
         latency_ms=round(given.latency_s * 1000, 1),
-        usage=_usage(given.num_prompt_tokens, given.num_generated_tokens),
+        usage=_usage(given.num_prompt_tokens, given.num_generated_tokens, given.num_cached_tokens),
         error=_error(verdict.unscored),
     )
 
@@ -212,5 +213,6 @@ def _spread(scores: Sequence[float]) -> Spread:
     return Spread(num_votes=len(scores), range=max(scores) - min(scores), standard_deviation=math.sqrt(variance))
 
 
-def _usage(prompt: int, completion: int) -> Usage:
-    return Usage(prompt_tokens=prompt, completion_tokens=completion, total_tokens=prompt + completion)
+def _usage(prompt: int, completion: int, cached: int = 0) -> Usage:
+    total = prompt + completion
+    return Usage(prompt_tokens=prompt, completion_tokens=completion, total_tokens=total, cached_tokens=cached)

@@ -18,14 +18,14 @@ import ray.serve
 from pydantic import BaseModel
 
 from cluster import models, runtime
-from cluster.config import ModelSpec, RunConfig, VllmSpec, load
+from cluster.config import HttpSpec, ModelSpec, RunConfig, ScriptedSpec, VllmSpec, load
 from cluster.config import build as build_config
-from cluster.engine import Reply, Request
+from cluster.engine import HandleEngine, Reply, Request
 from cluster.generate import vllm_arguments
 from judging.records import Record
 from serve.answering import Offer
 from serve.assemble import Online, build_panel, describe, online, versions
-from serve.evaluators import EngineServer, HandleEngine
+from serve.evaluators import EngineServer
 from serve.keys import Keys
 from serve.panel import Ask, Judged
 from serve.routes import About, Unavailable, make_app
@@ -52,6 +52,8 @@ def build(args: ServeArgs) -> Any:
 
 def build_app(run: RunConfig) -> Any:
     found = online(run)
+    if found.serve.keys_file:
+        Keys(found.serve.keys_file)  # a missing or damaged file is found here, not in a replica
     runtime.start(run.ray)
     evaluators = {name: _evaluator(name, spec, found) for name, spec in found.models.items()}
     made = {"raw": run.model_dump(mode="json"), "cwd": str(Path.cwd())}
@@ -75,22 +77,28 @@ def _evaluator(name: str, spec: ModelSpec, found: Online) -> Any:
         }
     else:
         options["num_replicas"] = scale.min
-    if not isinstance(spec, VllmSpec):
+    if isinstance(spec, HttpSpec | ScriptedSpec):
         options |= {"name": f"evaluator-{name}", "ray_actor_options": {"num_cpus": SMALL}}
         return ray.serve.deployment(**options)(EngineServer).bind(spec)
+    assert isinstance(spec, VllmSpec)
     return _vllm_evaluator(name, spec, found, options)
 
 
 def _vllm_evaluator(name: str, spec: VllmSpec, found: Online, options: dict[str, Any]) -> Any:
-    from ray.serve.llm import LLMConfig, build_llm_deployment
-
-    from serve.vllm_server import VllmServer
-
     folder = str(models.resolve(spec.source, revision=spec.revision).path)
     arguments = vllm_arguments(spec, sampled=True)
     if "GPU" not in arguments["placement_group_config"]["bundle_per_worker"]:
         _share_cpus(arguments, found)
     options["ray_actor_options"] = {"num_cpus": SMALL}
+    with runtime.quiet_logging():  # Ray lists the whole plan
+        return _llm_deployment(name, spec, folder, options, arguments)
+
+
+def _llm_deployment(name: str, spec: VllmSpec, folder: str, options: dict[str, Any], arguments: dict[str, Any]) -> Any:
+    from ray.serve.llm import LLMConfig, build_llm_deployment
+
+    from serve.vllm_server import VllmServer
+
     config = LLMConfig(
         model_loading_config={"model_id": name, "model_source": folder},
         accelerator_type=spec.accelerator_type,

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import judging
 from cluster import models, runtime
-from cluster.config import HttpSpec, ModelSpec, RunConfig, VllmSpec
+from cluster.config import HttpSpec, ModelSpec, RunConfig, ServedSpec, VllmSpec
 from cluster.engine import Engine, api_key
 from cluster.identity import spec_of
 from cluster.tokens import encoder
@@ -89,6 +89,10 @@ def _tasks(data: DataConfig | None) -> list[str]:
 def _judge(run: RunConfig, name: str, config: JudgeConfig, tasks: Sequence[str], pool: Mapping[str, Record]) -> Judge:
     """The judge with every template that its prompt source has and its model can answer."""
     spec = spec_of(run, config.model, f"evaluate.judges.{name}.model")
+    if isinstance(spec, ServedSpec):
+        raise InputError(
+            f"models.{config.model}: it is served already (backend: served); give its source to serve it here"
+        )
     prompts = find_prompts(run.run, name, config.model, config.prompt)
     wanted: list[tuple[str, str]] = []
     why: InputError | None = None

@@ -44,6 +44,7 @@ from serve.integrator import IntegratorConfig
 from serve.judge import Judge, JudgeConfig, build_judge
 from serve.prompts import Prompts, find_prompts, warnings
 from serve.scores import write_scores
+from serve.through import served_models
 from serve.verdicts import aspects_of, aspects_of_row, forget_unscored
 
 EXIT_UNSCORED = 3
@@ -122,8 +123,8 @@ class Judged(NamedTuple):
     summary: dict[str, Any]
 
 
-def main(run: RunConfig, *, retry_failed: bool = False) -> Judged:
-    """Judge the configured records; resume what a killed run left.
+def main(run: RunConfig, *, retry_failed: bool = False, through_serve: bool = False) -> Judged:
+    """Judge the configured records; resume what a killed run left. `through_serve`: by the evaluators that run already.
 
     Raises InputError or UserError before anything is written where configuration or data do not fit.
     """
@@ -159,11 +160,12 @@ def main(run: RunConfig, *, retry_failed: bool = False) -> Judged:
         for name, judge in judges.items():
             prompts[name].save(judge.templates, job.path / "templates" / name)
         runtime.start(run.ray)
+        specs = served_models(run, names) if through_serve else run.models
         found = _find_examples(evaluation, job.path, judges, pool)
-        ask_all(job.path, judges, config.judges, run.models, aspects=config.aspects, seed=run.seed)
+        ask_all(job.path, judges, config.judges, specs, aspects=config.aspects, seed=run.seed)
         rule = config.vote.model_dump()
         if config.integrator:
-            _integrate(evaluation, job.path, judges, config.integrator, rule)
+            _integrate(evaluation, job.path, judges, specs[config.integrator.model], rule)
         scored = write_scores(job.path, judges, rule, integrated(job.path) if config.integrator else None)
         summary = _summary(config, counts, scored, found)
         job.finish(summary)
@@ -201,15 +203,16 @@ def _find_examples(
 
 
 def _integrate(
-    evaluation: Evaluation, folder: Path, judges: Mapping[str, Judge], config: IntegratorConfig, rule: dict[str, Any]
+    evaluation: Evaluation, folder: Path, judges: Mapping[str, Judge], spec: ModelSpec, rule: dict[str, Any]
 ) -> None:
-    run = evaluation.run
+    run, config = evaluation.run, evaluation.config.integrator
+    assert config is not None
     special_tokens = _special_tokens(run, config.model)
     integrate_all(
         folder,
         judges,
         config,
-        run.models[config.model],
+        spec,
         special_tokens,
         rule,
         aspects=evaluation.config.aspects,

@@ -1,4 +1,4 @@
-"""Evaluators: one model each, behind Ray Serve; and the engine through which the panel asks them.
+"""Evaluators: one model each, behind Ray Serve.
 
 `EngineServer` runs the scripted and http engines, `vllm_server.py` runs vLLM. All of them answer a `Request` with a
 `Reply`, and a chat body with a chat answer. Here nothing is a deployment; app.py makes them so.
@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import time
 import uuid
@@ -77,21 +76,3 @@ def _schema_of(body: Mapping[str, Any]) -> str:
     asked = body.get("response_format") or {}
     schema = (asked.get("json_schema") or {}).get("schema") if asked.get("type") == "json_schema" else None
     return json.dumps(schema) if schema and "properties" in schema else ""
-
-
-class HandleEngine:
-    """The engine behind a deployment's handle. A replica that dies or refuses is an error of the reply."""
-
-    def __init__(self, handle: Any) -> None:
-        self._handle = handle
-
-    async def generate(self, request: Request) -> Reply:
-        response = self._handle.answer.remote(request)
-        try:
-            reply: Reply = await response
-        except asyncio.CancelledError:
-            response.cancel()
-            raise
-        except Exception as error:  # Ray's errors for a dead, full or broken replica have no common ancestor
-            return Reply(error="error", detail=type(error).__name__)
-        return reply

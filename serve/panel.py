@@ -56,6 +56,7 @@ class Vote:
     examples: tuple[str, ...] = ()
     num_prompt_tokens: int = 0
     num_generated_tokens: int = 0
+    num_cached_tokens: int = 0
     is_consistent: bool | None = None
 
 
@@ -167,6 +168,7 @@ class Panel:
             tuple(found or (one.id for one in judge.examples.get((ask.record.task, aspect), ()) if found is None)),
             sum(reply.num_prompt_tokens for reply in replies),
             sum(reply.num_generated_tokens for reply in replies),
+            sum(reply.num_cached_tokens for reply in replies),
             is_consistent,
         )
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import socket
 import threading
 import time
 from collections.abc import Callable
+from contextlib import redirect_stderr
+from pathlib import Path
 from typing import Any
 
 from cluster import runtime
@@ -43,15 +46,16 @@ def serve_until_stopped(run: RunConfig, build_app: Callable[[RunConfig], Any]) -
             )
         _deploy(app, stopped)
         if not stopped.is_set():
-            _announce(config)
+            _announce(config, ray.get_runtime_context().gcs_address)
         stopped.wait()
         runtime.say("serve: stopping")
     finally:
         if ray.is_initialized():
-            with runtime.quiet_logging():
+            # What is taken down here is reported as lost by Ray, on the terminal.
+            with runtime.quiet_logging(), Path(os.devnull).open("w") as nothing, redirect_stderr(nothing):
                 ray.serve.shutdown()
-            if is_ours:
-                ray.shutdown()
+                if is_ours:
+                    ray.shutdown()
     return 0
 
 
@@ -120,10 +124,11 @@ def _why(error: BaseException) -> str:
     return (told[-1] if told else type(error).__name__)[:300]
 
 
-def _announce(config: Config) -> None:
+def _announce(config: Config, address: str) -> None:
     host = f"[{config.host}]" if ":" in config.host else config.host
     url = f"http://{host}:{config.port}"
     body = {"task": "qa", "fields": {"source": "Why is the sky blue?", "candidate": "Air scatters blue light most."}}
     key = ' -H "authorization: Bearer $KEY"' if config.keys_file else ""
+    runtime.say(f"serve: its Ray cluster, for `evaluate --through-serve`: ray.address={address}")
     runtime.say(f"serve: ready at {url} (page: {url}/, endpoints: {url}/docs). Ctrl-C stops it. Try:")
     runtime.say(f"curl {url}/v1/judge -H 'content-type: application/json'{key} -d '{json.dumps(body)}'")

@@ -69,6 +69,7 @@ class VllmServer(LLMServer):  # type: ignore[misc]
             label_logprobs=label_logprobs(_plain(told.logprobs), list(spelled.ids)) if spelled else (),
             num_prompt_tokens=len(ids),
             num_generated_tokens=len(told.token_ids),
+            num_cached_tokens=output.num_cached_tokens or 0,
         )
 
     async def chat_body(self, body: dict[str, Any]) -> AsyncIterator[dict[str, Any] | str]:

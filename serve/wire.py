@@ -91,6 +91,7 @@ class Usage(BaseModel):
     prompt_tokens: int = 0
     completion_tokens: int = 0
     total_tokens: int = 0
+    cached_tokens: int = Field(0, description="of the prompt, from the engine's prefix cache")
 
 
 class Vote(BaseModel):

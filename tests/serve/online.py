@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+import threading
+import time
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
+import uvicorn
 
 from cluster.__main__ import sections
 from cluster.config import ScriptedSpec, build
@@ -80,6 +84,21 @@ class Local:
 
     async def judges_alive(self) -> list[str]:
         return self.alive
+
+
+@contextmanager
+def listening(service: Local) -> Iterator[str]:
+    """The interface behind a real server in a thread of this process; its address."""
+    server = uvicorn.Server(uvicorn.Config(make_app(service, None), host="127.0.0.1", port=0, log_level="error"))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    while not server.started:
+        time.sleep(0.02)
+    try:
+        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join()
 
 
 def client(service: Local, keys: Keys | None = None, report: Path | None = None) -> httpx.AsyncClient:

@@ -4,59 +4,28 @@ from __future__ import annotations
 
 import json
 import os
-import signal
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import httpx
 import psutil
 import pyarrow.parquet as pq
 import pytest
-import yaml
 
 from cluster.__main__ import main
 from serve.keys import add
 from tests.serve.online import BODY, SCRIPTED
+from tests.serve.serving import ROOT, SMALL, Served, configuration, free_port, serving
 from tests.serve.test_routes import HOSTILE
 
 pytestmark = pytest.mark.ray
-ROOT = Path(__file__).parents[2]
 RECORDS = ROOT / "examples" / "constructed.jsonl"
 SHARED = ROOT.parent / "shared" / "data" / "topical_chat.jsonl"
-SMALL = ("--set", "ray.num_cpus=2", "--set", "ray.object_store_gib=0.1")
-
-
-class Served(NamedTuple):
-    address: str
-    key: str
-    process: subprocess.Popen[str]
-    log: Path
-    config: Path
-
-    def post(self, path: str, body: Any, **more: Any) -> httpx.Response:
-        headers = {"authorization": f"Bearer {self.key}", **more.pop("headers", {})}
-        return httpx.post(f"{self.address}{path}", json=body, headers=headers, timeout=60, **more)
-
-    def get(self, path: str) -> httpx.Response:
-        return httpx.get(f"{self.address}{path}", headers={"authorization": f"Bearer {self.key}"}, timeout=60)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def configuration(folder: Path, **sections: Any) -> Path:
-    path = folder / "c.yaml"
-    path.write_text(yaml.safe_dump({"run": str(folder / "run"), **sections}))
-    return path
 
 
 @pytest.fixture(scope="module")
@@ -83,35 +52,8 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
             "replicas": {"a": {"min": 2, "max": 2}},
         },
     )
-    log = folder / "log"
-    with log.open("w") as out:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "cluster", "serve", str(config), *SMALL],
-            cwd=ROOT,
-            stdout=out,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-            text=True,
-        )
-    children: list[psutil.Process] = []
-    try:
-        deadline = time.monotonic() + 240
-        while "serve: ready at" not in log.read_text():
-            assert process.poll() is None, log.read_text()
-            assert time.monotonic() < deadline, log.read_text()
-            time.sleep(0.2)
-        children = psutil.Process(process.pid).children(recursive=True)
-        yield Served(f"http://127.0.0.1:{port}", key, process, log, config)
-    finally:
-        children = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else children
-        process.send_signal(signal.SIGINT)
-        try:
-            process.wait(60)
-        except subprocess.TimeoutExpired:
-            os.kill(process.pid, signal.SIGKILL)
-        for child in children:
-            if child.is_running():
-                child.kill()
+    with serving(config, port, key) as found:
+        yield found
 
 
 FAST = {"judges": ["first", "second"]}
@@ -196,6 +138,30 @@ def test_batch_and_online_give_the_same_scores(served: Served, tmp_path: Path) -
         assert first["score"] == pytest.approx(one["first.score"], abs=1e-12)
         assert second["score"] == one["second.score"]
         assert told["score"] == pytest.approx(one["panel.score"], abs=1e-12)
+
+
+def test_a_batch_through_the_running_evaluators_gives_the_same_scores(served: Served, tmp_path: Path) -> None:
+    config = configuration(
+        tmp_path,
+        data={"records": [str(RECORDS)], "labels": "constructed"},
+        models={"a": SCRIPTED, "b": SCRIPTED},
+        evaluate={"judges": {"first": {"model": "a"}, "second": {"model": "b", "score_mode": "parsed"}}},
+    )
+    address = next(line for line in served.log.read_text().splitlines() if "ray.address=" in line).partition("ray.")[2]
+
+    def run(*more: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "cluster", "evaluate", str(config), "--json", *more]
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=200)
+
+    done = run("--through-serve", "--set", f"ray.{address}")
+    assert done.returncode == 0, done.stderr
+    through = pq.read_table(tmp_path / "run" / "evaluate" / "scores.parquet")
+    done = run("--set", f"run={tmp_path / 'own'}", *SMALL)
+    assert done.returncode == 0, done.stderr
+    assert through.equals(pq.read_table(tmp_path / "own" / "evaluate" / "scores.parquet"))
+    done = run("--through-serve", "--set", f"run={tmp_path / 'third'}", *SMALL)
+    assert done.returncode == 2
+    assert "no panel runs on this Ray cluster" in done.stderr
 
 
 def replicas_of(served: Served, deployment: str) -> list[psutil.Process]:

@@ -2,18 +2,14 @@
 
 import re
 import shutil
-import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import uvicorn
 
 from serve.page import csp_of, docs_page, web_page
-from serve.routes import make_app
 from tests.retrieval.making import jsonl, pool_of
-from tests.serve.online import Local, client, configured
+from tests.serve.online import Local, client, configured, listening
 
 CHROMIUM = shutil.which("chromium")
 
@@ -66,15 +62,8 @@ def address(tmp_path: Path) -> Iterator[str]:
         "reasons": {"model": "b", "score_mode": "parsed"},
     }
     data = {"records": [pool], "pool": [pool]}
-    service = Local(configured(tmp_path, data=data, evaluate={"judges": judges}))
-    server = uvicorn.Server(uvicorn.Config(make_app(service, None), host="127.0.0.1", port=0, log_level="error"))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    while not server.started:
-        time.sleep(0.02)
-    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    server.should_exit = True
-    thread.join()
+    with listening(Local(configured(tmp_path, data=data, evaluate={"judges": judges}))) as at:
+        yield at
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no chromium here: Debian's package `chromium` has it")
@@ -104,7 +93,7 @@ def test_in_a_browser_a_verdict_appears(address: str, tmp_path: Path) -> None:
         assert (tmp_path / "rated.png").stat().st_size > 20_000
         page.fill("#other", "It is made of flour.")
         page.click("#go")
-        page.wait_for_function("document.querySelector('#answer .score')?.textContent.includes('second')")
+        page.wait_for_selector("#answer .score:has-text('for the second')")
         page.screenshot(path=tmp_path / "compared.png")
         page.uncheck("#judges input >> nth=0")
         page.uncheck("#judges input >> nth=1")

@@ -62,8 +62,8 @@ async def test_a_judgement_says_all_that_it_stands_on(service: Local) -> None:
         None,
     )
     assert (second["judge"], second["score"], second["label_mass"], second["reason"]) == ("second", 3, None, "fair")
-    assert first["usage"] == {"prompt_tokens": 10, "completion_tokens": 1, "total_tokens": 11}
-    assert told["usage"] == {"prompt_tokens": 17, "completion_tokens": 4, "total_tokens": 21}
+    assert first["usage"] == {"prompt_tokens": 10, "completion_tokens": 1, "total_tokens": 11, "cached_tokens": 0}
+    assert told["usage"] == {"prompt_tokens": 17, "completion_tokens": 4, "total_tokens": 21, "cached_tokens": 0}
     assert result["agreement"] == {"num_votes": 2, "range": 0, "standard_deviation": 0}
     assert set(told["versions"]) == {"code", "packages", "models", "retriever", "templates"}
 
