@@ -27,6 +27,7 @@ JOBS = {
     "report": ("serve.report", "the agreement with people: metrics.json, a table, report.html"),
     "transfer": ("serve.transfer", "every model's prompts under every judge: the matrix of agreement"),
 }
+RETRIES = ("feedback", "evaluate")  # jobs that can ask again where a model gave no score
 # Beside the jobs, with the same `main` and `render`: it only looks at a configuration, so `run` leaves it out.
 LOOKS = {"plan": ("train.plan", "what the jobs of a configuration will cost: tokens, hours, bytes; starts nothing")}
 SERVE = ("serve.app", "answer over HTTP with the panel of a configuration, until it is stopped")
@@ -116,8 +117,8 @@ def _add_config_arguments(parser: argparse.ArgumentParser) -> None:
 def _add_job_arguments(parser: argparse.ArgumentParser, name: str) -> None:
     _add_config_arguments(parser)
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
-    if name in ("evaluate", "run"):
-        parser.add_argument("--retry-failed", action="store_true", help="ask again where a row is unscored")
+    if name in (*RETRIES, "run"):
+        parser.add_argument("--retry-failed", action="store_true", help="ask again where there is no score")
     if name == "evaluate":
         parser.add_argument(
             "--through-serve",
@@ -143,7 +144,7 @@ def _run(args: argparse.Namespace) -> int:
     worst, summaries = 0, {}
     for job in jobs:
         module = importlib.import_module({**JOBS, **LOOKS}[job][0])
-        options = {"retry_failed": args.retry_failed} if job == "evaluate" else {}
+        options = {"retry_failed": args.retry_failed} if job in RETRIES else {}
         if getattr(args, "through_serve", False):
             options["through_serve"] = True
         code, summaries[job] = module.main(run, **options)

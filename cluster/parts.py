@@ -6,7 +6,7 @@ Knows no columns. What a kill left behind is removed when the parts are looked a
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,3 +36,23 @@ def sound_rows(folder: Path, columns: Sequence[str]) -> Iterator[dict[str, Any]]
             part.unlink()
             continue
         yield from rows
+
+
+def forget_rows(parts: Iterable[Path], column: str, before: Callable[[], None]) -> bool:
+    """Remove the rows whose `column` is null; False where there is none.
+
+    `before` is called ahead of the first removal: a kill in between must not leave complete work with rows missing.
+    """
+    found = False
+    for part in parts:
+        table = pq.read_table(part)
+        kept = table.filter(table.column(column).is_valid())
+        if kept.num_rows == table.num_rows:
+            continue
+        if not found:
+            before()
+        found = True
+        beside = part.with_name(f".{part.name}")
+        pq.write_table(kept, beside)
+        beside.rename(part)
+    return found

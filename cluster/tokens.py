@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any, Literal, NamedTuple
 
+from cluster import models
+from cluster.config import HttpSpec, ModelSpec, VllmSpec
 from cluster.errors import UserError
 
 MAX_CHARS_PER_TOKEN = 24  # no text of a judged kind has longer tokens on average
@@ -111,3 +113,26 @@ class Encoder:
 def encoder(folder: str, style: Literal["auto", "chat", "completion"], revision: str | None = None) -> Encoder:
     """The encoder of a model, loaded once in each process."""
     return Encoder(folder, style, revision)
+
+
+def encoder_of(spec: VllmSpec) -> Encoder:
+    """The encoder of a model of the configuration."""
+    return encoder(str(models.resolve(spec.source, revision=spec.revision).path), spec.prompt_style)
+
+
+def special_tokens_of(spec: ModelSpec) -> tuple[str, ...]:
+    """What a judged text must not carry for this model; nothing where its tokenizer is not here."""
+    return encoder_of(spec).special_tokens() if isinstance(spec, VllmSpec) else ()
+
+
+def labels_problem(spec: ModelSpec, reply_prefix: str, labels: Sequence[str]) -> str | None:
+    """Why the model cannot be asked for the labels' probabilities, or None."""
+    if isinstance(spec, HttpSpec) and any(len(label) > 1 for label in labels):
+        # An endpoint tells single tokens: of "10" or "-1" it would be the "1" that is found.
+        return "over http this scale needs score_mode: parsed"
+    if isinstance(spec, VllmSpec):
+        try:
+            encoder_of(spec).label_tokens(reply_prefix, labels)
+        except UserError as error:
+            return str(error)
+    return None

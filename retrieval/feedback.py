@@ -22,14 +22,14 @@ from pydantic import Field, model_validator
 
 from cluster import models, runtime
 from cluster.artifacts import JobDir
-from cluster.config import HttpSpec, ModelSpec, RunConfig, Strict, VllmSpec
+from cluster.config import HttpSpec, ModelSpec, RunConfig, Strict
 from cluster.engine import api_key
 from cluster.errors import JobFailed
 from cluster.generate import Batch, Sampling, generate
 from cluster.identity import model_identity, spec_of
-from cluster.parts import parts_of, sound_rows, write_part
+from cluster.parts import forget_rows, parts_of, sound_rows, write_part
 from cluster.progress import progress
-from cluster.tokens import encoder
+from cluster.tokens import labels_problem, special_tokens_of
 from judging.datasets import DataConfig
 from judging.errors import InputError
 from judging.expected import expected_score
@@ -80,8 +80,11 @@ class FedBack(NamedTuple):
     summary: dict[str, Any]
 
 
-def main(run: RunConfig) -> FedBack:
-    """Let the judge try every chosen example; resume what a killed run left."""
+def main(run: RunConfig, *, retry_failed: bool = False) -> FedBack:
+    """Let the judge try every chosen example; resume what a killed run left.
+
+    `retry_failed`: ask again about pairs without a score.
+    """
     config: Config | None = getattr(run, "feedback", None)
     data: DataConfig | None = getattr(run, "data", None)
     if config is None or data is None or not data.pool:
@@ -99,7 +102,8 @@ def main(run: RunConfig) -> FedBack:
         "versions": runtime.versions(),
     }
     with job.opened(fingerprint):
-        if done := job.manifest():
+        asks_again = retry_failed and forget_rows(parts_of(job.path), "utility", job.reopen)
+        if (done := job.manifest()) and not asks_again:
             runtime.say(f"feedback: done before, {job.path} is up to date")
             return FedBack(0, dict(done["summary"]))
         pool = rated_pool(data)
@@ -110,7 +114,7 @@ def main(run: RunConfig) -> FedBack:
         runtime.start(run.ray)
         if not (job.path / "pairs").exists():
             write_pairs(job.path, list(mine(config, pool, wanted, run.seed)), config.block_rows)
-        special = _special_tokens(spec)
+        special = special_tokens_of(spec)
         _ask(run, config, job.path, pool, templates, special)
         summary = {**_summary(job.path), "pool": fingerprint["pool"]}
         if not summary["aspects"]:
@@ -132,24 +136,11 @@ def _towers(config: Config, data: DataConfig) -> Path:
 
 def _check_askable(spec: ModelSpec, templates: Mapping[tuple[str, str], Template]) -> None:
     """What the engine would find out only inside the workers. Raises InputError or UserError."""
+    if isinstance(spec, HttpSpec):
+        api_key(spec)
     for (task, aspect), template in templates.items():
-        labels = template.scale.labels()
-        if isinstance(spec, HttpSpec):
-            api_key(spec)
-            # An endpoint tells single tokens: of "10" or "-1" it would be the "1" that is found.
-            if any(len(label) > 1 for label in labels):
-                raise InputError(
-                    f"feedback: over http {task}/{aspect} cannot be scored: its labels are no single tokens"
-                )
-        elif isinstance(spec, VllmSpec):
-            folder = str(models.resolve(spec.source, revision=spec.revision).path)
-            encoder(folder, spec.prompt_style).label_tokens(LABEL_PREFIX, labels)
-
-
-def _special_tokens(spec: ModelSpec) -> tuple[str, ...]:
-    if not isinstance(spec, VllmSpec):
-        return ()
-    return encoder(str(models.resolve(spec.source, revision=spec.revision).path), spec.prompt_style).special_tokens()
+        if problem := labels_problem(spec, LABEL_PREFIX, template.scale.labels()):
+            raise InputError(f"feedback: {task}/{aspect} cannot be scored by probabilities: {problem}")
 
 
 def wanted_aspects(pool: Mapping[str, Record], aspects: Sequence[str] | None) -> list[tuple[str, str]]:

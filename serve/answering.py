@@ -16,20 +16,13 @@ from judging.template import Template, nearest_label
 from serve.batch import VoteConfig
 from serve.panel import Ask, Judged
 from serve.panel import Vote as PanelVote
+from serve.problems import BadRequest
 from serve.settings import Config
 from serve.wire import AspectResult, Integrated, JudgeBody, Judgement, Rubric, Spread, Usage, Vote
 
 TIE = 0.02  # a preference this near to one half is a tie
 COUNTED = ("prompt_tokens", "completion_tokens", "cached_tokens")
 FREE_ASPECT, FREE_SCALE = "overall", Scale(1, 5)
-
-
-class BadRequest(ValueError):
-    """The client's body does not fit what is served; `param`: the key at fault. Never holds the client's text."""
-
-    def __init__(self, message: str, param: str = "") -> None:
-        super().__init__(message)
-        self.param = param
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,8 @@ from serve.assemble import Online, build_panel, describe, online, versions
 from serve.evaluators import EngineServer
 from serve.keys import Keys
 from serve.panel import Ask, Judged
-from serve.routes import About, Unavailable, make_app
+from serve.problems import Unavailable
+from serve.routes import About, make_app
 from serve.settings import Config, Replicas
 
 PING_S, KEPT_S = 3.0, 1.0

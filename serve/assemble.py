@@ -5,6 +5,7 @@ Everything that can be wrong with the configuration is found by `check`, before 
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from cluster import models, runtime
 from cluster.config import HttpSpec, ModelSpec, RunConfig, ServedSpec, VllmSpec
 from cluster.engine import Engine, api_key
 from cluster.identity import spec_of
-from cluster.tokens import encoder
+from cluster.tokens import labels_problem, special_tokens_of
 from judging.datasets import DataConfig, read_pool
 from judging.errors import InputError
 from judging.records import Record
@@ -106,11 +107,7 @@ def _judge(run: RunConfig, name: str, config: JudgeConfig, tasks: Sequence[str],
                 wanted.append((task, aspect))
     if not wanted:
         raise why or InputError(f"evaluate.judges.{name}: there is no task that it can judge")
-    special: tuple[str, ...] = ()
-    if isinstance(spec, VllmSpec):
-        known = encoder(str(models.resolve(spec.source, revision=spec.revision).path), spec.prompt_style)
-        special = known.special_tokens()
-    judge = build_judge(name, config, wanted, pool, special, prompts)
+    judge = build_judge(name, config, wanted, pool, special_tokens_of(spec), prompts)
     return _only_askable(judge, config, spec)
 
 
@@ -120,24 +117,14 @@ def _only_askable(judge: Judge, config: JudgeConfig, spec: ModelSpec) -> Judge:
         api_key(spec)
     if judge.mode != "expected":
         return judge
-    fits = {}
-    for scale in {template.scale for template in judge.templates.values()}:
-        labels = scale.labels()
-        if isinstance(spec, HttpSpec):
-            fits[scale] = all(len(label) == 1 for label in labels)
-        elif isinstance(spec, VllmSpec):
-            known = encoder(str(models.resolve(spec.source, revision=spec.revision).path), spec.prompt_style)
-            try:
-                known.label_tokens(LABEL_PREFIX, labels)
-                fits[scale] = True
-            except ValueError:
-                fits[scale] = False
-        else:
-            fits[scale] = True
-    kept = {key: template for key, template in judge.templates.items() if fits[template.scale]}
+    problems = {
+        scale: labels_problem(spec, LABEL_PREFIX, scale.labels())
+        for scale in {template.scale for template in judge.templates.values()}
+    }
+    kept = {key: template for key, template in judge.templates.items() if problems[template.scale] is None}
     if not kept:
-        raise InputError(f"evaluate.judges.{judge.name}: its labels are no single tokens: set score_mode to parsed")
-    return Judge(**{**vars(judge), "templates": kept})
+        raise InputError(f"evaluate.judges.{judge.name}: {next(iter(problems.values()))}")
+    return dataclasses.replace(judge, templates=kept)
 
 
 def _check_indexes(found: Online, data: DataConfig | None) -> None:
@@ -170,13 +157,7 @@ def build_panel(found: Online, engines: Mapping[str, Engine]) -> Panel:
     wanted = found.evaluate.integrator
     if wanted is None:
         return Panel(asked)
-    spec = found.run.models[wanted.model]
-    special: tuple[str, ...] = ()
-    if isinstance(spec, VllmSpec):
-        special = encoder(
-            str(models.resolve(spec.source, revision=spec.revision).path), spec.prompt_style
-        ).special_tokens()
-    return Panel(asked, Integrator(wanted, engines[wanted.model], special))
+    return Panel(asked, Integrator(wanted, engines[wanted.model], special_tokens_of(found.run.models[wanted.model])))
 
 
 class Versions(NamedTuple):

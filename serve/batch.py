@@ -19,13 +19,13 @@ from typing import Any, NamedTuple
 
 from pydantic import Field, FiniteFloat, model_validator
 
-from cluster import models, runtime
+from cluster import runtime
 from cluster.artifacts import JobDir, file_hash, read_json
 from cluster.config import HttpSpec, ModelSpec, RunConfig, Strict, VllmSpec
 from cluster.engine import api_key
 from cluster.identity import input_hashes, model_identity, spec_of
 from cluster.parts import parts_of
-from cluster.tokens import Encoder, encoder
+from cluster.tokens import labels_problem, special_tokens_of
 from judging.datasets import DataConfig, read_pool
 from judging.errors import InputError
 from judging.records import Record
@@ -150,7 +150,7 @@ def main(run: RunConfig, *, retry_failed: bool = False, through_serve: bool = Fa
             return Judged(_exit_code(done["summary"], config), done["summary"])
         counts, wanted = _take_in(evaluation, job, pool)
         judges = {
-            name: build_judge(name, spec, wanted, pool, _special_tokens(run, spec.model), prompts[name])
+            name: build_judge(name, spec, wanted, pool, special_tokens_of(run.models[spec.model]), prompts[name])
             for name, spec in config.judges.items()
         }
         _say_what_to_know(counts, job.path, judges)
@@ -207,7 +207,7 @@ def _integrate(
 ) -> None:
     run, config = evaluation.run, evaluation.config.integrator
     assert config is not None
-    special_tokens = _special_tokens(run, config.model)
+    special_tokens = special_tokens_of(run.models[config.model])
     integrate_all(
         folder,
         judges,
@@ -260,17 +260,14 @@ def _check_askable(run: RunConfig, config: Config, judges: Mapping[str, Judge]) 
         for task, aspect in judge.templates if config.judges[name].examples else ():
             if not judge.examples[task, aspect]:
                 runtime.say(f"evaluate: none of {name}'s examples is rated on {aspect} for the task {task}")
-        labels = [template.scale.labels() for template in judge.templates.values() if judge.mode == "expected"]
         if isinstance(spec, HttpSpec):
             api_key(spec)
-            # An endpoint tells single tokens: of "10" or "-1" it would be the "1" that is found.
-            if any(len(label) > 1 for scale in labels for label in scale):
-                raise InputError(f"evaluate.judges.{name}: over http this scale needs score_mode: parsed")
-        elif isinstance(spec, VllmSpec):
-            for scale in labels:
-                _encoder(spec).label_tokens(LABEL_PREFIX, scale)
-            if judge.mode == "parsed" and config.judges[name].max_tokens >= spec.max_model_len:
-                raise InputError(f"evaluate.judges.{name}.max_tokens leaves no room in max_model_len for a prompt")
+        for template in judge.templates.values() if judge.mode == "expected" else ():
+            if problem := labels_problem(spec, LABEL_PREFIX, template.scale.labels()):
+                raise InputError(f"evaluate.judges.{name}: {problem}")
+        no_room = isinstance(spec, VllmSpec) and config.judges[name].max_tokens >= spec.max_model_len
+        if judge.mode == "parsed" and no_room:
+            raise InputError(f"evaluate.judges.{name}.max_tokens leaves no room in max_model_len for a prompt")
 
 
 def _check_indexes(
@@ -284,20 +281,11 @@ def _check_indexes(
             retriever.open(wanted, arm)
 
 
-def _encoder(spec: VllmSpec) -> Encoder:
-    return encoder(str(models.resolve(spec.source, revision=spec.revision).path), spec.prompt_style)
-
-
 def _sections(run: RunConfig) -> tuple[Config, DataConfig]:
     config, data = getattr(run, "evaluate", None), getattr(run, "data", None)
     if config is None or data is None:
         raise InputError(f"the configuration has no `{'evaluate' if config is None else 'data'}` section")
     return config, data
-
-
-def _special_tokens(run: RunConfig, name: str) -> tuple[str, ...]:
-    spec = run.models[name]
-    return _encoder(spec).special_tokens() if isinstance(spec, VllmSpec) else ()
 
 
 def _index_identity(run: RunConfig, config: Config, data: DataConfig) -> Any:

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
-from serve.answering import BadRequest
+from serve.problems import BadRequest
 from serve.wire import JudgeBody, Options
 
 PANEL_MODEL = "inverdict-panel"

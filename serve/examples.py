@@ -17,12 +17,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import Field
 
-from cluster import models, runtime
+from cluster import runtime
 from cluster.config import ModelSpec, Strict, VllmSpec
 from cluster.generate import Batch
 from cluster.parts import parts_of, sound_rows
 from cluster.progress import progress
-from cluster.tokens import encoder
+from cluster.tokens import encoder_of
 from judging.records import Record, ScoreMode
 from judging.template import Prompt, Template, texts_for
 from retrieval.retriever import Arm, Retriever
@@ -170,7 +170,7 @@ def _counting(spec: ModelSpec, reply_tokens: int) -> tuple[Callable[[str], int],
     """How many tokens a text has for this model, and whether a prompt fits into its context with the reply."""
     if not isinstance(spec, VllmSpec):
         return lambda text: len(text) // CHARS_PER_TOKEN + 1, lambda prompt: True
-    known = encoder(str(models.resolve(spec.source, revision=spec.revision).path), spec.prompt_style)
+    known = encoder_of(spec)
     room = spec.max_model_len - reply_tokens
     return (
         lambda text: len(known.tokenizer(text, add_special_tokens=False).input_ids),

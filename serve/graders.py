@@ -18,7 +18,7 @@ from pydantic import Field, StringConstraints, model_validator
 
 from cluster.engine import Reply, Request
 from judging.template import neutralise
-from serve.answering import BadRequest
+from serve.problems import BadRequest
 from serve.wire import Body
 
 SLOT = re.compile(r"\{\{\s*(sample|item)\.([A-Za-z_][A-Za-z0-9_.]{0,200})\s*\}\}")

@@ -5,29 +5,28 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any, Protocol
 
-from fastapi import FastAPI, Header, Request
-from fastapi.exceptions import RequestValidationError
-from fastapi.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
-from pydantic import BaseModel, ValidationError
+from fastapi import FastAPI, Header
+from fastapi.responses import HTMLResponse, Response, StreamingResponse
+from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 
 from cluster.engine import Reply
 from cluster.engine import Request as EngineRequest
 from judging.records import Record
-from judging.tasks import RECORD_TEXTS
 from serve import graders
-from serve.answering import BadRequest, Offer, judgement, to_ask
+from serve.answering import Offer, judgement, to_ask
 from serve.chat import PANEL_MODEL, ChatBody, judged_conversation
 from serve.evaluators import chat_answer
 from serve.keys import Keys
 from serve.page import csp_of, docs_page, web_page
 from serve.panel import Ask, Judged
-from serve.security import RETRY_AFTER_S, Guard, error_body
+from serve.problems import ERRORS, BadRequest, NoQuorum, add_errors, error_answer, explained
+from serve.security import Guard
 from serve.telemetry import Telemetry
 from serve.wire import BatchBody, JudgeBody, Judgement, RetrieveBody
 
@@ -59,35 +58,6 @@ class Service(Protocol):
     async def judges_alive(self) -> list[str]: ...
 
 
-class Unavailable(RuntimeError):
-    """A part of the service does not answer now; another try may help."""
-
-
-class ErrorDetail(BaseModel):
-    message: str
-    type: str
-    param: str | None = None
-    code: str | None = None
-
-
-class ErrorBody(BaseModel):
-    error: ErrorDetail
-
-
-ERRORS: dict[int | str, dict[str, Any]] = {
-    status: {"model": ErrorBody, "description": words}
-    for status, words in {
-        400: "the body does not fit",
-        401: "no valid API key",
-        413: "too long",
-        415: "no plain JSON",
-        429: "too much at once",
-        503: "no quorum, or a part does not answer",
-        504: "not in time",
-    }.items()
-}
-
-
 def make_app(service: Service, keys: Keys | None, report: Path | None = None) -> Any:
     """The whole interface as an ASGI application: routes, errors, guard. `report`: a report.html to serve."""
     app = FastAPI(title="Inverdict", version="1", docs_url=None, redoc_url=None)
@@ -95,7 +65,7 @@ def make_app(service: Service, keys: Keys | None, report: Path | None = None) ->
     _add_judging(app, service, telemetry)
     _add_openai(app, service)
     _add_looks(app, service, telemetry, report)
-    _add_errors(app)
+    add_errors(app)
     _hide_default_errors(app)
     guarded: Any = Guard(app, service.offer.config, keys)
     if service.offer.config.cors_origins:
@@ -146,7 +116,7 @@ def _add_judging(app: FastAPI, service: Service, telemetry: Telemetry) -> None:
                 try:
                     told = await judged(JudgeBody.model_validate(raw))
                 except Exception as error:
-                    status, content = _explained(error)
+                    status, content = explained(error)
                     return {"index": place, "status": status, "judgement": None, **content}
             return {"index": place, "status": 200, "judgement": told.model_dump(), "error": None}
 
@@ -175,19 +145,6 @@ def _add_judging(app: FastAPI, service: Service, telemetry: Telemetry) -> None:
         """Judges with their models, tasks, aspects and templates."""
         about = service.about
         return {"object": "list", "data": about.judges, "tasks": about.tasks, "versions": about.versions}
-
-
-class NoQuorum(RuntimeError):
-    """Too few judges scored, for reasons that another try may mend."""
-
-    def __init__(self, told: Judgement) -> None:
-        super().__init__("too few judges scored")
-        self.reasons = {
-            f"{vote.judge}/{result.aspect}": vote.unscored
-            for result in told.results
-            for vote in result.votes
-            if vote.unscored
-        }
 
 
 class _Kept:
@@ -258,7 +215,7 @@ def _add_openai(app: FastAPI, service: Service) -> None:
             if "error" in first:
                 status = first["error"].get("code")
                 status = status if isinstance(status, int) and 400 <= status < 500 else 503
-                return _error(status, "the model did not answer this request")
+                return error_answer(status, "the model did not answer this request")
             return first
         return StreamingResponse(_then(first, stream), media_type="text/event-stream")
 
@@ -311,7 +268,7 @@ def _add_looks(app: FastAPI, service: Service, telemetry: Telemetry, report: Pat
         """Whether enough judges answer for a quorum."""
         alive = await service.judges_alive()
         if len(alive) < service.about.min_votes:
-            return _error(503, f"{len(alive)} of {len(service.about.judges)} judges answer", code="not_ready")
+            return error_answer(503, f"{len(alive)} of {len(service.about.judges)} judges answer", code="not_ready")
         return {"status": "ready", "judges": len(alive)}
 
     @app.get("/metrics", tags=["health"], response_class=Response)
@@ -335,79 +292,6 @@ def _add_looks(app: FastAPI, service: Service, telemetry: Telemetry, report: Pat
             policy = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
             text = await asyncio.to_thread(report.read_text, "utf-8")
             return HTMLResponse(text, headers={"content-security-policy": policy})
-
-
-# ---------------------------------------------------------------------------- errors
-
-
-def _add_errors(app: FastAPI) -> None:
-    async def explained(request: Request, error: Exception) -> JSONResponse:
-        status, content = _explained(error)
-        return _with_headers(status, content)
-
-    for kind in (
-        *(RequestValidationError, ValidationError, HTTPException, BadRequest, NoQuorum, Unavailable),
-        *(TimeoutError, RecursionError, Exception),
-    ):
-        app.add_exception_handler(kind, explained)
-
-
-def _explained(error: Exception) -> tuple[int, dict[str, Any]]:
-    """Status and body for an exception; nothing that the client sent stands in it."""
-    if isinstance(error, RequestValidationError | ValidationError):
-        return 400, _invalid(error)
-    if isinstance(error, BadRequest):
-        return 400, error_body(400, str(error), param=error.param or None)
-    if isinstance(error, NoQuorum):
-        content = error_body(503, "too few judges scored: try again", code="no_quorum")
-        content["error"]["reasons"] = error.reasons
-        return 503, content
-    if isinstance(error, HTTPException):
-        # Starlette's own words for 404 and 405 are harmless; ours are above.
-        return error.status_code, error_body(error.status_code, str(error.detail))
-    if isinstance(error, TimeoutError):
-        return 504, error_body(504, "no answer in time")
-    if isinstance(error, RecursionError):
-        return 400, error_body(400, "the body is nested too deeply")
-    # What else goes wrong here goes wrong behind the routes: another try may find it mended.
-    return 503, error_body(503, "a part of the service does not answer: try again", code=type(error).__name__)
-
-
-def _invalid(error: RequestValidationError | ValidationError) -> dict[str, Any]:
-    """The first thing wrong: where, by our own keys alone, and what, without the value."""
-    first = error.errors()[0]
-    known = _known_keys()
-    path = [part for part in first["loc"] if part not in ("body", "header")]
-    place = ".".join(str(part) if isinstance(part, int) or part in known else "(a key)" for part in path)
-    if first["type"] == "json_invalid":
-        return error_body(400, "the body is no JSON")
-    if first["type"] == "extra_forbidden":
-        return error_body(400, "there is a key that is not known", param=".".join(place.split(".")[:-1]) or None)
-    if first["type"] in ("union_tag_invalid", "union_tag_not_found"):
-        return error_body(400, "the type is none of those that are supported", param=place or None)
-    words = str(first["msg"]).removeprefix("Value error, ")
-    return error_body(400, words, param=place or None)
-
-
-def _known_keys() -> frozenset[str]:
-    from serve import chat, wire
-
-    bodies = [
-        one
-        for module in (wire, chat, graders)
-        for one in vars(module).values()
-        if isinstance(one, type) and issubclass(one, BaseModel)
-    ]
-    return frozenset({*RECORD_TEXTS, *(name for body in bodies for name in body.model_fields)})
-
-
-def _error(status: int, message: str, code: str | None = None) -> JSONResponse:
-    return _with_headers(status, error_body(status, message, code=code))
-
-
-def _with_headers(status: int, content: Mapping[str, Any]) -> JSONResponse:
-    headers = {"retry-after": str(RETRY_AFTER_S)} if status in (429, 503) else None
-    return JSONResponse(dict(content), status_code=status, headers=headers)
 
 
 def _hide_default_errors(app: FastAPI) -> None:

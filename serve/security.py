@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 from serve.keys import Keys
+from serve.problems import RETRY_AFTER_S, error_body
 from serve.settings import Config
 
 Scope = MutableMapping[str, Any]
@@ -25,28 +26,7 @@ OPEN = frozenset({"/healthz", "/readyz"})
 NOT_FOR_CLIENTS = frozenset(
     {b"x-request-timeout-seconds", b"x-request-disconnect-disabled", b"serve_multiplexed_model_id"}
 )
-RETRY_AFTER_S = 1
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]", "::1"})
-TYPES = {
-    400: "invalid_request_error",
-    401: "authentication_error",
-    403: "permission_error",
-    404: "not_found_error",
-    405: "invalid_request_error",
-    408: "invalid_request_error",
-    413: "invalid_request_error",
-    415: "invalid_request_error",
-    422: "invalid_request_error",
-    429: "rate_limit_error",
-    503: "unavailable_error",
-    504: "timeout_error",
-}
-
-
-def error_body(status: int, message: str, *, param: str | None = None, code: str | None = None) -> dict[str, Any]:
-    """An error in OpenAI's form. `message` is ours alone: it never repeats what the client sent."""
-    kind = TYPES.get(status, "server_error")
-    return {"error": {"message": message, "type": kind, "param": param, "code": code}}
 
 
 class Guard:

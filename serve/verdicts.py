@@ -12,11 +12,10 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from cluster.artifacts import JobDir
 from cluster.generate import Batch
-from cluster.parts import parts_of, sound_rows, write_part
+from cluster.parts import forget_rows, parts_of, sound_rows, write_part
 from judging.records import Record, content_id
 from judging.tasks import load_task
 from serve.examples import chosen_examples
@@ -130,16 +129,4 @@ def _row(judge: Judge, reply: Mapping[str, Any]) -> dict[str, Any]:
 
 def forget_unscored(job: JobDir) -> bool:
     """Remove the verdicts without a score, so that they are asked for again; False where there is none."""
-    found = False
-    for part in (job.path / "verdicts").glob("*/part-*.parquet"):
-        table = pq.read_table(part)
-        kept = table.filter(table.column("score").is_valid())
-        if kept.num_rows == table.num_rows:
-            continue
-        if not found:
-            job.reopen()  # first: a kill in between must not leave complete work with verdicts missing
-        found = True
-        beside = part.with_name(f".{part.name}")
-        pq.write_table(kept, beside)
-        beside.rename(part)
-    return found
+    return forget_rows(sorted((job.path / "verdicts").glob("*/part-*.parquet")), "score", job.reopen)

@@ -56,7 +56,7 @@ def _prompts(folder: str) -> list[str]:
     pool = rated_pool(run.data)
     wanted = feedback.wanted_aspects(pool, run.feedback.aspects)
     templates = {key: feedback.rubric_template(feedback.load_task(key[0]), key[1]) for key in wanted}
-    special = feedback._special_tokens(run.models["m"])
+    special = feedback.special_tokens_of(run.models["m"])
     place = Path(folder) / "beside"
     place.mkdir()
     write_pairs(place, list(mine(run.feedback, pool, wanted, run.seed)), run.feedback.block_rows)

@@ -77,6 +77,21 @@ def test_what_has_no_score_keeps_its_reason_and_is_counted(done: Path) -> None:
     assert summary["aspects"]["qa/overall"]["num_pairs"] == 36 - len(unscored)
 
 
+def test_pairs_without_a_score_are_asked_again_where_that_is_wanted(tmp_path: Path) -> None:
+    broken = {"m": {**SCRIPTED, "rules": [{"contains": "Answer 3 says", "error": "timeout"}]}}
+    pool = list(pool_of(12).values())
+    path = configuration(tmp_path, pool, feedback=FEEDBACK, models=broken)
+    assert main(["feedback", path]) == 0
+    before = {row["id"]: row["utility"] for row in rows(tmp_path)}
+    lost = {id for id, utility in before.items() if utility is None}
+    assert lost
+    assert main(["feedback", path, "--retry-failed"]) == 0
+    after = {row["id"]: row["utility"] for row in rows(tmp_path)}
+    # It fails again, for the same pairs; the others were not asked.
+    assert after == before
+    assert len(rows(tmp_path)) == len(before)
+
+
 def test_the_same_command_again_asks_nothing_and_a_lost_part_only_its_own(
     done: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
