@@ -97,7 +97,7 @@ def test_a_configuration_never_changes(file: Path) -> None:
         ("run: r\nmodels: {http: {backend: http, model: m}}\n", "`models.http.base_url` is missing"),
         (
             "run: r\nmodels: {m: {backend: ollama}}\n",
-            "`models.m.backend`: 'ollama' is none of 'vllm', 'http', 'scripted'",
+            "`models.m.backend`: 'ollama' is none of 'vllm', 'http', 'scripted', 'served'",
         ),
         ("run: r\n1: x\n", "`1`: keys should be strings"),
         ("run: r\nseed: a\nray: {num_cpus: b}\n", "(1 more below it)"),

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from cluster.__main__ import SECTIONS, sections
+from cluster.__main__ import SECTIONS
 from cluster.__main__ import main as command
+from cluster.__main__ import sections as known_sections
 from cluster.artifacts import JobDir
 from cluster.config import RunConfig, build, load
 from judging.tasks import load_task
@@ -52,7 +53,7 @@ def planned(model: Any, **sections: Any) -> dict[str, Any]:
     """The summary for one model `m`, of that source or specification."""
     spec = model if isinstance(model, dict) else {"source": str(model)}
     raw = {"run": "r", "models": {"m": spec}, "plan": PLAIN, **sections}
-    return main(build(raw, sections(), origin="test")).summary
+    return main(build(raw, known_sections(), origin="test")).summary
 
 
 def words(summary: dict[str, Any]) -> dict[str, str]:
@@ -272,7 +273,7 @@ def test_a_base_elsewhere_cannot_be_trained(instructions: dict[str, Any]) -> Non
 
 @pytest.fixture(scope="module")
 def gpu() -> RunConfig:
-    return load(ROOT / "configs" / "gpu.yaml", [], sections())
+    return load(ROOT / "configs" / "gpu.yaml", [], known_sections())
 
 
 def test_the_papers_recipe_is_in_the_configuration(gpu: Any) -> None:
