@@ -128,7 +128,7 @@ def _overruled(vote_alone: float | None, told: Mapping[str, Any] | None, scale: 
     return {**columns, f"{PANEL}.reason": told["reason"], f"{PANEL}.score": scale.rescale(told["score"], to)}
 
 
-def _schema(judges: Mapping[str, Judge], is_integrated: bool) -> pa.Schema:
+def _schema(judges: Mapping[str, Judge], is_integrated: bool = False) -> pa.Schema:
     text = [(name, pa.string()) for name in ("id", "task", "dataset", "group", "system", "aspect")]
     numbers = [
         ("label", pa.float64()),
