@@ -55,7 +55,8 @@ def generate(dataset: Dataset, spec: ModelSpec, sampling: Sampling) -> Dataset:
         fn_constructor_args=(spec, sampling),
         batch_size=None,
         concurrency=spec.num_engines,
-        num_cpus=0.5,
+        # Beside a running panel little is left of a small machine, and this actor only waits.
+        num_cpus=0 if isinstance(spec, ServedSpec) else 0.5,
     )
 
 

@@ -105,8 +105,8 @@ def test_what_a_finished_run_leaves(done: Path) -> None:
     assert manifest["summary"]["num_left_out"] == 0
     whole = {"coverage": 1, "unscored": {}}
     assert manifest["summary"]["judges"] == {
-        "one": {**whole, "model": "m", "prompt": "rubric", "score_mode": "expected"},
-        "two": {**whole, "model": "m", "prompt": "rubric", "score_mode": "parsed"},
+        "one": {**whole, "model": "m", "prompt": "rubric", "score_mode": "expected", "examples": []},
+        "two": {**whole, "model": "m", "prompt": "rubric", "score_mode": "parsed", "examples": []},
         "panel": whole,
     }
     templates = sorted(path.name for path in (folder / "templates" / "one").iterdir())
