@@ -14,7 +14,7 @@ from judging.records import Record, Scale, content_id
 from judging.tasks import FieldSpec, Task, load_task
 from judging.template import Template, nearest_label
 from serve.batch import VoteConfig
-from serve.panel import Ask, Judged
+from serve.panel import Ask, Judged, Prompted
 from serve.panel import Vote as PanelVote
 from serve.problems import BadRequest
 from serve.settings import Config
@@ -124,7 +124,7 @@ def judgement(body: JudgeBody, ask: Ask, answers: Sequence[Judged], versions: Ma
     only = results[0] if len(results) == 1 else None
     usage = [vote.usage for result in results for vote in result.votes]
     usage += [result.integrated.usage for result in results if result.integrated]
-    templates = {answer.template.aspect: answer.template.fingerprint[:16] for answer in answers}
+    templates = {answer.prompt.aspect: answer.prompt.fingerprint for answer in answers}
     return Judgement(
         id=f"judgement-{uuid.uuid4().hex}",
         created=int(time.time()),
@@ -141,7 +141,7 @@ def judgement(body: JudgeBody, ask: Ask, answers: Sequence[Judged], versions: Ma
 
 
 def _result(ask: Ask, answer: Judged, aspect: str) -> AspectResult:
-    scale = (answer.template.scale.low, answer.template.scale.high) if ask.other is None else (0.0, 1.0)
+    scale = (answer.prompt.scale.low, answer.prompt.scale.high) if ask.other is None else (0.0, 1.0)
     score = answer.score.score
     told = answer.integration
     return AspectResult(
@@ -149,7 +149,7 @@ def _result(ask: Ask, answer: Judged, aspect: str) -> AspectResult:
         score=score,
         unscored=answer.score.unscored,
         scale=scale,
-        verdict=None if score is None else _words(ask, answer.template, score),
+        verdict=None if score is None else _words(ask, answer.prompt, score),
         votes=[_vote(vote) for vote in answer.votes],
         quorum=answer.has_quorum,
         degraded=answer.is_degraded,
@@ -167,12 +167,12 @@ def _result(ask: Ask, answer: Judged, aspect: str) -> AspectResult:
     )
 
 
-def _words(ask: Ask, template: Template, score: float) -> str | None:
+def _words(ask: Ask, prompt: Prompted, score: float) -> str | None:
     if ask.other is not None:
         return "tie" if abs(score - 0.5) <= TIE else "second" if score > 0.5 else "first"
     if not ask.record.task:
         return None
-    return load_task(ask.record.task).aspects[template.aspect].labels.get(int(nearest_label(score, template.scale)))
+    return load_task(ask.record.task).aspects[prompt.aspect].labels.get(int(nearest_label(score, prompt.scale)))
 
 
 def _vote(given: PanelVote) -> Vote:

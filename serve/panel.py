@@ -11,11 +11,11 @@ import dataclasses
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from cluster.engine import Engine, Reply, Request
 from judging.adhoc import pair_template, preference
-from judging.records import Record, Score, Verdict
+from judging.records import Record, Scale, Score, Verdict
 from judging.template import Template
 from judging.vote import VoteRule, vote
 from serve.examples import Chooser
@@ -60,11 +60,19 @@ class Vote:
     is_consistent: bool | None = None
 
 
+class Prompted(NamedTuple):
+    """What an answer says of its prompt. The template itself stays here: answers travel between processes."""
+
+    aspect: str
+    scale: Scale
+    fingerprint: str
+
+
 @dataclass(frozen=True)
 class Judged:
     """The panel's answer on one aspect: `score` is the vote's, or the integrating model's where one was asked."""
 
-    template: Template
+    prompt: Prompted
     votes: tuple[Vote, ...]
     score: Score
     integration: Integration | None = None
@@ -133,7 +141,8 @@ class Panel:
             )
             if integration.score is not None:
                 score = dataclasses.replace(score, score=integration.score)
-        return Judged(template, votes, score, integration)
+        prompt = Prompted(template.aspect, template.scale, template.fingerprint[:16])
+        return Judged(prompt, votes, score, integration)
 
     def _template(self, judge: Judge, ask: Ask, aspect: str) -> Template:
         if ask.templates:

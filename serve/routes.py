@@ -93,10 +93,11 @@ def _add_judging(app: FastAPI, service: Service, telemetry: Telemetry) -> None:
             raise NoQuorum(told)
         return told
 
-    @app.post("/v1/judge", responses=ERRORS, tags=["judging"])
-    async def judge(body: JudgeBody) -> Judgement:
+    @app.post("/v1/judge", responses=ERRORS, response_model=Judgement, tags=["judging"])
+    async def judge(body: JudgeBody) -> Response:
         """Rate a text, or compare two, with the panel."""
-        return await judged(body)
+        # Already checked: FastAPI would build and check the whole answer once more.
+        return Response((await judged(body)).model_dump_json(), media_type="application/json")
 
     @app.post("/v1/judge/batch", responses=ERRORS, tags=["judging"])
     async def batch(

@@ -116,7 +116,13 @@ async def _panel_against_handle(address: str) -> dict[str, Any]:
         for warm in (direct, judged):
             await _timed(warm, 10 * CLIENTS)
         statuses.clear()
+
+        async def nothing(place: int) -> None:
+            async with http.get(f"{address}/healthz") as answer:
+                await answer.read()
+
         handle_ms, handle_rate = await _timed(direct, NUM_DIRECT)
+        nothing_ms, nothing_rate = await _timed(nothing, NUM_DIRECT)
         panel_ms, panel_rate = await _timed(judged, NUM_REQUESTS)
         again_ms, _ = await _timed(direct, NUM_DIRECT)
     handle_ms += again_ms
@@ -130,6 +136,9 @@ async def _panel_against_handle(address: str) -> dict[str, Any]:
         "added_p50_ms": round(_percentile(panel_ms, 0.5) - _percentile(handle_ms, 0.5), 1),
         "added_p99_ms": round(_percentile(panel_ms, 0.99) - _percentile(handle_ms, 0.99), 1),
         "target_added_ms": [8, 40],
+        "empty_route_p50_ms": round(_percentile(nothing_ms, 0.5), 1),
+        "empty_route_p99_ms": round(_percentile(nothing_ms, 0.99), 1),
+        "empty_route_per_s": round(nothing_rate),
         "handle_per_s": round(handle_rate),
         "panel_per_s": round(panel_rate),
     }
