@@ -34,7 +34,7 @@ class JudgeConfig(Strict):
         RUBRIC,
         min_length=1,
         description="rubric: the task file's own; inverse, forward: what `inverdict invert` left for the model, from "
-        "its inversion or its forward model; or a template file, or a folder of them",
+        "its inversion or its forward model; optimised: what `inverdict optimise` left; or a template file or folder",
     )
     examples: tuple[str, ...] = Field((), description="ids in data.pool, shown in this order, each for its own task")
     icl: IclConfig | None = Field(None, description="examples found for each record, instead of the same for all")
