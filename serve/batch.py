@@ -44,7 +44,7 @@ from serve.judge import Judge, JudgeConfig, build_judge
 from serve.prompts import Prompts, find_prompts, warnings
 from serve.scores import write_scores
 from serve.through import served_models
-from serve.verdicts import aspects_of, aspects_of_row, forget_unscored
+from serve.verdicts import OWN_FAMILY, aspects_of, aspects_of_row, forget_unscored
 from serve.voting import Ballot, VoteConfig, ballot_of, panel_identity
 
 EXIT_UNSCORED = 3
@@ -343,7 +343,11 @@ def _take_in(evaluation: Evaluation, job: JobDir, pool: Mapping[str, Record]) ->
 
 
 def _exit_code(summary: Mapping[str, Any], config: Config) -> int:
-    worst = min(judge["coverage"] for judge in summary["judges"].values())
+    # Texts of a judge's own family are left out on purpose.
+    worst = min(
+        judge["coverage"] + judge["unscored"].get(OWN_FAMILY, 0) / summary["num_scores"]
+        for judge in summary["judges"].values()
+    )
     # 1 - 0.95 is a little more than 0.05.
     return EXIT_UNSCORED if 1 - worst > config.max_unscored_share + 1e-9 else 0
 
