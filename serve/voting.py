@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 from pydantic import Field, FiniteFloat, ValidationError
@@ -28,7 +28,7 @@ Key = tuple[str, str]  # task and aspect
 class VoteConfig(Strict):
     """How the judges' scores become the panel's."""
 
-    rule: VoteRule | TaughtRule = Field(
+    rule: Literal["mean", "median", "majority", "weighted", "learned", "best"] = Field(
         "mean", description="learned, best: as `inverdict panel` learned and chose on the dev part"
     )
     min_votes: int = Field(1, ge=1, description="fewer scores than this: unscored no_quorum")
