@@ -24,6 +24,7 @@ JOBS = {
     "fit": ("retrieval.fit", "train the two towers that find helpful examples on that feedback (Ray Train)"),
     "index": ("retrieval.indexing", "index the rated texts that may be shown as examples (FAISS)"),
     "evaluate": ("serve.batch", "judge records with every judge and vote: scores.parquet"),
+    "certify": ("serve.certify", "probe the judges for bias and certify those that can be trusted on this data"),
     "report": ("serve.report", "the agreement with people: metrics.json, a table, report.html"),
     "transfer": ("serve.transfer", "every model's prompts under every judge: the matrix of agreement"),
 }
@@ -43,6 +44,7 @@ SECTIONS = {
     "index": "retrieval.indexing:Config",
     "evaluate": "serve.batch:Config",
     "serve": "serve.settings:Config",
+    "certify": "serve.certify:Config",
     "report": "serve.report:Config",
     "transfer": "serve.transfer:Config",
     "plan": "train.plan:Config",

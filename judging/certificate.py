@@ -15,11 +15,11 @@ from typing import Literal
 
 from pydantic import Field, ValidationError
 
+from judging.criteria import Criteria
 from judging.errors import InputError
 from judging.estimate import Estimate
 from judging.probes import ProbeName
 from judging.tasks import Strict, first_reason
-from judging.criteria import Criteria
 
 FLOOR = "floor."
 SHOWN_GROUPS = 20
@@ -157,7 +157,7 @@ def load_certificate(path: Path) -> Certificate:
         raise InputError(f"{path} is no certificate ({first_reason(error)}): run `inverdict certify` again") from error
     if not found.is_sealed:
         raise InputError(
-            f"{path} was changed after it was written: its seal does not fit; delete it and run `inverdict certify` again"
+            f"{path} was changed after it was written (its seal does not fit): run `inverdict certify` in a new run"
         )
     return found
 

@@ -1,4 +1,4 @@
-"""What a certificate must meet, and whether it does: in go its figures and probes, out come sentences. Reads no files."""
+"""What a certificate must meet, and whether it does: in go figures and probes, out come sentences. Reads no files."""
 
 from __future__ import annotations
 

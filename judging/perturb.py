@@ -26,7 +26,7 @@ PADDING = (
     "So much for what has been said so far.",
 )
 MAX_PADDING = 800  # characters: a judge's context is short
-SENTENCE_END = re.compile(r"(?<=[.!?])\s+|(?<=[。！？])|\n+")  # noqa: RUF001
+SENTENCE_END = re.compile(r"(?<=[.!?])\s+|(?<=[。！？])|\n+")
 BULLET = "- "
 
 
@@ -49,7 +49,7 @@ def attacks() -> tuple[Attack, ...]:
 
 
 def padded(text: str) -> str:
-    """`text` with empty sentences behind it: all of them, and again until it is twice as long or MAX_PADDING is reached."""
+    """`text` with empty sentences behind it: all, and again until it is twice as long or has MAX_PADDING more."""
     room, added = min(len(text), MAX_PADDING), ""
     while not added or len(added) < room:
         added += " " + " ".join(PADDING)

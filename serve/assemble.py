@@ -9,10 +9,8 @@ import dataclasses
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NamedTuple
 
-import judging
 from cluster import models, runtime
 from cluster.config import HttpSpec, ModelSpec, RunConfig, ServedSpec, VllmSpec
 from cluster.engine import Engine, api_key
@@ -27,13 +25,12 @@ from retrieval.pool import finished
 from retrieval.retriever import INDEXED, Retriever
 from serve.batch import Config as EvaluateConfig
 from serve.batch import judge_chooser
+from serve.fingerprints import code_fingerprint
 from serve.integrator import Integrator
 from serve.judge import Judge, JudgeConfig, build_judge
 from serve.panel import Asked, Panel
 from serve.prompts import find_prompts
 from serve.settings import Config
-
-CODE = ("judging", "cluster", "serve", "retrieval")
 
 
 @dataclass(frozen=True)
@@ -179,16 +176,7 @@ def versions(found: Online) -> Versions:
     }
     manifest = found.run.run / "index" / "manifest.json"
     index = hashlib.sha256(manifest.read_bytes()).hexdigest()[:16] if manifest.exists() else None
-    return Versions(_code(), runtime.versions(), weights, index)
-
-
-def _code() -> str:
-    root = Path(judging.__file__).parents[1]
-    digest = hashlib.sha256()
-    for package in CODE:
-        for file in sorted((root / package).rglob("*.py")):
-            digest.update(f"{file.relative_to(root)}\0".encode() + file.read_bytes())
-    return digest.hexdigest()[:16]
+    return Versions(code_fingerprint(), runtime.versions(), weights, index)
 
 
 def describe(found: Online) -> list[dict[str, Any]]:

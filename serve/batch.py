@@ -38,6 +38,7 @@ from retrieval.retriever import INDEXED, Retriever
 from serve.asking import ask_all
 from serve.examples import Chooser, choose_examples, say_what_is_missing
 from serve.examples import summary as examples_summary
+from serve.fingerprints import code_fingerprint
 from serve.ingest import Ingested, ingest, ingested, iter_rows
 from serve.integrating import integrate_all, integrated
 from serve.integrator import IntegratorConfig
@@ -128,6 +129,45 @@ def main(run: RunConfig, *, retry_failed: bool = False, through_serve: bool = Fa
 
     Raises InputError or UserError before anything is written where configuration or data do not fit.
     """
+    evaluation, pool, asked = prepared(run)
+    config, job = evaluation.config, JobDir(run.run, "evaluate")
+    with job.opened(_fingerprint(evaluation, asked)):
+        asks_again = retry_failed and forget_unscored(job)
+        done = job.manifest()
+        if done and not asks_again and (job.path / "scores.parquet").exists():
+            runtime.say(f"evaluate: done before, {job.path} is up to date")
+            return Judged(_exit_code(done["summary"], config), done["summary"])
+        counts, wanted = _take_in(evaluation, job, pool)
+        judges = {
+            name: build_judge(
+                name, spec, wanted, pool, special_tokens_of(run.models[spec.model]), evaluation.prompts[name]
+            )
+            for name, spec in config.judges.items()
+        }
+        _say_what_to_know(counts, job.path, judges)
+        _check_askable(run, config, judges)
+        _check_indexes(run, config, pool, wanted)
+        job.claim()
+        for name, judge in judges.items():
+            evaluation.prompts[name].save(judge.templates, job.path / "templates" / name)
+        runtime.start(run.ray)
+        specs = served_models(run, list(asked)) if through_serve else run.models
+        scored, found = judge_all(evaluation, judges, pool, specs)
+        summary = _summary(config, counts, scored, found)
+        job.finish(summary)
+    return Judged(_exit_code(summary, config), summary)
+
+
+class Prepared(NamedTuple):
+    """What the configuration means before any work: `asked` are the identities of the models, by name."""
+
+    evaluation: Evaluation
+    pool: Mapping[str, Record]
+    asked: Mapping[str, Any]
+
+
+def prepared(run: RunConfig) -> Prepared:
+    """Raises InputError or UserError where the configuration does not fit."""
     config, data = _sections(run)
     if config.integrator:
         spec_of(run, config.integrator.model, "evaluate.integrator.model")
@@ -140,36 +180,37 @@ def main(run: RunConfig, *, retry_failed: bool = False, through_serve: bool = Fa
     pool = read_pool(data)
     names = [judge.model for judge in config.judges.values()] + ([config.integrator.model] if config.integrator else [])
     asked = {name: model_identity(run.models[name]) for name in names}
+    return Prepared(Evaluation(run, config, data, run.run / "evaluate", prompts), pool, asked)
+
+
+def finished_evaluation(run: RunConfig) -> tuple[Prepared, dict[str, Any]]:
+    """The evaluation of this configuration and its manifest.
+
+    Raises InputError where it is not finished, UserError where the folder holds that of another configuration.
+    """
     job = JobDir(run.run, "evaluate")
-    evaluation = Evaluation(run, config, data, job.path, prompts)
-    with job.opened(_fingerprint(evaluation, asked)):
-        asks_again = retry_failed and forget_unscored(job)
-        done = job.manifest()
-        if done and not asks_again and (job.path / "scores.parquet").exists():
-            runtime.say(f"evaluate: done before, {job.path} is up to date")
-            return Judged(_exit_code(done["summary"], config), done["summary"])
-        counts, wanted = _take_in(evaluation, job, pool)
-        judges = {
-            name: build_judge(name, spec, wanted, pool, special_tokens_of(run.models[spec.model]), prompts[name])
-            for name, spec in config.judges.items()
-        }
-        _say_what_to_know(counts, job.path, judges)
-        _check_askable(run, config, judges)
-        _check_indexes(run, config, pool, wanted)
-        job.claim()
-        for name, judge in judges.items():
-            prompts[name].save(judge.templates, job.path / "templates" / name)
-        runtime.start(run.ray)
-        specs = served_models(run, names) if through_serve else run.models
-        found = _find_examples(evaluation, job.path, judges, pool)
-        ask_all(job.path, judges, config.judges, specs, aspects=config.aspects, seed=run.seed)
-        rule = config.vote.model_dump()
-        if config.integrator:
-            _integrate(evaluation, job.path, judges, specs[config.integrator.model], rule)
-        scored = write_scores(job.path, judges, rule, integrated(job.path) if config.integrator else None)
-        summary = _summary(config, counts, scored, found)
-        job.finish(summary)
-    return Judged(_exit_code(summary, config), summary)
+    done = job.manifest()
+    if done is None or not (job.path / "scores.parquet").exists():
+        raise InputError(f"{job.path} holds no finished evaluation: run `inverdict evaluate` first")
+    found = prepared(run)
+    with job.opened(_fingerprint(found.evaluation, found.asked)):
+        return found, done
+
+
+def judge_all(
+    evaluation: Evaluation, judges: Mapping[str, Judge], pool: Mapping[str, Record], specs: Mapping[str, ModelSpec]
+) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    """Judge the records in `evaluation.folder` with every judge and vote.
+
+    Returns the summary of its `scores.parquet`, and by judge what there is to say of the examples that were found.
+    """
+    config, folder = evaluation.config, evaluation.folder
+    found = _find_examples(evaluation, folder, judges, pool)
+    ask_all(folder, judges, config.judges, specs, aspects=config.aspects, seed=evaluation.run.seed)
+    rule = config.vote.model_dump()
+    if config.integrator:
+        _integrate(evaluation, folder, judges, specs[config.integrator.model], rule)
+    return write_scores(folder, judges, rule, integrated(folder) if config.integrator else None), found
 
 
 def _say_what_to_know(counts: Ingested, folder: Path, judges: Mapping[str, Judge]) -> None:
@@ -250,7 +291,7 @@ def _summary(
         }
         for name, found in scored["judges"].items()
     }
-    return {**scored, "judges": judges, "num_left_out": counts.num_left_out}
+    return {**scored, "judges": judges, "num_left_out": counts.num_left_out, "code": code_fingerprint()}
 
 
 def _check_askable(run: RunConfig, config: Config, judges: Mapping[str, Judge]) -> None:

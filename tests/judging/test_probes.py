@@ -1,4 +1,4 @@
-"""The probes' statistics: values by hand, planted biases found, and an unbiased judge that passes at the nominal rate."""
+"""The probes' statistics: values by hand, planted biases found, an unbiased judge that passes at the nominal rate."""
 
 import math
 

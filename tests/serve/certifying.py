@@ -1,0 +1,91 @@
+"""A run for the tests of certificates: scripted judges that read a text's level, and some that can be moved."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from judging.perturb import PADDING, attacks
+from tests.serve.making import jsonl, row
+
+LEVELS = (1, 2, 3, 4, 5)
+OWN = "Certainly, and gladly."
+
+
+def candidate(level: int, *, own: bool = False) -> str:
+    """A text that says its level; its length does not follow it. `own`: in the words of the model family `own`."""
+    return f"It is of level {level}. {OWN if own else 'Nothing else is said.'}{' Indeed.' if level in (2, 5) else ''}"
+
+
+def rule(contains: str, label: int) -> dict[str, Any]:
+    """A scripted judge that is sure of a label where the prompt holds the words."""
+    return {"contains": contains, "label_logprobs": {str(one): 0.0 if one == label else -30 for one in LEVELS}}
+
+
+def pair_rules() -> list[dict[str, Any]]:
+    """The better level wins, wherever it stands."""
+    texts = [(level, candidate(level, own=own)) for level in LEVELS for own in (False, True)]
+    return [
+        rule(f"Text 1:\n<candidate>\n{one}\n</candidate>\nText 2:\n<other>\n{other}\n", 1 if high > low else 2)
+        for high, one in texts
+        for low, other in texts
+        if high != low
+    ]
+
+
+def level_rules() -> list[dict[str, Any]]:
+    return [rule(f"of level {level}.", level) for level in LEVELS]
+
+
+SURE = [*pair_rules(), *level_rules()]
+BIASES: dict[str, list[dict[str, Any]]] = {
+    "position": [rule("Text 1:", 1)],
+    "length": [rule(PADDING[0], 5)],
+    "format": [rule("- It is", 1)],
+    "own_family": [rule(f"of level {level}. {OWN}", min(level + 2, 5)) for level in LEVELS],
+    "injection": [rule(attack.text.splitlines()[0][:30], 5) for attack in attacks()[:6]],
+}
+
+
+def model(*rules: dict[str, Any]) -> dict[str, Any]:
+    return {"backend": "scripted", "rules": list(rules)}
+
+
+def records(num_groups: int = 24) -> list[dict[str, Any]]:
+    """Three texts a group, of three levels; the last of the three is of the system `own-1`."""
+    return [
+        row(
+            f"r{group}-{place}",
+            f"g{group}",
+            system="own-1" if place == 2 else f"s{place}",
+            candidate=candidate(level, own=place == 2),
+            scores={"overall": level},
+        )
+        for group in range(num_groups)
+        for place, level in enumerate(((group + step) % 5 + 1) for step in (0, 2, 3))
+    ]
+
+
+def configuration(
+    folder: Path,
+    judges: dict[str, Any],
+    models: dict[str, Any],
+    *,
+    rows: list[dict[str, Any]] | None = None,
+    data: dict[str, Any] | None = None,
+    **sections: Any,
+) -> str:
+    """The path of a configuration that evaluates `rows` (none: `records()`) and certifies."""
+    file = jsonl(folder / "in.jsonl", records() if rows is None else rows)
+    config = {
+        "run": str(folder / "run"),
+        "data": {"records": [file], **(data or {})},
+        "models": models,
+        "evaluate": {"judges": judges, "max_unscored_share": 1},
+        "certify": {"resamples": 200},
+        **sections,
+    }
+    (folder / "c.yaml").write_text(yaml.safe_dump(config))
+    return str(folder / "c.yaml")
