@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from cluster import models, runtime
@@ -25,6 +25,7 @@ from retrieval.pool import finished
 from retrieval.retriever import INDEXED, Retriever
 from serve.batch import Config as EvaluateConfig
 from serve.batch import judge_chooser
+from serve.certified import Certified, certified, check_required
 from serve.fingerprints import code_fingerprint
 from serve.integrator import Integrator
 from serve.judge import Judge, JudgeConfig, build_judge
@@ -42,6 +43,7 @@ class Online:
     evaluate: EvaluateConfig
     pool: Mapping[str, Record]
     judges: Mapping[str, Judge]
+    certified: Certified = field(default_factory=Certified)
 
     @property
     def models(self) -> dict[str, ModelSpec]:
@@ -76,7 +78,10 @@ def online(run: RunConfig) -> Online:
         spec_of(run, evaluate.integrator.model, "evaluate.integrator.model")
     found = Online(run, config, evaluate, pool, judges)
     _check_indexes(found, data)
-    return found
+    told = certified(run, evaluate, {name: judge.templates for name, judge in judges.items()}, pool)
+    if config.require_certificate:
+        check_required(told, run)
+    return dataclasses.replace(found, certified=told)
 
 
 def _tasks(data: DataConfig | None) -> list[str]:

@@ -131,9 +131,9 @@ def _subjects(config: Config, judges: Sequence[str]) -> list[str]:
 def _slices(config: Config, prepared: Prepared, scores: Path) -> list[Slice]:
     """The slices that are wanted, each with the records of its task and data set, rated on wanted aspects alone."""
     found: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
-    for key, rows in labelled_slices(scores).items():
-        if found.setdefault(key[:3], rows) is not rows:
-            raise InputError(f"{' / '.join(key[:3])} is rated on two scales: give each a `dataset` of its own")
+    for slice_key, rows in labelled_slices(scores).items():
+        if found.setdefault(slice_key[:3], rows) is not rows:
+            raise InputError(f"{' / '.join(slice_key[:3])} is rated on two scales: give each a `dataset` of its own")
     if not found:
         raise InputError(
             f"no record in {scores.parent} has a label: certificates need people's scores (`scores` in data.records)"
