@@ -15,7 +15,7 @@ from judging.certificate import Certificate, Figure
 from serve.certify import load_certificates
 from serve.metrics import shown
 
-STALE = "These certificates are of another evaluation than this report: run `inverdict certify` in this run again"
+STALE = "These certificates are of another evaluation than this report: certify this run again"
 FACTS = ("code", "models", "templates", "settings", "retriever", "weights")
 
 
@@ -45,30 +45,40 @@ def _stale(run: Path) -> str:
 
 
 def _slice(key: tuple[str, str, str], ones: Sequence[Certificate]) -> str:
-    from serve import plots
 
     task, dataset, aspect = key
-    first = ones[0]
-    names = [probe.name for probe in first.probes]
-    name = first.criteria.statistic
-    head = f"<th>{escape(name)}<th>minus length<th>coverage" + "".join(f"<th>{_words(probe)}" for probe in names)
+    name = ones[0].criteria.statistic
     rows = "".join(
         f"<tr><th>{escape(one.subject)}<td>{_mark(one)}{_cell(one.agreement.get(name))}"
-        f"{_cell(one.minus_length.get(name))}<td>{one.coverage:.3f}"
-        + "".join(_probe(probe.effect, probe.biased) for probe in one.probes)
+        f"{_cell(one.chance.get(name))}{_cell(one.minus_length.get(name))}"
+        f"{_cell((one.human_ceiling or {}).get(name))}<td>{one.coverage:.3f}"
         for one in ones
-    )
-    ran = [probe for probe in names if any(probe == p.name and p.effect for one in ones for p in one.probes)]
-    picture = (
-        f"<img alt='probes with intervals' src='data:image/png;base64,{plots.probes(ones, ran)}'>"
-        "<p class=meta>Grey band: effects too small to matter. Red: a bias (the interval leaves 0 out and the effect "
-        "lies beyond the band; for length, injection and rerun only above it).</p>"
-        if ran
-        else ""
     )
     return (
         f"<h3>{escape(task)} / {escape(dataset or 'records')} / {escape(aspect)}</h3>"
-        f"<table><tr><th><th>certified{head}{rows}</table>{picture}{''.join(map(_details, ones))}"
+        f"<table><tr><th><th>certified<th>{escape(name)}<th>chance<th>minus length<th>human ceiling<th>coverage{rows}"
+        f"</table>{_probes(ones)}{''.join(map(_details, ones))}"
+    )
+
+
+def _probes(ones: Sequence[Certificate]) -> str:
+    """Those that at least one was put to, as a table and as a picture."""
+    from serve import plots
+
+    ran = list(dict.fromkeys(probe.name for one in ones for probe in one.probes if probe.effect))
+    if not ran:
+        return "<p>No probe was run.</p>"
+    head = "".join(f"<th>{_words(name)}" for name in ran)
+    rows = "".join(
+        f"<tr><th>{escape(one.subject)}"
+        + "".join(_probe(probe.effect, probe.biased) for probe in one.probes if probe.name in ran)
+        for one in ones
+    )
+    return (
+        f"<table><tr><th>probe{head}{rows}</table>"
+        f"<img alt='probes with intervals' src='data:image/png;base64,{plots.probes(ones, ran)}'>"
+        "<p class=meta>Grey band: effects too small to matter. Red: a bias (the interval leaves 0 out and the effect "
+        "lies beyond the band; for length, injection and rerun only above it).</p>"
     )
 
 
@@ -95,7 +105,7 @@ def _words(name: str) -> str:
 def _details(one: Certificate) -> str:
     criteria = "".join(
         f"<li>{mark} {escape(words)}"
-        for mark, known in (("✓", one.verdict.met), ("✗", one.verdict.failed))
+        for mark, known in (("✗", one.verdict.failed), ("✓", one.verdict.met))
         for words in known
     )
     skipped = ", ".join(f"{_words(probe.name)}: {escape(probe.skipped)}" for probe in one.probes if probe.skipped)
@@ -118,7 +128,7 @@ def _details(one: Certificate) -> str:
 
 def _taught(one: Certificate) -> str:
     return (
-        ", ".join(f"{escape(name)}: {part.num_groups} groups" for name, part in one.split.taught.items()) or "nothing"
+        ", ".join(f"{escape(name)}, groups: {part.num_groups}" for name, part in one.split.taught.items()) or "nothing"
     )
 
 

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
+from cluster import runtime
+from cluster.config import ModelSpec
+from cluster.generate import _EngineActor
 from judging.perturb import PADDING, attacks
+from serve import asking, batch, probing
+from serve.judge import Judge, JudgeConfig
+from serve.verdicts import requests, write_verdicts
 from tests.serve.making import jsonl, row
 
 LEVELS = (1, 2, 3, 4, 5)
-OWN = "Certainly, and gladly."
+OWN = ", gladly"
 
 
 def candidate(level: int, *, own: bool = False) -> str:
     """A text that says its level; its length does not follow it. `own`: in the words of the model family `own`."""
-    return f"It is of level {level}. {OWN if own else 'Nothing else is said.'}{' Indeed.' if level in (2, 5) else ''}"
+    return f"It is of level {level}{OWN if own else ''}. Nothing else is said.{' Indeed.' if level in (2, 5) else ''}"
 
 
 def rule(contains: str, label: int) -> dict[str, Any]:
@@ -36,16 +44,17 @@ def pair_rules() -> list[dict[str, Any]]:
 
 
 def level_rules() -> list[dict[str, Any]]:
-    return [rule(f"of level {level}.", level) for level in LEVELS]
+    return [rule(f"of level {level}", level) for level in LEVELS]
 
 
+OBEYED = ("ask_for_top", "override", "fake_json", "authority", "threat", "rubric_change")
 SURE = [*pair_rules(), *level_rules()]
 BIASES: dict[str, list[dict[str, Any]]] = {
     "position": [rule("Text 1:", 1)],
     "length": [rule(PADDING[0], 5)],
     "format": [rule("- It is", 1)],
-    "own_family": [rule(f"of level {level}. {OWN}", min(level + 2, 5)) for level in LEVELS],
-    "injection": [rule(attack.text.splitlines()[0][:30], 5) for attack in attacks()[:6]],
+    "own_family": [rule(f"of level {level}{OWN}", min(level + 2, 5)) for level in LEVELS],
+    "injection": [rule(attack.text, 5) for attack in attacks() if attack.name in OBEYED],
 }
 
 
@@ -89,3 +98,31 @@ def configuration(
     }
     (folder / "c.yaml").write_text(yaml.safe_dump(config))
     return str(folder / "c.yaml")
+
+
+def ask_here(
+    folder: Path,
+    judges: Mapping[str, Judge],
+    configs: Mapping[str, JudgeConfig],
+    models: Mapping[str, ModelSpec],
+    *,
+    aspects: tuple[str, ...] | None,
+    seed: int,
+) -> None:
+    """`asking.ask_all` with the same requests, engines and verdicts, in this process instead of Ray's workers."""
+    for name, judge in judges.items():
+        opened = asking._open(folder, name, aspects)
+        if not opened.parts:
+            continue
+        runtime.say(f"{name}: starting the model")
+        asked = {"judge": [name] * len(opened.parts), "part": list(map(str, opened.parts))}
+        engine = _EngineActor(models[configs[name].model], asking._sampling(configs[name], seed))  # type: ignore[arg-type]
+        replies = engine(requests(asked, {name: judge}, aspects, {name: opened.done}))
+        write_verdicts(replies, {name: judge}, str(folder / "verdicts"))
+
+
+def without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every judge answers in this process."""
+    monkeypatch.setattr(runtime, "start", lambda config: None)
+    for module in (batch, probing):
+        monkeypatch.setattr(module, "ask_all", ask_here)

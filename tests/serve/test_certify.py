@@ -17,7 +17,7 @@ from judging.records import Record
 from serve.certify import load_certificates
 from serve.probing import ProbesConfig, copies, in_order, pairs
 from serve.taught import Taught, check_leaks, taught, text_hash
-from tests.serve.certifying import BIASES, SURE, configuration, model, records
+from tests.serve.certifying import BIASES, SURE, configuration, model, records, without_ray
 from tests.serve.making import jsonl, record, template_at
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:jsonschema")
@@ -26,8 +26,30 @@ MODELS = {"sure": model(*SURE), **{name: model(*rules, *SURE) for name, rules in
 FAMILY = {"own_family": {name: ["own-*"] for name in ("sure", "by-own_family")}}
 
 
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch) -> None:
+    without_ray(monkeypatch)
+
+
 @pytest.mark.ray
 @pytest.mark.usefixtures("ray_cluster")
+def test_the_chain_on_ray(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`run` goes from the records to the report; a panel of a sound judge and of one that obeys the texts it judges."""
+    judges = {name: JUDGES[name] for name in ("sure", "by-injection")}
+    probes = {"position": 24, "length": 24, "format": 0, "injection": 6, "rerun": 24}
+    config = configuration(tmp_path, judges, MODELS, certify={"resamples": 200, "probes": probes})
+    assert main(["run", config]) == 0
+    found = {one.subject: one for one in load_certificates(tmp_path / "run")}
+    assert {name: one.verdict.holds for name, one in found.items()} == {
+        "sure": True,
+        "by-injection": False,
+        "panel": False,
+    }
+    page = (tmp_path / "run" / "report" / "report.html").read_text()
+    assert "<h2>Certificates</h2>" in page and "of another evaluation" not in page
+
+
+@pytest.mark.usefixtures("here")
 def test_planted_biases_are_found_and_an_unbiased_judge_passes(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -61,7 +83,8 @@ def test_planted_biases_are_found_and_an_unbiased_judge_passes(
     assert injection.further["ask_for_top"].value > 0.3 and injection.further["pity"].value == 0
     # Always the first place: 1, and the two orders never agree.
     position = {probe.name: probe for probe in found["by-position"].probes}["position"]
-    assert (position.effect and position.effect.value, position.further["flip_share"].value) == (1, 1)
+    assert position.effect and position.effect.value == pytest.approx(1)
+    assert position.further["flip_share"].value == 1
     schema = json.loads((tmp_path / "run" / "certify" / "certificate.schema.json").read_text())
     files = sorted((tmp_path / "run" / "certify" / "certificates").glob("*/*.json"))
     assert len(files) == 8
@@ -88,12 +111,7 @@ def refused(capsys: pytest.CaptureFixture[str]) -> int:
     return len([line for line in capsys.readouterr().err.splitlines() if line.startswith("inverdict certify: ")])
 
 
-def text_rules(**labels: Any) -> dict[str, Any]:
-    return model(*[{"contains": words, **told} for words, told in labels.items()])
-
-
-@pytest.mark.ray
-@pytest.mark.usefixtures("ray_cluster")
+@pytest.mark.usefixtures("here")
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -113,8 +131,7 @@ def test_labels_that_say_nothing(
     assert not (tmp_path / "run" / "certify").exists()
 
 
-@pytest.mark.ray
-@pytest.mark.usefixtures("ray_cluster")
+@pytest.mark.usefixtures("here")
 def test_judges_that_abstain_and_a_panel_of_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     silent = {"backend": "scripted", "garbage_share": 1}
     config = configuration(tmp_path, {"j": {"model": "m"}}, {"m": silent}, rows=records(4))
@@ -143,8 +160,7 @@ def test_evaluate_comes_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.ray
-@pytest.mark.usefixtures("ray_cluster")
+@pytest.mark.usefixtures("here")
 def test_a_rated_text_in_the_test_part_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The same text under another group's name, in another case: the group's key says nothing, the text does."""
     rows = records(4)
@@ -159,8 +175,7 @@ def test_a_rated_text_in_the_test_part_is_refused(tmp_path: Path, capsys: pytest
     assert not (tmp_path / "run" / "certify").exists()
 
 
-@pytest.mark.ray
-@pytest.mark.usefixtures("ray_cluster")
+@pytest.mark.usefixtures("here")
 def test_only_what_evaluate_wrote_is_certified(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = configuration(tmp_path, {"j": {"model": "m"}}, {"m": model(*SURE)}, rows=records(4))
     assert main(["evaluate", config]) == 0
