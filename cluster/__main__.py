@@ -26,6 +26,7 @@ JOBS = {
     "index": ("retrieval.indexing", "index the rated texts that may be shown as examples (FAISS)"),
     "panel": ("serve.choosing", "on a labelled dev part: the best judge for each task and aspect, and a learned vote"),
     "evaluate": ("serve.batch", "judge records with every judge and vote: scores.parquet"),
+    "certify": ("serve.certify", "probe the judges for bias and certify those that can be trusted on this data"),
     "report": ("serve.report", "the agreement with people: metrics.json, a table, report.html"),
     "transfer": ("serve.transfer", "every model's prompts under every judge: the matrix of agreement"),
 }
@@ -50,6 +51,7 @@ SECTIONS = {
     "panel": "serve.choosing:Config",
     "evaluate": "serve.batch:Config",
     "serve": "serve.settings:Config",
+    "certify": "serve.certify:Config",
     "report": "serve.report:Config",
     "transfer": "serve.transfer:Config",
     "plan": "train.plan:Config",
