@@ -41,8 +41,9 @@ def main(run: RunConfig, *, out: Path | None = None) -> Planned:
     folder = run.run / "evaluate"
     if JobDir(run.run, "evaluate").manifest() is None:
         raise InputError(f"{folder} holds no finished evaluation: run `inverdict evaluate` first")
-    if out is not None and not out.parent.is_dir():
-        raise InputError(f"--out: there is no folder {out.parent}: make it, or name another file")
+    if out is not None and (out.is_dir() or not out.parent.is_dir()):
+        what = f"{out} is a folder" if out.is_dir() else f"there is no folder {out.parent}"
+        raise InputError(f"--out: {what}: name another file")
     rows = pq.read_table(folder / "scores.parquet").to_pylist()
     names = [name for name in score_columns(rows[0]) if name != PANEL]
     slices = list(_slices([row for row in rows if row["label"] is not None], names))

@@ -189,6 +189,7 @@ def test_what_cannot_be_planned(tmp_path: Path, capsys: pytest.CaptureFixture[st
     config = evaluated(tmp_path, UNLABELLED)
     assert "there is no folder" in refused(config, capsys, "--out", str(tmp_path / "none" / "next.jsonl"))
     assert not (tmp_path / "none").exists()
+    assert "is a folder: name another file" in refused(config, capsys, "--out", str(tmp_path))
 
 
 def test_without_a_finished_evaluation(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
