@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pydantic import Field, FiniteFloat, model_validator
+from pydantic import Field, model_validator
 
 from cluster import runtime
 from cluster.artifacts import JobDir, file_hash, read_json
@@ -32,7 +32,6 @@ from judging.records import Record
 from judging.tasks import FOLDER as TASK_FOLDER
 from judging.tasks import is_task_file, load_task
 from judging.template import LABEL_PREFIX
-from judging.vote import VoteRule
 from retrieval.pool import finished
 from retrieval.retriever import INDEXED, Retriever
 from serve.asking import ask_all
@@ -46,20 +45,13 @@ from serve.judge import Judge, JudgeConfig, build_judge
 from serve.prompts import Prompts, find_prompts, warnings
 from serve.scores import write_scores
 from serve.through import served_models
-from serve.verdicts import aspects_of, aspects_of_row, forget_unscored
+from serve.verdicts import OWN_FAMILY, aspects_of, aspects_of_row, forget_unscored
+from serve.voting import Ballot, VoteConfig, ballot_of, panel_identity
 
 EXIT_UNSCORED = 3
 JUDGE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 TOLD = {"model", "prompt", "score_mode", "examples"}  # of a judge's configuration, in the summary
 TAKEN_NAMES = {"panel": "the vote", "length": "the baseline by the candidate's length"}
-
-
-class VoteConfig(Strict):
-    """How the judges' scores become the panel's."""
-
-    rule: VoteRule = "mean"
-    min_votes: int = Field(1, ge=1, description="fewer scores than this: unscored no_quorum")
-    weights: dict[str, FiniteFloat] = Field(default_factory=dict, description="by judge, for the rule `weighted`")
 
 
 class Config(Strict):
@@ -94,6 +86,10 @@ class Config(Strict):
             raise ValueError("vote.weights: none may be negative, and one must be positive")
         return self
 
+    def told_judges(self) -> dict[str, dict[str, Any]]:
+        """Each judge's configuration as plain values."""
+        return {name: json.loads(judge.model_dump_json()) for name, judge in self.judges.items()}
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -104,6 +100,7 @@ class Evaluation:
     data: DataConfig
     folder: Path
     prompts: Mapping[str, Prompts]
+    ballot: Ballot
 
     def check(self, record: Record) -> str | None:
         """Why the record cannot be judged, or None."""
@@ -124,13 +121,16 @@ class Judged(NamedTuple):
     summary: dict[str, Any]
 
 
-def main(run: RunConfig, *, retry_failed: bool = False, through_serve: bool = False) -> Judged:
+def main(
+    run: RunConfig, *, retry_failed: bool = False, through_serve: bool = False, within: Path | None = None
+) -> Judged:
     """Judge the configured records; resume what a killed run left. `through_serve`: by the evaluators that run already.
+    `within`: the folder below which `evaluate/` is written; none: the run's.
 
     Raises InputError or UserError before anything is written where configuration or data do not fit.
     """
-    evaluation, pool, asked = prepared(run)
-    config, job = evaluation.config, JobDir(run.run, "evaluate")
+    evaluation, pool, asked = prepared(run, within)
+    config, job = evaluation.config, JobDir(within or run.run, "evaluate")
     with job.opened(_fingerprint(evaluation, asked)):
         asks_again = retry_failed and forget_unscored(job)
         done = job.manifest()
@@ -147,6 +147,7 @@ def main(run: RunConfig, *, retry_failed: bool = False, through_serve: bool = Fa
         _say_what_to_know(counts, job.path, judges)
         _check_askable(run, config, judges)
         _check_indexes(run, config, pool, wanted)
+        evaluation.ballot.check(wanted)
         job.claim()
         for name, judge in judges.items():
             evaluation.prompts[name].save(judge.templates, job.path / "templates" / name)
@@ -166,8 +167,8 @@ class Prepared(NamedTuple):
     asked: Mapping[str, Any]
 
 
-def prepared(run: RunConfig) -> Prepared:
-    """Raises InputError or UserError where the configuration does not fit."""
+def prepared(run: RunConfig, within: Path | None = None) -> Prepared:
+    """`within`: as for `main`. Raises InputError or UserError where the configuration does not fit."""
     config, data = _sections(run)
     if config.integrator:
         spec_of(run, config.integrator.model, "evaluate.integrator.model")
@@ -180,7 +181,8 @@ def prepared(run: RunConfig) -> Prepared:
     pool = read_pool(data)
     names = [judge.model for judge in config.judges.values()] + ([config.integrator.model] if config.integrator else [])
     asked = {name: model_identity(run.models[name]) for name in names}
-    return Prepared(Evaluation(run, config, data, run.run / "evaluate", prompts), pool, asked)
+    ballot = ballot_of(run.run, config.vote, config.told_judges())
+    return Prepared(Evaluation(run, config, data, (within or run.run) / "evaluate", prompts, ballot), pool, asked)
 
 
 def finished_evaluation(run: RunConfig) -> tuple[Prepared, dict[str, Any]]:
@@ -207,10 +209,9 @@ def judge_all(
     config, folder = evaluation.config, evaluation.folder
     found = _find_examples(evaluation, folder, judges, pool)
     ask_all(folder, judges, config.judges, specs, aspects=config.aspects, seed=evaluation.run.seed)
-    rule = config.vote.model_dump()
     if config.integrator:
-        _integrate(evaluation, folder, judges, specs[config.integrator.model], rule)
-    return write_scores(folder, judges, rule, integrated(folder) if config.integrator else None), found
+        _integrate(evaluation, folder, judges, specs[config.integrator.model])
+    return write_scores(folder, judges, evaluation.ballot, integrated(folder) if config.integrator else None), found
 
 
 def _say_what_to_know(counts: Ingested, folder: Path, judges: Mapping[str, Judge]) -> None:
@@ -243,9 +244,7 @@ def _find_examples(
     return told
 
 
-def _integrate(
-    evaluation: Evaluation, folder: Path, judges: Mapping[str, Judge], spec: ModelSpec, rule: dict[str, Any]
-) -> None:
+def _integrate(evaluation: Evaluation, folder: Path, judges: Mapping[str, Judge], spec: ModelSpec) -> None:
     run, config = evaluation.run, evaluation.config.integrator
     assert config is not None
     special_tokens = special_tokens_of(run.models[config.model])
@@ -255,7 +254,7 @@ def _integrate(
         config,
         spec,
         special_tokens,
-        rule,
+        evaluation.ballot,
         aspects=evaluation.config.aspects,
         seed=run.seed,
     )
@@ -348,6 +347,7 @@ def _fingerprint(evaluation: Evaluation, asked: Mapping[str, Any]) -> dict[str, 
         "files": input_hashes(sorted({*data.records, *data.pool, *own_task})),
         "prompts": {name: file_hash(one.path) for name, one in evaluation.prompts.items() if one.path},
         "index": _index_identity(run, config, data),
+        "panel": panel_identity(run.run, config.vote),
         "tasks": file_hash(TASK_FOLDER),
         "seed": run.seed,
         "versions": runtime.versions(),
@@ -384,7 +384,11 @@ def _take_in(evaluation: Evaluation, job: JobDir, pool: Mapping[str, Record]) ->
 
 
 def _exit_code(summary: Mapping[str, Any], config: Config) -> int:
-    worst = min(judge["coverage"] for judge in summary["judges"].values())
+    # Texts of a judge's own family are left out on purpose.
+    worst = min(
+        judge["coverage"] + judge["unscored"].get(OWN_FAMILY, 0) / summary["num_scores"]
+        for judge in summary["judges"].values()
+    )
     # 1 - 0.95 is a little more than 0.05.
     return EXIT_UNSCORED if 1 - worst > config.max_unscored_share + 1e-9 else 0
 

@@ -13,7 +13,7 @@ from cluster.config import RunConfig
 from judging.certificate import Certificate, Fingerprints
 from judging.errors import InputError
 from judging.records import Record
-from judging.vote import VoteRule
+from judging.vote import TaughtRule, VoteRule
 from serve.batch import Config as EvaluateConfig
 from serve.certify import load_certificates
 from serve.fingerprints import Known
@@ -29,7 +29,7 @@ class AsConfigured:
     """How the panel was certified: all judges, with this vote. An answer given otherwise is not the panel's own."""
 
     judges: frozenset[str]
-    rule: VoteRule
+    rule: VoteRule | TaughtRule
     min_votes: int
     has_integrator: bool
 

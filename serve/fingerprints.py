@@ -21,6 +21,7 @@ from judging.records import Record
 from serve.judge import JudgeConfig
 from serve.prompts import Templates
 from serve.scores import PANEL
+from serve.voting import panel_identity
 
 if TYPE_CHECKING:
     from serve.batch import Config as EvaluateConfig
@@ -58,6 +59,7 @@ class Known:
         names = {judge.model for judge in evaluate.judges.values()}
         names |= {evaluate.integrator.model} if evaluate.integrator else set()
         self._models = {name: short(model_identity(run.models[name])) for name in names}
+        self._taught = panel_identity(run.run, evaluate.vote)
         self._retriever = short([_pool(pool), read_json(run.run / "index" / "manifest.json")])
 
     def of(self, subject: str, task: str, aspect: str) -> Fingerprints:
@@ -67,7 +69,7 @@ class Known:
     def _panel(self, task: str, aspect: str) -> Fingerprints:
         evaluate = self._evaluate
         integrator = json.loads(evaluate.integrator.model_dump_json()) if evaluate.integrator else None
-        weights = short([json.loads(evaluate.vote.model_dump_json()), integrator])
+        weights = short([json.loads(evaluate.vote.model_dump_json()), integrator, self._taught])
         return self._of(list(evaluate.judges), task, aspect, weights=weights)
 
     def _of(self, names: list[str], task: str, aspect: str, weights: str | None) -> Fingerprints:

@@ -31,8 +31,7 @@ from judging.probes import (
 )
 from judging.records import Record, Scale, Verdict
 from judging.tasks import load_task
-from judging.vote import VoteRule, vote
-from serve.batch import VoteConfig
+from judging.vote import vote
 from serve.probing import (
     BASE,
     FORMAT,
@@ -45,6 +44,7 @@ from serve.probing import (
     pairs,
 )
 from serve.scores import PANEL, VerdictsOnDisk
+from serve.voting import TAUGHT, VoteConfig
 
 OFF = "off in certify.probes"
 
@@ -221,6 +221,6 @@ class Probed:
         if column != PANEL:
             score: float | None = said[column]["score"]
             return score
-        rule: VoteRule = "mean" if self._rule.rule == "majority" else self._rule.rule
+        rule = "mean" if self._rule.rule in ("majority", *TAUGHT) else self._rule.rule
         votes = [Verdict(name, aspect, row["score"], row["mode"], row["unscored"]) for name, row in said.items()]
         return vote(votes, rule, min_votes=self._rule.min_votes, weights=self._rule.weights).score
