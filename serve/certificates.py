@@ -11,7 +11,8 @@ from html import escape
 from pathlib import Path
 
 from cluster.artifacts import read_json
-from judging.certificate import Certificate, Figure
+from judging.certificate import Certificate, Figure, ProbeResult
+from judging.probes import ProbeName
 from serve.certify import load_certificates
 from serve.metrics import shown
 
@@ -70,8 +71,7 @@ def _probes(ones: Sequence[Certificate]) -> str:
         return "<p>No probe was run.</p>"
     head = "".join(f"<th>{_words(name)}" for name in ran)
     rows = "".join(
-        f"<tr><th>{escape(one.subject)}"
-        + "".join(_probe(probe.effect, probe.biased) for probe in one.probes if probe.name in ran)
+        f"<tr><th>{escape(one.subject)}" + "".join(_probe(probe) for probe in (_of(one, name) for name in ran))
         for one in ones
     )
     return (
@@ -93,9 +93,13 @@ def _cell(one: Figure | None) -> str:
     return f"<td>{shown(one.value)}<small>{low} to {high}, n {one.n}</small>"
 
 
-def _probe(effect: Figure | None, biased: bool | None) -> str:
-    cell = _cell(effect)
-    return cell.replace("<td>", "<td class=biased>", 1) if biased else cell
+def _of(one: Certificate, name: ProbeName) -> ProbeResult | None:
+    return next((probe for probe in one.probes if probe.name == name), None)
+
+
+def _probe(one: ProbeResult | None) -> str:
+    cell = _cell(one.effect if one else None)
+    return cell.replace("<td>", "<td class=biased>", 1) if one and one.biased else cell
 
 
 def _words(name: str) -> str:

@@ -5,6 +5,7 @@ A slice is one task, data set and aspect; length of the text and human ceiling a
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -25,12 +26,14 @@ from judging.certificate import (
     ids_hash,
 )
 from judging.criteria import Criteria, holding
+from judging.errors import InputError
 from judging.estimate import Estimate
 from judging.rows import Columns
 from serve.metrics import columns_of, is_free, reasons_of
 from serve.probed import Slice
 from serve.scores import PANEL
 from serve.taught import Taught
+from serve.verdicts import OWN_FAMILY
 
 Estimates = Mapping[str, Estimate]
 
@@ -95,8 +98,16 @@ def certificate(
     probes: tuple[ProbeResult, ...],
     context: Context,
 ) -> Certificate:
-    """The sealed certificate of the judge `column`, or of the panel."""
-    rows = part.rows
+    """The sealed certificate of the judge `column`, or of the panel.
+
+    Texts that a judge is kept from, as those of its own family, are none that it is measured on.
+    """
+    rows = [row for row in part.rows if row[f"{column}.unscored"] != OWN_FAMILY]
+    if not rows:
+        raise InputError(
+            f"{column} judges none of the texts of {part.task} / {part.aspect}: leave it out of certify.judges"
+        )
+    part = dataclasses.replace(part, rows=rows)
     scores = [row[f"{column}.score"] for row in rows]
     found = statistics(columns_of(rows, scores), _length(part), resamples=context.resamples, seed=context.seed)
     members = list(context.judges) if column == PANEL else [column]

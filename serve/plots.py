@@ -107,18 +107,20 @@ def cascade(points: Sequence[Point], criterion: str) -> str:
 
 def probes(certificates: Sequence[Certificate], names: Sequence[str]) -> str:
     """Effect and 95 % interval of each probe, a panel a probe; the grey band is what is too small to matter."""
-    subjects = [one.subject for one in certificates][::-1]
+    # A longer name would leave no room for the axes.
+    subjects = [one.subject if len(one.subject) <= 28 else f"{one.subject[:27]}…" for one in certificates][::-1]
     figure, axes = _figure(len(names), height=0.34 * len(subjects) + 0.9, width=2.0, sharey=True)
     for axis, name in zip(axes, names, strict=True):
         for place, one in enumerate(reversed(certificates)):
-            known = next(probe for probe in one.probes if probe.name == name)
-            axis.axvspan(-known.limit, known.limit, color="#eeeff1", zorder=0)
-            if known.effect is None or known.effect.value is None:
+            known = next((probe for probe in one.probes if probe.name == name), None)
+            if known is None or known.effect is None or known.effect.value is None:
                 continue
             colour = COLOURS[1] if known.biased else "#222222"
             if known.effect.low is not None:
                 axis.plot([known.effect.low, known.effect.high], [place, place], color=colour, linewidth=2)
             axis.plot([known.effect.value], [place], "o", color=colour, markersize=6)
+        limit = max(probe.limit for one in certificates for probe in one.probes if probe.name == name)
+        axis.axvspan(-limit, limit, color="#eeeff1", zorder=0)
         axis.axvline(0, color="#9aa0a6", linewidth=1)
         axis.set_title(name.replace("_", " "), fontsize=9)
         axis.set_yticks(range(len(subjects)), subjects, fontsize=9)

@@ -192,6 +192,8 @@ class Probed:
         is_own = [any(fnmatch(system, pattern.casefold()) for pattern in patterns) for system in systems]
         if all(is_own) or not any(is_own):
             return f"{'all' if any(is_own) else 'none'} of the texts are of its own family"
+        if not any(own and row[f"{column}.score"] is not None for own, row in zip(is_own, part.rows, strict=True)):
+            return "it gave no text of its own family a score"
         group = [row["group"] for row in part.rows]
         score, human = [row[f"{column}.score"] for row in part.rows], [row["label"] for row in part.rows]
         effect = own_family(score, human, is_own, group, width=part.scale.width, **self._settings)

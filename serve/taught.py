@@ -5,9 +5,10 @@ Groups are compared by their key and texts by what they say, so that a rated tex
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 
@@ -17,6 +18,7 @@ from judging.datasets import DataConfig
 from judging.errors import InputError
 from judging.records import Record, content_id
 from judging.templatefile import load_templates
+from serve.ingest import iter_rows
 
 
 @dataclass(frozen=True)
@@ -36,11 +38,9 @@ def text_hash(record: Record) -> str:
 def taught(run: RunConfig, data: DataConfig, pool: Mapping[str, Record], measured: Sequence[Record]) -> list[Taught]:
     """Every such place of the run. `pool`: the records of `data.pool` that may serve; `measured`: see `check_leaks`."""
     found = [
-        Taught(
-            "data.pool",
-            frozenset(record.group_key for record in pool.values()),
-            frozenset(map(text_hash, pool.values())),
-        ),
+        _of_records("data.pool", pool.values()),
+        Taught("data.dev_share", frozenset(record.group_key for record in measured if data.develops(record))),
+        _of_records("panel", map(Record.from_row, _rows(run.run / "panel" / "evaluate" / "records"))),
         Taught("evaluate/templates", _of_templates(run.run / "evaluate" / "templates")),
         Taught("index", _of_indexes(run.run / "index")),
         Taught("feedback", _of_feedback(run.run / "feedback", measured)),
@@ -62,6 +62,16 @@ def check_leaks(measured: Iterable[Record], places: Sequence[Taught]) -> None:
                 f"leak: record {record.id!r} was measured, and {how} ({place.name}): evaluate on other records, "
                 "or let data.pool_share divide them"
             )
+
+
+def _of_records(name: str, records: Iterable[Record]) -> Taught:
+    known = [(record.group_key, text_hash(record)) for record in records]
+    return Taught(name, frozenset(key for key, _ in known), frozenset(text for _, text in known))
+
+
+def _rows(folder: Path) -> Iterator[dict[str, Any]]:
+    """The records on which the job `panel` chose judges and learned votes."""
+    return iter_rows(parts_of(folder))
 
 
 def _of_templates(folder: Path) -> frozenset[str]:

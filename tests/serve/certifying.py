@@ -111,7 +111,7 @@ def ask_here(
 ) -> None:
     """`asking.ask_all` with the same requests, engines and verdicts, in this process instead of Ray's workers."""
     for name, judge in judges.items():
-        opened = asking._open(folder, name, aspects)
+        opened = asking._open(folder, judge, aspects)
         if not opened.parts:
             continue
         runtime.say(f"{name}: starting the model")

@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from cluster.__main__ import main
+from cluster.config import RunConfig
 from judging.certificate import Certificate, load_certificate
 from judging.datasets import DataConfig
 from judging.errors import InputError
@@ -18,7 +19,7 @@ from serve.certify import load_certificates
 from serve.probing import ProbesConfig, copies, in_order, pairs
 from serve.taught import Taught, check_leaks, taught, text_hash
 from tests.serve.certifying import BIASES, SURE, configuration, model, records, without_ray
-from tests.serve.making import jsonl, record, template_at
+from tests.serve.making import jsonl, record, template_at, write_records
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:jsonschema")
 JUDGES = {"sure": {"model": "sure"}, **{f"by-{name}": {"model": name} for name in BIASES}}
@@ -161,6 +162,25 @@ def test_evaluate_comes_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]
 
 
 @pytest.mark.usefixtures("here")
+def test_a_judge_is_measured_on_what_it_judges(tmp_path: Path) -> None:
+    """Kept from the texts of `own-1`, a third of them: two texts a group are left, all of them scored."""
+    judges = {"kept": {"model": "m", "not_systems": ["own-*"]}, "sure": {"model": "m"}}
+    probes = {"own_family": {"kept": ["own-*"]}, "position": 0, "length": 0, "format": 0, "injection": 0, "rerun": 0}
+    config = configuration(tmp_path, judges, {"m": model(*SURE)}, certify={"resamples": 200, "probes": probes})
+    assert main(["evaluate", config]) == 0
+    assert main(["certify", config]) == 0
+    found = {one.subject: one for one in load_certificates(tmp_path / "run")}
+    kept, panel = found["kept"], found["panel"]
+    assert (kept.num_rows, kept.coverage, kept.unscored, kept.num_systems) == (48, 1, {}, 2)
+    assert kept.verdict.holds
+    assert {probe.name: probe.skipped for probe in kept.probes} == {
+        **dict.fromkeys(("position", "length", "format", "injection", "rerun"), "off in certify.probes"),
+        "own_family": "it gave no text of its own family a score",
+    }
+    assert (panel.num_rows, panel.coverage) == (72, 1)
+
+
+@pytest.mark.usefixtures("here")
 def test_a_rated_text_in_the_test_part_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The same text under another group's name, in another case: the group's key says nothing, the text does."""
     rows = records(4)
@@ -198,8 +218,6 @@ def test_only_what_evaluate_wrote_is_certified(tmp_path: Path, capsys: pytest.Ca
 
 
 def places(tmp_path: Path, measured: list[Record], pool: list[Record]) -> list[Taught]:
-    from cluster.config import RunConfig
-
     data = DataConfig(records=("in.jsonl",))
     return taught(RunConfig(run=tmp_path), data, {one.id: one for one in pool}, measured)
 
@@ -217,6 +235,27 @@ def test_a_group_that_formed_a_prompt_is_a_leak(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"'b' was measured.*evaluate/templates"):
         check_leaks(measured, places(tmp_path, measured, []))
     check_leaks(measured[:1], places(tmp_path, measured[:1], []))
+
+
+def test_what_chose_the_panel_is_a_leak(tmp_path: Path) -> None:
+    """By group, and by the text of another group's name."""
+    write_records(tmp_path / "panel" / "evaluate", [record("a", "g1"), record("b", "g2")])
+    same_text = record("c", "g3", source="Question g2?", candidate="Answer B")
+    for leaked in (record("x", "g1"), same_text):
+        with pytest.raises(InputError, match=rf"'{leaked.id}' was measured.*\(panel\)"):
+            check_leaks([leaked], places(tmp_path, [leaked], []))
+    check_leaks([record("d", "g4")], places(tmp_path, [record("d", "g4")], []))
+
+
+def test_a_group_of_the_dev_part_is_a_leak(tmp_path: Path) -> None:
+    measured = [record(f"r{number}", f"g{number}") for number in range(40)]
+    data = DataConfig(records=("in.jsonl",), dev_share=0.5)
+    dev, test = ([one for one in measured if data.develops(one) is side] for side in (True, False))
+    assert dev and test
+    run = RunConfig(run=tmp_path)
+    check_leaks(test, taught(run, data, {}, test))
+    with pytest.raises(InputError, match=rf"'{dev[0].id}' was measured.*data.dev_share"):
+        check_leaks([*test, dev[0]], taught(run, data, {}, [*test, dev[0]]))
 
 
 def test_texts_are_the_same_but_for_case_and_punctuation() -> None:
