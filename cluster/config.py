@@ -39,6 +39,11 @@ class VllmSpec(Strict):
     num_gpus: int | None = Field(None, ge=0, description="GPUs an engine; none: 1 where the cluster has GPUs, else 0")
     num_cpus: float = Field(1, gt=0, description="CPUs that Ray sets aside for an engine")
     accelerator_type: str | None = Field(None, description="Ray's name of the GPU type, such as A100")
+    resources: dict[str, float] = Field(
+        default_factory=dict,
+        description="further resources of the node, by name, such as `batch: 0.001` to run where ray_cluster.yaml's "
+        "batch nodes are",
+    )
     tensor_parallel_size: int = Field(1, ge=1)
     num_engines: int = Field(1, ge=1, description="engine actors that share the records of a batch run")
     batch_size: int = Field(64, ge=1, description="rows handed to an engine at once")

@@ -131,7 +131,10 @@ def vllm_arguments(spec: VllmSpec, *, sampled: bool = False) -> dict[str, Any]:
 
     `sampled`: replies are drawn with a seed each, not taken greedily.
     """
-    num_gpus = spec.num_gpus if spec.num_gpus is not None else min(1, runtime.num_gpus())
+    num_gpus = spec.num_gpus
+    if num_gpus is None:
+        # A cluster that has scaled down to its head shows no GPU, but a named type is still to be had.
+        num_gpus = 1 if spec.accelerator_type else min(1, runtime.num_gpus())
     engine: dict[str, Any] = {
         "max_model_len": spec.max_model_len,
         "tensor_parallel_size": spec.tensor_parallel_size,
@@ -140,7 +143,7 @@ def vllm_arguments(spec: VllmSpec, *, sampled: bool = False) -> dict[str, Any]:
         **(BATCH_ON_GPU if num_gpus else BATCH_ON_CPU),
     }
     environment = {"VLLM_LOGGING_LEVEL": "ERROR", "VLLM_NO_USAGE_STATS": "1", "TOKENIZERS_PARALLELISM": "false"}
-    bundle: dict[str, float] = {"CPU": spec.num_cpus}
+    bundle: dict[str, float] = {"CPU": spec.num_cpus, **spec.resources}
     if num_gpus:
         bundle["GPU"] = num_gpus
     else:

@@ -28,6 +28,7 @@ TOKENIZERS = (
 # Old formats and exports of the same weights would multiply the download.
 HUB_FILES = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja", "*.py")
 HUB_LEAVE = ("onnx/*", "openvino/*", "original/*", "consolidated*")
+PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,13 @@ def missing_pieces(folder: Path) -> list[str]:
     return missing
 
 
+def pickled_weights(folder: Path) -> list[str]:
+    """Files in pickle's formats that a loader would fall back on: those with no safetensors file beside them."""
+    paths = _files(folder)
+    safe = {Path(name).parent for name in paths if name.endswith(".safetensors")}
+    return [name for name in paths if name.endswith(PICKLES) and Path(name).parent not in safe]
+
+
 def _is_whole(weights: Path) -> bool:
     """Whether a safetensors file is as long as its own header says."""
     size = weights.stat().st_size
@@ -110,6 +118,11 @@ def _is_whole(weights: Path) -> bool:
 def _check_local(folder: Path) -> None:
     if not folder.is_dir():
         raise UserError(f"model folder {folder} does not exist: correct the path, or name a hub id `org/name`.")
+    if pickles := pickled_weights(folder):
+        raise UserError(
+            f"model folder {folder} holds pickled weights without safetensors beside them ({', '.join(pickles)}): "
+            "loading them may run any code, so convert them with save_pretrained, or name another model."
+        )
     if missing := missing_pieces(folder):
         raise UserError(f"model folder {folder} lacks {'; '.join(missing)}: complete it, or name another model.")
 

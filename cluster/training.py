@@ -69,7 +69,7 @@ def train(
     import ray.train
     import ray.train.torch
 
-    use_gpu = runtime.num_gpus() >= config.num_workers
+    use_gpu = wants_gpus(config, runtime.num_gpus())
     num_cpus = config.cpus_per_worker or max(1, runtime.num_cpus() // config.num_workers)
     steps = folder.resolve() / "steps.json"
     trainer = ray.train.torch.TorchTrainer(
@@ -95,6 +95,14 @@ def train(
                 trainer.fit()
         except ray.train.TrainingFailedError as error:
             raise JobFailed(f"{what}: the training failed: {_first_reason(error)}") from error
+
+
+def wants_gpus(config: TrainingConfig, num_gpus: int) -> bool:
+    """Whether the workers ask for GPUs, on a cluster that shows `num_gpus` now.
+
+    A cluster that has scaled down to its head shows none; a named type says that they can be had.
+    """
+    return config.accelerator_type is not None or num_gpus >= config.num_workers
 
 
 def _environment() -> dict[str, str]:

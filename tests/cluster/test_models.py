@@ -54,6 +54,25 @@ def test_a_missing_piece_is_named(folder: Path, tmp_path: Path, name: str, words
     assert str(folder) in sentence
 
 
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "pytorch_model-00001-of-00002.bin", "model.pt", "last.ckpt"])
+def test_pickled_weights_are_refused_by_name(folder: Path, tmp_path: Path, name: str) -> None:
+    (folder / "model.safetensors").rename(folder / name)
+    sentence = refusal(str(folder), cache_dir=tmp_path)
+    assert f"holds pickled weights without safetensors beside them ({name})" in sentence
+    assert "convert them with save_pretrained" in sentence
+
+
+def test_a_module_of_an_encoder_may_be_no_pickle_either(folder: Path, tmp_path: Path) -> None:
+    (folder / "2_Dense").mkdir()
+    (folder / "2_Dense" / "pytorch_model.bin").touch()
+    assert "(2_Dense/pytorch_model.bin)" in refusal(str(folder), cache_dir=tmp_path)
+
+
+def test_a_pickle_beside_safetensors_is_never_loaded_and_does_not_matter(folder: Path, tmp_path: Path) -> None:
+    (folder / "training_args.bin").touch()
+    assert models.resolve(str(folder), cache_dir=tmp_path).path == folder
+
+
 def test_every_shard_of_the_index_must_be_there(folder: Path, tmp_path: Path) -> None:
     shards = {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}
     (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": shards}))
