@@ -44,10 +44,12 @@ bench-retrieval: setup  ## speed of the ranking loss and of the search, as ratio
 bench-serve: setup  ## speed and memory of the panel online, as ratios within one run
 	@$(BIN)/python -m tests.bench.serve
 
+# A folder that holds torch's CPU build must not reach the GPU's pins.
 pins:  ## compile requirements/*.txt from pyproject.toml
 	@for flavour in cpu gpu; do \
-	  override=""; [ $$flavour = cpu ] && override="--override requirements/overrides.txt"; \
-	  $(UV) pip compile pyproject.toml --extra $$flavour --extra dev $$override --python-version 3.11 \
+	  override=""; links=""; \
+	  [ $$flavour = cpu ] && override="--override requirements/overrides.txt" && links="$(PIP_FIND_LINKS)"; \
+	  UV_FIND_LINKS="$$links" VIRTUAL_ENV=$(VENV) $(BIN)/uv pip compile pyproject.toml --extra $$flavour --extra dev $$override --python-version 3.11 \
 	    --no-header --no-annotate --no-emit-index-url --no-emit-find-links -q -o requirements/$$flavour.txt || exit 1; \
 	done
 
