@@ -12,9 +12,21 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, create_model, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    create_model,
+    field_validator,
+    model_validator,
+)
 
 from cluster.errors import UserError
+
+PICKLED_FORMATS = ("pt", "npcache")  # vLLM's names
 
 
 class Strict(BaseModel):
@@ -51,6 +63,17 @@ class VllmSpec(Strict):
     engine: dict[str, Any] = Field(
         default_factory=dict, description="further vLLM engine arguments, as vLLM names them"
     )
+
+    @field_validator("engine")
+    @classmethod
+    def _runs_no_code_of_a_model(cls, engine: dict[str, Any]) -> dict[str, Any]:
+        if engine.get("trust_remote_code"):
+            raise ValueError(
+                "trust_remote_code would run code that came with the model: convert the model, or leave it"
+            )
+        if engine.get("load_format") in PICKLED_FORMATS:
+            raise ValueError(f"load_format {engine['load_format']} loads pickles, which may run any code: convert them")
+        return engine
 
 
 class HttpSpec(Strict):

@@ -238,19 +238,32 @@ def test_the_three_clusters_share_their_parts() -> None:
         assert parts(name).items() <= whole.items()
 
 
-def test_the_service_says_what_the_serve_file_says() -> None:
-    """What differs is named here: a pod listens on its own address, on every node, with the cluster's configuration."""
+def shared_and_own(serve: dict[str, Any]) -> tuple[dict[str, Any], tuple[str, str, str, list[str]]]:
+    """A Serve configuration without what may differ between places, and that: proxies, host, configuration, overrides."""
+    shared = copy.deepcopy(serve)
+    args = shared["applications"][0].pop("args")
+    own = (shared.pop("proxy_location"), shared["http_options"].pop("host"), args.pop("config"), args.pop("overrides"))
+    assert not args
+    return shared, own
+
+
+def test_the_service_and_the_serve_files_say_the_same() -> None:
     from ray.serve.schema import ServeDeploySchema
 
-    ours = yaml.safe_load((ROOT / "deploy" / "serve.yaml").read_text())
-    theirs = yaml.safe_load(ray_object("rayservice.yaml")["spec"]["serveConfigV2"])
-    ServeDeploySchema(**theirs)
-    assert (ours["proxy_location"], theirs["proxy_location"]) == ("HeadOnly", "EveryNode")
-    assert (ours["http_options"]["host"], theirs["http_options"]["host"]) == ("127.0.0.1", "0.0.0.0")
-    assert theirs["applications"][0]["args"]["config"] == "/opt/inverdict/configs/serving.yaml"
-    for one in (ours, theirs):
-        del one["proxy_location"], one["http_options"]["host"], one["applications"][0]["args"]["config"]
-    assert theirs == ours
+    here, machines = (
+        yaml.safe_load((ROOT / "deploy" / name).read_text()) for name in ("serve.yaml", "serve_cluster.yaml")
+    )
+    pods = yaml.safe_load(ray_object("rayservice.yaml")["spec"]["serveConfigV2"])
+    for one in (machines, pods):
+        ServeDeploySchema(**one)
+        assert shared_and_own(one)[0] == shared_and_own(here)[0]
+    config = "/opt/inverdict/configs/serving.yaml"
+    assert shared_and_own(here)[1] == ("HeadOnly", "127.0.0.1", "configs/demo.yaml", [])
+    # The head's private address; the keys on the file system that all nodes see.
+    keys = "serve.keys_file=/mnt/inverdict/keys/keys.json"
+    assert shared_and_own(machines)[1] == ("HeadOnly", "0.0.0.0", config, [keys])
+    # A pod listens on its own address; the keys are where the configuration says, a mounted secret.
+    assert shared_and_own(pods)[1] == ("EveryNode", "0.0.0.0", config, [])
 
 
 def test_the_served_configuration_fits_its_manifest() -> None:
@@ -303,8 +316,31 @@ def test_nothing_reaches_a_pod_but_what_is_named() -> None:
 
 
 def test_the_policies_choose_the_pods_by_labels_that_they_carry(ray: dict[str, Any]) -> None:
-    for template in pods(ray):
-        assert template["metadata"]["labels"]["app.kubernetes.io/part-of"] == "inverdict"
+    head, *others = (template["metadata"]["labels"] for template in pods(ray))
+    assert {one["app.kubernetes.io/part-of"] for one in (head, *others)} == {"inverdict"}
+    # Only the head leaves the namespace.
+    assert head["inverdict/reaches-out"] == "true"
+    assert not [one for one in others if "inverdict/reaches-out" in one]
+
+
+def test_only_the_named_pods_leave_the_namespace() -> None:
+    policies = {one["metadata"]["name"]: one["spec"] for one in documents("network.yaml")}
+    leaving = [name for name, spec in policies.items() for rule in spec.get("egress", []) if "to" not in rule]
+    assert leaving == ["inverdict-reaches-out"]
+    assert policies["inverdict-reaches-out"]["podSelector"] == {"matchLabels": {"inverdict/reaches-out": "true"}}
+
+
+def test_the_fetched_model_is_the_served_one_at_the_same_place() -> None:
+    from cluster.__main__ import sections
+    from cluster.config import VllmSpec, load
+
+    (job,) = documents("fetch.yaml")
+    (box,) = job["spec"]["template"]["spec"]["containers"]
+    (spec,) = load(ROOT / "configs" / "serving.yaml", [], sections()).models.values()
+    assert isinstance(spec, VllmSpec)
+    assert box["command"] == ["inverdict", "models", "fetch", spec.source]
+    nodes = pods(ray_object("rayservice.yaml"))[0]["spec"]["containers"][0]["env"]
+    assert [one for one in box["env"] if one not in nodes] == []
 
 
 def test_prometheus_reads_ports_that_the_pods_name() -> None:
