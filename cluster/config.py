@@ -68,9 +68,7 @@ class VllmSpec(Strict):
     @classmethod
     def _runs_no_code_of_a_model(cls, engine: dict[str, Any]) -> dict[str, Any]:
         if engine.get("trust_remote_code"):
-            raise ValueError(
-                "trust_remote_code would run code that came with the model: convert the model, or leave it"
-            )
+            raise ValueError("trust_remote_code would run code that came with the model: take a model without")
         if engine.get("load_format") in PICKLED_FORMATS:
             raise ValueError(f"load_format {engine['load_format']} loads pickles, which may run any code: convert them")
         return engine

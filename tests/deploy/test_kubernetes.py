@@ -85,6 +85,11 @@ def test_the_files_hold_what_their_names_say() -> None:
     assert {name: ray_object(name)["kind"] for name in RAY} == RAY
 
 
+def test_no_two_ray_objects_share_a_name() -> None:
+    """KubeRay names the services after them, alike for all kinds: NAME-head-svc."""
+    assert len({ray_object(name)["metadata"]["name"] for name in RAY}) == len(RAY)
+
+
 @pytest.mark.parametrize(
     "one", [one for one in everything() if "." not in one["apiVersion"] or "k8s.io" in one["apiVersion"]], ids=str
 )
@@ -239,7 +244,7 @@ def test_the_three_clusters_share_their_parts() -> None:
 
 
 def shared_and_own(serve: dict[str, Any]) -> tuple[dict[str, Any], tuple[str, str, str, list[str]]]:
-    """A Serve configuration without what may differ between places, and that: proxies, host, configuration, overrides."""
+    """A Serve configuration without what may differ, and that: proxies, host, configuration, overrides."""
     shared = copy.deepcopy(serve)
     args = shared["applications"][0].pop("args")
     own = (shared.pop("proxy_location"), shared["http_options"].pop("host"), args.pop("config"), args.pop("overrides"))
