@@ -60,7 +60,8 @@ def test_batch_is_on_spot_and_serving_on_demand(cluster: dict[str, Any]) -> None
         machine = cluster["available_node_types"][name]["node_config"]
         return "spot" in str([machine.get("InstanceMarketOptions"), machine.get("scheduling")]).lower()
 
-    assert [is_spot(name) for name in ("head", "cpu", "gpu_batch", "gpu_serving")] == [False, True, True, False]
+    # The panel and the HTTP interface live on CPU nodes.
+    assert [is_spot(name) for name in ("head", "cpu", "gpu_batch", "gpu_serving")] == [False, False, True, False]
 
 
 def test_labels_are_such_as_ray_takes(cluster: dict[str, Any]) -> None:
@@ -114,6 +115,11 @@ def test_no_public_address_and_no_network_that_ray_would_open(cluster: dict[str,
         assert "accessConfigs" not in str(machine)
         # Named, because Ray makes an open security group (AWS) or a public address (Google) where they are missing.
         assert machine.get("SecurityGroupIds") or machine.get("networkInterfaces")
+
+
+def test_on_aws_only_the_head_may_start_machines_and_no_node_gets_ray_s_own_role() -> None:
+    types = yaml.safe_load((ROOT / "ray_cluster.yaml").read_text())["available_node_types"]
+    assert [name for name, one in types.items() if "IamInstanceProfile" in one["node_config"]] == ["head"]
 
 
 def test_runs_and_models_lie_on_the_shared_file_system(cluster: dict[str, Any]) -> None:
