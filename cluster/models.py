@@ -6,6 +6,7 @@ folder and the fingerprint of its content come out. What the model is used for i
 
 import argparse
 import contextlib
+import fnmatch
 import functools
 import hashlib
 import json
@@ -96,9 +97,17 @@ def missing_pieces(folder: Path) -> list[str]:
 
 def pickled_weights(folder: Path) -> list[str]:
     """Files in pickle's formats that a loader would fall back on: those with no safetensors file beside them."""
-    paths = _files(folder)
+    paths = [name for name in _files(folder) if not any(fnmatch.fnmatch(name, pattern) for pattern in HUB_LEAVE)]
     safe = {Path(name).parent for name in paths if name.endswith(".safetensors")}
     return [name for name in paths if name.endswith(PICKLES) and Path(name).parent not in safe]
+
+
+def _refuse_pickles(what: str, folder: Path) -> None:
+    if pickles := pickled_weights(folder):
+        raise UserError(
+            f"{what} holds pickled weights without safetensors beside them ({', '.join(pickles)}): "
+            "loading them may run any code, so convert them with save_pretrained, or name another model."
+        )
 
 
 def _is_whole(weights: Path) -> bool:
@@ -118,11 +127,7 @@ def _is_whole(weights: Path) -> bool:
 def _check_local(folder: Path) -> None:
     if not folder.is_dir():
         raise UserError(f"model folder {folder} does not exist: correct the path, or name a hub id `org/name`.")
-    if pickles := pickled_weights(folder):
-        raise UserError(
-            f"model folder {folder} holds pickled weights without safetensors beside them ({', '.join(pickles)}): "
-            "loading them may run any code, so convert them with save_pretrained, or name another model."
-        )
+    _refuse_pickles(f"model folder {folder}", folder)
     if missing := missing_pieces(folder):
         raise UserError(f"model folder {folder} lacks {'; '.join(missing)}: complete it, or name another model.")
 
@@ -152,6 +157,7 @@ def _from_hub(repo: str, revision: str | None) -> ModelFolder:
             ) from error
         if missing := missing_pieces(folder):
             raise UserError(f"model {wanted} of the hub lacks {'; '.join(missing)}: name another model or revision.")
+    _refuse_pickles(f"model {wanted} in the hub cache", folder)  # another program may have fetched them
     # A snapshot's folder is named by its commit, which stands for the content.
     return ModelFolder(repo, folder, hashlib.sha256(f"{repo}@{folder.name}".encode()).hexdigest(), "hub")
 

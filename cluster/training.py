@@ -29,7 +29,9 @@ KEPT_CHECKPOINTS = 1
 class TrainingConfig(Strict):
     """Where a training runs; shared by every job that trains."""
 
-    num_workers: int = Field(1, ge=1, description="data-parallel workers; one GPU each where the cluster has GPUs")
+    num_workers: int = Field(
+        1, ge=1, description="data-parallel workers; a GPU each where there are as many, or accelerator_type is set"
+    )
     cpus_per_worker: float | None = Field(None, gt=0, description="none: the cluster's CPUs divided by the workers")
     accelerator_type: str | None = Field(None, description="Ray's name of the GPU type, such as A100")
     max_failures: int = Field(2, ge=0, description="restarts from the last checkpoint after a worker died")

@@ -70,6 +70,8 @@ def test_a_module_of_an_encoder_may_be_no_pickle_either(folder: Path, tmp_path: 
 
 def test_a_pickle_beside_safetensors_is_never_loaded_and_does_not_matter(folder: Path, tmp_path: Path) -> None:
     (folder / "training_args.bin").touch()
+    (folder / "original").mkdir()
+    (folder / "original" / "consolidated.00.pth").touch()  # a publisher's own format, which no loader here looks at
     assert models.resolve(str(folder), cache_dir=tmp_path).path == folder
 
 
@@ -140,6 +142,11 @@ def test_a_hub_id_offline_comes_from_the_local_cache_or_says_the_way_out(folder:
     (place / "refs" / "main").write_text(commit)
     shutil.copytree(folder, place / "snapshots" / commit)
     assert run_resolve("org/name", tmp_path / "home").stdout.split() == ["hub", commit]
+    module = place / "snapshots" / commit / "2_Dense"
+    module.mkdir()
+    (module / "pytorch_model.bin").touch()
+    assert "hub cache holds pickled weights" in run_resolve("org/name", tmp_path / "home").stderr
+    shutil.rmtree(module)
     (place / "snapshots" / commit / "config.json").unlink()
     assert "UserError" in run_resolve("org/name", tmp_path / "home").stderr
 
