@@ -48,9 +48,7 @@ class VllmSpec(Strict):
         "auto", description="auto: chat where the tokenizer has a chat template, plain completion otherwise"
     )
     max_model_len: int = Field(2048, ge=64, description="context in tokens; a longer prompt is unscored `too_long`")
-    num_gpus: int | None = Field(
-        None, ge=0, description="GPUs an engine; none: 1 where the cluster has GPUs or accelerator_type is set, else 0"
-    )
+    num_gpus: int | None = Field(None, ge=0, description="GPUs an engine; none: 1 where the cluster has GPUs, else 0")
     num_cpus: float = Field(1, gt=0, description="CPUs that Ray sets aside for an engine")
     accelerator_type: str | None = Field(None, description="Ray's name of the GPU type, such as A100")
     resources: dict[str, float] = Field(

@@ -131,10 +131,7 @@ def vllm_arguments(spec: VllmSpec, *, sampled: bool = False) -> dict[str, Any]:
 
     `sampled`: replies are drawn with a seed each, not taken greedily.
     """
-    num_gpus = spec.num_gpus
-    if num_gpus is None:
-        # A cluster that has scaled down to its head shows no GPU, but a named type is still to be had.
-        num_gpus = 1 if spec.accelerator_type else min(1, runtime.num_gpus())
+    num_gpus = spec.num_gpus if spec.num_gpus is not None else min(1, runtime.num_gpus())
     engine: dict[str, Any] = {
         "max_model_len": spec.max_model_len,
         "tensor_parallel_size": spec.tensor_parallel_size,

@@ -29,9 +29,7 @@ KEPT_CHECKPOINTS = 1
 class TrainingConfig(Strict):
     """Where a training runs; shared by every job that trains."""
 
-    num_workers: int = Field(
-        1, ge=1, description="data-parallel workers; a GPU each where there are as many, or accelerator_type is set"
-    )
+    num_workers: int = Field(1, ge=1, description="data-parallel workers; one GPU each where the cluster has GPUs")
     cpus_per_worker: float | None = Field(None, gt=0, description="none: the cluster's CPUs divided by the workers")
     accelerator_type: str | None = Field(None, description="Ray's name of the GPU type, such as A100")
     max_failures: int = Field(2, ge=0, description="restarts from the last checkpoint after a worker died")
@@ -71,7 +69,7 @@ def train(
     import ray.train
     import ray.train.torch
 
-    use_gpu = wants_gpus(config, runtime.num_gpus())
+    use_gpu = runtime.num_gpus() >= config.num_workers
     num_cpus = config.cpus_per_worker or max(1, runtime.num_cpus() // config.num_workers)
     steps = folder.resolve() / "steps.json"
     trainer = ray.train.torch.TorchTrainer(
@@ -97,14 +95,6 @@ def train(
                 trainer.fit()
         except ray.train.TrainingFailedError as error:
             raise JobFailed(f"{what}: the training failed: {_first_reason(error)}") from error
-
-
-def wants_gpus(config: TrainingConfig, num_gpus: int) -> bool:
-    """Whether the workers ask for GPUs, on a cluster that shows `num_gpus` now.
-
-    A cluster that has scaled down to its head shows none; a named type says that they can be had.
-    """
-    return config.accelerator_type is not None or num_gpus >= config.num_workers
 
 
 def _environment() -> dict[str, str]:

@@ -196,12 +196,3 @@ def test_without_sampling_a_seed_changes_nothing() -> None:
 def test_an_engine_takes_further_resources_of_its_node() -> None:
     made = vllm_arguments(VllmSpec(source="x", num_gpus=1, num_cpus=2, resources={"batch": 0.001}))
     assert made["placement_group_config"] == {"bundle_per_worker": {"CPU": 2, "GPU": 1, "batch": 0.001}}
-
-
-def test_a_named_gpu_type_asks_for_a_gpu_though_no_node_is_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cluster.generate.runtime.num_gpus", lambda: 0)
-    made = vllm_arguments(VllmSpec(source="x", accelerator_type="L4"))
-    assert made["placement_group_config"] == {"bundle_per_worker": {"CPU": 1, "GPU": 1}}
-    assert "dtype" not in made["engine_kwargs"]  # float32 is the CPU's
-    none = vllm_arguments(VllmSpec(source="x"))
-    assert none["placement_group_config"] == {"bundle_per_worker": {"CPU": 1}}
