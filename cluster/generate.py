@@ -140,7 +140,7 @@ def vllm_arguments(spec: VllmSpec, *, sampled: bool = False) -> dict[str, Any]:
         **(BATCH_ON_GPU if num_gpus else BATCH_ON_CPU),
     }
     environment = {"VLLM_LOGGING_LEVEL": "ERROR", "VLLM_NO_USAGE_STATS": "1", "TOKENIZERS_PARALLELISM": "false"}
-    bundle: dict[str, float] = {"CPU": spec.num_cpus}
+    bundle: dict[str, float] = {"CPU": spec.num_cpus, **spec.resources}
     if num_gpus:
         bundle["GPU"] = num_gpus
     else:
