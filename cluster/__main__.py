@@ -47,12 +47,14 @@ SECTIONS = {
     "transfer": "serve.transfer:Config",
     "plan": "train.plan:Config",
 }
-# Commands that take no configuration -> their module, which has `add_arguments(parser)` and `main(args)`.
+# Commands beside the jobs -> their module, which has `add_arguments(parser)` and `main(args)`.
 TOOLS = {
     "agreement": (
         "judging.scorefile",
         "agreement statistics for anybody's scores (JSONL: group, system, human, score)",
     ),
+    "submit": ("cluster.submit", "run a job on a Ray cluster through its job server, follow it, take its exit code"),
+    "doctor": ("cluster.doctor", "whether this machine, or a cluster, can do what a configuration asks for"),
     "models": ("cluster.models", "list or fetch the embedded models"),
     "keys": ("serve.keys", "make, list or revoke API keys of a server"),
 }

@@ -27,8 +27,9 @@ def start(config: RayConfig) -> None:
 
     if ray.is_initialized():
         return
-    arguments: dict[str, Any] = {"address": config.address, "log_to_driver": False, "logging_level": logging.ERROR}
-    if config.address is None:
+    address = config.address or _surrounding_cluster()
+    arguments: dict[str, Any] = {"address": address, "log_to_driver": False, "logging_level": logging.ERROR}
+    if address is None:
         arguments |= {
             "address": "local",
             "num_cpus": config.num_cpus or max(2, os.cpu_count() or 2),
@@ -41,10 +42,14 @@ def start(config: RayConfig) -> None:
         with _native_stderr_closed():
             ray.init(**arguments)
     except ConnectionError as error:
-        raise UserError(
-            f"no Ray cluster answers at {config.address!r} (ray.address): {str(error).splitlines()[0]}"
-        ) from error
+        raise UserError(f"no Ray cluster answers at {address!r} (ray.address): {str(error).splitlines()[0]}") from error
     quiet_data()
+
+
+def _surrounding_cluster() -> str | None:
+    """Ray's own variable, set in every submitted job. A URL there is a job server's, for clients."""
+    address = os.environ.get("RAY_ADDRESS", "")
+    return address if address and not address.startswith("http") else None
 
 
 @contextmanager

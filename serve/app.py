@@ -17,7 +17,7 @@ import ray
 import ray.serve
 from pydantic import BaseModel
 
-from cluster import models, runtime
+from cluster import demands, models, runtime
 from cluster.config import HttpSpec, ModelSpec, RunConfig, ScriptedSpec, VllmSpec, load
 from cluster.config import build as build_config
 from cluster.engine import HandleEngine, Reply, Request
@@ -56,6 +56,7 @@ def build_app(run: RunConfig) -> Any:
     if found.serve.keys_file:
         Keys(found.serve.keys_file)  # a missing or damaged file is found here, not in a replica
     runtime.start(run.ray)
+    demands.check(run, found.models)
     evaluators = {name: _evaluator(name, spec, found) for name, spec in found.models.items()}
     made = {"raw": run.model_dump(mode="json"), "cwd": str(Path.cwd())}
     ongoing = 4 * found.serve.max_in_flight

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 from pydantic import Field, FiniteFloat, model_validator
 
-from cluster import runtime
+from cluster import demands, runtime
 from cluster.artifacts import JobDir, file_hash, read_json
 from cluster.config import HttpSpec, ModelSpec, RunConfig, Strict, VllmSpec
 from cluster.engine import api_key
@@ -160,6 +160,8 @@ def main(run: RunConfig, *, retry_failed: bool = False, through_serve: bool = Fa
         for name, judge in judges.items():
             prompts[name].save(judge.templates, job.path / "templates" / name)
         runtime.start(run.ray)
+        if not through_serve:
+            demands.check(run, names)
         specs = served_models(run, names) if through_serve else run.models
         found = _find_examples(evaluation, job.path, judges, pool)
         ask_all(job.path, judges, config.judges, specs, aspects=config.aspects, seed=run.seed)

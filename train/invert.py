@@ -16,7 +16,7 @@ from typing import Any, Literal, NamedTuple
 
 from pydantic import Field
 
-from cluster import models, runtime
+from cluster import demands, models, runtime
 from cluster.artifacts import JobDir, read_json, write_text
 from cluster.config import ModelSpec, RunConfig, Strict, VllmSpec
 from cluster.generate import Sampling, generate
@@ -418,6 +418,7 @@ def _ask_all(
     from cluster.progress import progress
 
     runtime.start(run.ray)
+    demands.check_specs({what: spec})
     import ray.data
 
     runtime.say(f"{what}: starting the model")
