@@ -69,7 +69,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         # An error class that carries `exit_code` is written for people; anything else is ours to mend.
         code = getattr(error, "exit_code", None)
         if code is None:
-            raise
+            from cluster.errors import storage_problem
+
+            if (problem := storage_problem(error)) is None:
+                raise
+            print(f"inverdict {args.name}: {problem}", file=sys.stderr)
+            return 1
         print(f"inverdict {args.name}: {error}", file=sys.stderr)
         return int(code)
     except KeyboardInterrupt:

@@ -134,6 +134,7 @@ class ScriptedSpec(Strict):
     delay_s: float = Field(0, ge=0, description="waited before each answer")
     garbage_share: float = Field(0, ge=0, le=1, description="share of prompts answered with no score in the reply")
     max_prompt_chars: int = Field(200_000, ge=1, description="a longer prompt is unscored `too_long`")
+    num_gpus: int = Field(0, ge=0, description="GPUs set aside for an engine, so that a dry run scales as a real one")
     num_engines: Engines = 1
 
 

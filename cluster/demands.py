@@ -6,6 +6,7 @@ the cluster tells them. Knows no judgements; the arithmetic needs no Ray.
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from cluster.config import ModelSpec, RunConfig, VllmSpec
+from cluster.config import ModelSpec, RunConfig, ScriptedSpec, VllmSpec
 from cluster.errors import UserError
 
 # `ray up` leaves the cluster's configuration here, on the head, where the drivers of submitted jobs run.
@@ -46,6 +47,8 @@ def model_demand(place: str, spec: ModelSpec, *, on_gpus: bool) -> Demand | None
 
     `on_gpus`: whether the cluster has GPUs at all, for a model that leaves `num_gpus` open.
     """
+    if isinstance(spec, ScriptedSpec) and spec.num_gpus:
+        return Demand(place, {"GPU": spec.num_gpus})
     if not isinstance(spec, VllmSpec):
         return None
     bundle: dict[str, float] = {"CPU": spec.num_cpus}
@@ -108,20 +111,21 @@ def check_specs(specs: Mapping[str, ModelSpec]) -> None:
     Raises UserError with the demand and the machines where it can never be met.
     """
     types = node_types()
+    if types is None:
+        return
     on_gpus = any(one.resources.get("GPU", 0) > 0 for one in types)
     made = [model_demand(place, spec, on_gpus=on_gpus) for place, spec in specs.items()]
     if problem := unmet([demand for demand in made if demand], types):
         raise UserError(problem)
 
 
-def node_types() -> list[NodeType]:
-    """The living machines by their resources, and the types that an autoscaler may still start."""
-    return merged(_living(), _reported() or _bootstrapped(BOOTSTRAP.expanduser()))
-
-
-def merged(living: Sequence[NodeType], scalable: Sequence[NodeType]) -> list[NodeType]:
-    """Both; a living machine of a type that may grow stands for itself too: the sum is a bound from above."""
-    return [*scalable, *living]
+def node_types() -> list[NodeType] | None:
+    """The types that an autoscaler may still start, and the living machines by their resources: a bound from above, as
+    a living machine of such a type counts twice. None where an autoscaler runs and does not tell its types."""
+    scalable = _reported() or _bootstrapped(BOOTSTRAP.expanduser())
+    if not scalable and _is_autoscaled():
+        return None
+    return [*scalable, *_living()]
 
 
 def _living() -> list[NodeType]:
@@ -143,6 +147,20 @@ def _reported() -> list[NodeType]:
     config = ray._private.state.state.get_cluster_config()
     groups = config.node_group_configs if config else ()
     return [NodeType(one.name, dict(one.resources), int(one.max_count)) for one in groups]
+
+
+def _is_autoscaled() -> bool:
+    """Where no autoscaler runs, Ray calls each machine a type of its own: `node_ID`."""
+    import ray
+    from ray._private.worker import global_worker
+    from ray.autoscaler.v2.sdk import get_cluster_status
+
+    told = global_worker.gcs_client.internal_kv_get(b"__autoscaling_status", None)
+    report = (json.loads(told) if told else {}).get("autoscaler_report") or {}
+    known = list((report.get("node_type_mapping") or {}).items())
+    status = get_cluster_status(ray.get_runtime_context().gcs_address)
+    known += [(node.node_id, node.ray_node_type_name) for node in [*status.active_nodes, *status.idle_nodes]]
+    return any(name != f"node_{node}" for node, name in known)
 
 
 def _bootstrapped(path: Path) -> list[NodeType]:

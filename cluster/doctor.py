@@ -269,7 +269,9 @@ def _gib(number: float) -> str:
     return f"{number / 2**30:.1f} GiB"
 
 
-def _demand_findings(run: RunConfig, types: Sequence[demands.NodeType]) -> list[Finding]:
+def _demand_findings(run: RunConfig, types: Sequence[demands.NodeType] | None) -> list[Finding]:
+    if types is None:
+        return [Finding("resources", "note", "an autoscaler runs that does not tell its node types from here")]
     on_gpus = any(one.resources.get("GPU", 0) > 0 for one in types)
     made = [demands.model_demand(f"models.{name}", spec, on_gpus=on_gpus) for name, spec in run.models.items()]
     wanted = [one for one in made if one]

@@ -57,6 +57,7 @@ def generate(dataset: Dataset, spec: ModelSpec, sampling: Sampling) -> Dataset:
         concurrency=spec.num_engines,
         # Beside a running panel little is left of a small machine, and this actor only waits.
         num_cpus=0 if isinstance(spec, ServedSpec) else 0.5,
+        num_gpus=spec.num_gpus if isinstance(spec, ScriptedSpec) else 0,
     )
 
 

@@ -76,11 +76,14 @@ def _evaluator(name: str, spec: ModelSpec, found: Online) -> Any:
             "min_replicas": scale.min,
             "max_replicas": scale.max,
             "target_ongoing_requests": target,
+            "upscale_delay_s": scale.more_after_s,
+            "downscale_delay_s": scale.fewer_after_s,
         }
     else:
         options["num_replicas"] = scale.min
     if isinstance(spec, HttpSpec | ScriptedSpec):
-        options |= {"name": f"evaluator-{name}", "ray_actor_options": {"num_cpus": SMALL}}
+        gpus = spec.num_gpus if isinstance(spec, ScriptedSpec) else 0
+        options |= {"name": f"evaluator-{name}", "ray_actor_options": {"num_cpus": SMALL, "num_gpus": gpus}}
         return ray.serve.deployment(**options)(EngineServer).bind(spec)
     assert isinstance(spec, VllmSpec)
     return _vllm_evaluator(name, spec, found, options)

@@ -86,6 +86,8 @@ def test_what_a_model_asks_for() -> None:
     assert model_demand("m", VllmSpec(source="x", num_gpus=1), on_gpus=False) == Demand("m", {"CPU": 1, "GPU": 1}, 1)
     assert model_demand("m", VllmSpec(source="x", num_gpus=0), on_gpus=True) == Demand("m", {"CPU": 1}, 1)
     assert model_demand("m", ScriptedSpec(backend="scripted"), on_gpus=True) is None
+    dry = ScriptedSpec(backend="scripted", num_gpus=2)
+    assert model_demand("m", dry, on_gpus=False) == Demand("m", {"GPU": 2}, 1)
     assert model_demand("m", HttpSpec(backend="http", base_url="http://h/v1", model="m"), on_gpus=True) is None
 
 

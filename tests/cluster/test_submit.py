@@ -8,7 +8,6 @@ import shutil
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -189,10 +188,7 @@ def test_no_token_and_a_wrong_one_are_refused_and_the_right_one_does_what_a_loca
 
 def jobs(cluster: Head) -> list[dict[str, Any]]:
     """What the job server tells of every submitted job."""
-    asked = urllib.request.Request(f"{cluster.url}/api/jobs/", headers={"Authorization": f"Bearer {cluster.token}"})
-    with urllib.request.urlopen(asked, timeout=10) as answer:
-        found: list[dict[str, Any]] = json.load(answer)
-    return [one for one in found if one["type"] == "SUBMISSION"]
+    return [one for one in cluster.tell("/api/jobs/") if one["type"] == "SUBMISSION"]
 
 
 @pytest.mark.ray
