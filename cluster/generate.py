@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 Batch = dict[str, Any]  # column -> list or array
 REQUEST_COLUMNS = ("prompt", "reply_prefix", "labels", "json_schema")
 SEED = "seed"
+DRY_BATCH = 64  # rows; Ray Data wants a number for whatever asks for GPUs
 # Tokens and requests of one engine step, as plain `vllm.LLM` has them (on GPUs: on the smallest). Ray's stage would get
 # vLLM's least, 2048 and 128, which are for an engine whose kind of use is not known.
 BATCH_ON_CPU = {"max_num_batched_tokens": 4096, "max_num_seqs": 256}
@@ -50,14 +51,15 @@ def generate(dataset: Dataset, spec: ModelSpec, sampling: Sampling) -> Dataset:
     """`dataset` with the model's replies, lazily; nothing runs before the result is read."""
     if isinstance(spec, VllmSpec):
         return _with_vllm(dataset, spec, sampling)
+    num_gpus = spec.num_gpus if isinstance(spec, ScriptedSpec) else 0
     return dataset.map_batches(
         _EngineActor,
         fn_constructor_args=(spec, sampling),
-        batch_size=None,
+        batch_size=DRY_BATCH if num_gpus else None,
         concurrency=spec.num_engines,
         # Beside a running panel little is left of a small machine, and this actor only waits.
         num_cpus=0 if isinstance(spec, ServedSpec) else 0.5,
-        num_gpus=spec.num_gpus if isinstance(spec, ScriptedSpec) else 0,
+        num_gpus=num_gpus,
     )
 
 

@@ -112,20 +112,41 @@ def _autoscaling(num_cpus: int, workers: Mapping[str, Mapping[str, Any]], addres
 
 @contextmanager
 def node(head: Head, name: str, *, num_cpus: int = 2) -> Iterator[psutil.Process]:
-    """One more machine of the head's cluster, as far as Ray can tell."""
+    """One more machine of the head's cluster, as far as Ray can tell; there when the block begins.
+
+    One at a time: a raylet that is not up within 30 s gives up, and several at once are slower than that.
+    """
     command = [
         *(str(RAY), "start", "--block", "--disable-usage-stats", "--address", head.address),
         *("--node-ip-address", "127.0.0.1", "--num-cpus", str(num_cpus), "--object-store-memory", str(100 * 2**20)),
         *("--dashboard-agent-listen-port", str(free_port()), "--resources", json.dumps({name: 1})),
     ]
-    process = _started(command, head.place / f"{name}.log", head.environment())
+    log = head.place / f"{name}.log"
+    process = _started(command, log, head.environment())
     try:
+        deadline = time.monotonic() + PATIENCE_S
+        while name not in living(head).values():
+            assert process.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.5)
         yield process
     finally:
         end(process)
 
 
-def _started(command: Sequence[str], log: Path, env: Mapping[str, str]) -> psutil.Process:
+def living(head: Head) -> dict[str, str]:
+    """Node id -> the name that `node` gave it, of the living nodes that have one."""
+    told = head.tell("/api/v0/nodes?limit=100&detail=1")["data"]["result"]["result"]
+    names = {path.stem for path in head.place.glob("*.log")}
+    return {
+        one["node_id"]: name
+        for one in told
+        if one["state"] == "ALIVE"
+        for name in names.intersection(one["resources_total"])
+    }
+
+
+def _started(command: Sequence[str], log: Path, env: Mapping[str, str]) -> psutil.Popen:
     with log.open("w") as file:
         return psutil.Popen(list(command), stdout=file, stderr=file, env=dict(env), start_new_session=True)
 
@@ -141,10 +162,10 @@ def end(process: psutil.Process) -> None:
     psutil.wait_procs(started, timeout=20)
 
 
-def _wait(url: str, process: psutil.Process, log: Path) -> None:
+def _wait(url: str, process: psutil.Popen, log: Path) -> None:
     deadline = time.monotonic() + PATIENCE_S
     while True:
-        assert process.is_running(), log.read_text()
+        assert process.poll() is None, log.read_text()
         assert time.monotonic() < deadline, log.read_text()
         try:
             urllib.request.urlopen(f"{url}/api/version", timeout=2).close()
