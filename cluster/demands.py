@@ -111,11 +111,15 @@ def check_specs(specs: Mapping[str, ModelSpec]) -> None:
     Raises UserError with the demand and the machines where it can never be met.
     """
     types = node_types()
-    if types is None:
-        return
-    on_gpus = any(one.resources.get("GPU", 0) > 0 for one in types)
+    on_gpus = any(one.resources.get("GPU", 0) > 0 for one in types or ())
     made = [model_demand(place, spec, on_gpus=on_gpus) for place, spec in specs.items()]
-    if problem := unmet([demand for demand in made if demand], types):
+    check_all([demand for demand in made if demand])
+
+
+def check_all(demands: Sequence[Demand]) -> None:
+    """The same for demands that stand already."""
+    types = node_types()
+    if types is not None and (problem := unmet(demands, types)):
         raise UserError(problem)
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
-from cluster import runtime
+from cluster import demands, runtime
 from cluster.config import RayConfig
+from cluster.demands import UNLIMITED, NodeType
 from cluster.errors import UserError
 
 
@@ -41,3 +44,36 @@ def test_a_cluster_that_does_not_answer_is_said_with_its_place(monkeypatch: pyte
     monkeypatch.setattr(ray, "init", refused)
     with pytest.raises(UserError, match=r"no Ray cluster answers at '10\.0\.0\.9:1' \(ray\.address\): nobody there$"):
         runtime.start(RayConfig(address="10.0.0.9:1"))
+
+
+@pytest.mark.ray
+def test_other_versions_than_the_clusters_are_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    import ray
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+
+    def refused(**_: object) -> None:
+        raise RuntimeError("Version mismatch: The cluster was started with:\n    Ray: 2.59.0\n    Python: 3.11.9")
+
+    monkeypatch.setattr(ray, "init", refused)
+    with pytest.raises(UserError, match=r"runs other versions than this machine: .*; Ray: 2\.59\.0; Python: 3\.11\.9$"):
+        runtime.start(RayConfig(address="10.0.0.9:1"))
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("ray_cluster")
+@pytest.mark.parametrize(
+    ("types", "number"),
+    [
+        (None, 0),  # an autoscaler that tells nothing: those that live
+        ([NodeType("cpu", {"CPU": 8.0}, UNLIMITED)], 0),
+        ([NodeType("gpu", {"GPU": 4.0}, 2), NodeType("more", {"GPU": 1.0}, 3)], 11),  # 4 x 2 + 1 x 3
+        ([NodeType("gpu", {"GPU": 1.0}, UNLIMITED)], sys.maxsize),
+    ],
+)
+def test_gpus_that_may_still_be_started_count(
+    monkeypatch: pytest.MonkeyPatch, types: list[NodeType] | None, number: int
+) -> None:
+    monkeypatch.setattr(demands, "node_types", lambda: types)
+    assert runtime.num_gpus() == number
+    assert runtime.most_cpus() == 2  # the session's cluster has one machine of two
