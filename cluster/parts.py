@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 
@@ -42,15 +43,21 @@ def sound_rows(folder: Path, columns: Sequence[str]) -> Iterator[dict[str, Any]]
         yield from rows
 
 
-def forget_rows(parts: Iterable[Path], column: str, before: Callable[[], None]) -> bool:
-    """Remove the rows whose `column` is null; False where there is none.
+def forget_rows(
+    parts: Iterable[Path], column: str, before: Callable[[], None], *, but: tuple[str, str] | None = None
+) -> bool:
+    """Remove the rows whose `column` is null, but for those with the text `but[1]` in the column `but[0]`; False where
+    there is none.
 
     `before` is called ahead of the first removal: a kill in between must not leave complete work with rows missing.
     """
     found = False
     for part in parts:
         table = pq.read_table(part)
-        kept = table.filter(table.column(column).is_valid())
+        stays = table.column(column).is_valid()
+        if but is not None:
+            stays = pc.or_(stays, pc.fill_null(pc.equal(table.column(but[0]), but[1]), False))
+        kept = table.filter(stays)
         if kept.num_rows == table.num_rows:
             continue
         if not found:

@@ -71,19 +71,35 @@ class DataConfig(BaseModel):
     pool_share: float | None = Field(
         None, gt=0, lt=1, description="share of the groups that may serve, by hash; the others alone are judged"
     )
+    dev_share: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="share of the other groups, by hash, on which prompts, judges and votes are chosen (`optimise`, "
+        "`panel`); `evaluate` leaves them out",
+    )
+    part: Literal["test", "dev"] = Field("test", description="which groups are judged; dev: those of dev_share alone")
     max_rejected_share: float = Field(0.0, ge=0, lt=1, description="share of rows that may not fit; above it: exit 2")
 
     @model_validator(mode="after")
     def _shares_something(self) -> DataConfig:
         if self.pool_share is not None and not self.pool:
             raise ValueError("pool_share: a share of which pool? set data.pool too")
+        if self.part == "dev" and self.dev_share is None:
+            raise ValueError("part: dev is the part of data.dev_share: set that too")
         return self
 
     def takes(self, record: Record) -> bool:
-        """Whether the record is judged: its group is of the share that is, and not of the share that serves."""
+        """Whether the record is judged: its group is of the part and share that are, and not of those that serve."""
         if self.pool_share is not None and self.serves(record):
             return False
-        return _share_of("group", record) < self.groups_share
+        return self.develops(record) == (self.part == "dev") and _share_of("group", record) < self.groups_share
+
+    def develops(self, record: Record) -> bool:
+        """Whether the record's group is of the dev part: something is chosen by its labels, so it tests nothing."""
+        if self.dev_share is None or (self.pool_share is not None and self.serves(record)):
+            return False
+        return _share_of("dev", record) < self.dev_share
 
     def serves(self, record: Record) -> bool:
         """Whether a record of the pool may teach or be shown: all, or those of the groups in `pool_share`."""

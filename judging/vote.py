@@ -8,42 +8,65 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
+from judging.learned import LearnedVote
 from judging.records import Score, Verdict
 
 VoteRule = Literal["mean", "median", "majority", "weighted"]
+TaughtRule = Literal["learned", "best"]  # rules that a dev part with labels has decided
 
 
 def vote(
     verdicts: Sequence[Verdict],
-    rule: VoteRule,
+    rule: VoteRule | TaughtRule,
     *,
     min_votes: int = 1,
     weights: Mapping[str, float] | None = None,
+    learned: LearnedVote | None = None,
+    best: str | None = None,
 ) -> Score:
     """The panel's score in points of the aspect's scale, or None with the reason.
 
-    `mean`, `median`: of the scores that are there. `majority`: the whole number that more than half of *all* judges
-    gave (scores rounded, halves up; who abstains counts in the half); none has it: unscored `no_majority`.
-    `weighted`: mean with `weights` by judge name, over the judges that scored. Fewer scores than `min_votes`:
-    unscored `no_quorum`. The order of the verdicts never matters.
+    `mean`, `median`: of the scores that are there; the median of an even number is the mean of the middle two.
+    `majority`: the whole number that more than half of *all* judges gave (scores rounded, halves up; who abstains
+    counts in the half); none has it, as where the panel is split into two halves: unscored `no_majority`.
+    `weighted`: mean with `weights` by judge name, over the judges that scored. `learned`: as `learned` (for this task
+    and aspect) says. `best`: the score of the judge named `best`. Fewer scores than `min_votes`, or no score of a judge
+    that counts: unscored `no_quorum`. The order of the verdicts never matters. Raises KeyError for a judge without a
+    weight and where the best judge is not among the verdicts, ValueError for a judge that `learned` does not know.
     """
     aspect = verdicts[0].aspect
     assert all(verdict.aspect == aspect for verdict in verdicts)
-    scored = sorted((verdict.judge, verdict.score) for verdict in verdicts if verdict.score is not None)
-    num_votes, num_abstentions = len(scored), len(verdicts) - len(scored)
-    if len(scored) < max(min_votes, 1):
-        return Score(aspect, None, num_votes, num_abstentions, unscored="no_quorum")
-    scores = [score for _, score in scored]
-    if rule == "mean":
-        return Score(aspect, statistics.fmean(scores), num_votes, num_abstentions)
-    if rule == "median":
-        return Score(aspect, statistics.median(scores), num_votes, num_abstentions)
+    said = {verdict.judge: verdict.score for verdict in sorted(verdicts, key=lambda verdict: verdict.judge)}
+    assert len(said) == len(verdicts)
+    scores = {judge: score for judge, score in said.items() if score is not None}
+    counts = (len(scores), len(said) - len(scores))
+    if len(scores) < max(min_votes, 1):
+        return Score(aspect, None, *counts, unscored="no_quorum")
+    if rule == "majority":
+        label, number = Counter(math.floor(score + 0.5) for score in scores.values()).most_common(1)[0]
+        if 2 * number <= len(said):
+            return Score(aspect, None, *counts, unscored="no_majority")
+        return Score(aspect, float(label), *counts)
+    score = _combined(said, scores, rule, weights or {}, learned, best)
+    return Score(aspect, score, *counts, unscored="no_quorum" if score is None else None)
+
+
+def _combined(
+    said: Mapping[str, float | None],
+    scores: Mapping[str, float],
+    rule: VoteRule | TaughtRule,
+    weights: Mapping[str, float],
+    learned: LearnedVote | None,
+    best: str | None,
+) -> float | None:
+    """One number of `scores`, those of `said` that are there; None where none of them counts."""
+    if rule == "learned":
+        assert learned is not None
+        return learned.score(said)
+    if rule == "best":
+        assert best is not None
+        return said[best]
     if rule == "weighted":
-        heights = [(weights or {})[judge] for judge, _ in scored]
-        if sum(heights) <= 0:
-            return Score(aspect, None, num_votes, num_abstentions, unscored="no_quorum")
-        return Score(aspect, statistics.fmean(scores, heights), num_votes, num_abstentions)
-    label, number = Counter(math.floor(score + 0.5) for score in scores).most_common(1)[0]
-    if 2 * number <= len(verdicts):
-        return Score(aspect, None, num_votes, num_abstentions, unscored="no_majority")
-    return Score(aspect, float(label), num_votes, num_abstentions)
+        heights = [weights[judge] for judge in scores]
+        return statistics.fmean(scores.values(), heights) if sum(heights) > 0 else None
+    return statistics.fmean(scores.values()) if rule == "mean" else statistics.median(scores.values())

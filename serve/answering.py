@@ -13,11 +13,11 @@ from judging.adhoc import PREFERENCE, free_template, pair_template, rubric_text
 from judging.records import Record, Scale, content_id
 from judging.tasks import FieldSpec, Task, load_task
 from judging.template import Template, nearest_label
-from serve.batch import VoteConfig
 from serve.panel import Ask, Judged, Prompted
 from serve.panel import Vote as PanelVote
 from serve.problems import BadRequest
 from serve.settings import Config
+from serve.voting import VoteConfig
 from serve.wire import AspectResult, Integrated, JudgeBody, Judgement, Rubric, Spread, Usage, Vote
 
 TIE = 0.02  # a preference this near to one half is a tie
@@ -63,7 +63,6 @@ def to_ask(body: JudgeBody, offer: Offer) -> Ask:
         judges=tuple(judges),
         rule=rule,
         min_votes=min_votes,
-        weights=offer.vote.weights,
         with_examples=body.options.examples,
         integrate=body.options.integrate and offer.has_integrator,
         seed=offer.seed if body.options.seed is None else body.options.seed,
@@ -151,6 +150,7 @@ def _result(ask: Ask, answer: Judged, aspect: str) -> AspectResult:
         scale=scale,
         verdict=None if score is None else _words(ask, answer.prompt, score),
         votes=[_vote(vote) for vote in answer.votes],
+        rule=answer.rule,
         quorum=answer.has_quorum,
         degraded=answer.is_degraded,
         agreement=_spread([vote.verdict.score for vote in answer.votes if vote.verdict.score is not None]),

@@ -16,7 +16,7 @@ from cluster.config import ModelSpec
 from cluster.generate import Sampling, generate
 from cluster.progress import progress
 from serve.judge import Judge, JudgeConfig
-from serve.verdicts import done_keys, pending, requests, write_verdicts
+from serve.verdicts import done_keys, pending, requests, write_own_family, write_verdicts
 
 
 class Start(NamedTuple):
@@ -62,16 +62,17 @@ def ask_all(
     seed: int,
 ) -> None:
     """Complete `folder/verdicts/{judge}` for the records in `folder/records`."""
-    found = {name: _open(folder, name, aspects) for name in judges}
+    found = {name: _open(folder, judge, aspects) for name, judge in judges.items()}
     waiting = {name: one for name, one in found.items() if one.parts}
     for start in starts({name: configs[name] for name in waiting}, seed):
         sharing = {name: judges[name] for name in start.judges}
         _ask(folder, start, models[start.model], sharing, waiting, aspects)
 
 
-def _open(folder: Path, judge: str, aspects: tuple[str, ...] | None) -> _Open:
-    verdicts = folder / "verdicts" / judge
+def _open(folder: Path, judge: Judge, aspects: tuple[str, ...] | None) -> _Open:
+    verdicts = folder / "verdicts" / judge.name
     verdicts.mkdir(parents=True, exist_ok=True)
+    write_own_family(folder, judge, aspects)
     done = done_keys(verdicts)
     return _Open(*pending(folder / "records", aspects, done), done)
 

@@ -32,6 +32,7 @@ from serve.judge import Judge, JudgeConfig, build_judge
 from serve.panel import Asked, Panel
 from serve.prompts import find_prompts
 from serve.settings import Config
+from serve.voting import Ballot, ballot_of
 
 CODE = ("judging", "cluster", "serve", "retrieval")
 
@@ -45,6 +46,7 @@ class Online:
     evaluate: EvaluateConfig
     pool: Mapping[str, Record]
     judges: Mapping[str, Judge]
+    ballot: Ballot
 
     @property
     def models(self) -> dict[str, ModelSpec]:
@@ -77,7 +79,8 @@ def online(run: RunConfig) -> Online:
     judges = {name: _judge(run, name, judge, tasks, pool) for name, judge in evaluate.judges.items()}
     if evaluate.integrator:
         spec_of(run, evaluate.integrator.model, "evaluate.integrator.model")
-    found = Online(run, config, evaluate, pool, judges)
+    ballot = ballot_of(run.run, evaluate.vote, evaluate.told_judges())
+    found = Online(run, config, evaluate, pool, judges, ballot)
     _check_indexes(found, data)
     return found
 
@@ -154,10 +157,11 @@ def build_panel(found: Online, engines: Mapping[str, Engine]) -> Panel:
             temperature=config.temperature if is_parsed else 0.0,
             chooser=judge_chooser(config, spec, found.judges[name], found.pool, found.run) if config.icl else None,
         )
-    wanted = found.evaluate.integrator
+    wanted, ballot = found.evaluate.integrator, found.ballot
     if wanted is None:
-        return Panel(asked)
-    return Panel(asked, Integrator(wanted, engines[wanted.model], special_tokens_of(found.run.models[wanted.model])))
+        return Panel(asked, ballot=ballot)
+    tokens = special_tokens_of(found.run.models[wanted.model])
+    return Panel(asked, Integrator(wanted, engines[wanted.model], tokens), ballot)
 
 
 class Versions(NamedTuple):

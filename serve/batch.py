@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pydantic import Field, FiniteFloat, model_validator
+from pydantic import Field, model_validator
 
 from cluster import demands, runtime
 from cluster.artifacts import JobDir, file_hash, read_json
@@ -32,7 +32,6 @@ from judging.records import Record
 from judging.tasks import FOLDER as TASK_FOLDER
 from judging.tasks import is_task_file, load_task
 from judging.template import LABEL_PREFIX
-from judging.vote import VoteRule
 from retrieval.pool import finished
 from retrieval.retriever import INDEXED, Retriever
 from serve.asking import ask_all
@@ -45,20 +44,13 @@ from serve.judge import Judge, JudgeConfig, build_judge
 from serve.prompts import Prompts, find_prompts, warnings
 from serve.scores import write_scores
 from serve.through import served_models
-from serve.verdicts import aspects_of, aspects_of_row, forget_unscored
+from serve.verdicts import OWN_FAMILY, aspects_of, aspects_of_row, forget_unscored
+from serve.voting import Ballot, VoteConfig, ballot_of, panel_identity
 
 EXIT_UNSCORED = 3
 JUDGE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 TOLD = {"model", "prompt", "score_mode", "examples"}  # of a judge's configuration, in the summary
 TAKEN_NAMES = {"panel": "the vote", "length": "the baseline by the candidate's length"}
-
-
-class VoteConfig(Strict):
-    """How the judges' scores become the panel's."""
-
-    rule: VoteRule = "mean"
-    min_votes: int = Field(1, ge=1, description="fewer scores than this: unscored no_quorum")
-    weights: dict[str, FiniteFloat] = Field(default_factory=dict, description="by judge, for the rule `weighted`")
 
 
 class Config(Strict):
@@ -93,6 +85,10 @@ class Config(Strict):
             raise ValueError("vote.weights: none may be negative, and one must be positive")
         return self
 
+    def told_judges(self) -> dict[str, dict[str, Any]]:
+        """Each judge's configuration as plain values."""
+        return {name: json.loads(judge.model_dump_json()) for name, judge in self.judges.items()}
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -123,8 +119,11 @@ class Judged(NamedTuple):
     summary: dict[str, Any]
 
 
-def main(run: RunConfig, *, retry_failed: bool = False, through_serve: bool = False) -> Judged:
+def main(
+    run: RunConfig, *, retry_failed: bool = False, through_serve: bool = False, within: Path | None = None
+) -> Judged:
     """Judge the configured records; resume what a killed run left. `through_serve`: by the evaluators that run already.
+    `within`: the folder below which `evaluate/` is written; none: the run's.
 
     Raises InputError or UserError before anything is written where configuration or data do not fit.
     """
@@ -140,7 +139,7 @@ def main(run: RunConfig, *, retry_failed: bool = False, through_serve: bool = Fa
     pool = read_pool(data)
     names = [judge.model for judge in config.judges.values()] + ([config.integrator.model] if config.integrator else [])
     asked = {name: model_identity(run.models[name]) for name in names}
-    job = JobDir(run.run, "evaluate")
+    job = JobDir(within or run.run, "evaluate")
     evaluation = Evaluation(run, config, data, job.path, prompts)
     with job.opened(_fingerprint(evaluation, asked)):
         asks_again = retry_failed and forget_unscored(job)
@@ -156,6 +155,7 @@ def main(run: RunConfig, *, retry_failed: bool = False, through_serve: bool = Fa
         _say_what_to_know(counts, job.path, judges)
         _check_askable(run, config, judges)
         _check_indexes(run, config, pool, wanted)
+        ballot = ballot_of(run.run, config.vote, config.told_judges(), wanted)
         job.claim()
         for name, judge in judges.items():
             prompts[name].save(judge.templates, job.path / "templates" / name)
@@ -165,10 +165,9 @@ def main(run: RunConfig, *, retry_failed: bool = False, through_serve: bool = Fa
         specs = served_models(run, names) if through_serve else run.models
         found = _find_examples(evaluation, job.path, judges, pool)
         ask_all(job.path, judges, config.judges, specs, aspects=config.aspects, seed=run.seed)
-        rule = config.vote.model_dump()
         if config.integrator:
-            _integrate(evaluation, job.path, judges, specs[config.integrator.model], rule)
-        scored = write_scores(job.path, judges, rule, integrated(job.path) if config.integrator else None)
+            _integrate(evaluation, job.path, judges, specs[config.integrator.model], ballot)
+        scored = write_scores(job.path, judges, ballot, integrated(job.path) if config.integrator else None)
         summary = _summary(config, counts, scored, found)
         job.finish(summary)
     return Judged(_exit_code(summary, config), summary)
@@ -205,7 +204,7 @@ def _find_examples(
 
 
 def _integrate(
-    evaluation: Evaluation, folder: Path, judges: Mapping[str, Judge], spec: ModelSpec, rule: dict[str, Any]
+    evaluation: Evaluation, folder: Path, judges: Mapping[str, Judge], spec: ModelSpec, ballot: Ballot
 ) -> None:
     run, config = evaluation.run, evaluation.config.integrator
     assert config is not None
@@ -216,7 +215,7 @@ def _integrate(
         config,
         spec,
         special_tokens,
-        rule,
+        ballot,
         aspects=evaluation.config.aspects,
         seed=run.seed,
     )
@@ -309,6 +308,7 @@ def _fingerprint(evaluation: Evaluation, asked: Mapping[str, Any]) -> dict[str, 
         "files": input_hashes(sorted({*data.records, *data.pool, *own_task})),
         "prompts": {name: file_hash(one.path) for name, one in evaluation.prompts.items() if one.path},
         "index": _index_identity(run, config, data),
+        "panel": panel_identity(run.run, config.vote),
         "tasks": file_hash(TASK_FOLDER),
         "seed": run.seed,
         "versions": runtime.versions(),
@@ -345,7 +345,11 @@ def _take_in(evaluation: Evaluation, job: JobDir, pool: Mapping[str, Record]) ->
 
 
 def _exit_code(summary: Mapping[str, Any], config: Config) -> int:
-    worst = min(judge["coverage"] for judge in summary["judges"].values())
+    # Texts of a judge's own family are left out on purpose.
+    worst = min(
+        judge["coverage"] + judge["unscored"].get(OWN_FAMILY, 0) / summary["num_scores"]
+        for judge in summary["judges"].values()
+    )
     # 1 - 0.95 is a little more than 0.05.
     return EXIT_UNSCORED if 1 - worst > config.max_unscored_share + 1e-9 else 0
 

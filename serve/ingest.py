@@ -97,6 +97,8 @@ def _write_checked(
             blocks.add({**row.to_row(), "group_key": row.group_key})
     num_rows = num_records + num_left_out + len(rejected)
     if num_rows == 0:
+        if data.dev_share is not None:
+            raise InputError(f"data.dev_share: {data.dev_share:g} leaves no group of the {data.part} part: change it")
         if data.pool_share is not None:
             raise InputError(f"data.pool_share: {data.pool_share:g} leaves no group to judge: lower it")
         raise InputError(f"data.groups_share: {data.groups_share:g} leaves none of the groups: raise it")

@@ -22,11 +22,11 @@ from cluster.parts import parts_of, sound_rows, write_part
 from cluster.progress import progress
 from judging.records import Record, Verdict, content_id
 from judging.template import Template
-from judging.vote import vote
 from serve.integrator import IntegratorConfig, integration_request, integration_score
 from serve.judge import Judge
 from serve.scores import VerdictsOnDisk
 from serve.verdicts import aspects_of_row
+from serve.voting import Ballot
 
 ASKED_SCHEMA = pa.schema(
     [(name, pa.large_string()) for name in ("id", "task", "aspect", "prompt", "reply_prefix", "json_schema")]
@@ -47,7 +47,7 @@ def integrate_all(
     config: IntegratorConfig,
     spec: ModelSpec,
     special_tokens: tuple[str, ...],
-    rule: Mapping[str, Any],
+    ballot: Ballot,
     *,
     aspects: tuple[str, ...] | None,
     seed: int,
@@ -57,7 +57,7 @@ def integrate_all(
     out.mkdir(exist_ok=True)
     if not (out / "asked").exists():
         with whole_folder(out / "asked") as beside:
-            _write_asked(folder, beside, judges, special_tokens, rule, aspects, seed)
+            _write_asked(folder, beside, judges, special_tokens, ballot, aspects, seed)
     done = {content_id(row["id"], row["aspect"]) for row in sound_rows(out, ("id", "aspect"))}
     known = {part: pq.read_table(part, columns=["id", "aspect"]).to_pylist() for part in parts_of(out / "asked")}
     parts = [part for part, rows in known.items() if any(content_id(r["id"], r["aspect"]) not in done for r in rows)]
@@ -83,7 +83,7 @@ def _write_asked(
     beside: Path,
     judges: Mapping[str, Judge],
     special_tokens: tuple[str, ...],
-    rule: Mapping[str, Any],
+    ballot: Ballot,
     aspects: tuple[str, ...] | None,
     seed: int,
 ) -> None:
@@ -91,7 +91,7 @@ def _write_asked(
     verdicts = {name: VerdictsOnDisk(folder / "verdicts" / name) for name in judges}
     templates = next(iter(judges.values())).templates
     for part in parts_of(folder / "records"):
-        rows = list(_asked_rows(part, verdicts, templates, special_tokens, rule, aspects, seed))
+        rows = list(_asked_rows(part, verdicts, templates, special_tokens, ballot, aspects, seed))
         if rows:
             pq.write_table(pa.Table.from_pylist(rows, schema=ASKED_SCHEMA), beside / part.name)
 
@@ -101,7 +101,7 @@ def _asked_rows(
     verdicts: Mapping[str, VerdictsOnDisk],
     templates: Mapping[tuple[str, str], Template],
     special_tokens: tuple[str, ...],
-    rule: Mapping[str, Any],
+    ballot: Ballot,
     aspects: tuple[str, ...] | None,
     seed: int,
 ) -> Iterator[dict[str, Any]]:
@@ -114,7 +114,7 @@ def _asked_rows(
                 Verdict(name, aspect, *(one[aspect][key] for key in ("score", "mode", "unscored", "reason")))
                 for name, one in said.items()
             ]
-            if vote(given, rule["rule"], min_votes=rule["min_votes"], weights=rule["weights"]).score is None:
+            if ballot.count(record.task, given).score is None:
                 continue
             template = templates[record.task, aspect]
             asked = integration_request(record, template, given, seed=seed, special_tokens=special_tokens)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -34,7 +34,7 @@ class JudgeConfig(Strict):
         RUBRIC,
         min_length=1,
         description="rubric: the task file's own; inverse, forward: what `inverdict invert` left for the model, from "
-        "its inversion or its forward model; or a template file, or a folder of them",
+        "its inversion or its forward model; optimised: what `inverdict optimise` left; or a template file or folder",
     )
     examples: tuple[str, ...] = Field((), description="ids in data.pool, shown in this order, each for its own task")
     icl: IclConfig | None = Field(None, description="examples found for each record, instead of the same for all")
@@ -43,6 +43,11 @@ class JudgeConfig(Strict):
     )
     max_tokens: int = Field(200, ge=16, description="longest parsed reply; a longer one is unscored cut_off")
     temperature: float = Field(0.0, ge=0, le=2, description="of parsed replies")
+    not_systems: tuple[Annotated[str, Field(min_length=1)], ...] = Field(
+        (),
+        description="patterns of record.system (`qwen*`, upper and lower case alike) whose texts it does not judge, "
+        "such as those of its own family: unscored own_family, without asking the model",
+    )
 
     @model_validator(mode="after")
     def _one_kind_of_examples(self) -> JudgeConfig:
@@ -62,6 +67,7 @@ class Judge:
     special_tokens: tuple[str, ...] = ()
     min_label_mass: float = 0.01
     pool: Mapping[str, Record] = field(default_factory=dict)
+    not_systems: tuple[str, ...] = ()
 
     def request(self, record: Record, aspect: str, found: Sequence[str] | None = None) -> dict[str, Any]:
         """The columns that cluster.generate reads, for one record and aspect.
@@ -142,4 +148,5 @@ def build_judge(
         special_tokens=special_tokens,
         min_label_mass=config.min_label_mass,
         pool=pool if config.icl else {},
+        not_systems=config.not_systems,
     )

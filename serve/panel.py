@@ -17,10 +17,11 @@ from cluster.engine import Engine, Reply, Request
 from judging.adhoc import pair_template, preference
 from judging.records import Record, Scale, Score, Verdict
 from judging.template import Template
-from judging.vote import VoteRule, vote
+from judging.vote import TaughtRule, VoteRule
 from serve.examples import Chooser
 from serve.integrator import Integration, Integrator
 from serve.judge import Judge
+from serve.voting import TAUGHT, Ballot
 
 TRANSIENT = {"timeout", "error"}  # reasons that another try may mend
 RETRIES = 1
@@ -38,9 +39,8 @@ class Ask:
     other: str | None = None
     templates: Mapping[str, Template] = field(default_factory=dict)
     judges: Sequence[str] = ()
-    rule: VoteRule = "mean"
+    rule: VoteRule | TaughtRule = "mean"
     min_votes: int = 1
-    weights: Mapping[str, float] = field(default_factory=dict)
     with_examples: bool = True
     integrate: bool = True
     seed: int = 0
@@ -75,6 +75,7 @@ class Judged:
     prompt: Prompted
     votes: tuple[Vote, ...]
     score: Score
+    rule: VoteRule | TaughtRule = "mean"
     integration: Integration | None = None
 
     @property
@@ -104,11 +105,14 @@ class Asked:
 
 
 class Panel:
-    """Judges by name. `integrator`: the model that reads all scores and reasons, or None."""
+    """Judges by name. `integrator`: the model that reads all scores and reasons, or None. `ballot`: how votes count."""
 
-    def __init__(self, judges: Mapping[str, Asked], integrator: Integrator | None = None) -> None:
+    def __init__(
+        self, judges: Mapping[str, Asked], integrator: Integrator | None = None, ballot: Ballot | None = None
+    ) -> None:
         self.judges = dict(judges)
         self._integrator = integrator
+        self._ballot = ballot or Ballot()
 
     async def judge(self, ask: Ask) -> list[Judged]:
         """One answer an aspect, within `ask.timeout_s`."""
@@ -131,7 +135,8 @@ class Panel:
             for task, name in zip(asked, names, strict=True)
         )
         verdicts = [vote.verdict for vote in votes]
-        score = vote(verdicts, ask.rule, min_votes=ask.min_votes, weights=ask.weights)
+        rule = self._rule(ask, aspect)
+        score = self._ballot.count(ask.record.task, verdicts, rule=rule, min_votes=ask.min_votes)
         template = self._template(self.judges[names[0]].judge, ask, aspect)
         integration = None
         if share < 1 and self._integrator and score.score is not None:
@@ -142,7 +147,12 @@ class Panel:
             if integration.score is not None:
                 score = dataclasses.replace(score, score=integration.score)
         prompt = Prompted(template.aspect, template.scale, template.fingerprint[:16])
-        return Judged(prompt, votes, score, integration)
+        return Judged(prompt, votes, score, rule, integration)
+
+    def _rule(self, ask: Ask, aspect: str) -> VoteRule | TaughtRule:
+        """The rule that is asked for; the mean where it was learned for other tasks, or for texts rated one by one."""
+        is_own = ask.other is None and not ask.templates
+        return ask.rule if is_own and self._ballot.knows(ask.rule, ask.record.task, aspect) else _untaught(ask.rule)
 
     def _template(self, judge: Judge, ask: Ask, aspect: str) -> Template:
         if ask.templates:
@@ -180,6 +190,10 @@ class Panel:
             sum(reply.num_cached_tokens for reply in replies),
             is_consistent,
         )
+
+
+def _untaught(rule: VoteRule | TaughtRule) -> VoteRule | TaughtRule:
+    return "mean" if rule in TAUGHT else rule
 
 
 def _result(task: asyncio.Task[Vote], name: str, aspect: str, mode: Any, waited_s: float) -> Vote:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from judging.cascade import Point
 from serve.metrics import LENGTH, Slice, score_columns
 from serve.scores import PANEL
 
@@ -86,6 +87,19 @@ def losses(train: Sequence[tuple[float, float]], dev: Sequence[tuple[float, floa
     axis.set_ylabel("loss", fontsize=8)
     axis.legend(fontsize=8, frameon=False)
     axis.grid(axis="y", color="#eeeeee")
+    return _png(figure)
+
+
+def cascade(points: Sequence[Point], criterion: str) -> str:
+    """Agreement with its interval over the share of the panel's cost."""
+    figure, (axis,) = _figure(1, height=2.6, width=4.2)
+    shares = [point.cost_share for point in points]
+    found = [point.agreement for point in points]
+    axis.fill_between(shares, [one.low for one in found], [one.high for one in found], color="#e3e5e8")
+    axis.plot(shares, [one.value for one in found], "o-", color=COLOURS[0], markersize=4)
+    axis.set_xlabel("tokens, as a share of the whole panel's", fontsize=9)
+    axis.set_ylabel(criterion, fontsize=9)
+    axis.grid(color="#eeeeee")
     return _png(figure)
 
 

@@ -17,7 +17,7 @@ from judging.template import Template, rubric_template
 from judging.templatefile import file_name, load_templates, save_templates
 
 RUBRIC = "rubric"
-LEARNED = ("inverse", "forward")
+LEARNED = {"inverse": "invert", "forward": "invert", "optimised": "optimise"}  # source -> the job that leaves it
 FALLBACK = "All candidates were refused; the task's written rubric judged in its place"
 Templates = Mapping[tuple[str, str], Template]  # by task and aspect
 
@@ -83,10 +83,11 @@ def find_prompts(run: Path, judge: str, model: str, prompt: str) -> Prompts:
     if prompt == RUBRIC:
         return Prompts(judge)
     if prompt in LEARNED:
-        learned = JobDir(run / "invert", model)
+        job = LEARNED[prompt]
+        learned = JobDir(run / job, model)
         if learned.manifest() is None or not (learned.path / prompt).is_dir():
             raise InputError(
-                f"{_key(judge)}: {learned.path} holds no finished {prompt} prompts: run `inverdict invert` first"
+                f"{_key(judge)}: {learned.path} holds no finished {prompt} prompts: run `inverdict {job}` first"
             )
         return Prompts(judge, learned.path / prompt)
     if not Path(prompt).exists():

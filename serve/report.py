@@ -25,6 +25,7 @@ from serve.ingest import iter_rows
 from serve.learned import own_templates, prompts_section, retriever_section, training_section
 from serve.metrics import Comparison, Slice, comparisons, measure, shown, worst
 from serve.prompts import Templates, warnings
+from serve.rules import Compared, compared, section, table_rows
 from serve.scores import PANEL
 
 # What the tables and the forest plot show; metrics.json holds every statistic.
@@ -64,6 +65,7 @@ def main(run: RunConfig) -> Reported:
         interval=config.interval,  # type: ignore[arg-type]
         pairs=comparisons(judges),
     )
+    votes = [compared(run.run, part, resamples=config.resamples, seed=run.seed) for part in slices]
     summary = {
         "written": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "labels": done["fingerprint"]["data"]["labels"],
@@ -73,14 +75,16 @@ def main(run: RunConfig) -> Reported:
         "versions": done["fingerprint"]["versions"],
         "resamples": config.resamples,
         "interval": config.interval,
-        "slices": [part.to_json() for part in slices],
+        "slices": [
+            {**part.to_json(), "votes": one.to_json() if one else None} for part, one in zip(slices, votes, strict=True)
+        ],
         "file": str((folder / "report.html").resolve()),
     }
     folder.mkdir(parents=True, exist_ok=True)
-    page = _page(run, config, summary, slices, templates)
+    page = _page(run, config, summary, slices, votes, templates)
     write_text(folder / "metrics.json", json.dumps(summary, indent=1))
     write_text(folder / "report.html", page)
-    return Reported(0, {**summary, "table": _table(slices, _label_name(summary))})
+    return Reported(0, {**summary, "table": _table(slices, votes, _label_name(summary))})
 
 
 def render(summary: Mapping[str, Any]) -> str:
@@ -93,12 +97,12 @@ def _label_name(summary: Mapping[str, Any]) -> str:
     return "constructed level" if summary["labels"] == "constructed" else "human score"
 
 
-def _table(slices: Sequence[Slice], label: str) -> str:
+def _table(slices: Sequence[Slice], votes: Sequence[Compared | None], label: str) -> str:
     """The agreement as aligned text; under each value its interval."""
     if not slices:
         return "No record has a label, so there is no agreement to measure."
     blocks = []
-    for part in slices:
+    for part, found_votes in zip(slices, votes, strict=True):
         rows = [["", *SHOWN, "coverage"]]
         for name, found in part.estimates.items():
             known = [found.get(statistic) for statistic in SHOWN]
@@ -110,6 +114,8 @@ def _table(slices: Sequence[Slice], label: str) -> str:
         blocks.append(f"{part.title}: agreement with the {label}, {part.shape}\n{_aligned(rows)}")
         if part.against_baseline:
             blocks.append(_aligned([["paired difference", *SHOWN_OF_PAIRS], *_pair_rows(part)]))
+        if found_votes:
+            blocks.append(_aligned(table_rows(found_votes)))
     return (
         "\n\n".join(blocks)
         + "\n\n[ ] 95 % interval, bootstrap over groups; length: the candidate's number of characters."
@@ -147,12 +153,14 @@ def _page(
     config: Config,
     summary: Mapping[str, Any],
     slices: Sequence[Slice],
+    votes: Sequence[Compared | None],
     templates: Mapping[str, Templates],
 ) -> str:
     label = _label_name(summary)
     judges = summary["evaluation"]["judges"]
     texts = _texts(run.run, slices, config.num_worst)
-    body = "".join(_slice(part, label, config, texts) for part in slices) or "<p>No record has a label.</p>"
+    body = "".join(_slice(part, one, label, config, texts) for part, one in zip(slices, votes, strict=True))
+    body = body or "<p>No record has a label.</p>"
     warned = "".join(f"<p class=warning>{escape(line)}.</p>" for line in summary["warnings"])
     versions = ", ".join(f"{name} {version}" for name, version in summary["versions"].items())
     constructed = (
@@ -190,7 +198,9 @@ def _coverage(evaluation: Mapping[str, Any]) -> str:
     )
 
 
-def _slice(part: Slice, label: str, config: Config, texts: Mapping[str, Mapping[str, str]]) -> str:
+def _slice(
+    part: Slice, votes: Compared | None, label: str, config: Config, texts: Mapping[str, Mapping[str, str]]
+) -> str:
     from serve import plots
 
     statistics = [statistic for statistic in SHOWN if statistic in part.estimates[PANEL]]
@@ -221,7 +231,7 @@ def _slice(part: Slice, label: str, config: Config, texts: Mapping[str, Mapping[
         f"<img alt='agreement with intervals' src='data:image/png;base64,{plots.forest(part, statistics)}'>"
         f"<p class=meta>Grey band: the middle 95 % of shuffled scores.</p>"
         f"<h3>Paired differences</h3><table><tr><th>{head}{differences}</table>"
-        "<h3>Distributions</h3>"
+        f"{section(votes) if votes else ''}<h3>Distributions</h3>"
         f"<img alt='score distributions' src='data:image/png;base64,{plots.distributions(part, label)}'>"
         f"<h3>Scores over the {label}s</h3>"
         f"<img alt='scores over labels' src='data:image/png;base64,{plots.against_labels(part, label)}'>"

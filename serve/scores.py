@@ -21,8 +21,8 @@ import pyarrow.parquet as pq
 
 from cluster.parts import parts_of
 from judging.records import Scale, Verdict
-from judging.vote import vote
 from serve.judge import Judge
+from serve.voting import Ballot
 
 PANEL = "panel"
 Integrated = Mapping[tuple[str, str], Mapping[str, Any]]  # (record id, aspect) -> score, reason, error
@@ -31,7 +31,7 @@ VERDICT_COLUMNS = ("id", "aspect", "score", "mode", "unscored", "label_mass", "r
 
 
 def write_scores(
-    folder: Path, judges: Mapping[str, Judge], rule: Mapping[str, Any], integrated: Integrated | None = None
+    folder: Path, judges: Mapping[str, Judge], ballot: Ballot, integrated: Integrated | None = None
 ) -> dict[str, Any]:
     """Write `folder/scores.parquet`, block by block, and return the summary.
 
@@ -43,7 +43,7 @@ def write_scores(
     beside = folder / ".scores.parquet"
     with pq.ParquetWriter(beside, schema, compression="zstd") as writer:
         for part in parts_of(folder / "records"):
-            rows = list(_rows(part, judges, verdicts, rule, integrated))
+            rows = list(_rows(part, judges, verdicts, ballot, integrated))
             counter.add(rows)
             writer.write_table(pa.Table.from_pylist(rows, schema=schema))
     beside.rename(folder / "scores.parquet")
@@ -72,7 +72,7 @@ def _rows(
     part: Path,
     judges: Mapping[str, Judge],
     verdicts: Mapping[str, VerdictsOnDisk],
-    rule: Mapping[str, Any],
+    ballot: Ballot,
     integrated: Integrated | None,
 ) -> Iterator[dict[str, Any]]:
     first = next(iter(judges.values()))
@@ -85,7 +85,9 @@ def _rows(
                 continue
             scale = first.templates[record["task"], aspect].scale
             to = Scale(*scales[aspect]) if aspect in scales else scale
-            columns = _columns({name: said[name][aspect] for name in judges}, aspect, scale, to, rule)
+            columns = _columns(
+                {name: said[name][aspect] for name in judges}, (record["task"], aspect), scale, to, ballot
+            )
             if integrated is not None:
                 columns |= _overruled(columns[f"{PANEL}.score"], integrated.get((record["id"], aspect)), scale, to)
             yield {
@@ -101,15 +103,16 @@ def _rows(
 
 
 def _columns(
-    said: Mapping[str, Mapping[str, Any]], aspect: str, scale: Scale, to: Scale, rule: Mapping[str, Any]
+    said: Mapping[str, Mapping[str, Any]], key: tuple[str, str], scale: Scale, to: Scale, ballot: Ballot
 ) -> dict[str, Any]:
+    task, aspect = key
     columns: dict[str, Any] = {}
     votes = []
     for name, row in said.items():
         votes.append(Verdict(name, aspect, row["score"], row["mode"], row["unscored"]))
         columns |= {f"{name}.{key}": row[key] for key in ("mode", "unscored", "label_mass", "reason")}
         columns[f"{name}.score"] = None if row["score"] is None else scale.rescale(row["score"], to)
-    score = vote(votes, rule["rule"], min_votes=rule["min_votes"], weights=rule["weights"])
+    score = ballot.count(task, votes)
     columns[f"{PANEL}.score"] = None if score.score is None else scale.rescale(score.score, to)
     return columns | {
         f"{PANEL}.unscored": score.unscored,

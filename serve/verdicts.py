@@ -16,6 +16,7 @@ import pyarrow as pa
 from cluster.artifacts import JobDir
 from cluster.generate import Batch
 from cluster.parts import forget_rows, parts_of, sound_rows, write_part
+from judging.families import own_family
 from judging.records import Record, content_id
 from judging.tasks import load_task
 from serve.examples import chosen_examples
@@ -34,6 +35,9 @@ VERDICT_SCHEMA = pa.schema(
         ("num_generated_tokens", pa.int64()),
     ]
 )
+OWN_FAMILY = "own_family"
+OWN_COLUMNS = ("id", "task", "scores", "system")
+NO_TOKENS = {"num_prompt_tokens": 0, "num_generated_tokens": 0}
 
 
 def aspects_of(task: str, scores: str, aspects: tuple[str, ...] | None) -> tuple[str, ...]:
@@ -74,6 +78,23 @@ def pending(records: Path, aspects: tuple[str, ...] | None, done: np.ndarray) ->
             parts.append(part)
             total += missing
     return parts, total
+
+
+def write_own_family(folder: Path, judge: Judge, aspects: tuple[str, ...] | None) -> None:
+    """Below `folder/verdicts`: verdicts `own_family` on the texts of systems that the judge does not judge.
+
+    A part a block of records, always of the same name: written again, it takes the place of the first.
+    """
+    for part in parts_of(folder / "records") if judge.not_systems else ():
+        own = [row for row in iter_rows([part], OWN_COLUMNS) if own_family(judge.not_systems, row["system"])]
+        rows = [
+            {"id": row["id"], "aspect": aspect, "mode": judge.mode, "unscored": OWN_FAMILY, **NO_TOKENS}
+            for row in own
+            for aspect in aspects_of_row(row, aspects)
+        ]
+        if rows:
+            out = folder / "verdicts" / judge.name
+            write_part(out, rows, VERDICT_SCHEMA, (f"{row['id']}/{row['aspect']}" for row in rows))
 
 
 def requests(
@@ -128,5 +149,9 @@ def _row(judge: Judge, reply: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def forget_unscored(job: JobDir) -> bool:
-    """Remove the verdicts without a score, so that they are asked for again; False where there is none."""
-    return forget_rows(sorted((job.path / "verdicts").glob("*/part-*.parquet")), "score", job.reopen)
+    """Remove the verdicts without a score, so that they are asked for again; False where there is none.
+
+    Texts of a judge's own family are not asked about, so that their verdicts stay.
+    """
+    parts = sorted((job.path / "verdicts").glob("*/part-*.parquet"))
+    return forget_rows(parts, "score", job.reopen, but=("unscored", OWN_FAMILY))

@@ -137,6 +137,7 @@ class AspectResult(BaseModel):
     scale: tuple[float, float]
     verdict: str | None = Field(None, description="the rubric's words for the score; pairwise: first, second or tie")
     votes: list[Vote]
+    rule: str = Field(description="how the votes are counted")
     quorum: bool
     degraded: bool
     agreement: Spread

@@ -87,11 +87,12 @@ def dev_agreement(
         logprobs = logprobs or [None] * len(template.scale.labels())
         told = None if reply["error"] else expected_score(logprobs, template.scale).score
         rows.setdefault(template.aspect, []).append((records[reply["record"]], told))
-    values = [value for aspect, scored in rows.items() if not math.isnan(value := _spearman(aspect, scored))]
+    values = [value for aspect, scored in rows.items() if not math.isnan(value := spearman(aspect, scored))]
     return (sum(values) / len(values), "") if values else (None, "no agreement could be measured on the dev part")
 
 
-def _spearman(aspect: str, scored: Sequence[tuple[Record, float | None]]) -> float:
+def spearman(aspect: str, scored: Sequence[tuple[Record, float | None]]) -> float:
+    """Mean within-group Spearman of the scores with the people's (of all rows where no group has an order), or NaN."""
     columns = Columns(
         group=[record.group_key for record, _ in scored],
         human=[record.scores[aspect] for record, _ in scored],

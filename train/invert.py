@@ -16,12 +16,11 @@ from typing import Any, Literal, NamedTuple
 
 from pydantic import Field
 
-from cluster import demands, models, runtime
+from cluster import runtime
 from cluster.artifacts import JobDir, read_json, write_text
 from cluster.config import ModelSpec, RunConfig, Strict, VllmSpec
-from cluster.generate import Sampling, generate
+from cluster.generate import Sampling
 from cluster.identity import input_hashes, model_identity, spec_of
-from cluster.tokens import Encoder, encoder
 from judging.datasets import DataConfig, Rejected, read_pool, read_records
 from judging.errors import InputError
 from judging.records import Record, content_id
@@ -29,6 +28,7 @@ from judging.tasks import FOLDER as TASK_FOLDER
 from judging.tasks import is_task_file, load_task
 from judging.template import rubric_template
 from judging.templatefile import file_name, save_templates
+from train.asking import ask_all, known_encoder, weights_of
 from train.candidates import Candidate, first_reasons, make_candidate, reasons, to_line
 from train.choose import dev_agreement, mean_log_probability, ranked, requests
 from train.oneshot import Unit, as_reply, forward_request, units
@@ -183,7 +183,7 @@ class _Work:
         return spec
 
     def _special_tokens(self, spec: ModelSpec) -> tuple[str, ...]:
-        known = _encoder(spec)
+        known = known_encoder(spec)
         return known.special_tokens() if known else ()
 
     def do(self, wanted: Sequence[Unit], dev: Sequence[Record]) -> dict[str, Any]:
@@ -232,7 +232,7 @@ class _Work:
     def _question(
         self, source: Source, spec: ModelSpec, unit: Unit, example: Record, row: Mapping[str, Any]
     ) -> dict[str, Any]:
-        known = _encoder(spec)
+        known = known_encoder(spec)
         reply = as_reply(unit, example, with_score=self._config.with_score, special_tokens=self._special_tokens(spec))
         if source == "inverse":
             prompt, prefix = inverse_request(reply, chat=known is None or known.is_chat)
@@ -255,7 +255,7 @@ class _Work:
         if (before := read_json(file)) is not None:
             return list(before["replies"])
         rows = asked()
-        replies = _ask_all(self._run, rows, spec, sampling, keep, f"invert: {self._name}: {stage}") if rows else []
+        replies = ask_all(self._run, rows, spec, sampling, keep, f"invert: {self._name}: {stage}") if rows else []
         write_text(file, json.dumps({"replies": replies}, ensure_ascii=False))
         return replies
 
@@ -362,8 +362,8 @@ class _Work:
         seen = [*unit.examples, *(_measured_on(unit, dev) if self._config.dev else ())]
         return {
             "judge": self._name,
-            "judge_fingerprint": _weights(self._judge),
-            "writer_fingerprint": _weights(self._writer(source)),
+            "judge_fingerprint": weights_of(self._judge),
+            "writer_fingerprint": weights_of(self._writer(source)),
             "examples": [example.id for example in unit.examples],
             "groups": sorted({record.group_key for record in seen}),
             "chosen_by": "agreement on the dev part" if self._config.dev else "mean log-probability of the human score",
@@ -399,43 +399,6 @@ def _measured_on(unit: Unit, dev: Sequence[Record]) -> list[Record]:
 
 def _file(unit: Unit, config: Config) -> str:
     return file_name(unit.task) if config.aspects_together else file_name(unit.task, unit.aspects[0])
-
-
-def _encoder(spec: ModelSpec) -> Encoder | None:
-    if not isinstance(spec, VllmSpec):
-        return None
-    return encoder(str(models.resolve(spec.source, revision=spec.revision).path), spec.prompt_style)
-
-
-def _weights(spec: ModelSpec) -> str:
-    return models.resolve(spec.source, revision=spec.revision).fingerprint if isinstance(spec, VllmSpec) else "none"
-
-
-def _ask_all(
-    run: RunConfig, rows: Sequence[dict[str, Any]], spec: ModelSpec, sampling: Sampling, keep: Sequence[str], what: str
-) -> list[dict[str, Any]]:
-    """The rows with their replies, the columns `keep` of them, in order."""
-    from cluster.progress import progress
-
-    runtime.start(run.ray)
-    demands.check_specs({what: spec})
-    import ray.data
-
-    runtime.say(f"{what}: starting the model")
-    answered = generate(ray.data.from_items(list(rows), override_num_blocks=max(1, len(rows) // 64)), spec, sampling)
-    found: list[dict[str, Any]] = []
-    with progress(what, len(rows)) as bar:
-        for batch in answered.iter_batches(batch_size=None, prefetch_batches=0):
-            columns = {name: list(batch[name]) for name in keep}
-            size = len(columns[keep[0]])
-            found += [{name: _plain(columns[name][place]) for name in keep} for place in range(size)]
-            bar.add(size)
-    return found
-
-
-def _plain(value: Any) -> Any:
-    """A value of an Arrow batch as JSON has it."""
-    return value.tolist() if hasattr(value, "tolist") else value
 
 
 def render(summary: Mapping[str, Any]) -> str:

@@ -27,7 +27,9 @@ CLIENTS = 16
 NUM_REQUESTS, NUM_DIRECT = 10_000, 3000
 NUM_PARITY = 200
 SMOLLM2 = {"source": "embedded:smollm2-135m-instruct", "max_model_len": 2048}
-GEMMA = {"source": "embedded:gemma3-270m", "max_model_len": 1536, "kv_cache_gib": 1}
+# What lets two engines share a small machine: room for twenty prompts each, and buffers for as many at once.
+SMALL = {"max_model_len": 1536, "kv_cache_gib": 0.5, "engine": {"max_num_seqs": 32}}
+GEMMA = {"source": "embedded:gemma3-270m", **SMALL}
 BODY = {"task": "qa", "fields": {"source": "Why is the sky blue?", "candidate": "Air scatters blue light most."}}
 APP = "inverdict"
 
@@ -231,7 +233,7 @@ def _reachable(prompts: Sequence[str]) -> int:
 
 def _two() -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder, PeakMemory() as memory:
-        small = {**SMOLLM2, "max_model_len": 1536, "kv_cache_gib": 1}
+        small = {**SMOLLM2, **SMALL}
         judges = {"smollm2": {"model": "smollm2"}, "gemma3": {"model": "gemma3"}}
         began = time.perf_counter()
         address = _start(_run(folder, models={"smollm2": small, "gemma3": GEMMA}, evaluate={"judges": judges}))

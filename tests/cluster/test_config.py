@@ -190,7 +190,7 @@ invert: {models: [m]}
         ("{judges: {j: {model: m}}, aspects: []}", "`evaluate.aspects`"),
         ("{judges: {j: {model: m}}, aspects: [overall, overall]}", "one stands twice"),
         ("{judges: {j: {model: m}}, vote: {min_votes: 2}}", "2 votes of 1 judges"),
-        ("{judges: {j: {model: m}}, vote: {rule: best}}", "`evaluate.vote.rule`"),
+        ("{judges: {j: {model: m}}, vote: {rule: loudest}}", "`evaluate.vote.rule`"),
         ("{judges: {j: {model: m}}, vote: {weights: {j: 1}}}", "no effect"),
         ("{judges: {j: {model: m}}, vote: {rule: weighted}}", "one weight for each judge"),
         ("{judges: {j: {model: m}}, vote: {rule: weighted, weights: {j: 0}}}", "one must be positive"),

@@ -803,3 +803,28 @@ def test_the_real_files_together() -> None:
     assert chat.scales["overall"] == Scale(1, 5) and chat.scales["groundedness"] == Scale(0, 1)
     assert chat.fields["fact"]
     assert {"source_lang", "target_lang", "reference"} <= set(read[-1].fields)
+
+
+def test_pool_dev_and_test_part_the_groups(tmp_path: Path) -> None:
+    rows = [{**GOOD, "id": str(n), "group": f"g{n // 2}"} for n in range(400)]
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    records = [row for row in read_records([path]) if isinstance(row, Record)]
+    data = DataConfig(records=(str(path),), pool=(str(path),), pool_share=0.5, dev_share=0.4)
+    dev = data.model_copy(update={"part": "dev"})
+    parts = {
+        "pool": {r.group for r in records if data.serves(r)},
+        "dev": {r.group for r in records if dev.takes(r)},
+        "test": {r.group for r in records if data.takes(r)},
+    }
+    assert sum(map(len, parts.values())) == len(set.union(*parts.values())) == 200
+    # Of 200 groups half serve, and of the other 100 about 40 develop: within three standard deviations, 15 and 15.
+    assert abs(len(parts["pool"]) - 100) < 22 and abs(len(parts["dev"]) - 40) < 20
+    assert parts["dev"] == {r.group for r in records if data.develops(r)}
+
+
+def test_without_a_dev_share_nothing_develops() -> None:
+    data = DataConfig(records=("x",))
+    assert data.takes(Record("a", "qa", "g", "s", "c")) and not data.develops(Record("a", "qa", "g", "s", "c"))
+    with pytest.raises(ValueError, match=r"set that too"):
+        DataConfig(records=("x",), part="dev")

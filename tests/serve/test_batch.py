@@ -189,6 +189,39 @@ def test_garbage_and_too_long_texts_are_unscored_by_name_and_exit_3(
     assert main(["evaluate", config, "--set", "evaluate.max_unscored_share=1"]) == 0
 
 
+def test_a_judge_is_kept_from_texts_of_its_own_family(
+    tmp_path: Path, endpoint: Endpoint, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # Every third text is of a system `s0`: the judge `kin` does not read it, the judge `m` does.
+    rows = [row(f"r{number:02d}", f"g{number % 4}", system=f"s{number % 3}") for number in range(12)]
+    own = {one["id"] for one in rows if one["system"] == "s0"}
+    endpoint.answer = lambda body: Answer(said('{"reason": "fine", "overall_score": 2}'))
+    models = {
+        "h": {"backend": "http", "base_url": endpoint.base_url, "model": "m"},
+        "m": {"backend": "scripted"},
+    }
+    judges = {"kin": {"model": "h", "score_mode": "parsed", "not_systems": ["S0*"]}, "m": {"model": "m"}}
+    config = configuration(tmp_path, rows, models, judges=judges, block_rows=3)
+    # A third of its texts is more than the allowed share of 5 %, but it was asked to leave them out.
+    assert main(["evaluate", config, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["judges"]["kin"] == {
+        "coverage": pytest.approx(2 / 3),
+        "unscored": {"own_family": 4},
+        "model": "h",
+        "prompt": "rubric",
+        "score_mode": "parsed",
+        "examples": [],
+    }
+    assert len(endpoint.requests) == 8
+    assert not [body for body in endpoint.requests for id in own if f"Answer {id}." in str(body)]
+    for one in scores(tmp_path):
+        is_own = one["id"] in own
+        assert (one["kin.score"], one["kin.unscored"]) == ((None, "own_family") if is_own else (2, None))
+        assert (one["panel.num_votes"], one["panel.num_abstentions"]) == ((1, 1) if is_own else (2, 0))
+    assert main(["evaluate", config, "--retry-failed"]) == 0
+    assert len(endpoint.requests) == 8
+
+
 @pytest.fixture
 def endpoint() -> Iterator[Endpoint]:
     with serving() as found:

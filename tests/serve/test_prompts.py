@@ -72,7 +72,7 @@ def test_a_word_that_is_no_source_and_no_file(tmp_path: Path, monkeypatch: pytes
         find_prompts(tmp_path / "run", "j", "m", prompt)
     assert str(caught.value) == (
         f"evaluate.judges.j.prompt: there is no file {prompt} (paths count from the working directory), "
-        "and it is none of rubric, inverse, forward"
+        "and it is none of rubric, inverse, forward, optimised"
     )
 
 

@@ -7,13 +7,16 @@ import pyarrow.parquet as pq
 import pytest
 
 from serve.scores import write_scores
+from serve.voting import Ballot, VoteConfig
 from tests.serve.making import judge, record, write_records, write_verdicts_file
 
 MEAN = {"rule": "mean", "min_votes": 1, "weights": {}}
 
 
 def written(folder: Path, judges: tuple[str, ...] = ("a", "b"), keys: Any = (), **rule: Any) -> tuple[list[Any], Any]:
-    summary = write_scores(folder, {name: judge(name, *keys) for name in judges}, {**MEAN, **rule})
+    summary = write_scores(
+        folder, {name: judge(name, *keys) for name in judges}, Ballot(VoteConfig(**{**MEAN, **rule}))
+    )
     return pq.read_table(folder / "scores.parquet").to_pylist(), summary
 
 

@@ -9,7 +9,16 @@ import pytest
 
 from cluster.artifacts import JobDir
 from judging.errors import InputError
-from serve.verdicts import aspects_of, done_keys, forget_unscored, pending, requests, write_verdicts
+from serve.verdicts import (
+    VERDICT_SCHEMA,
+    aspects_of,
+    done_keys,
+    forget_unscored,
+    pending,
+    requests,
+    write_own_family,
+    write_verdicts,
+)
 from tests.serve.making import judge, record, write_records, write_verdicts_file
 
 KEYS = (("qa", "overall"), ("qa", "utility"), ("story", "overall"))
@@ -149,3 +158,45 @@ def test_what_is_unscored_is_forgotten_and_the_work_is_open_again(tmp_path: Path
         job.finish({})
         assert not forget_unscored(job)
         assert job.manifest() is not None
+
+
+def own_family_world(folder: Path) -> Any:
+    """Texts of three systems in two blocks, and a judge that does not judge two of them."""
+    systems = {"a": "Qwen2.5-7B", "b": "llama-3", "c": "qwen3", "d": "", "e": "llama-3"}
+    records = [record(id, id, system=system) for id, system in systems.items()]
+    write_records(folder, records[:3], records[3:])
+    (folder / "verdicts" / "j").mkdir(parents=True)
+    return judge("j", *KEYS, not_systems=("qwen*",))
+
+
+def test_texts_of_the_judges_own_family_have_a_verdict_without_being_asked_for(tmp_path: Path) -> None:
+    own = own_family_world(tmp_path)
+    for _ in range(2):  # a killed run writes them again: nothing stands twice
+        write_own_family(tmp_path, own, ("overall", "utility"))
+    (part,) = (tmp_path / "verdicts" / "j").iterdir()
+    rows = pq.read_table(part, schema=VERDICT_SCHEMA).to_pylist()
+    assert [(one["id"], one["aspect"], one["score"], one["unscored"], one["mode"]) for one in rows] == [
+        (id, aspect, None, "own_family", "expected") for id in ("a", "c") for aspect in ("overall", "utility")
+    ]
+    assert {(one["num_prompt_tokens"], one["num_generated_tokens"]) for one in rows} == {(0, 0)}
+    assert asked(tmp_path, done_keys(part.parent), ("overall",))["id"] == ["b", "d", "e"]
+
+
+def test_a_judge_without_such_patterns_leaves_nothing_out(tmp_path: Path) -> None:
+    own_family_world(tmp_path)
+    write_own_family(tmp_path, judge("j"), None)
+    assert list((tmp_path / "verdicts" / "j").iterdir()) == []
+
+
+def test_texts_of_the_own_family_are_not_asked_for_again(tmp_path: Path) -> None:
+    job = JobDir(tmp_path, "job")
+    with job.opened({}):
+        job.claim()
+        own = own_family_world(job.path)
+        write_own_family(job.path, own, None)
+        job.finish({})
+        assert not forget_unscored(job)
+        assert job.manifest() is not None
+        write_verdicts_file(job.path, "k", {("a", "overall"): "own_family", ("b", "overall"): "timeout"})
+        assert forget_unscored(job)
+        assert [len(done_keys(job.path / "verdicts" / name)) for name in "jk"] == [2, 1]

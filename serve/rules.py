@@ -1,0 +1,240 @@
+"""Every way to make one score of the judges', side by side on the same rows: agreement, and cost in tokens.
+
+The single judges, mean, median, where `inverdict panel` was run the best judge and the learned vote, the integrating
+model, and cascades that ask the whole panel only where a first judge is unsure. Reads what `evaluate` and `panel` left.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from cluster.artifacts import JobDir
+from cluster.parts import parts_of
+from judging.agreement import agreement, compare
+from judging.cascade import Point, cascade, label_entropy
+from judging.errors import InputError
+from judging.estimate import Estimate
+from judging.records import Scale, Verdict
+from judging.rows import Columns
+from judging.tasks import load_task
+from judging.votefile import load_votes
+from serve.metrics import LENGTH, Slice, shown
+from serve.scores import PANEL
+from serve.voting import Ballot, VoteConfig, load_panel, panel_folder
+
+CRITERION = "group.spearman"
+Scores = list[float | None]
+TOKENS = ("num_prompt_tokens", "num_generated_tokens")
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One way to make a score; `tokens` a text, prompts and replies of all that are asked (None: not known)."""
+
+    agreement: Estimate
+    minus_mean: Estimate | None
+    minus_length: Estimate
+    tokens: float | None
+
+
+@dataclass(frozen=True)
+class Compared:
+    """All rules on the rows of one slice; `first` is the judge that the cascade asks before the others."""
+
+    rules: Mapping[str, Rule]
+    first: str | None
+    cascade: Sequence[Point]
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "criterion": CRITERION,
+            "rules": {
+                name: {
+                    "agreement": one.agreement.to_json(),
+                    "minus_mean": one.minus_mean.to_json() if one.minus_mean else None,
+                    "minus_length": one.minus_length.to_json(),
+                    "tokens": one.tokens,
+                }
+                for name, one in self.rules.items()
+            },
+            "cascade": {
+                "first": self.first,
+                "points": [
+                    {
+                        "threshold": point.threshold if math.isfinite(point.threshold) else None,
+                        "share": point.share,
+                        "tokens": point.cost,
+                        "token_share": point.cost_share,
+                        "agreement": point.agreement.to_json(),
+                        "minus_panel": point.minus_panel.to_json(),
+                    }
+                    for point in self.cascade
+                ],
+            },
+        }
+
+
+def compared(run: Path, part: Slice, *, resamples: int, seed: int) -> Compared | None:
+    """The rules on a slice; None where there is one judge alone."""
+    judges = list(part.modes)
+    if len(judges) < 2:
+        return None
+    rows = part.rows
+    told = _told(run / "evaluate", judges, part)
+    ballot = _taught(run, judges)
+    columns = Columns([row["group"] for row in rows], [row["label"] for row in rows], [None] * len(rows))
+    scores = {name: [row[f"{name}.score"] for row in rows] for name in judges}
+    whole = _sum(told[name].tokens for name in judges)
+    tokens: dict[str, float | None] = {name: told[name].tokens for name in judges}
+    for rule in ("mean", "median", "best", "learned"):
+        if ballot.knows(rule, part.task, part.aspect):  # type: ignore[arg-type]
+            scores[rule] = [_counted(ballot, rule, part, row, judges) for row in rows]
+            tokens[rule] = told[ballot.best[part.task, part.aspect]].tokens if rule == "best" else whole
+    if f"{PANEL}.vote" in rows[0]:
+        scores["integrated"], tokens["integrated"] = [row[f"{PANEL}.score"] for row in rows], None
+    settings: dict[str, Any] = {"levels": ("group",), "resamples": resamples, "seed": seed}
+    length = [float(row["candidate_chars"]) for row in rows]
+    rules = {}
+    for name, column in scores.items():
+        own = replace(columns, score=column)
+        rules[name] = Rule(
+            agreement(own, shuffles=0, **settings)[CRITERION],
+            None if name == "mean" else compare(own, scores["mean"], **settings)[CRITERION],
+            compare(own, length, **settings)[CRITERION],
+            tokens[name],
+        )
+    first, points = _cascade(columns, scores, told, judges, resamples=resamples, seed=seed)
+    return Compared(rules, first, points)
+
+
+@dataclass(frozen=True)
+class _Told:
+    """A judge's mean tokens a text (None: no verdict says), and its uncertainty by row (None: it wrote no labels)."""
+
+    tokens: float | None
+    unsure: Scores
+
+
+def _told(evaluated: Path, judges: Sequence[str], part: Slice) -> dict[str, _Told]:
+    places = {row["id"]: place for place, row in enumerate(part.rows)}
+    found = {}
+    for name in judges:
+        unsure: Scores = [None] * len(places)
+        total = number = 0
+        for file in parts_of(evaluated / "verdicts" / name):
+            for row in pq.read_table(file, columns=["id", "aspect", "label_probabilities", *TOKENS]).to_pylist():
+                if row["aspect"] == part.aspect and row["id"] in places:
+                    total, number = total + sum(row[key] or 0 for key in TOKENS), number + 1
+                    if row["label_probabilities"]:
+                        unsure[places[row["id"]]] = label_entropy(row["label_probabilities"])
+        found[name] = _Told(total / number if number else None, unsure)
+    return found
+
+
+def _taught(run: Path, judges: Sequence[str]) -> Ballot:
+    """What the job `panel` chose and learned of these judges; a ballot without it where it was not run on them."""
+    folder = panel_folder(run)
+    if JobDir(run, "panel").manifest() is None:
+        return Ballot()
+    try:
+        known, learned = load_panel(folder / "panel.yaml"), load_votes(folder / "votes.json")
+    except InputError:
+        return Ballot()
+    if set(known.judges) != set(judges):
+        return Ballot()
+    return Ballot(VoteConfig(), learned, {(one.task, one.aspect): one.judge for one in known.chosen})
+
+
+def _counted(ballot: Ballot, rule: str, part: Slice, row: Mapping[str, Any], judges: Sequence[str]) -> float | None:
+    """The panel's score of a row by that rule, in points of the row's scale."""
+    own, to = load_task(part.task).scale_of(part.aspect), Scale(*part.scale)
+    verdicts = [
+        Verdict(
+            name,
+            part.aspect,
+            None if row[f"{name}.score"] is None else to.rescale(row[f"{name}.score"], own),
+            part.modes[name],  # type: ignore[arg-type]
+            row[f"{name}.unscored"],
+        )
+        for name in judges
+    ]
+    score = ballot.count(part.task, verdicts, rule=rule).score  # type: ignore[arg-type]
+    return None if score is None else own.rescale(score, to)
+
+
+def _cascade(
+    columns: Columns, scores: Mapping[str, Scores], told: Mapping[str, _Told], judges: Sequence[str], **settings: Any
+) -> tuple[str | None, list[Point]]:
+    """The cheapest judge that tells its labels' probabilities first; then the learned vote, or the mean."""
+    usable = [name for name in judges if told[name].tokens and any(one is not None for one in told[name].unsure)]
+    whole = _sum(told[name].tokens for name in judges)
+    if not usable or not whole:
+        return None, []
+    first = min(usable, key=lambda name: (told[name].tokens or 0.0, name))
+    panel = scores.get("learned", scores["mean"])
+    return first, cascade(
+        columns,
+        scores[first],
+        panel,
+        told[first].unsure,
+        first_cost=told[first].tokens or 0.0,
+        panel_cost=whole,
+        criterion=CRITERION,
+        **settings,
+    )
+
+
+def _sum(values: Any) -> float | None:
+    known = list(values)
+    return None if any(value is None for value in known) else float(sum(known))
+
+
+def table_rows(found: Compared) -> list[list[str]]:
+    """For the terminal: a row a rule."""
+    head = ["votes", CRITERION, "minus mean", "minus length", "tokens a text"]
+    return [head, *([name, *_cells(one)] for name, one in found.rules.items())]
+
+
+def _cells(one: Rule) -> list[str]:
+    tokens = "–" if one.tokens is None else f"{one.tokens:,.0f}"
+    return [_text(one.agreement), _text(one.minus_mean), _text(one.minus_length), tokens]
+
+
+def _text(one: Estimate | None) -> str:
+    return "–" if one is None else f"{shown(one.value)} [{shown(one.low)}, {shown(one.high)}]"
+
+
+def section(found: Compared) -> str:
+    """The report's section of one slice."""
+    from serve import plots
+
+    rows = "".join(
+        f"<tr><th>{escape(name)}{''.join(f'<td>{escape(cell)}' for cell in _cells(one))}"
+        for name, one in found.rules.items()
+    )
+    told = (
+        "<h3>Votes compared</h3><p>The same rows under every rule. best and learned: as the job <code>panel</code> "
+        f"chose and learned on the dev part.</p><table><tr><th><th>{CRITERION}<th>minus mean<th>minus {LENGTH}"
+        f"<th>tokens a text{rows}</table>"
+    )
+    if not found.cascade or found.first is None:
+        return told
+    points = "".join(
+        f"<tr><th>{point.share:.0%}<td>{point.cost:,.0f}<td>{point.cost_share:.0%}<td>{escape(_text(point.agreement))}"
+        f"<td>{escape(_text(point.minus_panel))}"
+        for point in found.cascade
+    )
+    return (
+        f"{told}<h3>Cascade</h3><p>{escape(found.first)} is asked first; the whole panel only about the texts where "
+        "the entropy of its labels is highest.</p>"
+        f"<img alt='agreement against cost' src='data:image/png;base64,{plots.cascade(found.cascade, CRITERION)}'>"
+        f"<table><tr><th>escalated<th>tokens a text<th>of the panel's<th>{CRITERION}<th>minus the panel's{points}"
+        "</table>"
+    )
