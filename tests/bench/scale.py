@@ -56,9 +56,9 @@ def _child(num: int) -> dict[str, Any]:
         first = stack.enter_context(head(num_cpus=CPUS_A_NODE))
         for number in range(1, NUM_NODES):
             stack.enter_context(node(first, f"node{number}", num_cpus=CPUS_A_NODE))
+        _connect(first)
         models = {"fake": {"backend": "scripted", "num_engines": NUM_NODES}}
         run = _run_config(folder, [str(records)], models, block_rows=BLOCK_ROWS)
-        _connect(first)
         seconds = _timed(run, Path(folder) / "run" / "evaluate", num)
         driver = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return {
@@ -72,11 +72,12 @@ def _child(num: int) -> dict[str, Any]:
 
 
 def _connect(first: Head) -> None:
+    # Ray reads how it is to authenticate when it is imported.
+    os.environ |= {key: value for key, value in first.environment().items() if key.startswith("RAY_")}
     import ray
 
     from cluster import runtime
 
-    os.environ |= {key: value for key, value in first.environment().items() if key.startswith("RAY_")}
     ray.init(address=first.address, log_to_driver=False)
     runtime.quiet_data()
     deadline = time.monotonic() + 60
