@@ -56,12 +56,14 @@ SECTIONS = {
     "transfer": "serve.transfer:Config",
     "plan": "train.plan:Config",
 }
-# Commands that take no configuration -> their module, which has `add_arguments(parser)` and `main(args)`.
+# Commands beside the jobs -> their module, which has `add_arguments(parser)` and `main(args)`.
 TOOLS = {
     "agreement": (
         "judging.scorefile",
         "agreement statistics for anybody's scores (JSONL: group, system, human, score)",
     ),
+    "submit": ("cluster.submit", "run a job on a Ray cluster through its job server, follow it, take its exit code"),
+    "doctor": ("cluster.doctor", "whether this machine, or a cluster, can do what a configuration asks for"),
     "models": ("cluster.models", "list or fetch the embedded models"),
     "keys": ("serve.keys", "make, list or revoke API keys of a server"),
 }
@@ -76,7 +78,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         # An error class that carries `exit_code` is written for people; anything else is ours to mend.
         code = getattr(error, "exit_code", None)
         if code is None:
-            raise
+            from cluster.errors import storage_problem
+
+            if (problem := storage_problem(error)) is None:
+                raise
+            print(f"inverdict {args.name}: {problem}", file=sys.stderr)
+            return 1
         print(f"inverdict {args.name}: {error}", file=sys.stderr)
         return int(code)
     except KeyboardInterrupt:

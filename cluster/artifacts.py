@@ -67,7 +67,11 @@ class JobDir:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UserError(f"{self.path} cannot be made: {error.strerror}: choose another `run`") from error
-        with (self.path / ".lock").open("a+") as lock:
+        try:
+            lock = (self.path / ".lock").open("a+")
+        except OSError as error:
+            raise UserError(f"{self.path} cannot be written: {error.strerror}: choose another `run`") from error
+        with lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
@@ -106,8 +110,12 @@ class JobDir:
 def write_text(path: Path, text: str) -> None:
     """The whole file or nothing: written beside, then renamed."""
     beside = path.with_name(f".{path.name}.{os.getpid()}")
-    beside.write_text(text, encoding="utf-8")
-    beside.replace(path)
+    try:
+        beside.write_text(text, encoding="utf-8")
+        beside.replace(path)
+    except OSError:
+        beside.unlink(missing_ok=True)
+        raise
 
 
 @contextmanager

@@ -7,7 +7,7 @@ that job, handed in by the command line, so that this module knows no job.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -19,6 +19,7 @@ from pydantic import (
     Field,
     Tag,
     ValidationError,
+    WrapValidator,
     create_model,
     field_validator,
     model_validator,
@@ -35,6 +36,26 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+def _engines(value: Any, check: Callable[[Any], Any]) -> Any:
+    try:
+        found = check(value)
+    except ValidationError as error:
+        raise ValueError(f"{value!r} is neither a number of engines from 1 on nor [least, most]") from error
+    if not isinstance(found, int) and found[0] > found[1]:
+        raise ValueError(f"the most ({found[1]}) are fewer than the least ({found[0]})")
+    return found
+
+
+Number = Annotated[int, Field(ge=1)]
+# Batch engines: so many, or [least, most].
+Engines = Annotated[Number | tuple[Number, Number], WrapValidator(_engines)]
+
+
+def most(engines: int | tuple[int, int]) -> int:
+    """Of a number or a range of engines, how many may run at once."""
+    return engines if isinstance(engines, int) else engines[1]
+
+
 class VllmSpec(Strict):
     """A model that vLLM runs inside this cluster."""
 
@@ -48,16 +69,21 @@ class VllmSpec(Strict):
         "auto", description="auto: chat where the tokenizer has a chat template, plain completion otherwise"
     )
     max_model_len: int = Field(2048, ge=64, description="context in tokens; a longer prompt is unscored `too_long`")
-    num_gpus: int | None = Field(None, ge=0, description="GPUs an engine; none: 1 where the cluster has GPUs, else 0")
-    num_cpus: float = Field(1, gt=0, description="CPUs that Ray sets aside for an engine")
+    num_gpus: int | None = Field(
+        None, ge=0, description="GPUs of an engine, one a worker; none: so where the cluster has GPUs, else 0"
+    )
+    num_cpus: float = Field(1, gt=0, description="CPUs that Ray sets aside for each worker of an engine")
     accelerator_type: str | None = Field(None, description="Ray's name of the GPU type, such as A100")
     resources: dict[str, float] = Field(
         default_factory=dict,
         description="further resources of the node, by name, such as `batch: 0.001` to run where ray_cluster.yaml's "
         "batch nodes are",
     )
-    tensor_parallel_size: int = Field(1, ge=1)
-    num_engines: int = Field(1, ge=1, description="engine actors that share the records of a batch run")
+    tensor_parallel_size: int = Field(1, ge=1, description="workers that share every layer of the model")
+    pipeline_parallel_size: int = Field(1, ge=1, description="stages of layers, each with its own such workers")
+    num_engines: Engines = Field(
+        1, description="engine actors that share the records of a batch run; [least, most]: as many as the work needs"
+    )
     batch_size: int = Field(64, ge=1, description="rows handed to an engine at once")
     kv_cache_gib: float = Field(2, gt=0, description="KV cache of an engine on the CPU")
     engine: dict[str, Any] = Field(
@@ -73,6 +99,24 @@ class VllmSpec(Strict):
             raise ValueError(f"load_format {engine['load_format']} loads pickles, which may run any code: convert them")
         return engine
 
+    @property
+    def num_workers(self) -> int:
+        """Workers of one engine: a GPU each where it runs on GPUs, and a bundle of its placement group."""
+        return self.tensor_parallel_size * self.pipeline_parallel_size
+
+    @model_validator(mode="after")
+    def _one_gpu_a_worker(self) -> VllmSpec:
+        if self.num_gpus not in (None, 0, self.num_workers):
+            raise ValueError(
+                f"num_gpus: an engine of tensor_parallel_size {self.tensor_parallel_size} and pipeline_parallel_size "
+                f"{self.pipeline_parallel_size} takes {self.num_workers}, not {self.num_gpus}: change these, or leave "
+                "num_gpus out"
+            )
+        for key in ("tensor_parallel_size", "pipeline_parallel_size"):
+            if key in self.engine:
+                raise ValueError(f"engine.{key}: Ray must know it too: give it beside `engine`, as {key}")
+        return self
+
 
 class HttpSpec(Strict):
     """A model behind an OpenAI-compatible endpoint."""
@@ -86,7 +130,7 @@ class HttpSpec(Strict):
     max_retries: int = Field(4, ge=0, description="after 429, 5xx and timeouts, with exponential backoff")
     max_in_flight: int = Field(16, ge=1, description="requests under way at once")
     json_schema: bool = Field(True, description="ask for constrained JSON; off for endpoints without response_format")
-    num_engines: int = Field(1, ge=1)
+    num_engines: Engines = 1
 
 
 class ScriptRule(Strict):
@@ -107,7 +151,8 @@ class ScriptedSpec(Strict):
     delay_s: float = Field(0, ge=0, description="waited before each answer")
     garbage_share: float = Field(0, ge=0, le=1, description="share of prompts answered with no score in the reply")
     max_prompt_chars: int = Field(200_000, ge=1, description="a longer prompt is unscored `too_long`")
-    num_engines: int = Field(1, ge=1)
+    num_gpus: int = Field(0, ge=0, description="GPUs set aside for an engine, so that a dry run scales as a real one")
+    num_engines: Engines = 1
 
 
 class ServedSpec(Strict):
@@ -116,7 +161,7 @@ class ServedSpec(Strict):
     backend: Literal["served"]
     deployment: str = Field(description="its name there: evaluator-MODEL")
     app: str = Field("inverdict", description="the Serve application that it belongs to")
-    num_engines: int = Field(1, ge=1, description="actors that hand requests on")
+    num_engines: Engines = Field(1, description="actors that hand requests on")
 
 
 def _backend(value: Any) -> str:
@@ -135,7 +180,11 @@ ModelSpec = Annotated[
 class RayConfig(Strict):
     """Where the work runs."""
 
-    address: str | None = Field(None, description="an existing cluster, such as `auto`; none: a private one here")
+    address: str | None = Field(
+        None,
+        description="an existing cluster, such as `auto`; none: that of RAY_ADDRESS (as in a submitted job), or a "
+        "private one here",
+    )
     num_cpus: int | None = Field(None, ge=2, description="CPUs of a private cluster; none: this machine's, at least 2")
     object_store_gib: float = Field(1.0, gt=0.08, description="shared memory of a private cluster")
 

@@ -19,7 +19,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from cluster import models, runtime
-from cluster.config import HttpSpec, ModelSpec, ScriptedSpec, ServedSpec, VllmSpec
+from cluster.config import HttpSpec, ModelSpec, ScriptedSpec, ServedSpec, VllmSpec, most
 from cluster.engine import Engine, HandleEngine, HttpEngine, Reply, Request, ScriptedEngine
 from cluster.tokens import encoder
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 Batch = dict[str, Any]  # column -> list or array
 REQUEST_COLUMNS = ("prompt", "reply_prefix", "labels", "json_schema")
 SEED = "seed"
+DRY_BATCH = 64  # rows; Ray Data wants a number for whatever asks for GPUs
 # Tokens and requests of one engine step, as plain `vllm.LLM` has them (on GPUs: on the smallest). Ray's stage would get
 # vLLM's least, 2048 and 128, which are for an engine whose kind of use is not known.
 BATCH_ON_CPU = {"max_num_batched_tokens": 4096, "max_num_seqs": 256}
@@ -50,13 +51,15 @@ def generate(dataset: Dataset, spec: ModelSpec, sampling: Sampling) -> Dataset:
     """`dataset` with the model's replies, lazily; nothing runs before the result is read."""
     if isinstance(spec, VllmSpec):
         return _with_vllm(dataset, spec, sampling)
+    num_gpus = spec.num_gpus if isinstance(spec, ScriptedSpec) else 0
     return dataset.map_batches(
         _EngineActor,
         fn_constructor_args=(spec, sampling),
-        batch_size=None,
+        batch_size=DRY_BATCH if num_gpus else None,
         concurrency=spec.num_engines,
         # Beside a running panel little is left of a small machine, and this actor only waits.
         num_cpus=0 if isinstance(spec, ServedSpec) else 0.5,
+        num_gpus=num_gpus,
     )
 
 
@@ -109,7 +112,7 @@ def _with_vllm(dataset: Dataset, spec: VllmSpec, sampling: Sampling) -> Dataset:
     config = vLLMEngineProcessorConfig(
         model_source=folder,
         batch_size=spec.batch_size,
-        concurrency=(spec.num_engines, spec.num_engines),
+        concurrency=(spec.num_engines, spec.num_engines) if isinstance(spec.num_engines, int) else spec.num_engines,
         accelerator_type=spec.accelerator_type,
         should_continue_on_error=True,
         log_engine_metrics=False,
@@ -131,18 +134,20 @@ def vllm_arguments(spec: VllmSpec, *, sampled: bool = False) -> dict[str, Any]:
 
     `sampled`: replies are drawn with a seed each, not taken greedily.
     """
-    num_gpus = spec.num_gpus if spec.num_gpus is not None else min(1, runtime.num_gpus())
+    on_gpus = spec.num_gpus > 0 if spec.num_gpus is not None else runtime.num_gpus() > 0
     engine: dict[str, Any] = {
         "max_model_len": spec.max_model_len,
         "tensor_parallel_size": spec.tensor_parallel_size,
+        "pipeline_parallel_size": spec.pipeline_parallel_size,
         "enable_prefix_caching": True,
         "disable_log_stats": True,
-        **(BATCH_ON_GPU if num_gpus else BATCH_ON_CPU),
+        **(BATCH_ON_GPU if on_gpus else BATCH_ON_CPU),
     }
     environment = {"VLLM_LOGGING_LEVEL": "ERROR", "VLLM_NO_USAGE_STATS": "1", "TOKENIZERS_PARALLELISM": "false"}
+    # Ray makes a placement group of one such bundle for each of the engine's workers.
     bundle: dict[str, float] = {"CPU": spec.num_cpus, **spec.resources}
-    if num_gpus:
-        bundle["GPU"] = num_gpus
+    if on_gpus:
+        bundle["GPU"] = 1
     else:
         # float32 and no compilation: without AVX-512, bfloat16 is six times slower and compiling takes minutes.
         # Blocks of 32 tokens, the smallest on CPUs: of the default 128, half a candidate is computed again each time.
@@ -153,9 +158,9 @@ def vllm_arguments(spec: VllmSpec, *, sampled: bool = False) -> dict[str, Any]:
             # generator, which only CUDA's can. So a prompt is computed whole, beside others up to this many tokens.
             engine["enable_chunked_prefill"] = False
             engine["max_num_batched_tokens"] = max(engine["max_num_batched_tokens"], spec.max_model_len)
-        threads = max(1, (os.cpu_count() or 1) // spec.num_engines)
+        threads = max(1, (os.cpu_count() or 1) // most(spec.num_engines))
         environment |= {"VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": str(threads)}
-        if spec.tensor_parallel_size == 1:
+        if spec.num_workers == 1:
             # The model in the engine's own process: one import of vLLM (10 s) and one hop a step less.
             environment["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
         if spec.engine.get("enforce_eager", True):

@@ -19,8 +19,12 @@ def write_part(folder: Path, rows: Sequence[Mapping[str, Any]], schema: pa.Schem
     """One part named after `ids`: the same rows written again take the place of the first."""
     name = hashlib.sha256("\0".join(ids).encode()).hexdigest()[:16]
     beside = folder / f".part-{name}.parquet"
-    pq.write_table(pa.Table.from_pylist([dict(row) for row in rows], schema=schema), beside, compression="zstd")
-    beside.rename(folder / f"part-{name}.parquet")
+    try:
+        pq.write_table(pa.Table.from_pylist([dict(row) for row in rows], schema=schema), beside, compression="zstd")
+        beside.rename(folder / f"part-{name}.parquet")
+    except OSError:
+        beside.unlink(missing_ok=True)
+        raise
 
 
 def parts_of(folder: Path) -> list[Path]:

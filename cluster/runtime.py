@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from cluster import demands
 from cluster.config import RayConfig
 from cluster.errors import UserError
 
@@ -27,8 +28,9 @@ def start(config: RayConfig) -> None:
 
     if ray.is_initialized():
         return
-    arguments: dict[str, Any] = {"address": config.address, "log_to_driver": False, "logging_level": logging.ERROR}
-    if config.address is None:
+    address = config.address or _surrounding_cluster()
+    arguments: dict[str, Any] = {"address": address, "log_to_driver": False, "logging_level": logging.ERROR}
+    if address is None:
         arguments |= {
             "address": "local",
             "num_cpus": config.num_cpus or max(2, os.cpu_count() or 2),
@@ -41,10 +43,19 @@ def start(config: RayConfig) -> None:
         with _native_stderr_closed():
             ray.init(**arguments)
     except ConnectionError as error:
-        raise UserError(
-            f"no Ray cluster answers at {config.address!r} (ray.address): {str(error).splitlines()[0]}"
-        ) from error
+        raise UserError(f"no Ray cluster answers at {address!r} (ray.address): {str(error).splitlines()[0]}") from error
+    except RuntimeError as error:
+        if "Version mismatch" not in str(error):
+            raise
+        told = "; ".join(line.strip() for line in str(error).splitlines() if line.strip())
+        raise UserError(f"the cluster at {address!r} runs other versions than this machine: {told[:300]}") from error
     quiet_data()
+
+
+def _surrounding_cluster() -> str | None:
+    """Ray's own variable, set in every submitted job. A URL there is a job server's, for clients."""
+    address = os.environ.get("RAY_ADDRESS", "")
+    return address if address and not address.startswith("http") else None
 
 
 @contextmanager
@@ -85,10 +96,14 @@ def quiet_data() -> None:
 
 
 def num_gpus() -> int:
-    """GPUs of the running cluster."""
+    """GPUs of the running cluster, those included that its autoscaler may still start, where it tells."""
     import ray
 
-    return int(ray.cluster_resources().get("GPU", 0))
+    living = int(ray.cluster_resources().get("GPU", 0))
+    types = [one for one in demands.node_types() or () if one.resources.get("GPU", 0) > 0]
+    if any(one.most == demands.UNLIMITED for one in types):
+        return sys.maxsize
+    return max(living, int(sum(one.most * one.resources["GPU"] for one in types)))
 
 
 def num_cpus() -> int:
@@ -96,6 +111,13 @@ def num_cpus() -> int:
     import ray
 
     return int(ray.cluster_resources().get("CPU", 1))
+
+
+def most_cpus() -> int:
+    """CPUs of the largest machine of the running cluster."""
+    import ray
+
+    return int(max((node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"]), default=1))
 
 
 def say(message: str) -> None:

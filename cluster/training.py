@@ -16,7 +16,7 @@ from typing import Any
 
 from pydantic import Field
 
-from cluster import runtime
+from cluster import demands, runtime
 from cluster.artifacts import write_text
 from cluster.config import Strict
 from cluster.errors import JobFailed
@@ -29,8 +29,13 @@ KEPT_CHECKPOINTS = 1
 class TrainingConfig(Strict):
     """Where a training runs; shared by every job that trains."""
 
-    num_workers: int = Field(1, ge=1, description="data-parallel workers; one GPU each where the cluster has GPUs")
-    cpus_per_worker: float | None = Field(None, gt=0, description="none: the cluster's CPUs divided by the workers")
+    num_workers: int = Field(1, ge=1, description="data-parallel workers")
+    use_gpu: bool | None = Field(
+        None, description="a GPU for each worker; none: where the cluster has so many, or tells that it may start them"
+    )
+    cpus_per_worker: float | None = Field(
+        None, gt=0, description="none: the cluster's CPUs divided by the workers, at most those of its largest machine"
+    )
     accelerator_type: str | None = Field(None, description="Ray's name of the GPU type, such as A100")
     max_failures: int = Field(2, ge=0, description="restarts from the last checkpoint after a worker died")
 
@@ -64,13 +69,18 @@ def train(
 
     `folder` (shared by all machines) keeps the checkpoints that the loop reports: the same folder resumes from the
     last one. `settings` gets `num_threads` (of a CPU worker) and `steps` (the path for `Steps`).
-    Raises JobFailed with the first reason where the loop failed more often than `max_failures`.
+    Raises UserError where no machine can ever give a worker what it asks for, JobFailed with the first reason where
+    the loop failed more often than `max_failures`.
     """
     import ray.train
     import ray.train.torch
 
-    use_gpu = runtime.num_gpus() >= config.num_workers
-    num_cpus = config.cpus_per_worker or max(1, runtime.num_cpus() // config.num_workers)
+    use_gpu = config.use_gpu if config.use_gpu is not None else runtime.num_gpus() >= config.num_workers
+    shared = min(runtime.num_cpus() // config.num_workers, runtime.most_cpus())
+    num_cpus = config.cpus_per_worker or max(1, shared)
+    bundle = {"CPU": num_cpus, **({"GPU": 1} if use_gpu else {})}
+    kind = {f"accelerator_type:{config.accelerator_type}": 0.001} if config.accelerator_type else {}
+    demands.check_all([demands.Demand(what, {**bundle, **kind}, config.num_workers)])
     steps = folder.resolve() / "steps.json"
     trainer = ray.train.torch.TorchTrainer(
         loop,
@@ -78,7 +88,7 @@ def train(
         scaling_config=ray.train.ScalingConfig(
             num_workers=config.num_workers,
             use_gpu=use_gpu,
-            resources_per_worker={"CPU": num_cpus, **({"GPU": 1} if use_gpu else {})},
+            resources_per_worker=bundle,
             accelerator_type=config.accelerator_type,
         ),
         run_config=ray.train.RunConfig(

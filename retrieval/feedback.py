@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import Field, model_validator
 
-from cluster import models, runtime
+from cluster import demands, models, runtime
 from cluster.artifacts import JobDir
 from cluster.config import HttpSpec, ModelSpec, RunConfig, Strict
 from cluster.engine import api_key
@@ -112,6 +112,7 @@ def main(run: RunConfig, *, retry_failed: bool = False) -> FedBack:
         _check_askable(spec, templates)
         job.claim()
         runtime.start(run.ray)
+        demands.check(run, [config.model])
         if not (job.path / "pairs").exists():
             write_pairs(job.path, list(mine(config, pool, wanted, run.seed)), config.block_rows)
         special = special_tokens_of(spec)

@@ -41,7 +41,7 @@ QUERY_SCHEMA = pa.schema(
         ("utilities", pa.list_(pa.float64())),
     ]
 )
-ONLY_SPEED = {"cpus_per_worker", "accelerator_type", "max_failures"}
+ONLY_SPEED = {"use_gpu", "cpus_per_worker", "accelerator_type", "max_failures"}
 
 
 class Config(TrainingConfig):

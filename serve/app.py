@@ -17,7 +17,7 @@ import ray
 import ray.serve
 from pydantic import BaseModel
 
-from cluster import models, runtime
+from cluster import demands, models, runtime
 from cluster.config import HttpSpec, ModelSpec, RunConfig, ScriptedSpec, VllmSpec, load
 from cluster.config import build as build_config
 from cluster.engine import HandleEngine, Reply, Request
@@ -56,6 +56,7 @@ def build_app(run: RunConfig) -> Any:
     if found.serve.keys_file:
         Keys(found.serve.keys_file)  # a missing or damaged file is found here, not in a replica
     runtime.start(run.ray)
+    demands.check(run, found.models)
     evaluators = {name: _evaluator(name, spec, found) for name, spec in found.models.items()}
     made = {"raw": run.model_dump(mode="json"), "cwd": str(Path.cwd())}
     ongoing = 4 * found.serve.max_in_flight
@@ -75,11 +76,14 @@ def _evaluator(name: str, spec: ModelSpec, found: Online) -> Any:
             "min_replicas": scale.min,
             "max_replicas": scale.max,
             "target_ongoing_requests": target,
+            "upscale_delay_s": scale.more_after_s,
+            "downscale_delay_s": scale.fewer_after_s,
         }
     else:
         options["num_replicas"] = scale.min
     if isinstance(spec, HttpSpec | ScriptedSpec):
-        options |= {"name": f"evaluator-{name}", "ray_actor_options": {"num_cpus": SMALL}}
+        gpus = spec.num_gpus if isinstance(spec, ScriptedSpec) else 0
+        options |= {"name": f"evaluator-{name}", "ray_actor_options": {"num_cpus": SMALL, "num_gpus": gpus}}
         return ray.serve.deployment(**options)(EngineServer).bind(spec)
     assert isinstance(spec, VllmSpec)
     return _vllm_evaluator(name, spec, found, options)

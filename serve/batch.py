@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 from pydantic import Field, model_validator
 
-from cluster import runtime
+from cluster import demands, runtime
 from cluster.artifacts import JobDir, file_hash, read_json
 from cluster.config import HttpSpec, ModelSpec, RunConfig, Strict, VllmSpec
 from cluster.engine import api_key
@@ -152,6 +152,8 @@ def main(
         for name, judge in judges.items():
             evaluation.prompts[name].save(judge.templates, job.path / "templates" / name)
         runtime.start(run.ray)
+        if not through_serve:
+            demands.check(run, list(asked))
         specs = served_models(run, list(asked)) if through_serve else run.models
         scored, found = judge_all(evaluation, judges, pool, specs)
         summary = _summary(config, counts, scored, found)

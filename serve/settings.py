@@ -16,6 +16,8 @@ class Replicas(Strict):
     min: int = Field(1, ge=1, description="replicas that always run")
     max: int = Field(1, ge=1, description="replicas under load")
     max_ongoing: int = Field(64, ge=1, description="requests that a replica works on at once")
+    more_after_s: float = Field(30, ge=0, description="so long must the load last before replicas are added")
+    fewer_after_s: float = Field(600, ge=0, description="so long must it be away before they are taken down")
     max_queued: int = Field(256, ge=1, description="requests that wait for a replica, at most; more are refused")
 
     @model_validator(mode="after")

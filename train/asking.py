@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from cluster import models, runtime
+from cluster import demands, models, runtime
 from cluster.config import ModelSpec, RunConfig, VllmSpec
 from cluster.generate import Sampling, generate
 from cluster.progress import progress
@@ -27,6 +27,7 @@ def ask_all(
 ) -> list[dict[str, Any]]:
     """The rows with their replies, the columns `keep` of them, in order."""
     runtime.start(run.ray)
+    demands.check_specs({what: spec})
     import ray.data
 
     runtime.say(f"{what}: starting the model")

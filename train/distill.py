@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import Field
 
-from cluster import runtime
+from cluster import demands, runtime
 from cluster.artifacts import JobDir, write_text
 from cluster.config import ModelSpec, RunConfig, Strict
 from cluster.generate import Batch, Sampling, generate
@@ -94,6 +94,7 @@ def _distil(
         job.claim()
         _write_instructions(wanted, job.path, config.block_rows)
         runtime.start(run.ray)
+        demands.check(run, [name])
         _answer_all(run, config, name, spec, job.path, len(wanted.instructions))
         summary = _summary(job.path, wanted)
         job.finish(summary)

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
-from cluster.config import RunConfig, VllmSpec
+from cluster.config import RunConfig, VllmSpec, most
 from cluster.errors import UserError
 from train.modelsize import Size
 from train.planfacts import Config, Facts, Texts
@@ -175,15 +175,15 @@ def _generation(facts: Facts, name: str, place: str, num: int, read: float, writ
     size, spec = facts.size(name, place), facts.run.models[name]
     if size is None or not isinstance(spec, VllmSpec) or not num:
         return Cost()
-    gpus = max(1, spec.num_gpus or 1) * spec.tensor_parallel_size
-    rate = _decode_rate(facts, size, math.ceil(num / spec.num_engines), (read + written / 2) / num)
+    gpus, engines = spec.num_workers, most(spec.num_engines)
+    rate = _decode_rate(facts, size, math.ceil(num / engines), (read + written / 2) / num)
     hours = _hours(facts, 2 * size.params * read) + written / rate / 3600
     facts.assume(
-        f"{name}: engines x GPUs of each: {spec.num_engines} x {gpus}; at least the weights, 2 bytes a parameter, lie "
+        f"{name}: engines x GPUs of each: {engines} x {gpus}; at least the weights, 2 bytes a parameter, lie "
         "in an engine's GPUs",
         f"models.{name}",
     )
-    return Cost(hours, hours / (spec.num_engines * gpus), 2 * size.params / gpus)
+    return Cost(hours, hours / (engines * gpus), 2 * size.params / gpus)
 
 
 def _decode_rate(facts: Facts, size: Size, num: int, context: float) -> float:

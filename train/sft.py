@@ -29,7 +29,7 @@ from train.pairs import Answered, Direction, Encoded, encode, make_pairs
 from train.settings import Settings
 
 PAIR_SCHEMA = pa.schema([("input_ids", pa.list_(pa.int32())), ("num_prompt", pa.int32())])
-ONLY_SPEED = {"num_workers", "cpus_per_worker", "accelerator_type", "max_failures", "gradient_checkpointing"}
+ONLY_SPEED = {"num_workers", "use_gpu", "cpus_per_worker", "accelerator_type", "max_failures", "gradient_checkpointing"}
 
 
 class ModelConfig(Strict):

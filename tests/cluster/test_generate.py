@@ -148,9 +148,11 @@ def test_a_sampling_engine_on_a_gpu_is_no_other() -> None:
 
 
 def test_arguments_of_an_engine_on_gpus() -> None:
-    made = vllm_arguments(VllmSpec(source="x", num_gpus=1, tensor_parallel_size=2))
+    made = vllm_arguments(VllmSpec(source="x", num_gpus=4, tensor_parallel_size=2, pipeline_parallel_size=2))
+    # Ray makes 2 x 2 of these bundles: four GPUs in all.
     assert made["placement_group_config"] == {"bundle_per_worker": {"CPU": 1, "GPU": 1}}
     assert made["engine_kwargs"]["tensor_parallel_size"] == 2
+    assert made["engine_kwargs"]["pipeline_parallel_size"] == 2
     assert "dtype" not in made["engine_kwargs"]
     assert "kv_cache_memory_bytes" not in made["engine_kwargs"]
 

@@ -82,14 +82,16 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.parametrize(
     ("changed", "is_other"),
     [
-        ({"num_gpus": 2}, False),
+        ({"num_gpus": 0}, False),
         ({"num_cpus": 4}, False),
         ({"num_engines": 2}, False),
+        ({"num_engines": (1, 4)}, False),
         ({"batch_size": 8}, False),
         ({"kv_cache_gib": 1}, False),
         ({"accelerator_type": "A100"}, False),
         ({"resources": {"batch": 0.001}}, False),
         ({"tensor_parallel_size": 2}, False),
+        ({"pipeline_parallel_size": 2}, False),
         ({"max_model_len": 512}, True),
         ({"prompt_style": "completion"}, True),
         ({"engine": {"dtype": "bfloat16"}}, True),

@@ -1,0 +1,151 @@
+"""What `inverdict doctor` looks at on one machine: versions, storage, model folders, endpoints, memory, ports.
+
+Plain functions that run in a Ray task on every node and give plain values back; what they mean is doctor.py's business.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import platform
+import socket
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from cluster import runtime
+from cluster.models import missing_pieces
+
+PATIENCE_S = 5.0
+
+
+class Look(NamedTuple):
+    """What to look at: the run directory with the name of a file that the driver left in it, model folders by name,
+    and `host:port` of endpoints by the model's name; `ports`: those whose addresses are wanted."""
+
+    storage: str
+    mark: str
+    folders: Mapping[str, str]
+    endpoints: Mapping[str, tuple[str, int]]
+    ports: Sequence[int]
+
+
+class Seen(NamedTuple):
+    """What was found on a node. A problem is a text, "" where there is none.
+
+    `gpus`: name and bytes of each; `bound`: port -> addresses that listen there.
+    """
+
+    node: str
+    versions: dict[str, str]
+    storage: str
+    models: dict[str, str]
+    memory_bytes: int
+    gpus: list[tuple[str, int]]
+    bound: dict[int, list[str]]
+
+
+def look(asked: Look, node: str) -> Seen:
+    """Look around on this machine, which the cluster knows as `node`."""
+    models = {name: folder_problem(Path(folder)) for name, folder in asked.folders.items()}
+    models |= {name: endpoint_problem(*place) for name, place in asked.endpoints.items()}
+    return Seen(
+        node=node,
+        versions={"python": platform.python_version(), **runtime.versions()},
+        storage=storage_problem(Path(asked.storage), asked.mark, node) if asked.storage else "",
+        models=models,
+        memory_bytes=memory_bytes(),
+        gpus=gpus(),
+        bound={port: listeners(port) for port in asked.ports},
+    )
+
+
+def storage_problem(folder: Path, mark: str, node: str) -> str:
+    """Why this machine cannot work in the run directory: the driver's mark must be there, and a file must fit in.
+
+    The file is left behind under a name from the mark, for the driver to see and remove.
+    """
+    if not (folder / mark).exists():
+        return "does not see what the driver wrote there: the folder is not shared"
+    try:
+        (folder / f"{mark}.{node}").write_bytes(b"\0" * 4096)
+    except OSError as error:
+        return f"cannot write there: {error.strerror}"
+    return ""
+
+
+def folder_problem(folder: Path) -> str:
+    if not folder.is_dir():
+        return f"has no folder {folder}"
+    missing = missing_pieces(folder)
+    return f"lacks {'; '.join(missing)} in {folder}" if missing else ""
+
+
+def endpoint_problem(host: str, port: int) -> str:
+    try:
+        socket.create_connection((host, port), timeout=PATIENCE_S).close()
+    except OSError as error:
+        return f"does not reach {host}:{port}: {error.strerror or error}"
+    return ""
+
+
+def memory_bytes() -> int:
+    """The machine's memory, or the container's share of it where it is bounded."""
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    try:
+        bound = int(Path("/sys/fs/cgroup/memory.max").read_text())
+    except (OSError, ValueError):
+        return machine
+    return min(machine, bound)
+
+
+def gpus() -> list[tuple[str, int]]:
+    """Name and bytes of every NVIDIA GPU; none where there is no driver."""
+    asked = ["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader,nounits"]
+    try:
+        told = subprocess.run(asked, capture_output=True, text=True, timeout=30, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        return []
+    rows = [line.rsplit(",", 1) for line in told.splitlines() if "," in line]
+    return [(name.strip(), int(mib) * 2**20) for name, mib in rows]
+
+
+def listeners(port: int) -> list[str]:
+    """Addresses of this machine that listen on a TCP port."""
+    found = set()
+    for file, family in (("/proc/net/tcp", socket.AF_INET), ("/proc/net/tcp6", socket.AF_INET6)):
+        try:
+            lines = Path(file).read_text().splitlines()[1:]
+        except OSError:
+            continue
+        for line in lines:
+            address, state = line.split()[1], line.split()[3]
+            host, _, number = address.rpartition(":")
+            if state == "0A" and int(number, 16) == port:
+                found.add(socket.inet_ntop(family, _in_network_order(bytes.fromhex(host))))
+    return sorted(found)
+
+
+def _in_network_order(packed: bytes) -> bytes:
+    """Linux writes an address as 32-bit words of the machine's order."""
+    words = [packed[start : start + 4] for start in range(0, len(packed), 4)]
+    return b"".join(int.from_bytes(word, "big").to_bytes(4, "little") for word in words)
+
+
+def num_parameters(folder: Path) -> int:
+    """Of all tensors in a model folder, from the headers of its safetensors files; 0 where there are none."""
+    return sum(
+        math.prod(tensor["shape"])
+        for file in folder.glob("*.safetensors")
+        for name, tensor in _header(file).items()
+        if name != "__metadata__"
+    )
+
+
+def _header(file: Path) -> dict[str, Any]:
+    with file.open("rb") as stream:
+        length = int.from_bytes(stream.read(8), "little")
+        header: dict[str, Any] = json.loads(stream.read(length))
+    return header

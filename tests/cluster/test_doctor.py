@@ -1,0 +1,274 @@
+"""`inverdict doctor`: what each finding says of what the nodes saw, and one look at a real cluster."""
+
+from __future__ import annotations
+
+import json
+import socket
+import struct
+import subprocess
+import sys
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import pytest
+import yaml
+
+from cluster import doctor, probes
+from cluster.__main__ import main
+from cluster.config import RunConfig
+from cluster.probes import Seen
+from tests.cluster.heads import head
+from tests.train.tiny import tiny_model
+
+ROOT = Path(__file__).parents[2]
+HERE = {"python": "3.11.9", "ray": "2.60.0", "vllm": "none"}
+GIB = 2**30
+
+
+def seen(node: str = "a", **more: Any) -> Seen:
+    plain: dict[str, Any] = {
+        "versions": HERE,
+        "storage": "",
+        "models": {},
+        "memory_bytes": 8 * GIB,
+        "gpus": [],
+        "bound": {},
+    }
+    return Seen(node, **{**plain, **more})
+
+
+def test_versions_are_the_drivers_on_every_node() -> None:
+    assert doctor.version_finding(HERE, [seen(), seen("b")])[1:] == (
+        "ok",
+        "2 nodes: python 3.11.9, ray 2.60.0, vllm none",
+    )
+    level, words = doctor.version_finding(HERE, [seen(), seen("b", versions={**HERE, "ray": "2.59.0"})])[1:]
+    assert (level, words.split(";")[0]) == ("bad", "b has ray 2.59.0")
+    # A package that a node does not have at all is another version too, and one that the driver lacks.
+    lacking = {name: version for name, version in HERE.items() if name != "ray"}
+    assert "b has ray none" in doctor.version_finding(HERE, [seen("b", versions=lacking)]).words
+    assert "b has vllm 0.29.0" in doctor.version_finding(HERE, [seen("b", versions={**HERE, "vllm": "0.29.0"})]).words
+
+
+def test_storage_is_written_seen_by_all_and_left_as_it_was(tmp_path: Path) -> None:
+    place = tmp_path / "new" / "run"
+    with doctor._marked(str(place)) as (mark, problem):
+        assert problem is None
+        assert [probes.storage_problem(place, mark, node) for node in ("a", "b")] == ["", ""]
+        found = doctor.storage_words(str(place), mark, [seen("a"), seen("b")])
+        assert found is not None
+        assert found.level == "ok"
+        # A node with a folder of its own at this path: sees no mark, or what it wrote is not here.
+        other = tmp_path / "other"
+        other.mkdir()
+        assert probes.storage_problem(other, mark, "c").startswith("does not see what the driver wrote")
+        lost = doctor.storage_words(str(place), mark, [seen("a"), seen("d")])
+        assert lost is not None
+        assert lost.level == "bad"
+        assert "what d wrote there does not arrive here" in lost.words
+    assert list(tmp_path.iterdir()) == [other]
+
+
+def test_storage_that_was_there_keeps_its_files(tmp_path: Path) -> None:
+    (tmp_path / "kept").write_text("x")
+    with doctor._marked(str(tmp_path)) as (mark, _):
+        probes.storage_problem(tmp_path, mark, "a")
+    assert [path.name for path in tmp_path.iterdir()] == ["kept"]
+
+
+def test_storage_that_cannot_be_written_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("")
+    with doctor._marked(str(tmp_path / "file" / "run")) as (mark, problem):
+        assert mark == ""
+        assert problem is not None
+        assert problem.level == "bad"
+        assert "cannot be written from here: Not a directory" in problem.words
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    (tmp_path / "mark").write_text("")
+    monkeypatch.setattr(Path, "write_bytes", full)
+    assert probes.storage_problem(tmp_path, "mark", "a") == "cannot write there: No space left on device"
+
+
+def test_a_model_is_looked_for_on_every_node() -> None:
+    nodes = [seen("a", models={"m": "", "h": ""}), seen("b", models={"m": "has no folder /m", "h": ""})]
+    assert doctor.model_words(nodes) == [
+        ("model m", "bad", "b has no folder /m"),
+        ("model h", "ok", "found on every node"),
+    ]
+
+
+def test_folders_and_endpoints_say_what_is_wrong(tmp_path: Path) -> None:
+    assert probes.folder_problem(tmp_path / "none") == f"has no folder {tmp_path}/none"
+    (tmp_path / "config.json").write_text("{}")
+    assert "lacks *.safetensors (the weights)" in probes.folder_problem(tmp_path)
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port = listening.getsockname()[1]
+        assert probes.endpoint_problem("127.0.0.1", port) == ""
+        assert probes.listeners(port) == ["127.0.0.1"]
+    assert probes.endpoint_problem("127.0.0.1", port) == f"does not reach 127.0.0.1:{port}: Connection refused"
+    assert probes.listeners(port) == []
+    with socket.create_server(("0.0.0.0", 0)) as listening:
+        assert probes.listeners(listening.getsockname()[1]) == ["0.0.0.0"]
+    with socket.create_server(("::1", 0), family=socket.AF_INET6) as listening:
+        assert probes.listeners(listening.getsockname()[1]) == ["::1"]
+
+
+def weights(folder: Path, *shape: int) -> str:
+    """A safetensors file that is nothing but a header with one tensor of that shape."""
+    header = json.dumps({"__metadata__": {"format": "pt"}, "w": {"dtype": "BF16", "shape": shape}}).encode()
+    folder.mkdir()
+    (folder / "model.safetensors").write_bytes(struct.pack("<Q", len(header)) + header)
+    return str(folder)
+
+
+@pytest.mark.parametrize(
+    ("spec", "nodes", "level", "words"),
+    [
+        # 2**30 parameters. On a GPU 2 bytes each: 2 GiB, of 0.9 x 4 GiB.
+        ({}, [{"gpus": [("T", 4 * GIB)]}], "ok", "2.0 GiB for each worker of an engine, of 3.6 GiB of a GPU"),
+        # The largest GPU counts: 0.9 x 2 GiB.
+        ({}, [{"gpus": [("T", GIB)]}, {"gpus": [("T", 2 * GIB)]}], "bad", "2.0 GiB for each"),
+        # Two workers hold half of it each.
+        ({"tensor_parallel_size": 2}, [{"gpus": [("T", 2 * GIB)]}], "ok", "1.0 GiB for each"),
+        # On a CPU 4 bytes each and the cache of 2 GiB: 6 of 8 GiB.
+        ({}, [{}], "ok", "6.0 GiB for each worker of an engine, of 8.0 GiB of a machine"),
+        ({"kv_cache_gib": 5}, [{}], "bad", "9.0 GiB for each"),
+        ({"num_gpus": 0}, [{"gpus": [("T", 4 * GIB)]}], "ok", "6.0 GiB for each"),
+    ],
+)
+def test_memory_against_the_weights(
+    tmp_path: Path, spec: dict[str, Any], nodes: list[dict[str, Any]], level: str, words: str
+) -> None:
+    folder = weights(tmp_path / "m", 2**15, 2**15)
+    run = RunConfig.model_validate({"run": "r", "models": {"m": {"source": folder, **spec}}})
+    (found,) = doctor.memory_findings(run, {"m": folder}, [seen(str(place), **one) for place, one in enumerate(nodes)])
+    assert (found.what, found.level) == ("memory m", level)
+    assert found.words.startswith(words)
+
+
+def test_models_that_are_nowhere_yet_are_said_with_the_way_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("INVERDICT_CACHE", str(tmp_path / "cache"))
+    models = {
+        "embedded": {"source": "embedded:smollm2-135m-instruct"},
+        "later": {"source": "run:sft/m/forward/merged"},
+        "hub": {"source": "nobody/nothing-of-this-name"},
+        "there": {"source": str(tmp_path)},
+        "fake": {"backend": "scripted"},
+    }
+    run = RunConfig.model_validate({"run": str(tmp_path / "run"), "models": models})
+    folders, findings = doctor.model_places(run)
+    assert folders == {"there": str(tmp_path)}
+    assert [(one.what, one.level) for one in findings] == [
+        ("model embedded", "bad"),
+        ("model later", "note"),
+        ("model hub", "bad"),
+    ]
+    assert "`inverdict models fetch`" in findings[0].words
+    assert "made by an earlier job" in findings[1].words
+    assert "`inverdict models fetch nobody/nothing-of-this-name`" in findings[2].words
+
+
+@pytest.mark.parametrize(
+    ("guarded", "addresses", "levels"),
+    [
+        (True, ["127.0.0.1"], ["ok", "ok"]),
+        (True, ["0.0.0.0"], ["ok", "note"]),
+        (False, ["127.0.0.1"], ["note", "ok"]),
+        # Anybody who reaches this machine runs code on it.
+        (False, ["0.0.0.0"], ["bad", "bad"]),
+        (False, ["127.0.0.1", "::"], ["bad", "bad"]),
+        (False, ["::1"], ["note", "ok"]),
+        (None, ["0.0.0.0"], ["note"]),
+    ],
+)
+def test_an_open_dashboard_without_a_token_is_bad(
+    guarded: bool | None, addresses: list[str], levels: list[str]
+) -> None:
+    found = doctor.security_findings(guarded, "127.0.0.1:8265", [{8265: addresses}, {8265: []}])
+    assert [one.level for one in found] == levels
+
+
+class Answering(BaseHTTPRequestHandler):
+    code = 200
+
+    def do_GET(self) -> None:
+        self.send_response(self.code)
+        self.end_headers()
+
+    def log_message(self, format: str, *_: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def dashboard() -> Iterator[str]:
+    with HTTPServer(("127.0.0.1", 0), Answering) as server:
+        thread = Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        yield f"127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@pytest.mark.parametrize(("code", "guarded"), [(200, False), (401, True), (403, True), (500, False)])
+def test_a_dashboard_that_turns_away_who_has_no_token_is_guarded(
+    dashboard: str, monkeypatch: pytest.MonkeyPatch, code: int, guarded: bool
+) -> None:
+    monkeypatch.setattr(Answering, "code", code)
+    assert doctor.asks_for_token(dashboard) is guarded
+
+
+def test_no_dashboard_and_a_silent_one_are_unknown() -> None:
+    assert doctor.asks_for_token("") is None
+    assert doctor.asks_for_token("127.0.0.1:9") is None
+    assert [one.level for one in doctor.security_findings(None, "", [])] == ["ok"]
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("ray_cluster")
+def test_this_machine_is_looked_over_and_left_as_it_was(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    models = {
+        "m": {"source": tiny_model(tmp_path / "m"), "kv_cache_gib": 0.1},
+        "far": {"backend": "http", "base_url": "http://127.0.0.1:9/v1", "model": "x"},
+    }
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump({"run": str(tmp_path / "run"), "models": models}))
+    assert main(["doctor", str(tmp_path / "c.yaml"), "--json"]) == 1
+    told = json.loads(capsys.readouterr().out)
+    levels = {one["what"]: one["level"] for one in told["findings"]}
+    assert levels.pop("dashboard") in ("ok", "note")
+    levels.pop("token", None)
+    assert levels == {
+        "versions": "ok",
+        "storage": "ok",
+        "model m": "ok",
+        "model far": "bad",  # nothing listens at the discard port
+        "memory m": "ok",
+        "resources": "ok",
+    }
+    assert len(told["nodes"]) == 1
+    assert not told["ok"]
+    assert not (tmp_path / "run").exists()
+    assert main(["doctor"]) == 0
+    assert "nothing stops the work" in capsys.readouterr().out
+
+
+@pytest.mark.ray
+def test_a_cluster_in_token_mode_is_seen_as_guarded_and_refuses_who_has_no_token(tmp_path: Path) -> None:
+    from tests.cluster.test_submit import environment
+
+    with head() as found:
+        command = [sys.executable, "-m", "cluster", "doctor", "--json", "--address", found.address]
+        asked = {"cwd": ROOT, "capture_output": True, "text": True, "timeout": 200, "check": False}
+        right = subprocess.run(command, env={**environment(found.token, tmp_path), "RAY_AUTH_MODE": "token"}, **asked)
+        without = subprocess.run(command, env=environment("", tmp_path), **asked)
+    assert right.returncode == 0, right.stderr
+    findings = {one["what"]: (one["level"], one["words"]) for one in json.loads(right.stdout)["findings"]}
+    assert findings["token"] == ("ok", "token mode is on")
+    assert findings["dashboard"] == ("ok", "the dashboard listens on 127.0.0.1")
+    assert without.returncode == 2
+    assert without.stderr.count("\n") == 1
