@@ -44,10 +44,11 @@ def sound_rows(folder: Path, columns: Sequence[str]) -> Iterator[dict[str, Any]]
 
 
 def forget_rows(
-    parts: Iterable[Path], column: str, before: Callable[[], None], *, but: tuple[str, str] | None = None
+    parts: Iterable[Path], column: str, before: Callable[[], None], *, but: tuple[str, Sequence[str]] | None = None
 ) -> bool:
-    """Remove the rows whose `column` is null, but for those with the text `but[1]` in the column `but[0]`; False where
-    there is none.
+    """Remove the rows whose `column` is null, but for those with one of the texts `but[1]` in the column `but[0]`.
+
+    False where there is none.
 
     `before` is called ahead of the first removal: a kill in between must not leave complete work with rows missing.
     """
@@ -56,7 +57,7 @@ def forget_rows(
         table = pq.read_table(part)
         stays = table.column(column).is_valid()
         if but is not None:
-            stays = pc.or_(stays, pc.fill_null(pc.equal(table.column(but[0]), but[1]), False))
+            stays = pc.or_(stays, pc.fill_null(pc.is_in(table.column(but[0]), pa.array(but[1])), False))
         kept = table.filter(stays)
         if kept.num_rows == table.num_rows:
             continue

@@ -26,6 +26,7 @@ UNSCORED_REASONS = {
     "too_long": "the prompt does not fit the model's context",
     "timeout": "the model did not answer in time",
     "error": "the model or its server failed",
+    "not_asked": "the first judge of the cascade was sure, so that the others were not asked",
     "own_family": "the judge does not judge texts of its own model family",
     "no_quorum": "fewer judges scored than min_votes asks for",
     "no_majority": "no label has more than half of the votes",

@@ -16,7 +16,8 @@ from cluster.config import ModelSpec
 from cluster.generate import Sampling, generate
 from cluster.progress import progress
 from serve.judge import Judge, JudgeConfig
-from serve.verdicts import done_keys, pending, requests, write_own_family, write_verdicts
+from serve.verdicts import done_keys, pending, requests, write_not_asked, write_own_family, write_verdicts
+from serve.voting import CascadeConfig
 
 
 class Start(NamedTuple):
@@ -60,8 +61,16 @@ def ask_all(
     *,
     aspects: tuple[str, ...] | None,
     seed: int,
+    cascade: CascadeConfig | None = None,
 ) -> None:
     """Complete `folder/verdicts/{judge}` for the records in `folder/records`."""
+    if cascade:
+        first = {cascade.first: judges[cascade.first]}
+        ask_all(folder, first, configs, models, aspects=aspects, seed=seed)
+        judges = {name: judge for name, judge in judges.items() if name != cascade.first}
+        for judge in judges.values():
+            write_own_family(folder, judge, aspects)
+        write_not_asked(folder, cascade.first, list(judges.values()), cascade, aspects)
     found = {name: _open(folder, judge, aspects) for name, judge in judges.items()}
     waiting = {name: one for name, one in found.items() if one.parts}
     for start in starts({name: configs[name] for name in waiting}, seed):

@@ -45,7 +45,7 @@ from serve.judge import Judge, JudgeConfig, build_judge
 from serve.prompts import Prompts, find_prompts, warnings
 from serve.scores import write_scores
 from serve.through import served_models
-from serve.verdicts import OWN_FAMILY, aspects_of, aspects_of_row, forget_unscored
+from serve.verdicts import ON_PURPOSE, aspects_of, aspects_of_row, forget_unscored
 from serve.voting import Ballot, VoteConfig, ballot_of, panel_identity
 
 EXIT_UNSCORED = 3
@@ -77,6 +77,7 @@ class Config(Strict):
             raise ValueError(
                 f"vote.min_votes: {self.vote.min_votes} votes of {len(self.judges)} judges are not possible"
             )
+        self._check_cascade()
         weighted = self.vote.rule == "weighted"
         if weighted and set(self.vote.weights) != set(self.judges):
             raise ValueError(f"vote.weights: one weight for each judge is needed: {', '.join(self.judges)}")
@@ -85,6 +86,21 @@ class Config(Strict):
         if weighted and (min(self.vote.weights.values()) < 0 or sum(self.vote.weights.values()) <= 0):
             raise ValueError("vote.weights: none may be negative, and one must be positive")
         return self
+
+    def _check_cascade(self) -> None:
+        cascade = self.vote.cascade
+        if cascade is None:
+            return
+        if cascade.first not in self.judges or len(self.judges) < 2:
+            raise ValueError(f"vote.cascade.first: {cascade.first!r} must be one of two or more judges")
+        if self.judges[cascade.first].score_mode != "expected":
+            raise ValueError(
+                f"vote.cascade.first: {cascade.first!r} tells no probabilities: set score_mode to expected"
+            )
+        if self.vote.min_votes > 1:
+            raise ValueError("vote.min_votes: with a cascade one vote must be enough where the first judge is sure")
+        if self.vote.rule in ("best", "majority"):
+            raise ValueError(f"vote.cascade: with the rule {self.vote.rule} a part of the judges cannot decide")
 
     def told_judges(self) -> dict[str, dict[str, Any]]:
         """Each judge's configuration as plain values."""
@@ -210,7 +226,15 @@ def judge_all(
     """
     config, folder = evaluation.config, evaluation.folder
     found = _find_examples(evaluation, folder, judges, pool)
-    ask_all(folder, judges, config.judges, specs, aspects=config.aspects, seed=evaluation.run.seed)
+    ask_all(
+        folder,
+        judges,
+        config.judges,
+        specs,
+        aspects=config.aspects,
+        seed=evaluation.run.seed,
+        cascade=config.vote.cascade,
+    )
     if config.integrator:
         _integrate(evaluation, folder, judges, specs[config.integrator.model])
     return write_scores(folder, judges, evaluation.ballot, integrated(folder) if config.integrator else None), found
@@ -386,9 +410,8 @@ def _take_in(evaluation: Evaluation, job: JobDir, pool: Mapping[str, Record]) ->
 
 
 def _exit_code(summary: Mapping[str, Any], config: Config) -> int:
-    # Texts of a judge's own family are left out on purpose.
     worst = min(
-        judge["coverage"] + judge["unscored"].get(OWN_FAMILY, 0) / summary["num_scores"]
+        judge["coverage"] + sum(judge["unscored"].get(reason, 0) for reason in ON_PURPOSE) / summary["num_scores"]
         for judge in summary["judges"].values()
     )
     # 1 - 0.95 is a little more than 0.05.

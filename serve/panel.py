@@ -121,23 +121,23 @@ class Panel:
 
     async def _of_aspect(self, ask: Ask, aspect: str, deadline: float) -> Judged:
         names = list(ask.judges or self.judges)
-        asked = [asyncio.create_task(self._vote(self.judges[name], ask, aspect)) for name in names]
-        began = time.monotonic()
         # The integrating model needs a part of the time.
         share = 0.7 if self._integrator and ask.integrate and ask.other is None else 1.0
-        try:
-            await asyncio.wait(asked, timeout=max(0.0, (deadline - began) * share))
-        finally:
-            for task in asked:
-                task.cancel()  # nothing where it is done
-        votes = tuple(
-            _result(task, name, aspect, self.judges[name].judge.mode, time.monotonic() - began)
-            for task, name in zip(asked, names, strict=True)
-        )
+        voted_by = time.monotonic() + (deadline - time.monotonic()) * share
+        votes: tuple[Vote, ...] = ()
+        cascade = self._ballot.config.cascade
+        if cascade and self._is_own(ask):
+            # A first judge that hangs leaves half of the time to the others.
+            half = (time.monotonic() + voted_by) / 2
+            votes = await self._votes([cascade.first], ask, aspect, half)
+            told = votes[0].verdict
+            is_sure = cascade.is_sure(told.score, told.label_probabilities)
+            names = [] if is_sure else [name for name in names if name != cascade.first]
+        votes += await self._votes(names, ask, aspect, voted_by)
         verdicts = [vote.verdict for vote in votes]
         rule = self._rule(ask, aspect)
         score = self._ballot.count(ask.record.task, verdicts, rule=rule, min_votes=ask.min_votes)
-        template = self._template(self.judges[names[0]].judge, ask, aspect)
+        template = self._template(self.judges[votes[0].verdict.judge].judge, ask, aspect)
         integration = None
         if share < 1 and self._integrator and score.score is not None:
             left = max(0.0, deadline - time.monotonic())
@@ -149,10 +149,33 @@ class Panel:
         prompt = Prompted(template.aspect, template.scale, template.fingerprint[:16])
         return Judged(prompt, votes, score, rule, integration)
 
+    def _is_own(self, ask: Ask) -> bool:
+        """Whether the whole panel is asked to rate a text by its own prompts."""
+        return ask.other is None and not ask.templates and set(ask.judges or self.judges) == set(self.judges)
+
+    async def _votes(self, names: Sequence[str], ask: Ask, aspect: str, deadline: float) -> tuple[Vote, ...]:
+        """The votes of these judges, all at once; who has not answered at the deadline is cancelled."""
+        if not names:
+            return ()
+        asked = [asyncio.create_task(self._vote(self.judges[name], ask, aspect)) for name in names]
+        began = time.monotonic()
+        try:
+            await asyncio.wait(asked, timeout=max(0.0, deadline - began))
+        finally:
+            for task in asked:
+                task.cancel()  # nothing where it is done
+        return tuple(
+            _result(task, name, aspect, self.judges[name].judge.mode, time.monotonic() - began)
+            for task, name in zip(asked, names, strict=True)
+        )
+
     def _rule(self, ask: Ask, aspect: str) -> VoteRule | TaughtRule:
         """The rule that is asked for; the mean instead of one that was learned for other judges, tasks or questions."""
-        is_own = ask.other is None and not ask.templates and set(ask.judges or self.judges) == set(self.judges)
-        return ask.rule if is_own and self._ballot.knows(ask.rule, ask.record.task, aspect) else _untaught(ask.rule)
+        return (
+            ask.rule
+            if self._is_own(ask) and self._ballot.knows(ask.rule, ask.record.task, aspect)
+            else _untaught(ask.rule)
+        )
 
     def _template(self, judge: Judge, ask: Ask, aspect: str) -> Template:
         if ask.templates:

@@ -27,7 +27,7 @@ from judging.tasks import load_task
 from judging.votefile import load_votes
 from serve.metrics import LENGTH, Slice, shown
 from serve.scores import PANEL
-from serve.voting import Ballot, VoteConfig, load_panel, panel_folder
+from serve.voting import NOT_ASKED, Ballot, VoteConfig, load_panel, panel_folder
 
 CRITERION = "group.spearman"
 Scores = list[float | None]
@@ -110,7 +110,7 @@ def compared(run: Path, part: Slice, *, resamples: int, seed: int) -> Compared |
             compare(own, length, **settings)[CRITERION],
             tokens[name],
         )
-    first, points = _cascade(columns, scores, told, judges, resamples=resamples, seed=seed)
+    first, points = _cascade(columns, scores, told, part, ballot, resamples=resamples, seed=seed)
     return Compared(rules, first, points)
 
 
@@ -170,19 +170,31 @@ def _counted(ballot: Ballot, rule: str, part: Slice, row: Mapping[str, Any], jud
 
 
 def _cascade(
-    columns: Columns, scores: Mapping[str, Scores], told: Mapping[str, _Told], judges: Sequence[str], **settings: Any
+    columns: Columns,
+    scores: Mapping[str, Scores],
+    told: Mapping[str, _Told],
+    part: Slice,
+    ballot: Ballot,
+    **settings: Any,
 ) -> tuple[str | None, list[Point]]:
-    """The cheapest judge that tells its labels' probabilities first; then the learned vote, or the mean."""
+    """The cheapest judge that tells its labels' probabilities first; then the learned vote, or the mean.
+
+    Under the learned vote the first judge's score is that vote's too, with the others abstaining: calibrated alike.
+    """
+    rows, judges = part.rows, list(part.modes)
+    if any(row[f"{name}.unscored"] == NOT_ASKED for row in rows for name in judges):
+        return None, []  # it was a cascade itself
     usable = [name for name in judges if told[name].tokens and any(one is not None for one in told[name].unsure)]
     whole = _sum(told[name].tokens for name in judges)
     if not usable or not whole:
         return None, []
     first = min(usable, key=lambda name: (told[name].tokens or 0.0, name))
-    panel = scores.get("learned", scores["mean"])
+    rule = "learned" if "learned" in scores else "mean"
+    alone = [_counted(ballot, rule, part, row, [first]) for row in rows]
     return first, cascade(
         columns,
-        scores[first],
-        panel,
+        alone,
+        scores[rule],
         told[first].unsure,
         first_cost=told[first].tokens or 0.0,
         panel_cost=whole,

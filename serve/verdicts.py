@@ -6,7 +6,7 @@ The functions that Ray runs over blocks stand here; what a verdict is, is the bu
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from judging.tasks import load_task
 from serve.examples import chosen_examples
 from serve.ingest import iter_rows
 from serve.judge import Judge
+from serve.voting import NOT_ASKED, CascadeConfig
 
 VERDICT_SCHEMA = pa.schema(
     [
@@ -36,6 +37,7 @@ VERDICT_SCHEMA = pa.schema(
     ]
 )
 OWN_FAMILY = "own_family"
+ON_PURPOSE = (OWN_FAMILY, NOT_ASKED)  # without a score because nobody was asked
 OWN_COLUMNS = ("id", "task", "scores", "system")
 NO_TOKENS = {"num_prompt_tokens": 0, "num_generated_tokens": 0}
 
@@ -97,6 +99,34 @@ def write_own_family(folder: Path, judge: Judge, aspects: tuple[str, ...] | None
             write_part(out, rows, VERDICT_SCHEMA, (f"{row['id']}/{row['aspect']}" for row in rows))
 
 
+def write_not_asked(
+    folder: Path, first: str, others: Sequence[Judge], cascade: CascadeConfig, aspects: tuple[str, ...] | None
+) -> None:
+    """Below `folder/verdicts`: verdicts `not_asked` of the other judges where the first one is sure.
+
+    A part a block of records, always of the same name, as for the own family. What a judge was asked before stays.
+    """
+    columns = ("id", "aspect", "score", "label_probabilities")
+    sure = {
+        _key(row["id"], row["aspect"])
+        for row in sound_rows(folder / "verdicts" / first, columns)
+        if cascade.is_sure(row["score"], row["label_probabilities"])
+    }
+    for judge in others:
+        out = folder / "verdicts" / judge.name
+        out.mkdir(parents=True, exist_ok=True)
+        done = set(done_keys(out).tolist())
+        for part in parts_of(folder / "records"):
+            rows = [
+                {"id": row["id"], "aspect": aspect, "mode": judge.mode, "unscored": NOT_ASKED, **NO_TOKENS}
+                for row in iter_rows([part], OWN_COLUMNS)
+                for aspect in aspects_of_row(row, aspects)
+                if (key := _key(row["id"], aspect)) in sure and key not in done
+            ]
+            if rows:
+                write_part(out, rows, VERDICT_SCHEMA, (f"{row['id']}/{row['aspect']}" for row in rows))
+
+
 def requests(
     batch: Batch, judges: Mapping[str, Judge], aspects: tuple[str, ...] | None, done: Mapping[str, np.ndarray]
 ) -> Batch:
@@ -151,7 +181,7 @@ def _row(judge: Judge, reply: Mapping[str, Any]) -> dict[str, Any]:
 def forget_unscored(job: JobDir) -> bool:
     """Remove the verdicts without a score, so that they are asked for again; False where there is none.
 
-    Texts of a judge's own family are not asked about, so that their verdicts stay.
+    Texts about which a judge is not asked on purpose keep their verdicts.
     """
     parts = sorted((job.path / "verdicts").glob("*/part-*.parquet"))
-    return forget_rows(parts, "score", job.reopen, but=("unscored", OWN_FAMILY))
+    return forget_rows(parts, "score", job.reopen, but=("unscored", ON_PURPOSE))

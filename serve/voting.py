@@ -15,14 +15,31 @@ from pydantic import Field, FiniteFloat, ValidationError
 
 from cluster.artifacts import JobDir, read_json
 from cluster.config import Strict
+from judging.cascade import label_entropy
 from judging.errors import InputError
 from judging.learned import LearnedVote
 from judging.records import Score, Verdict
 from judging.vote import TaughtRule, VoteRule, vote
 from judging.votefile import load_votes
 
+NOT_ASKED = "not_asked"
 TAUGHT = ("learned", "best")  # rules that the job `panel` decides
 Key = tuple[str, str]  # task and aspect
+
+
+class CascadeConfig(Strict):
+    """One judge first; the others only about the texts where it is unsure."""
+
+    first: str = Field(description="a judge in `expected` mode: its labels' probabilities say how sure it is")
+    max_entropy: float = Field(
+        ge=0,
+        le=1,
+        description="entropy of the labels, 0 sure to 1 no idea; above it, or unscored, the others are asked",
+    )
+
+    def is_sure(self, score: float | None, probabilities: Sequence[float] | None) -> bool:
+        """Whether the first judge's answer stands alone."""
+        return score is not None and bool(probabilities) and label_entropy(probabilities or ()) <= self.max_entropy
 
 
 class VoteConfig(Strict):
@@ -33,6 +50,7 @@ class VoteConfig(Strict):
     )
     min_votes: int = Field(1, ge=1, description="fewer scores than this: unscored no_quorum")
     weights: dict[str, FiniteFloat] = Field(default_factory=dict, description="by judge, for the rule `weighted`")
+    cascade: CascadeConfig | None = Field(None, description="ask one judge first, the others where it is unsure")
 
 
 class Chosen(Strict):
@@ -88,8 +106,9 @@ class Ballot:
     ) -> Score:
         """The panel's score of one aspect of one record. `rule`, `min_votes`: instead of the configuration's.
 
-        A best judge that is not among the verdicts abstains.
+        A best judge that is not among the verdicts abstains; a judge that a cascade left out is no part of the panel.
         """
+        verdicts = [verdict for verdict in verdicts if verdict.unscored != NOT_ASKED] or verdicts
         key = (task, verdicts[0].aspect)
         rule, min_votes = rule or self.config.rule, min_votes or self.config.min_votes
         best = self.best.get(key)

@@ -148,6 +148,44 @@ def test_bad_input_is_one_sentence(
     assert not (tmp_path / "run" / "panel" / "panel.yaml").exists()
 
 
+@pytest.mark.ray
+def test_a_cascade_asks_the_others_only_where_the_first_is_unsure(tmp_path: Path) -> None:
+    even = {str(label): -1.6 for label in LEVELS}
+    first = scripted({level: level for level in (1, 5)})
+    first["rules"].append({"contains": "", "label_logprobs": even})  # about 2, 3 and 4 it knows nothing
+    models = {"first": first, "other": scripted({level: level for level in LEVELS})}
+    evaluate = {
+        "judges": {"first": {"model": "first"}, "other": {"model": "other"}},
+        "vote": {"cascade": {"first": "first", "max_entropy": 0.5}},
+    }
+    config = configuration(tmp_path, ROWS[:50], data={"dev_share": None}, models=models, evaluate=evaluate)
+    assert main(["evaluate", config]) == 0  # what was not asked on purpose is not counted as unscored
+    rows = pq.read_table(tmp_path / "run" / "evaluate" / "scores.parquet").to_pylist()
+    assert len(rows) == 50
+    for row in rows:
+        is_sure = row["label"] in (1, 5)
+        assert row["other.unscored"] == ("not_asked" if is_sure else None)
+        # Alone, or (3 + level) / 2.
+        assert row["panel.score"] == pytest.approx(row["label"] if is_sure else (3 + row["label"]) / 2, abs=0.01)
+        assert row["panel.num_votes"] + row["panel.num_abstentions"] == (1 if is_sure else 2)
+    assert main(["report", config]) == 0
+
+
+@pytest.mark.parametrize(
+    ("vote", "why"),
+    [
+        ({"cascade": {"first": "nobody", "max_entropy": 0.5}}, "must be one of two or more judges"),
+        ({"cascade": {"first": "right", "max_entropy": 2}}, "max_entropy"),
+        ({"cascade": {"first": "right", "max_entropy": 0.5}, "min_votes": 2}, "one vote must be enough"),
+        ({"cascade": {"first": "right", "max_entropy": 0.5}, "rule": "majority"}, "cannot decide"),
+    ],
+)
+def test_cascades_that_cannot_be(tmp_path: Path, capsys: pytest.CaptureFixture[str], vote: Any, why: str) -> None:
+    judges = {name: {"model": name} for name in ("right", "coarse")}
+    assert main(["evaluate", configuration(tmp_path, evaluate={"judges": judges, "vote": vote})]) == 2
+    assert why in capsys.readouterr().err
+
+
 def test_a_criterion_must_be_one_where_more_is_better(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = configuration(tmp_path, panel={"criterion": "dataset.mean_absolute_error"})
     assert main(["panel", config]) == 2

@@ -15,6 +15,7 @@ from cluster.engine import Engine, Reply, Request, ScriptedEngine
 from judging.records import Record
 from serve.integrator import Integrator, IntegratorConfig
 from serve.panel import Ask, Asked, Panel
+from serve.voting import Ballot, VoteConfig
 from tests.serve.making import judge
 
 RECORD = Record("r", "qa", "g", "Why?", "Because it is good.")
@@ -118,6 +119,38 @@ async def test_a_client_that_leaves_ends_the_work() -> None:
         await work
     await asyncio.sleep(0.05)
     assert hung.cancelled == 1
+
+
+def cascaded(rule: str = "mean", **engines: Engine) -> Panel:
+    """A panel that asks `a` first, and the others where its labels' entropy is above a half."""
+    config = VoteConfig.model_validate({"rule": rule, "cascade": {"first": "a", "max_entropy": 0.5}})
+    return Panel({name: Asked(judge(name), engine) for name, engine in engines.items()}, ballot=Ballot(config))
+
+
+def unsure() -> ScriptedEngine:
+    rule = {"contains": "", "label_logprobs": {str(label): math.log(0.2) for label in range(1, 6)}}
+    return ScriptedEngine(ScriptedSpec(backend="scripted", rules=(rule,)))
+
+
+async def test_a_sure_first_judge_is_asked_alone() -> None:
+    (found,) = await cascaded(a=scored(2), b=Broken()).judge(ask())
+    assert [vote.verdict.judge for vote in found.votes] == ["a"]
+    assert (found.score.score, found.score.num_votes, found.is_degraded) == (pytest.approx(2), 1, False)
+
+
+async def test_the_others_are_asked_where_the_first_is_unsure_or_silent() -> None:
+    # All labels alike: 3 with entropy 1. (3 + 5) / 2 = 4.
+    (found,) = await cascaded(a=unsure(), b=scored(5)).judge(ask())
+    assert [vote.verdict.judge for vote in found.votes] == ["a", "b"] and found.score.score == pytest.approx(4)
+    (silent,) = await cascaded(a=Broken(), b=scored(5)).judge(ask())
+    assert silent.score.score == pytest.approx(5) and silent.is_degraded
+    (hung,) = await cascaded(a=Hung(), b=scored(5)).judge(ask(timeout_s=0.6))
+    assert hung.score.score == pytest.approx(5) and hung.votes[0].verdict.unscored == "timeout"
+
+
+async def test_judges_of_the_clients_choice_know_no_cascade() -> None:
+    (found,) = await cascaded(a=scored(2), b=scored(5)).judge(ask(judges=("b",)))
+    assert [vote.verdict.judge for vote in found.votes] == ["b"]
 
 
 @given(st.permutations(["a", "b", "c", "d"]))
