@@ -16,7 +16,6 @@ from judging.estimate import Estimate
 from judging.probes import KINDS
 from tests.judging.certificates import certificate, figure, probe
 
-
 HALF_SILENT = probe("position", 0.0).model_copy(update={"effect": figure(0.0).model_copy(update={"coverage": 0.4})})
 
 
