@@ -34,6 +34,7 @@ lint: setup
 
 bench-batch: setup  ## speed and memory of the batch path and of the statistics, as ratios within one run
 	@$(BIN)/python -m tests.bench.batch
+	@$(BIN)/python -m tests.bench.certificate
 
 bench-train: setup  ## speed and memory of distillation and inversion fine-tuning, as ratios within one run
 	@$(BIN)/python -m tests.bench.train

@@ -154,10 +154,11 @@ def load_certificate(path: Path) -> Certificate:
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}") from error
     except ValidationError as error:
-        raise InputError(f"{path} is no certificate ({first_reason(error)}): run `inverdict certify` again") from error
+        raise InputError(f"{path} is no certificate ({first_reason(error)}): delete it and certify again") from error
     if not found.is_sealed:
         raise InputError(
-            f"{path} was changed after it was written (its seal does not fit): run `inverdict certify` in a new run"
+            f"{path} was changed after it was written (its seal does not fit): "
+            "delete it and run `inverdict certify` again"
         )
     return found
 

@@ -21,6 +21,8 @@ OF_ORDER = [
     for name in names
     if not name.endswith(("mean_absolute_error", "krippendorff_alpha"))
 ]
+# A judge that falls silent when it is probed has not been shown to be without bias.
+MIN_PROBED = 0.5
 Said = tuple[bool, str]  # whether a criterion is met, and the sentence
 
 
@@ -115,6 +117,8 @@ def _probe(one: ProbeResult) -> Said | None:
         return None
     if one.biased is None:
         return False, f"probe {one.name}: undefined"
+    if one.effect.coverage is not None and one.effect.coverage < MIN_PROBED:
+        return False, f"probe {one.name}: only {one.effect.coverage:.0%} of what was asked has a score"
     return not one.biased, f"probe {one.name} {_shown(one.effect)}: no bias above {one.limit:.2f}"
 
 

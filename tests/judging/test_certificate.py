@@ -16,6 +16,8 @@ from judging.estimate import Estimate
 from judging.probes import KINDS
 from tests.judging.certificates import certificate, figure, probe
 
+HALF_SILENT = probe("position", 0.0).model_copy(update={"effect": figure(0.0).model_copy(update={"coverage": 0.4})})
+
 
 def test_all_criteria_met() -> None:
     one = certificate()
@@ -36,6 +38,7 @@ def test_all_criteria_met() -> None:
         ({"probes": (probe("position", 0.4, biased=True, limit=0.1),)}, "probe position 0.40 [0.30, 0.50]"),
         # What was probed and came out undefined is not known to be unbiased.
         ({"probes": (probe("length", None, biased=None),)}, "probe length: undefined"),
+        ({"probes": (HALF_SILENT,)}, "probe position: only 40% of what was asked has a score"),
         ({"agreement": {"group.spearman": figure(None)}}, "group.spearman is undefined"),
         ({"agreement": {}}, "group.spearman is undefined"),
         ({"criteria": Criteria(min_above_chance=0.4)}, "above chance, 0.40"),

@@ -105,6 +105,10 @@ def test_planted_biases_are_found_and_an_unbiased_judge_passes(
     file.write_text(json.dumps(edited))
     assert main(["certify", config, "--set", "certify.criteria.min_groups=25"]) == 2
     assert refused(capsys) == 1
+    file.unlink()
+    assert main(["certify", config, "--set", "certify.criteria.min_groups=25"]) == 0
+    assert not load_certificate(file).verdict.holds
+    assert "starting the model" not in capsys.readouterr().err
 
 
 def refused(capsys: pytest.CaptureFixture[str]) -> int:
