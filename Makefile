@@ -12,7 +12,7 @@ STAMP := $(VENV)/.ready-$(FLAVOUR)
 PINS := requirements/$(FLAVOUR).txt requirements/models.txt requirements/overrides.txt requirements/uv.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint bench-batch bench-train bench-retrieval bench-serve bench-scale pins clean
+.PHONY: help setup demo test lint bench-batch bench-train bench-retrieval bench-serve bench-scale pins audit bom clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -47,11 +47,31 @@ bench-serve: setup  ## speed and memory of the panel online, as ratios within on
 bench-scale: setup  ## time a record and memory at 100,000 and 1,000,000 records, scripted engine, four logical nodes
 	@$(BIN)/python -m tests.bench.scale 100000 1000000
 
+# A folder that holds torch's CPU build must not reach the GPU's pins.
 pins:  ## compile requirements/*.txt from pyproject.toml
 	@for flavour in cpu gpu; do \
-	  override=""; [ $$flavour = cpu ] && override="--override requirements/overrides.txt"; \
-	  $(UV) pip compile pyproject.toml --extra $$flavour --extra dev $$override --python-version 3.11 \
+	  override=""; links=""; \
+	  [ $$flavour = cpu ] && override="--override requirements/overrides.txt" && links="$(PIP_FIND_LINKS)"; \
+	  UV_FIND_LINKS="$$links" VIRTUAL_ENV=$(VENV) $(BIN)/uv pip compile pyproject.toml --extra $$flavour --extra dev $$override --python-version 3.11 \
 	    --no-header --no-annotate --no-emit-index-url --no-emit-find-links -q -o requirements/$$flavour.txt || exit 1; \
+	done
+
+# Tools that come for the one call: they are no part of the project's environment.
+AUDIT := pip-audit==2.10.1
+BOM := cyclonedx-bom==7.5.0
+
+audit: setup  ## the pins against published advisories; says so where the advisory service cannot be reached
+	@for pins in cpu gpu; do \
+	  echo "requirements/$$pins.txt"; \
+	  $(UV) tool run -q --from $(AUDIT) pip-audit --no-deps --disable-pip --progress-spinner off -f json \
+	    -r requirements/$$pins.txt 2>/dev/null | $(BIN)/python -m deploy.audit || failed=$$?; \
+	done; exit $${failed:-0}
+
+bom: setup  ## the bill of materials of the pins, as CycloneDX JSON in build/
+	@mkdir -p build && for pins in cpu gpu; do \
+	  $(UV) tool run -q --from $(BOM) cyclonedx-py requirements requirements/$$pins.txt --output-reproducible \
+	    --of JSON -o build/bom-$$pins.cdx.json || exit 1; \
+	  echo "build/bom-$$pins.cdx.json"; \
 	done
 
 clean:  ## remove the virtual environment and the runs

@@ -26,12 +26,16 @@ JOBS = {
     "index": ("retrieval.indexing", "index the rated texts that may be shown as examples (FAISS)"),
     "panel": ("serve.choosing", "on a labelled dev part: the best judge for each task and aspect, and a learned vote"),
     "evaluate": ("serve.batch", "judge records with every judge and vote: scores.parquet"),
+    "certify": ("serve.certify", "probe the judges for bias and certify those that can be trusted on this data"),
     "report": ("serve.report", "the agreement with people: metrics.json, a table, report.html"),
     "transfer": ("serve.transfer", "every model's prompts under every judge: the matrix of agreement"),
 }
 RETRIES = ("feedback", "evaluate")  # jobs that can ask again where a model gave no score
-# Beside the jobs, with the same `main` and `render`: it only looks at a configuration, so `run` leaves it out.
-LOOKS = {"plan": ("train.plan", "what the jobs of a configuration will cost: tokens, hours, bytes; starts nothing")}
+# Beside the jobs, with the same `main` and `render`: they only look at a configuration, so `run` leaves them out.
+LOOKS = {
+    "plan": ("train.plan", "what the jobs of a configuration will cost: tokens, hours, bytes; starts nothing"),
+    "plan-labels": ("serve.labelling", "how many groups to label to tell judges apart, and which texts to label next"),
+}
 SERVE = ("serve.app", "answer over HTTP with the panel of a configuration, until it is stopped")
 # Section of the configuration -> where its class stands.
 SECTIONS = {
@@ -47,6 +51,7 @@ SECTIONS = {
     "panel": "serve.choosing:Config",
     "evaluate": "serve.batch:Config",
     "serve": "serve.settings:Config",
+    "certify": "serve.certify:Config",
     "report": "serve.report:Config",
     "transfer": "serve.transfer:Config",
     "plan": "train.plan:Config",
@@ -130,6 +135,8 @@ def _add_job_arguments(parser: argparse.ArgumentParser, name: str) -> None:
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     if name in (*RETRIES, "run"):
         parser.add_argument("--retry-failed", action="store_true", help="ask again where there is no score")
+    if name == "plan-labels":
+        parser.add_argument("--out", type=Path, metavar="FILE.jsonl", help="write the texts to label, in order")
     if name == "evaluate":
         parser.add_argument(
             "--through-serve",
@@ -158,6 +165,8 @@ def _run(args: argparse.Namespace) -> int:
         options = {"retry_failed": args.retry_failed} if job in RETRIES else {}
         if getattr(args, "through_serve", False):
             options["through_serve"] = True
+        if getattr(args, "out", None):
+            options["out"] = args.out
         code, summaries[job] = module.main(run, **options)
         worst = max(worst, code)
         if not args.json and (args.name != "run" or job == jobs[-1]):

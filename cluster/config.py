@@ -21,10 +21,13 @@ from pydantic import (
     ValidationError,
     WrapValidator,
     create_model,
+    field_validator,
     model_validator,
 )
 
 from cluster.errors import UserError
+
+PICKLED_FORMATS = ("pt", "npcache")  # vLLM's names
 
 
 class Strict(BaseModel):
@@ -71,6 +74,11 @@ class VllmSpec(Strict):
     )
     num_cpus: float = Field(1, gt=0, description="CPUs that Ray sets aside for each worker of an engine")
     accelerator_type: str | None = Field(None, description="Ray's name of the GPU type, such as A100")
+    resources: dict[str, float] = Field(
+        default_factory=dict,
+        description="further resources of the node, by name, such as `batch: 0.001` to run where ray_cluster.yaml's "
+        "batch nodes are",
+    )
     tensor_parallel_size: int = Field(1, ge=1, description="workers that share every layer of the model")
     pipeline_parallel_size: int = Field(1, ge=1, description="stages of layers, each with its own such workers")
     num_engines: Engines = Field(
@@ -81,6 +89,15 @@ class VllmSpec(Strict):
     engine: dict[str, Any] = Field(
         default_factory=dict, description="further vLLM engine arguments, as vLLM names them"
     )
+
+    @field_validator("engine")
+    @classmethod
+    def _runs_no_code_of_a_model(cls, engine: dict[str, Any]) -> dict[str, Any]:
+        if engine.get("trust_remote_code"):
+            raise ValueError("trust_remote_code would run code that came with the model: take a model without")
+        if engine.get("load_format") in PICKLED_FORMATS:
+            raise ValueError(f"load_format {engine['load_format']} loads pickles, which may run any code: convert them")
+        return engine
 
     @property
     def num_workers(self) -> int:

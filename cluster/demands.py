@@ -51,7 +51,7 @@ def model_demand(place: str, spec: ModelSpec, *, on_gpus: bool) -> Demand | None
         return Demand(place, {"GPU": spec.num_gpus})
     if not isinstance(spec, VllmSpec):
         return None
-    bundle: dict[str, float] = {"CPU": spec.num_cpus}
+    bundle: dict[str, float] = {"CPU": spec.num_cpus, **spec.resources}
     if spec.num_gpus or (spec.num_gpus is None and on_gpus):
         bundle["GPU"] = 1
     if spec.accelerator_type:

@@ -145,7 +145,7 @@ def vllm_arguments(spec: VllmSpec, *, sampled: bool = False) -> dict[str, Any]:
     }
     environment = {"VLLM_LOGGING_LEVEL": "ERROR", "VLLM_NO_USAGE_STATS": "1", "TOKENIZERS_PARALLELISM": "false"}
     # Ray makes a placement group of one such bundle for each of the engine's workers.
-    bundle: dict[str, float] = {"CPU": spec.num_cpus}
+    bundle: dict[str, float] = {"CPU": spec.num_cpus, **spec.resources}
     if on_gpus:
         bundle["GPU"] = 1
     else:

@@ -6,6 +6,7 @@ folder and the fingerprint of its content come out. What the model is used for i
 
 import argparse
 import contextlib
+import fnmatch
 import functools
 import hashlib
 import json
@@ -28,6 +29,7 @@ TOKENIZERS = (
 # Old formats and exports of the same weights would multiply the download.
 HUB_FILES = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja", "*.py")
 HUB_LEAVE = ("onnx/*", "openvino/*", "original/*", "consolidated*")
+PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,21 @@ def missing_pieces(folder: Path) -> list[str]:
     return missing
 
 
+def pickled_weights(folder: Path) -> list[str]:
+    """Files in pickle's formats that a loader would fall back on: those with no safetensors file beside them."""
+    paths = [name for name in _files(folder) if not any(fnmatch.fnmatch(name, pattern) for pattern in HUB_LEAVE)]
+    safe = {Path(name).parent for name in paths if name.endswith(".safetensors")}
+    return [name for name in paths if name.endswith(PICKLES) and Path(name).parent not in safe]
+
+
+def _refuse_pickles(what: str, folder: Path) -> None:
+    if pickles := pickled_weights(folder):
+        raise UserError(
+            f"{what} holds pickled weights without safetensors beside them ({', '.join(pickles)}): "
+            "loading them may run any code, so convert them with save_pretrained, or name another model."
+        )
+
+
 def _is_whole(weights: Path) -> bool:
     """Whether a safetensors file is as long as its own header says."""
     size = weights.stat().st_size
@@ -110,6 +127,7 @@ def _is_whole(weights: Path) -> bool:
 def _check_local(folder: Path) -> None:
     if not folder.is_dir():
         raise UserError(f"model folder {folder} does not exist: correct the path, or name a hub id `org/name`.")
+    _refuse_pickles(f"model folder {folder}", folder)
     if missing := missing_pieces(folder):
         raise UserError(f"model folder {folder} lacks {'; '.join(missing)}: complete it, or name another model.")
 
@@ -139,6 +157,7 @@ def _from_hub(repo: str, revision: str | None) -> ModelFolder:
             ) from error
         if missing := missing_pieces(folder):
             raise UserError(f"model {wanted} of the hub lacks {'; '.join(missing)}: name another model or revision.")
+    _refuse_pickles(f"model {wanted} in the hub cache", folder)  # another program may have fetched them
     # A snapshot's folder is named by its commit, which stands for the content.
     return ModelFolder(repo, folder, hashlib.sha256(f"{repo}@{folder.name}".encode()).hexdigest(), "hub")
 

@@ -12,8 +12,8 @@ from __future__ import annotations
 import csv
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -50,6 +50,7 @@ def _no_truth_value(value: Any) -> Any:
 
 Number = Annotated[FiniteFloat, BeforeValidator(_no_truth_value)]
 NonEmpty = Annotated[str, StringConstraints(min_length=1)]
+Share = Annotated[float, Field(gt=0, le=1)]
 
 
 class DataConfig(BaseModel):
@@ -67,7 +68,13 @@ class DataConfig(BaseModel):
     labels: Literal["human", "constructed"] = Field(
         "human", description="where the scores come from; the report says it"
     )
-    groups_share: float = Field(1.0, gt=0, le=1, description="share of the groups that is judged, chosen by their hash")
+    aspects: dict[str, tuple[NonEmpty, ...]] = Field(
+        default_factory=dict,
+        description="by task, the rated aspects that count; others are dropped as if nobody had rated them",
+    )
+    groups_share: Share | dict[str, Share] = Field(
+        1.0, description="share of the groups that is judged, chosen by their hash; or by data set (not named: all)"
+    )
     pool_share: float | None = Field(
         None, gt=0, lt=1, description="share of the groups that may serve, by hash; the others alone are judged"
     )
@@ -93,7 +100,10 @@ class DataConfig(BaseModel):
         """Whether the record is judged: its group is of the part and share that are, and not of those that serve."""
         if self.pool_share is not None and self.serves(record):
             return False
-        return self.develops(record) == (self.part == "dev") and _share_of("group", record) < self.groups_share
+        share = (
+            self.groups_share if isinstance(self.groups_share, float) else self.groups_share.get(record.dataset, 1.0)
+        )
+        return self.develops(record) == (self.part == "dev") and _share_of("group", record) < share
 
     def develops(self, record: Record) -> bool:
         """Whether the record's group is of the dev part: something is chosen by its labels, so it tests nothing."""
@@ -105,10 +115,11 @@ class DataConfig(BaseModel):
         """Whether a record of the pool may teach or be shown: all, or those of the groups in `pool_share`."""
         return self.pool_share is None or _share_of("pool", record) < self.pool_share
 
-    def defaults(self) -> dict[str, Any]:
-        """What fills the gaps of a row."""
+    def reading(self) -> dict[str, Any]:
+        """How `read_records` reads the files: their form, names, what fills gaps, and which aspects count."""
         known = {"task": self.task, "dataset": self.dataset, "scale": self.scale}
-        return {name: value for name, value in known.items() if value is not None}
+        defaults = {name: value for name, value in known.items() if value is not None}
+        return {"format": self.format, "defaults": defaults, "columns": self.columns, "aspects": self.aspects}
 
 
 def _share_of(what: str, record: Record) -> float:
@@ -153,7 +164,7 @@ class RowError(ValueError):
 def read_pool(data: DataConfig, *, check: Callable[[Record], str | None] = lambda record: None) -> dict[str, Record]:
     """The rated texts of `data.pool` that may serve, by id; a row that does not fit (`check`) raises InputError."""
     pool: dict[str, Record] = {}
-    for row in read_records(data.pool, format=data.format, defaults=data.defaults(), columns=data.columns, check=check):
+    for row in read_records(data.pool, check=check, **data.reading()):
         if isinstance(row, Rejected):
             raise InputError(str(row))
         if data.serves(row):
@@ -169,13 +180,15 @@ def read_records(
     format: Format = "auto",
     defaults: Mapping[str, Any] | None = None,
     columns: Mapping[str, str] | None = None,
+    aspects: Mapping[str, Sequence[str]] | None = None,
     check: Callable[[Record], str | None] = lambda record: None,
 ) -> Iterator[Record | Rejected]:
     """Every row of the files, in order, as a record or as a rejection.
 
     `defaults` fills what a row leaves out (`task`, `dataset`, `scale`, `scales`). `columns` renames a file's columns
-    to ours, for instance {"article": "source", "rating": "scores.overall"}. An id seen before is rejected, wherever
-    the first one stood. `check` may refuse a record that does not fit the caller: it returns the reason.
+    to ours, for instance {"article": "source", "rating": "scores.overall"}. `aspects`: for a task named there, what
+    people said of other aspects is dropped. An id seen before is rejected, wherever the first one stood. `check` may
+    refuse a record that does not fit the caller: it returns the reason.
 
     Raises InputError where a file is missing, empty, of unknown format or unreadable as a whole.
     """
@@ -188,7 +201,7 @@ def read_records(
             try:
                 if isinstance(raw, RowError):
                     raise raw
-                record = _to_record(_renamed(raw, columns or {}), defaults or {})
+                record = _only(_to_record(_renamed(raw, columns or {}), defaults or {}), aspects or {})
                 if reason := check(record):
                     raise RowError(reason)
             except RowError as error:
@@ -418,6 +431,16 @@ def _to_record(raw: dict[str, Any], defaults: Mapping[str, Any]) -> Record:
         scales=scales,
         ratings={aspect: tuple(ratings) for aspect, ratings in row.ratings.items()},
     )
+
+
+def _only(record: Record, aspects: Mapping[str, Sequence[str]]) -> Record:
+    if record.task not in aspects:
+        return record
+    kept: dict[str, Any] = {
+        name: {aspect: value for aspect, value in getattr(record, name).items() if aspect in aspects[record.task]}
+        for name in INNER
+    }
+    return replace(record, **kept)
 
 
 def _scale(aspect: str, row: Row) -> Scale:

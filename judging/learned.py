@@ -37,10 +37,11 @@ class LearnedVote(BaseModel):
     A judge without a score has the weighted mean (by the sizes of the weights) of those that scored put in its place;
     with weights of one sign that is the same as sharing its weight out among them.
 
-    `kind`: `stacked` (learned), or `mean`: the plain mean of the scores, and `note` says why. `strength`: how strongly
-    the weights were drawn towards equal ones; None: so strongly that they are equal. `cv_rmse_learned` and
-    `cv_rmse_mean`: error against people in points, on groups that the vote and its calibrations had not seen, beside
-    that of the plain mean calibrated as one judge; None where nothing was learned.
+    `kind`: `stacked` (learned), or `mean`: the plain mean of the scores, and `note` says why; with `stacked`, `note`
+    says where it is no better than that mean. `strength`: how strongly the weights were drawn towards equal ones; None:
+    so strongly that they are equal. `cv_rmse_learned` and `cv_rmse_mean`: error against people in points, on groups
+    that the vote and its calibrations had not seen, beside that of the plain mean calibrated as one judge; None where
+    nothing was learned.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -28,12 +28,15 @@ MIN_SCORED = 30  # a judge with fewer labelled scores has no weight
 # A judge of one score: this share of its scores is the same, or they spread less than this share of the scale.
 ONE_SIDED_SHARE = 0.95
 ONE_SIDED_SPREAD = 0.001
+NO_GAIN = "on groups left out it is no better than the plain mean"
 
 
 class Stacked(NamedTuple):
     """A learned vote, and the scores (R,) that votes learned without the row's group give it: the honest estimate.
 
-    `dev_R` is NaN where no judge scored. Where `vote.kind` is `mean` it is that mean, which has seen no label.
+    All of `dev_R` has one centre, the mean label: with the centres of their own folds, low where the fold left out is
+    high, even good scores would seem to fall. NaN where no judge scored. Where `vote.kind` is `mean` it is that mean,
+    which has seen no label.
     """
 
     vote: LearnedVote
@@ -87,14 +90,17 @@ def stack(
         return Stacked(vote, _unsorted(vote.scores(data.score_RJ, data.judges), data.order_R))
     dev_R, of_mean_R = _held_out(data, method, about)
     known_R = ~np.isnan(dev_R)
+    errors = [_rmse(score_R[known_R], data.label_R[known_R]) for score_R in (dev_R, of_mean_R)]
     vote = LearnedVote(
         kind="stacked",
-        cv_rmse_learned=_rmse(dev_R[known_R], data.label_R[known_R]),
-        cv_rmse_mean=_rmse(of_mean_R[known_R], data.label_R[known_R]),
+        cv_rmse_learned=errors[0],
+        cv_rmse_mean=errors[1],
+        note=NO_GAIN if errors[0] >= errors[1] else None,
         **about,
         **fit,
     )
-    return Stacked(vote, _unsorted(dev_R, data.order_R))
+    moved_R = np.clip(dev_R + data.label_R.mean() - data.centres()[data.fold_R], scale.low, scale.high)
+    return Stacked(vote, _unsorted(moved_R, data.order_R))
 
 
 @dataclass(frozen=True)
@@ -149,6 +155,10 @@ class _Data:
     def one_sided(self) -> list[str | None]:
         """Why a judge tells nothing, by its scores alone."""
         return [_one_sided(score_R[~np.isnan(score_R)], self.scale) for score_R in self.score_RJ.T]
+
+    def centres(self) -> Floats:
+        """Mean label (F,) of the rows outside of each fold."""
+        return np.array([self.label_R[self.fold_R != fold].mean() for fold in range(self.num_folds)])
 
     def _column(self, score_R: Floats) -> _Judge:
         return _Judge.of(score_R, self.label_R, self.fold_R, self.num_folds, self.scale)
@@ -273,8 +283,8 @@ def _row_mean(values_RJ: Floats) -> Floats:
     return mean_R
 
 
-def _rmse(score_R: Floats, label_R: Floats) -> float | None:
-    return float(np.sqrt(np.mean((score_R - label_R) ** 2))) if len(score_R) else None
+def _rmse(score_R: Floats, label_R: Floats) -> float:
+    return float(np.sqrt(np.mean((score_R - label_R) ** 2)))
 
 
 def _unsorted(values_R: Floats, order_R: Codes) -> Floats:

@@ -6,16 +6,17 @@ import math
 import time
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from judging.adhoc import PREFERENCE, free_template, pair_template, rubric_text
 from judging.records import Record, Scale, content_id
 from judging.tasks import FieldSpec, Task, load_task
 from judging.template import Template, nearest_label
+from serve.certified import Certified
 from serve.panel import Ask, Judged, Prompted
 from serve.panel import Vote as PanelVote
-from serve.problems import BadRequest
+from serve.problems import BadRequest, NotCertified
 from serve.settings import Config
 from serve.voting import VoteConfig
 from serve.wire import AspectResult, Integrated, JudgeBody, Judgement, Rubric, Spread, Usage, Vote
@@ -34,10 +35,11 @@ class Offer:
     config: Config
     seed: int
     has_integrator: bool = False
+    certified: Certified = field(default_factory=Certified)
 
 
 def to_ask(body: JudgeBody, offer: Offer) -> Ask:
-    """Raises BadRequest."""
+    """Raises BadRequest, and NotCertified where a certificate is required."""
     if sum(map(len, (*body.fields.values(), body.other or ""))) > offer.config.max_text_chars:
         raise BadRequest(f"the texts have more than {offer.config.max_text_chars} characters together", "fields")
     judges = body.options.judges or list(offer.templates)
@@ -55,7 +57,7 @@ def to_ask(body: JudgeBody, offer: Offer) -> Ask:
     rule = body.options.vote or offer.vote.rule
     if rule == "majority" and body.other is not None:
         raise BadRequest("two texts are compared by mean or median", "options.vote")
-    return Ask(
+    ask = Ask(
         _record(body),
         aspects,
         other=body.other,
@@ -68,6 +70,20 @@ def to_ask(body: JudgeBody, offer: Offer) -> Ask:
         seed=offer.seed if body.options.seed is None else body.options.seed,
         timeout_s=min(body.options.timeout_s or offer.config.timeout_s, offer.config.timeout_s),
     )
+    if offer.config.require_certificate:
+        _check_certified(ask, offer.certified)
+    return ask
+
+
+def _check_certified(ask: Ask, certified: Certified) -> None:
+    """Raises NotCertified."""
+    if ask.templates or ask.other is not None:
+        what = "a rubric of your own" if ask.templates else "a comparison of two texts"
+        raise NotCertified(f"{what} cannot be certified", "rubric" if ask.templates else "other")
+    missing = [aspect for aspect in ask.aspects if not certified.answer(ask, aspect)]
+    if missing:
+        who = "this panel" if len(ask.judges) > 1 else "this judge"
+        raise NotCertified(f"{who} is not certified for {', '.join(missing)}: see GET /v1/judges", "aspects")
 
 
 def _task(body: JudgeBody, offer: Offer) -> Task:
@@ -117,9 +133,11 @@ def _free(body: JudgeBody, aspect: str) -> dict[str, Template]:
     return {aspect: free_template(aspect, scale, (*others, FieldSpec(name="candidate", title="Text to judge")))}
 
 
-def judgement(body: JudgeBody, ask: Ask, answers: Sequence[Judged], versions: Mapping[str, Any]) -> Judgement:
+def judgement(
+    body: JudgeBody, ask: Ask, answers: Sequence[Judged], versions: Mapping[str, Any], certified: Certified
+) -> Judgement:
     """The body of the answer."""
-    results = [_result(ask, answer, aspect) for answer, aspect in zip(answers, ask.aspects, strict=True)]
+    results = [_result(ask, answer, aspect, certified) for answer, aspect in zip(answers, ask.aspects, strict=True)]
     only = results[0] if len(results) == 1 else None
     usage = [vote.usage for result in results for vote in result.votes]
     usage += [result.integrated.usage for result in results if result.integrated]
@@ -133,13 +151,14 @@ def judgement(body: JudgeBody, ask: Ask, answers: Sequence[Judged], versions: Ma
         verdict=only.verdict if only else None,
         quorum=all(result.quorum for result in results),
         degraded=any(result.degraded for result in results),
+        certified=all(result.certified for result in results),
         results=results,
         versions={**versions, "templates": templates},
         usage=_usage(*(sum(getattr(one, name) for one in usage) for name in COUNTED)),
     )
 
 
-def _result(ask: Ask, answer: Judged, aspect: str) -> AspectResult:
+def _result(ask: Ask, answer: Judged, aspect: str, certified: Certified) -> AspectResult:
     scale = (answer.prompt.scale.low, answer.prompt.scale.high) if ask.other is None else (0.0, 1.0)
     score = answer.score.score
     told = answer.integration
@@ -149,10 +168,12 @@ def _result(ask: Ask, answer: Judged, aspect: str) -> AspectResult:
         unscored=answer.score.unscored,
         scale=scale,
         verdict=None if score is None else _words(ask, answer.prompt, score),
-        votes=[_vote(vote) for vote in answer.votes],
+        votes=[_vote(vote, certified.judge(vote.verdict.judge, ask, aspect)) for vote in answer.votes],
         rule=answer.rule,
         quorum=answer.has_quorum,
         degraded=answer.is_degraded,
+        # A panel that lacks a vote is not the one that was tested.
+        certified=not answer.is_degraded and certified.answer(ask, aspect),
         agreement=_spread([vote.verdict.score for vote in answer.votes if vote.verdict.score is not None]),
         integrated=Integrated(
             model=told.model,
@@ -175,7 +196,7 @@ def _words(ask: Ask, prompt: Prompted, score: float) -> str | None:
     return load_task(ask.record.task).aspects[prompt.aspect].labels.get(int(nearest_label(score, prompt.scale)))
 
 
-def _vote(given: PanelVote) -> Vote:
+def _vote(given: PanelVote, is_certified: bool) -> Vote:
     verdict = given.verdict
     return Vote(
         judge=verdict.judge,
@@ -183,6 +204,7 @@ def _vote(given: PanelVote) -> Vote:
         unscored=verdict.unscored,
         reason=verdict.reason,
         label_mass=verdict.label_mass,
+        certified=is_certified,
         is_consistent=given.is_consistent,
         examples=list(given.examples),
         latency_ms=round(given.latency_s * 1000, 1),

@@ -154,6 +154,7 @@ class PanelServer:
             found.serve,
             found.run.seed,
             has_integrator=found.evaluate.integrator is not None,
+            certified=found.certified,
         )
         about = About(
             judges=describe(found),

@@ -8,11 +8,9 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-import judging
 from cluster import models, runtime
 from cluster.config import HttpSpec, ModelSpec, RunConfig, ServedSpec, VllmSpec
 from cluster.engine import Engine, api_key
@@ -27,14 +25,14 @@ from retrieval.pool import finished
 from retrieval.retriever import INDEXED, Retriever
 from serve.batch import Config as EvaluateConfig
 from serve.batch import judge_chooser
+from serve.certified import Certified, certified, check_required
+from serve.fingerprints import code_fingerprint
 from serve.integrator import Integrator
 from serve.judge import Judge, JudgeConfig, build_judge
 from serve.panel import Asked, Panel
 from serve.prompts import find_prompts
 from serve.settings import Config
 from serve.voting import Ballot, ballot_of
-
-CODE = ("judging", "cluster", "serve", "retrieval")
 
 
 @dataclass(frozen=True)
@@ -47,6 +45,7 @@ class Online:
     pool: Mapping[str, Record]
     judges: Mapping[str, Judge]
     ballot: Ballot
+    certified: Certified = field(default_factory=Certified)
 
     @property
     def models(self) -> dict[str, ModelSpec]:
@@ -82,7 +81,10 @@ def online(run: RunConfig) -> Online:
     ballot = ballot_of(run.run, evaluate.vote, evaluate.told_judges())
     found = Online(run, config, evaluate, pool, judges, ballot)
     _check_indexes(found, data)
-    return found
+    told = certified(run, evaluate, {name: judge.templates for name, judge in judges.items()}, pool)
+    if config.require_certificate:
+        check_required(told, run)
+    return dataclasses.replace(found, certified=told)
 
 
 def _tasks(data: DataConfig | None) -> list[str]:
@@ -183,16 +185,7 @@ def versions(found: Online) -> Versions:
     }
     manifest = found.run.run / "index" / "manifest.json"
     index = hashlib.sha256(manifest.read_bytes()).hexdigest()[:16] if manifest.exists() else None
-    return Versions(_code(), runtime.versions(), weights, index)
-
-
-def _code() -> str:
-    root = Path(judging.__file__).parents[1]
-    digest = hashlib.sha256()
-    for package in CODE:
-        for file in sorted((root / package).rglob("*.py")):
-            digest.update(f"{file.relative_to(root)}\0".encode() + file.read_bytes())
-    return digest.hexdigest()[:16]
+    return Versions(code_fingerprint(), runtime.versions(), weights, index)
 
 
 def describe(found: Online) -> list[dict[str, Any]]:

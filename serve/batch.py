@@ -37,6 +37,7 @@ from retrieval.retriever import INDEXED, Retriever
 from serve.asking import ask_all
 from serve.examples import Chooser, choose_examples, say_what_is_missing
 from serve.examples import summary as examples_summary
+from serve.fingerprints import code_fingerprint
 from serve.ingest import Ingested, ingest, ingested, iter_rows
 from serve.integrating import integrate_all, integrated
 from serve.integrator import IntegratorConfig
@@ -99,6 +100,7 @@ class Evaluation:
     data: DataConfig
     folder: Path
     prompts: Mapping[str, Prompts]
+    ballot: Ballot
 
     def check(self, record: Record) -> str | None:
         """Why the record cannot be judged, or None."""
@@ -127,6 +129,48 @@ def main(
 
     Raises InputError or UserError before anything is written where configuration or data do not fit.
     """
+    evaluation, pool, asked = prepared(run, within)
+    config, job = evaluation.config, JobDir(within or run.run, "evaluate")
+    with job.opened(_fingerprint(evaluation, asked)):
+        asks_again = retry_failed and forget_unscored(job)
+        done = job.manifest()
+        if done and not asks_again and (job.path / "scores.parquet").exists():
+            runtime.say(f"evaluate: done before, {job.path} is up to date")
+            return Judged(_exit_code(done["summary"], config), done["summary"])
+        counts, wanted = _take_in(evaluation, job, pool)
+        judges = {
+            name: build_judge(
+                name, spec, wanted, pool, special_tokens_of(run.models[spec.model]), evaluation.prompts[name]
+            )
+            for name, spec in config.judges.items()
+        }
+        _say_what_to_know(counts, job.path, judges)
+        _check_askable(run, config, judges)
+        _check_indexes(run, config, pool, wanted)
+        evaluation.ballot.check(wanted)
+        job.claim()
+        for name, judge in judges.items():
+            evaluation.prompts[name].save(judge.templates, job.path / "templates" / name)
+        runtime.start(run.ray)
+        if not through_serve:
+            demands.check(run, list(asked))
+        specs = served_models(run, list(asked)) if through_serve else run.models
+        scored, found = judge_all(evaluation, judges, pool, specs)
+        summary = _summary(config, counts, scored, found)
+        job.finish(summary)
+    return Judged(_exit_code(summary, config), summary)
+
+
+class Prepared(NamedTuple):
+    """What the configuration means before any work: `asked` are the identities of the models, by name."""
+
+    evaluation: Evaluation
+    pool: Mapping[str, Record]
+    asked: Mapping[str, Any]
+
+
+def prepared(run: RunConfig, within: Path | None = None) -> Prepared:
+    """`within`: as for `main`. Raises InputError or UserError where the configuration does not fit."""
     config, data = _sections(run)
     if config.integrator:
         spec_of(run, config.integrator.model, "evaluate.integrator.model")
@@ -139,38 +183,37 @@ def main(
     pool = read_pool(data)
     names = [judge.model for judge in config.judges.values()] + ([config.integrator.model] if config.integrator else [])
     asked = {name: model_identity(run.models[name]) for name in names}
-    job = JobDir(within or run.run, "evaluate")
-    evaluation = Evaluation(run, config, data, job.path, prompts)
-    with job.opened(_fingerprint(evaluation, asked)):
-        asks_again = retry_failed and forget_unscored(job)
-        done = job.manifest()
-        if done and not asks_again and (job.path / "scores.parquet").exists():
-            runtime.say(f"evaluate: done before, {job.path} is up to date")
-            return Judged(_exit_code(done["summary"], config), done["summary"])
-        counts, wanted = _take_in(evaluation, job, pool)
-        judges = {
-            name: build_judge(name, spec, wanted, pool, special_tokens_of(run.models[spec.model]), prompts[name])
-            for name, spec in config.judges.items()
-        }
-        _say_what_to_know(counts, job.path, judges)
-        _check_askable(run, config, judges)
-        _check_indexes(run, config, pool, wanted)
-        ballot = ballot_of(run.run, config.vote, config.told_judges(), wanted)
-        job.claim()
-        for name, judge in judges.items():
-            prompts[name].save(judge.templates, job.path / "templates" / name)
-        runtime.start(run.ray)
-        if not through_serve:
-            demands.check(run, names)
-        specs = served_models(run, names) if through_serve else run.models
-        found = _find_examples(evaluation, job.path, judges, pool)
-        ask_all(job.path, judges, config.judges, specs, aspects=config.aspects, seed=run.seed)
-        if config.integrator:
-            _integrate(evaluation, job.path, judges, specs[config.integrator.model], ballot)
-        scored = write_scores(job.path, judges, ballot, integrated(job.path) if config.integrator else None)
-        summary = _summary(config, counts, scored, found)
-        job.finish(summary)
-    return Judged(_exit_code(summary, config), summary)
+    ballot = ballot_of(run.run, config.vote, config.told_judges())
+    return Prepared(Evaluation(run, config, data, (within or run.run) / "evaluate", prompts, ballot), pool, asked)
+
+
+def finished_evaluation(run: RunConfig) -> tuple[Prepared, dict[str, Any]]:
+    """The evaluation of this configuration and its manifest.
+
+    Raises InputError where it is not finished, UserError where the folder holds that of another configuration.
+    """
+    job = JobDir(run.run, "evaluate")
+    done = job.manifest()
+    if done is None or not (job.path / "scores.parquet").exists():
+        raise InputError(f"{job.path} holds no finished evaluation: run `inverdict evaluate` first")
+    found = prepared(run)
+    with job.opened(_fingerprint(found.evaluation, found.asked)):
+        return found, done
+
+
+def judge_all(
+    evaluation: Evaluation, judges: Mapping[str, Judge], pool: Mapping[str, Record], specs: Mapping[str, ModelSpec]
+) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    """Judge the records in `evaluation.folder` with every judge and vote.
+
+    Returns the summary of its `scores.parquet`, and by judge what there is to say of the examples that were found.
+    """
+    config, folder = evaluation.config, evaluation.folder
+    found = _find_examples(evaluation, folder, judges, pool)
+    ask_all(folder, judges, config.judges, specs, aspects=config.aspects, seed=evaluation.run.seed)
+    if config.integrator:
+        _integrate(evaluation, folder, judges, specs[config.integrator.model])
+    return write_scores(folder, judges, evaluation.ballot, integrated(folder) if config.integrator else None), found
 
 
 def _say_what_to_know(counts: Ingested, folder: Path, judges: Mapping[str, Judge]) -> None:
@@ -203,9 +246,7 @@ def _find_examples(
     return told
 
 
-def _integrate(
-    evaluation: Evaluation, folder: Path, judges: Mapping[str, Judge], spec: ModelSpec, ballot: Ballot
-) -> None:
+def _integrate(evaluation: Evaluation, folder: Path, judges: Mapping[str, Judge], spec: ModelSpec) -> None:
     run, config = evaluation.run, evaluation.config.integrator
     assert config is not None
     special_tokens = special_tokens_of(run.models[config.model])
@@ -215,7 +256,7 @@ def _integrate(
         config,
         spec,
         special_tokens,
-        ballot,
+        evaluation.ballot,
         aspects=evaluation.config.aspects,
         seed=run.seed,
     )
@@ -251,7 +292,7 @@ def _summary(
         }
         for name, found in scored["judges"].items()
     }
-    return {**scored, "judges": judges, "num_left_out": counts.num_left_out}
+    return {**scored, "judges": judges, "num_left_out": counts.num_left_out, "code": code_fingerprint()}
 
 
 def _check_askable(run: RunConfig, config: Config, judges: Mapping[str, Judge]) -> None:

@@ -76,9 +76,7 @@ def _write_checked(
     first_group: set[int] = set()
     last_key, in_order = "", True
     with _Blocks(folder, block_rows) as blocks:
-        for row in read_records(
-            data.records, format=data.format, defaults=data.defaults(), columns=data.columns, check=check
-        ):
+        for row in read_records(data.records, check=check, **data.reading()):
             if isinstance(row, Rejected):
                 rejected.append(row)
                 if data.max_rejected_share == 0:
@@ -101,7 +99,7 @@ def _write_checked(
             raise InputError(f"data.dev_share: {data.dev_share:g} leaves no group of the {data.part} part: change it")
         if data.pool_share is not None:
             raise InputError(f"data.pool_share: {data.pool_share:g} leaves no group to judge: lower it")
-        raise InputError(f"data.groups_share: {data.groups_share:g} leaves none of the groups: raise it")
+        raise InputError(f"data.groups_share: {data.groups_share} leaves none of the groups: raise it")
     if len(rejected) / num_rows > data.max_rejected_share or len(rejected) == num_rows:
         raise InputError(
             f"{rejected[0]} ({len(rejected)} of {num_rows} rows do not fit,"

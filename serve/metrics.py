@@ -93,13 +93,19 @@ def measure(
 
     `pairs`: judges that are compared with each other, see `comparisons`.
     """
+    slices = labelled_slices(scores)
+    settings: dict[str, Any] = {"resamples": resamples, "seed": seed, "interval": interval}
+    return [_measure_slice(key[:3], rows, pairs, settings) for key, rows in slices.items()]
+
+
+def labelled_slices(scores: Path) -> dict[tuple[str, str, str, float, float], list[dict[str, Any]]]:
+    """(task, dataset, aspect, ends of the scale) -> the rows of a scores file that have a label."""
     slices: dict[tuple[str, str, str, float, float], list[dict[str, Any]]] = {}
     for row in pq.read_table(scores).to_pylist():
         if row["label"] is not None:
             key = (row["task"], row["dataset"], row["aspect"], row["scale_low"], row["scale_high"])
             slices.setdefault(key, []).append(row)
-    settings: dict[str, Any] = {"resamples": resamples, "seed": seed, "interval": interval}
-    return [_measure_slice(key[:3], rows, pairs, settings) for key, rows in slices.items()]
+    return slices
 
 
 def comparisons(judges: Mapping[str, Mapping[str, Any]]) -> list[Comparison]:
@@ -144,9 +150,9 @@ def _measure_slice(
     key: tuple[str, str, str], rows: list[dict[str, Any]], pairs: Sequence[Comparison], settings: Mapping[str, Any]
 ) -> Slice:
     names = score_columns(rows[0])
-    columns = {name: _columns(rows, [row[f"{name}.score"] for row in rows]) for name in names}
+    columns = {name: columns_of(rows, [row[f"{name}.score"] for row in rows]) for name in names}
     length = [float(row["candidate_chars"]) for row in rows]
-    columns[LENGTH] = _columns(rows, length)
+    columns[LENGTH] = columns_of(rows, length)
     panel = columns[PANEL].score
     return Slice(
         *key,
@@ -156,11 +162,11 @@ def _measure_slice(
         scale=(rows[0]["scale_low"], rows[0]["scale_high"]),
         estimates={
             # Length is no score on the scale: distances to it mean nothing.
-            name: {key: one for key, one in agreement(column, **settings).items() if name != LENGTH or _is_free(key)}
+            name: {key: one for key, one in agreement(column, **settings).items() if name != LENGTH or is_free(key)}
             for name, column in columns.items()
         },
         against_length={
-            name: {key: one for key, one in compare(columns[name], length, **settings).items() if _is_free(key)}
+            name: {key: one for key, one in compare(columns[name], length, **settings).items() if is_free(key)}
             for name in names
         },
         against_panel={
@@ -172,13 +178,13 @@ def _measure_slice(
             pair: compare(columns[pair.judge], columns[pair.baseline].score, **settings) for pair in pairs
         },
         ceiling=human_ceiling(columns[PANEL], **settings),
-        unscored={name: _reasons(rows, name) for name in names},
+        unscored={name: reasons_of(rows, name) for name in names},
         modes={name: rows[0][f"{name}.mode"] for name in names if name != PANEL},
         rows=rows,
     )
 
 
-def _is_free(statistic: str) -> bool:
+def is_free(statistic: str) -> bool:
     """Whether a statistic does not depend on the unit of the score."""
     return not statistic.endswith(("mean_absolute_error", "krippendorff_alpha"))
 
@@ -187,7 +193,8 @@ def _negative(one: Estimate) -> Estimate:
     return Estimate(-one.value, -one.high, -one.low, one.n, one.coverage, one.num_undefined, one.dropped_share)
 
 
-def _columns(rows: Sequence[Mapping[str, Any]], score: Sequence[float | None]) -> Columns:
+def columns_of(rows: Sequence[Mapping[str, Any]], score: Sequence[float | None]) -> Columns:
+    """Rows of a scores file with one of their columns as the score; systems only where every row has one."""
     ratings = [json.loads(row["ratings"]) or None for row in rows]
     systems = [row["system"] for row in rows]
     return Columns(
@@ -199,7 +206,8 @@ def _columns(rows: Sequence[Mapping[str, Any]], score: Sequence[float | None]) -
     )
 
 
-def _reasons(rows: Sequence[Mapping[str, Any]], name: str) -> dict[str, int]:
+def reasons_of(rows: Sequence[Mapping[str, Any]], name: str) -> dict[str, int]:
+    """Why the column's rows are unscored, and how many."""
     reasons = [row[f"{name}.unscored"] for row in rows if row[f"{name}.unscored"]]
     return {reason: reasons.count(reason) for reason in sorted(set(reasons))}
 

@@ -150,8 +150,8 @@ class Panel:
         return Judged(prompt, votes, score, rule, integration)
 
     def _rule(self, ask: Ask, aspect: str) -> VoteRule | TaughtRule:
-        """The rule that is asked for; the mean where it was learned for other tasks, or for texts rated one by one."""
-        is_own = ask.other is None and not ask.templates
+        """The rule that is asked for; the mean instead of one that was learned for other judges, tasks or questions."""
+        is_own = ask.other is None and not ask.templates and set(ask.judges or self.judges) == set(self.judges)
         return ask.rule if is_own and self._ballot.knows(ask.rule, ask.record.task, aspect) else _untaught(ask.rule)
 
     def _template(self, judge: Judge, ask: Ask, aspect: str) -> Template:

@@ -1,4 +1,4 @@
-"""Plots of one slice or one training as PNG images in base64, for the report. Knows no HTML."""
+"""Plots of one slice, one training or several certificates as PNG images in base64, for the report. Knows no HTML."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from serve.scores import PANEL
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+    from judging.certificate import Certificate
 
 COLOURS = ("#3b6fb6", "#d1495b", "#2e8b57", "#8f5ea2", "#c77d1e", "#4d8a99")
 GREY = "#9aa0a6"
@@ -100,6 +102,32 @@ def cascade(points: Sequence[Point], criterion: str) -> str:
     axis.set_xlabel("tokens, as a share of the whole panel's", fontsize=9)
     axis.set_ylabel(criterion, fontsize=9)
     axis.grid(color="#eeeeee")
+    return _png(figure)
+
+
+def probes(certificates: Sequence[Certificate], names: Sequence[str]) -> str:
+    """Effect and 95 % interval of each probe, a panel a probe; the grey band is what is too small to matter."""
+    # A longer name would leave no room for the axes.
+    subjects = [one.subject if len(one.subject) <= 28 else f"{one.subject[:27]}…" for one in certificates][::-1]
+    figure, axes = _figure(len(names), height=0.34 * len(subjects) + 0.9, width=2.0, sharey=True)
+    for axis, name in zip(axes, names, strict=True):
+        for place, one in enumerate(reversed(certificates)):
+            known = next((probe for probe in one.probes if probe.name == name), None)
+            if known is None or known.effect is None or known.effect.value is None:
+                continue
+            colour = COLOURS[1] if known.biased else "#222222"
+            if known.effect.low is not None:
+                axis.plot([known.effect.low, known.effect.high], [place, place], color=colour, linewidth=2)
+            axis.plot([known.effect.value], [place], "o", color=colour, markersize=6)
+        limit = max(probe.limit for one in certificates for probe in one.probes if probe.name == name)
+        axis.axvspan(-limit, limit, color="#eeeff1", zorder=0)
+        axis.axvline(0, color="#9aa0a6", linewidth=1)
+        axis.set_title(name.replace("_", " "), fontsize=9)
+        axis.set_yticks(range(len(subjects)), subjects, fontsize=9)
+        axis.set_ylim(-0.6, len(subjects) - 0.4)
+        # An effect of nothing at all must not fill the whole width.
+        low, high = axis.get_xlim()
+        axis.set_xlim(min(low, -0.12), max(high, 0.12))
     return _png(figure)
 
 

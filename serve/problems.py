@@ -49,6 +49,14 @@ class Unavailable(RuntimeError):
     """A part of the service does not answer now; another try may help."""
 
 
+class NotCertified(RuntimeError):
+    """No certificate counts for what is asked, and the configuration requires one; `param`: the key at fault."""
+
+    def __init__(self, message: str, param: str) -> None:
+        super().__init__(message)
+        self.param = param
+
+
 class NoQuorum(RuntimeError):
     """Too few judges scored, for reasons that another try may mend."""
 
@@ -78,6 +86,7 @@ ERRORS: dict[int | str, dict[str, Any]] = {
     for status, words in {
         400: "the body does not fit",
         401: "no valid API key",
+        403: "no certificate counts for it, and one is required",
         413: "too long",
         415: "no plain JSON",
         429: "too much at once",
@@ -95,7 +104,7 @@ def add_errors(app: FastAPI) -> None:
         return _with_headers(status, content)
 
     for kind in (
-        *(RequestValidationError, ValidationError, HTTPException, BadRequest, NoQuorum, Unavailable),
+        *(RequestValidationError, ValidationError, HTTPException, BadRequest, NotCertified, NoQuorum, Unavailable),
         *(TimeoutError, RecursionError, Exception),
     ):
         app.add_exception_handler(kind, answered)
@@ -107,6 +116,8 @@ def explained(error: Exception) -> tuple[int, dict[str, Any]]:
         return 400, _invalid(error)
     if isinstance(error, BadRequest):
         return 400, error_body(400, str(error), param=error.param or None)
+    if isinstance(error, NotCertified):
+        return 403, error_body(403, str(error), param=error.param, code="not_certified")
     if isinstance(error, NoQuorum):
         content = error_body(503, "too few judges scored: try again", code="no_quorum")
         content["error"]["reasons"] = error.reasons

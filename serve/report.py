@@ -21,6 +21,7 @@ from cluster.parts import parts_of
 from judging.errors import InputError
 from judging.estimate import Estimate
 from judging.records import UNSCORED_REASONS
+from serve.certificates import certificates_section
 from serve.ingest import iter_rows
 from serve.learned import own_templates, prompts_section, retriever_section, training_section
 from serve.metrics import Comparison, Slice, comparisons, measure, shown, worst
@@ -174,7 +175,7 @@ def _page(
         f"<title>Inverdict: {escape(run.run.name)}</title><style>{STYLE}</style><main>"
         f"<h1>Agreement of the judges with the {label}s</h1>"
         f"<p class=meta>{escape(str(run.run))} · {summary['written']} · {escape(versions)}</p>{warned}{constructed}"
-        f"{_coverage(summary['evaluation'])}{body}{prompts_section(judges, templates)}"
+        f"{_coverage(summary['evaluation'])}{body}{certificates_section(run.run)}{prompts_section(judges, templates)}"
         f"{training_section(run.run)}{retriever_section(run.run, judges)}{_prompts(run.run)}</main></html>"
     )
 

@@ -26,6 +26,7 @@ from serve.keys import Keys
 from serve.page import csp_of, docs_page, web_page
 from serve.panel import Ask, Judged
 from serve.problems import ERRORS, BadRequest, NoQuorum, add_errors, error_answer, explained
+from serve.scores import PANEL
 from serve.security import Guard
 from serve.telemetry import Telemetry
 from serve.wire import BatchBody, JudgeBody, Judgement, RetrieveBody
@@ -87,7 +88,7 @@ def _add_judging(app: FastAPI, service: Service, telemetry: Telemetry) -> None:
     async def judged(body: JudgeBody) -> Judgement:
         ask = to_ask(body, service.offer)
         answers = await _in_time(service.judge(ask), ask.timeout_s)
-        told = judgement(body, ask, answers, service.about.versions)
+        told = judgement(body, ask, answers, service.about.versions, service.offer.certified)
         telemetry.count(told)
         if any(answer.may_be_mended for answer in answers):
             raise NoQuorum(told)
@@ -143,9 +144,15 @@ def _add_judging(app: FastAPI, service: Service, telemetry: Telemetry) -> None:
 
     @app.get("/v1/judges", responses=ERRORS, tags=["judging"])
     async def judges() -> dict[str, Any]:
-        """Judges with their models, tasks, aspects and templates."""
-        about = service.about
-        return {"object": "list", "data": about.judges, "tasks": about.tasks, "versions": about.versions}
+        """Judges with their models, tasks, aspects, templates and certificates; the panel's certificates."""
+        about, told = service.about, service.offer.certified.told
+        return {
+            "object": "list",
+            "data": [{**judge, "certificates": told.get(judge["id"], [])} for judge in about.judges],
+            "panel": {"certificates": told.get(PANEL, [])},
+            "tasks": about.tasks,
+            "versions": about.versions,
+        }
 
 
 class _Kept:
@@ -183,7 +190,7 @@ def _add_openai(app: FastAPI, service: Service) -> None:
     async def panel_chat(body: ChatBody) -> tuple[str, dict[str, int]]:
         ask = to_ask(judged_conversation(body), service.offer)
         answers = await _in_time(service.judge(ask), ask.timeout_s)
-        told = judgement(judged_conversation(body), ask, answers, service.about.versions)
+        told = judgement(judged_conversation(body), ask, answers, service.about.versions, service.offer.certified)
         if any(answer.may_be_mended for answer in answers):
             raise NoQuorum(told)
         return told.model_dump_json(), told.usage.model_dump()

@@ -41,6 +41,9 @@ class Config(Strict):
     body_timeout_s: float = Field(10, gt=0, description="for the whole body to arrive")
     max_text_chars: int = Field(200_000, ge=1, description="of all texts of one item together")
     max_items: int = Field(64, ge=1, description="of a batch")
+    require_certificate: bool = Field(
+        False, description="refuse (403) judgements that no certificate of this run counts for (`inverdict certify`)"
+    )
     replicas: dict[str, Replicas] = Field(default_factory=dict, description="by model; none: one replica")
 
     @property

@@ -69,6 +69,15 @@ class Ballot:
         taught = {"learned": self.learned, "best": self.best}.get(rule)
         return taught is None or (task, aspect) in taught
 
+    def check(self, wanted: Sequence[Key]) -> None:
+        """Raises InputError where the configured rule knows nothing of a task and aspect."""
+        for task, aspect in wanted:
+            if not self.knows(self.config.rule, task, aspect):
+                raise InputError(
+                    f"evaluate.vote.rule: {self.config.rule} knows no {task}/{aspect}, which is to be judged: the dev "
+                    "part (data.dev_share) had no labels for it when `inverdict panel` was run"
+                )
+
     def count(
         self,
         task: str,
@@ -111,13 +120,11 @@ def load_panel(path: Path) -> PanelFile:
         raise InputError(f"{path} is no panel file as `inverdict panel` writes it: run that job again") from error
 
 
-def ballot_of(
-    run: Path, config: VoteConfig, judges: Mapping[str, Mapping[str, Any]], wanted: Sequence[Key] = ()
-) -> Ballot:
+def ballot_of(run: Path, config: VoteConfig, judges: Mapping[str, Mapping[str, Any]]) -> Ballot:
     """How votes are counted; for a taught rule with what `{run}/panel` holds.
 
-    `judges`: configuration by name, which must be those that the panel was learned of. `wanted`: tasks and aspects that
-    it must know. Raises InputError where the job has not been done, or for other judges.
+    `judges`: configuration by name, which must be those that the panel was learned of. Raises InputError where the job
+    has not been done, or for other judges.
     """
     if config.rule not in TAUGHT:
         return Ballot(config)
@@ -130,14 +137,7 @@ def ballot_of(
             f"evaluate.judges.{changed[0]} is not as it was when {folder} was learned: run `inverdict panel` again"
         )
     best = {(one.task, one.aspect): one.judge for one in known.chosen}
-    learned = load_votes(folder / "votes.json")
-    missing = [key for key in wanted if key not in (learned if config.rule == "learned" else best)]
-    if missing:
-        raise InputError(
-            f"{folder} knows no {'/'.join(missing[0])}, which is to be judged: the dev part (data.dev_share) had no "
-            "labels for it"
-        )
-    return Ballot(config, learned, best)
+    return Ballot(config, load_votes(folder / "votes.json"), best)
 
 
 def panel_identity(run: Path, config: VoteConfig) -> Any:

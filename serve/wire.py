@@ -102,6 +102,7 @@ class Vote(BaseModel):
     unscored: str | None = None
     reason: str | None = None
     label_mass: float | None = None
+    certified: bool = Field(False, description="a certificate of this judge counts for this task and aspect")
     is_consistent: bool | None = Field(None, description="pairwise: both orders prefer the same text")
     examples: list[str] = []
     latency_ms: float
@@ -140,6 +141,9 @@ class AspectResult(BaseModel):
     rule: str = Field(description="how the votes are counted")
     quorum: bool
     degraded: bool
+    certified: bool = Field(
+        False, description="a certificate counts for this answer: the panel's as configured and whole, or one judge's"
+    )
     agreement: Spread
     integrated: Integrated | None = None
 
@@ -156,6 +160,7 @@ class Judgement(BaseModel):
     verdict: str | None
     quorum: bool
     degraded: bool
+    certified: bool = Field(False, description="every result is")
     results: list[AspectResult]
     versions: dict[str, Any]
     usage: Usage

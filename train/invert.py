@@ -92,7 +92,7 @@ def main(run: RunConfig) -> Inverted:
 
 
 def _records(data: DataConfig, files: Sequence[str]) -> Iterable[Record]:
-    for row in read_records(files, format=data.format, defaults=data.defaults(), columns=data.columns):
+    for row in read_records(files, **data.reading()):
         if isinstance(row, Rejected):
             raise InputError(str(row))
         yield row
@@ -114,7 +114,9 @@ def _invert(
     fingerprint = {
         "invert": json.loads(config.model_dump_json(exclude={"models", "inversion", "fallback"})),
         "data": json.loads(
-            data.model_dump_json(include={"pool", "pool_share", "columns", "format", "task", "dataset", "scale"})
+            data.model_dump_json(
+                include={"pool", "pool_share", "columns", "aspects", "format", "task", "dataset", "scale"}
+            )
         ),
         "files": input_hashes([*data.pool, *config.dev, *own_task]),
         "tasks": input_hashes([str(TASK_FOLDER)])[str(TASK_FOLDER)],

@@ -77,7 +77,7 @@ def _labelled(data: DataConfig, config: Config) -> dict[tuple[str, str], list[Re
     """The rated records of the dev part by task and aspect, in the order of their ids."""
     dev = data.model_copy(update={"part": "dev"})
     found: dict[tuple[str, str], list[Record]] = {}
-    for row in read_records(data.records, format=data.format, defaults=data.defaults(), columns=data.columns):
+    for row in read_records(data.records, **data.reading()):
         if isinstance(row, Rejected):
             if data.max_rejected_share == 0:
                 raise InputError(str(row))

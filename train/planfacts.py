@@ -196,7 +196,7 @@ class Facts:
         """The usable rows of the files; the pool is often the records too, so they are read once."""
         data = self.section("data")
         if files and files not in self._read:
-            rows = read_records(files, format=data.format, defaults=data.defaults(), columns=data.columns)
+            rows = read_records(files, **data.reading())
             self._read[files] = [row for row in rows if not isinstance(row, Rejected)]
         return self._read.get(files, [])
 

@@ -3,7 +3,8 @@
 vllm: records/s of `evaluate` against plain `vllm.LLM.chat` on the same prompts with the same engine settings, engine
 start excluded, as several pairs of runs, and the share of the cacheable prompt tokens that came from the prefix cache.
 scripted: records/s and peak memory of driver and workers at 20,000 and 100,000 records.
-agreement: seconds and memory of the statistics on 100,000 rows. help: seconds of `inverdict --help`.
+agreement, votes: seconds and memory of the statistics and of learned votes on 100,000 rows.
+help: seconds of `inverdict --help`.
 """
 
 from __future__ import annotations
@@ -29,8 +30,9 @@ NUM_TOPICAL, NUM_SUMMEVAL = 120, 160  # 20 groups of 6 and 10 groups of 16
 
 def main(parts: Sequence[str]) -> int:
     results: dict[str, Any] = {}
-    for part in parts or ("help", "agreement", "scripted", "vllm"):
-        results[part] = {"help": _help, "agreement": _agreement, "scripted": _scripted, "vllm": _vllm}[part]()
+    known = {"help": _help, "agreement": _agreement, "votes": _votes, "scripted": _scripted, "vllm": _vllm}
+    for part in parts or known:
+        results[part] = known[part]()
         print(f"{part}: {json.dumps(results[part])}", flush=True)
     return 0
 
@@ -48,6 +50,12 @@ def _agreement() -> Any:
     from tests.bench import agreement
 
     return agreement.main()
+
+
+def _votes() -> Any:
+    from tests.bench import votes
+
+    return votes.main()
 
 
 # ---------------------------------------------------------------------------- scripted engine

@@ -338,5 +338,20 @@ def test_every_committed_configuration_loads_and_fits_together(path: Path) -> No
         assert (ROOT / place).exists() or place.startswith("../shared")
 
 
+@pytest.mark.parametrize(
+    ("engine", "sentence"),
+    [
+        ("{trust_remote_code: true}", "`models.m.engine`: trust_remote_code would run code that came with the model"),
+        ("{load_format: pt}", "`models.m.engine`: load_format pt loads pickles"),
+        ("{load_format: npcache}", "`models.m.engine`: load_format npcache loads pickles"),
+    ],
+)
+def test_an_engine_runs_no_code_of_a_model(file: Path, engine: str, sentence: str) -> None:
+    text = f"run: r\nmodels: {{m: {{source: x, engine: {engine}}}}}\n"
+    assert refusal(file, text).startswith(sentence)
+    allowed = text.replace(engine, "{trust_remote_code: false, load_format: safetensors}")
+    assert load(file, allowed).models["m"].engine["load_format"] == "safetensors"
+
+
 def test_there_are_committed_configurations() -> None:
     assert list((ROOT / "configs").glob("*.yaml"))

@@ -193,3 +193,8 @@ def test_rows_of_a_batch_are_drawn_with_their_own_seeds() -> None:
 
 def test_without_sampling_a_seed_changes_nothing() -> None:
     assert drawn(Sampling(), seed=[1, 2, 3])["reply"] == drawn(Sampling(seed=9))["reply"]
+
+
+def test_an_engine_takes_further_resources_of_its_node() -> None:
+    made = vllm_arguments(VllmSpec(source="x", num_gpus=1, num_cpus=2, resources={"batch": 0.001}))
+    assert made["placement_group_config"] == {"bundle_per_worker": {"CPU": 2, "GPU": 1, "batch": 0.001}}

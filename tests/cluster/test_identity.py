@@ -89,6 +89,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ({"batch_size": 8}, False),
         ({"kv_cache_gib": 1}, False),
         ({"accelerator_type": "A100"}, False),
+        ({"resources": {"batch": 0.001}}, False),
         ({"tensor_parallel_size": 2}, False),
         ({"pipeline_parallel_size": 2}, False),
         ({"max_model_len": 512}, True),

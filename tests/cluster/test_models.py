@@ -54,6 +54,27 @@ def test_a_missing_piece_is_named(folder: Path, tmp_path: Path, name: str, words
     assert str(folder) in sentence
 
 
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "pytorch_model-00001-of-00002.bin", "model.pt", "last.ckpt"])
+def test_pickled_weights_are_refused_by_name(folder: Path, tmp_path: Path, name: str) -> None:
+    (folder / "model.safetensors").rename(folder / name)
+    sentence = refusal(str(folder), cache_dir=tmp_path)
+    assert f"holds pickled weights without safetensors beside them ({name})" in sentence
+    assert "convert them with save_pretrained" in sentence
+
+
+def test_a_module_of_an_encoder_may_be_no_pickle_either(folder: Path, tmp_path: Path) -> None:
+    (folder / "2_Dense").mkdir()
+    (folder / "2_Dense" / "pytorch_model.bin").touch()
+    assert "(2_Dense/pytorch_model.bin)" in refusal(str(folder), cache_dir=tmp_path)
+
+
+def test_a_pickle_beside_safetensors_is_never_loaded_and_does_not_matter(folder: Path, tmp_path: Path) -> None:
+    (folder / "training_args.bin").touch()
+    (folder / "original").mkdir()
+    (folder / "original" / "consolidated.00.pth").touch()  # a publisher's own format, which no loader here looks at
+    assert models.resolve(str(folder), cache_dir=tmp_path).path == folder
+
+
 def test_every_shard_of_the_index_must_be_there(folder: Path, tmp_path: Path) -> None:
     shards = {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}
     (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": shards}))
@@ -121,6 +142,11 @@ def test_a_hub_id_offline_comes_from_the_local_cache_or_says_the_way_out(folder:
     (place / "refs" / "main").write_text(commit)
     shutil.copytree(folder, place / "snapshots" / commit)
     assert run_resolve("org/name", tmp_path / "home").stdout.split() == ["hub", commit]
+    module = place / "snapshots" / commit / "2_Dense"
+    module.mkdir()
+    (module / "pytorch_model.bin").touch()
+    assert "hub cache holds pickled weights" in run_resolve("org/name", tmp_path / "home").stderr
+    shutil.rmtree(module)
     (place / "snapshots" / commit / "config.json").unlink()
     assert "UserError" in run_resolve("org/name", tmp_path / "home").stderr
 

@@ -715,8 +715,8 @@ def test_reading_leaves_the_defaults_alone(tmp_path: Path) -> None:
 
 def test_the_data_section() -> None:
     config = DataConfig(records=("x.jsonl",), task="qa", scale=(1, 5))
-    assert config.defaults() == {"task": "qa", "scale": (1, 5)}
-    assert DataConfig(records=("x.jsonl",)).defaults() == {}
+    assert config.reading()["defaults"] == {"task": "qa", "scale": (1, 5)}
+    assert DataConfig(records=("x.jsonl",)).reading()["defaults"] == {}
 
 
 @pytest.mark.parametrize(
@@ -828,3 +828,21 @@ def test_without_a_dev_share_nothing_develops() -> None:
     assert data.takes(Record("a", "qa", "g", "s", "c")) and not data.develops(Record("a", "qa", "g", "s", "c"))
     with pytest.raises(ValueError, match=r"set that too"):
         DataConfig(records=("x",), part="dev")
+
+
+def test_only_the_named_aspects_of_a_task_count(tmp_path: Path) -> None:
+    both = row(scores={"overall": 4, "utility": 2}, ratings={"overall": [4], "utility": [2]})
+    path = write(tmp_path, json.dumps(both) + "\n" + json.dumps({**both, "id": "s", "task": "story"}) + "\n")
+    kept, other = (r for r in read_records([path], aspects={"qa": ("utility",)}) if isinstance(r, Record))
+    assert (kept.scores, kept.scales, kept.ratings) == ({"utility": 2}, {"utility": Scale(1, 5)}, {"utility": (2,)})
+    assert set(other.scores) == {"overall", "utility"}
+
+
+def test_a_share_of_the_groups_by_data_set() -> None:
+    records = [Record(str(n), "qa", f"g{n}", "s", "c", dataset=name) for name in ("a", "b") for n in range(200)]
+    data = DataConfig(records=("x",), groups_share={"a": 0.25})
+    taken = [record.dataset for record in records if data.takes(record)]
+    # All of b; of a about 50, within three standard deviations (6.1 each).
+    assert taken.count("b") == 200 and 31 < taken.count("a") < 69
+    with pytest.raises(ValidationError):
+        DataConfig(records=("x",), groups_share={"a": 0})

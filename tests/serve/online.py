@@ -54,6 +54,7 @@ class Local:
             found.serve,
             found.run.seed,
             has_integrator=found.evaluate.integrator is not None,
+            certified=found.certified,
         )
         told = versions(found)._asdict()
         self.about = About(

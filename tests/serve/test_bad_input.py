@@ -12,6 +12,7 @@ from cluster.__main__ import main
 from cluster.artifacts import JobDir
 from judging.datasets import DataConfig
 from serve import batch
+from serve.voting import Ballot
 from tests.serve.making import jsonl, row
 
 Change = Callable[[Path, dict[str, Any]], None]
@@ -202,7 +203,7 @@ def test_records_of_a_process_that_was_killed_before_its_claim_are_not_trusted(t
 
     def take_in(id: str) -> list[str]:
         data = DataConfig(records=(jsonl(tmp_path / "in.jsonl", [row(id)]),))
-        batch._take_in(batch.Evaluation(None, config, data, job.path, {}), job, {})  # type: ignore[arg-type]
+        batch._take_in(batch.Evaluation(None, config, data, job.path, {}, Ballot()), job, {})  # type: ignore[arg-type]
         return [json.loads(line)["id"] for line in (tmp_path / "in.jsonl").read_text().splitlines()]
 
     with job.opened({"data": "a"}):

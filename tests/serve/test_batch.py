@@ -133,6 +133,16 @@ def test_the_second_run_does_nothing_and_says_the_same(done: Path, capsys: pytes
     assert {path: path.stat().st_mtime_ns for path in (done / "run" / "evaluate").rglob("*.parquet")} == before
 
 
+def test_what_to_label_next_is_read_from_a_finished_evaluation(done: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan-labels", str(done / "c.yaml"), "--json"]) == 0
+    plan = json.loads(capsys.readouterr().out)
+    # The one unrated text; only the judge `one` has probabilities. Every label of an aspect is the same.
+    [group] = plan["next"]
+    assert (group["group"], group["texts"]) == ("u", {"unrated": ["overall"]})
+    assert 0 < group["entropy"] < 1 and group["disagreement"] == 0  # the only row of its aspect is its judges' mean
+    assert [part["note"] for part in plan["slices"]] == [f"people's labels are all {label}" for label in (3, 2, 7)]
+
+
 @pytest.mark.parametrize(
     ("setting", "words"),
     [

@@ -1,0 +1,90 @@
+"""The Grafana dashboard: every metric that it asks for is one that we or the installed Ray export, labels included."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from serve.telemetry import Telemetry
+
+ROOT = Path(__file__).parents[2]
+BOARD = json.loads((ROOT / "deploy" / "grafana" / "inverdict.json").read_text())
+# Ray's, as Prometheus sees them (`ray_` before the name) -> the file of the installed Ray that makes them.
+RAY_METRICS = {
+    "ray_serve_deployment_queued_queries": "serve/_private/router.py",
+    "ray_serve_deployment_replica_healthy": "serve/_private/deployment_state.py",
+    "ray_serve_replica_processing_queries": "serve/_private/replica.py",
+    "ray_cluster_active_nodes": "dashboard/modules/reporter/reporter_agent.py",
+    "ray_node_gpus_utilization": "dashboard/modules/reporter/reporter_agent.py",
+    "ray_node_gram_used": "dashboard/modules/reporter/reporter_agent.py",
+    "ray_node_disk_free": "dashboard/modules/reporter/reporter_agent.py",
+}
+
+
+def queries() -> list[str]:
+    return [target["expr"] for panel in BOARD["panels"] for target in panel.get("targets", [])]
+
+
+def names(query: str) -> set[str]:
+    return set(re.findall(r"\b(?:inverdict|ray)_[a-z_]+\b", query))
+
+
+def ours() -> dict[str, set[str]]:
+    """Exported name -> its labels, from a registry as a server has it."""
+    found: dict[str, set[str]] = {}
+    for metric in Telemetry()._registry.collect():
+        endings = {"counter": ["_total"], "gauge": [""], "histogram": ["_bucket", "_count", "_sum"]}[metric.type]
+        labels = set(_labels()[metric.name])
+        for ending in endings:
+            found[metric.name + ending] = labels | ({"le"} if ending == "_bucket" else set())
+    return found
+
+
+def _labels() -> dict[str, tuple[str, ...]]:
+    made = [one for one in vars(Telemetry()).values() if hasattr(one, "_labelnames")]
+    return {one._name: one._labelnames for one in made}
+
+
+def test_there_is_something_to_see() -> None:
+    assert len(queries()) > 15
+    assert len({panel["id"] for panel in BOARD["panels"]}) == len(BOARD["panels"])
+
+
+@pytest.mark.parametrize("query", queries())
+def test_every_metric_exists(query: str) -> None:
+    assert names(query)
+    assert names(query) <= ours().keys() | RAY_METRICS.keys()
+
+
+@pytest.mark.parametrize("query", [query for query in queries() if "inverdict_" in query])
+def test_every_label_is_one_of_the_metric(query: str) -> None:
+    grouped = {label.strip() for inside in re.findall(r"by \(([^)]*)\)", query) for label in inside.split(",")}
+    known = set().union(*(ours()[name] for name in names(query)))
+    assert grouped <= known
+
+
+def test_every_metric_of_ours_is_shown() -> None:
+    shown = set().union(*(names(query) for query in queries()))
+    for name in ours():
+        family = re.sub(r"_(bucket|count|sum)$", "", name)
+        assert {name, f"{family}_bucket"} & shown
+
+
+@pytest.mark.parametrize(("metric", "path"), RAY_METRICS.items())
+def test_ray_exports_what_is_listed(metric: str, path: str) -> None:
+    import ray
+
+    source = (Path(ray.__file__).parent / path).read_text()
+    assert f'"{metric.removeprefix("ray_")}"' in source
+
+
+def test_panels_do_not_overlap() -> None:
+    taken: dict[tuple[int, int], int] = {}
+    for panel in BOARD["panels"]:
+        place: dict[str, Any] = panel["gridPos"]
+        assert place["x"] + place["w"] <= 24
+        for x in range(place["x"], place["x"] + place["w"]):
+            for y in range(place["y"], place["y"] + place["h"]):
+                assert taken.setdefault((x, y), panel["id"]) == panel["id"]
