@@ -2,6 +2,7 @@
 
 `python -m tests.bench.scale 100000 1000000` prints a line for each number, then each against the first. The nodes are
 Ray nodes of this one machine, so what is measured is the pipeline's own work and its bookkeeping, not a network.
+`python -m tests.bench.scale driver 100000 400000` measures what one process does alone: reading the input and voting.
 """
 
 from __future__ import annotations
@@ -27,6 +28,10 @@ PHASES = ("read", "ask", "vote")
 
 
 def main(sizes: Sequence[str]) -> int:
+    if sizes[:1] == ["driver"]:
+        for size in sizes[1:]:
+            print(json.dumps(in_child("tests.bench.scale", "driver", size)), flush=True)
+        return 0
     found = [in_child("tests.bench.scale", size) for size in sizes or ("100000",)]
     for one in found:
         print(json.dumps(one), flush=True)
@@ -50,9 +55,7 @@ def main(sizes: Sequence[str]) -> int:
 def _child(num: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack, PeakMemory() as memory:
         records = Path(folder) / "records.jsonl"
-        with records.open("w") as file:
-            for place in range(num):
-                file.write(json.dumps(_record(place)) + "\n")
+        _write_records(records, num)
         first = stack.enter_context(head(num_cpus=CPUS_A_NODE))
         for number in range(1, NUM_NODES):
             stack.enter_context(node(first, f"node{number}", num_cpus=CPUS_A_NODE))
@@ -69,6 +72,48 @@ def _child(num: int) -> dict[str, Any]:
         "peak_mib": round(memory.peak_mib),
         "driver_peak_mib": round(driver),
     }
+
+
+def _driver_child(num: int) -> dict[str, Any]:
+    """No Ray: the records are read and regrouped, verdicts lie there, the vote joins them."""
+    from cluster.parts import parts_of, write_part
+    from serve.ingest import ingest, iter_rows
+    from serve.judge import build_judge
+    from serve.scores import write_scores
+    from serve.verdicts import VERDICT_SCHEMA
+    from serve.voting import Ballot
+
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        _write_records(folder / "records.jsonl", num)
+        run = _run_config(place, [str(folder / "records.jsonl")], {"fake": {"backend": "scripted"}})
+        start = time.perf_counter()
+        ingest(run.data, folder / "records", block_rows=BLOCK_ROWS, check=lambda _: None)
+        read = time.perf_counter() - start
+        (folder / "verdicts" / "fake").mkdir(parents=True)
+        for part in parts_of(folder / "records"):
+            ids = [row["id"] for row in iter_rows([part], ("id",))]
+            rows = [{"id": id, "aspect": "overall", "score": 3.0, "mode": "expected", "label_mass": 0.9} for id in ids]
+            write_part(folder / "verdicts" / "fake", rows, VERDICT_SCHEMA, ids)
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        judge = build_judge("fake", run.evaluate.judges["fake"], [("qa", "overall")], {}, ())
+        start = time.perf_counter()
+        told = write_scores(folder, {"fake": judge}, Ballot(run.evaluate.vote))
+        vote = time.perf_counter() - start
+        assert told["num_scores"] == num
+    return {
+        "num_records": num,
+        "read_us_a_record": round(1e6 * read / num, 1),
+        "vote_us_a_record": round(1e6 * vote / num, 1),
+        "mib_before_the_vote": round(before / 1024),
+        "peak_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+    }
+
+
+def _write_records(path: Path, num: int) -> None:
+    with path.open("w") as file:
+        for place in range(num):
+            file.write(json.dumps(_record(place)) + "\n")
 
 
 def _connect(first: Head) -> None:
@@ -100,6 +145,6 @@ def _timed(run: Any, folder: Path, num: int) -> dict[str, float]:
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--child"]:
-        print(json.dumps(_child(int(sys.argv[2]))))
+        print(json.dumps((_driver_child if sys.argv[2] == "driver" else _child)(int(sys.argv[-1]))))
     else:
         sys.exit(main(sys.argv[1:]))

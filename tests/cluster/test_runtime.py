@@ -61,12 +61,11 @@ def test_other_versions_than_the_clusters_are_one_sentence(monkeypatch: pytest.M
 
 
 @pytest.mark.ray
-@pytest.mark.usefixtures("ray_cluster")
 @pytest.mark.parametrize(
     ("types", "number"),
     [
-        (None, 0),  # an autoscaler that tells nothing: those that live
-        ([NodeType("cpu", {"CPU": 8.0}, UNLIMITED)], 0),
+        (None, 2),  # an autoscaler that tells nothing: those that live
+        ([NodeType("cpu", {"CPU": 8.0}, UNLIMITED)], 2),
         ([NodeType("gpu", {"GPU": 4.0}, 2), NodeType("more", {"GPU": 1.0}, 3)], 11),  # 4 x 2 + 1 x 3
         ([NodeType("gpu", {"GPU": 1.0}, UNLIMITED)], sys.maxsize),
     ],
@@ -74,6 +73,16 @@ def test_other_versions_than_the_clusters_are_one_sentence(monkeypatch: pytest.M
 def test_gpus_that_may_still_be_started_count(
     monkeypatch: pytest.MonkeyPatch, types: list[NodeType] | None, number: int
 ) -> None:
+    import ray
+
+    nodes = [
+        {"Alive": True, "Resources": {"CPU": 2.0}},
+        {"Alive": True, "Resources": {"CPU": 6.0, "GPU": 2.0}},
+        {"Alive": False, "Resources": {"CPU": 64.0}},
+        {"Alive": True, "Resources": {}},
+    ]
+    monkeypatch.setattr(ray, "nodes", lambda: nodes)
+    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 8.0, "GPU": 2.0})
     monkeypatch.setattr(demands, "node_types", lambda: types)
     assert runtime.num_gpus() == number
-    assert runtime.most_cpus() == 2  # the session's cluster has one machine of two
+    assert runtime.most_cpus() == 6  # a dead machine gives none
