@@ -34,6 +34,7 @@ RETRIES = ("feedback", "evaluate")  # jobs that can ask again where a model gave
 # Beside the jobs, with the same `main` and `render`: they only look at a configuration, so `run` leaves them out.
 LOOKS = {
     "plan": ("train.plan", "what the jobs of a configuration will cost: tokens, hours, bytes; starts nothing"),
+    "submission": ("serve.submission", "a finished evaluation as the CSV file of the AEOLLM task: submission.csv"),
     "plan-labels": ("serve.labelling", "how many groups to label to tell judges apart, and which texts to label next"),
 }
 SERVE = ("serve.app", "answer over HTTP with the panel of a configuration, until it is stopped")

@@ -78,6 +78,9 @@ class DataConfig(BaseModel):
     pool_share: float | None = Field(
         None, gt=0, lt=1, description="share of the groups that may serve, by hash; the others alone are judged"
     )
+    dev: tuple[str, ...] = Field(
+        (), description="files of labelled texts on which prompts, judges and votes are chosen, instead of dev_share"
+    )
     dev_share: float | None = Field(
         None,
         gt=0,
@@ -85,16 +88,27 @@ class DataConfig(BaseModel):
         description="share of the other groups, by hash, on which prompts, judges and votes are chosen (`optimise`, "
         "`panel`); `evaluate` leaves them out",
     )
-    part: Literal["test", "dev"] = Field("test", description="which groups are judged; dev: those of dev_share alone")
+    part: Literal["test", "dev"] = Field("test", description="which part is judged: test, or dev alone")
     max_rejected_share: float = Field(0.0, ge=0, lt=1, description="share of rows that may not fit; above it: exit 2")
 
     @model_validator(mode="after")
     def _shares_something(self) -> DataConfig:
         if self.pool_share is not None and not self.pool:
             raise ValueError("pool_share: a share of which pool? set data.pool too")
-        if self.part == "dev" and self.dev_share is None:
-            raise ValueError("part: dev is the part of data.dev_share: set that too")
+        if self.dev and self.dev_share is not None:
+            raise ValueError("dev and dev_share: the dev part is in files of its own or a share; keep one of the two")
+        if self.part == "dev" and not self.has_dev:
+            raise ValueError("part: dev is the part of data.dev_share or data.dev: set one of them too")
         return self
+
+    @property
+    def has_dev(self) -> bool:
+        return bool(self.dev) or self.dev_share is not None
+
+    @property
+    def judged(self) -> tuple[str, ...]:
+        """The files whose texts are judged."""
+        return self.dev if self.dev and self.part == "dev" else self.records
 
     def takes(self, record: Record) -> bool:
         """Whether the record is judged: its group is of the part and share that are, and not of those that serve."""
@@ -103,10 +117,11 @@ class DataConfig(BaseModel):
         share = (
             self.groups_share if isinstance(self.groups_share, float) else self.groups_share.get(record.dataset, 1.0)
         )
-        return self.develops(record) == (self.part == "dev") and _share_of("group", record) < share
+        is_of_part = bool(self.dev) or self.develops(record) == (self.part == "dev")
+        return is_of_part and _share_of("group", record) < share
 
     def develops(self, record: Record) -> bool:
-        """Whether the record's group is of the dev part: something is chosen by its labels, so it tests nothing."""
+        """Whether the record's group is of dev_share: something is chosen by its labels, so it tests nothing."""
         if self.dev_share is None or (self.pool_share is not None and self.serves(record)):
             return False
         return _share_of("dev", record) < self.dev_share
@@ -159,6 +174,12 @@ class Rejected:
 
 class RowError(ValueError):
     """One row does not fit; the message is the reason alone, without the place."""
+
+
+def dev_groups(data: DataConfig) -> frozenset[str]:
+    """Keys of the groups in the files of `data.dev`: they must not be tested on."""
+    rows = read_records(data.dev, **data.reading()) if data.dev else ()
+    return frozenset(row.group_key for row in rows if isinstance(row, Record))
 
 
 def read_pool(data: DataConfig, *, check: Callable[[Record], str | None] = lambda record: None) -> dict[str, Record]:

@@ -26,7 +26,7 @@ from cluster.engine import api_key
 from cluster.identity import input_hashes, model_identity, spec_of
 from cluster.parts import parts_of
 from cluster.tokens import labels_problem, special_tokens_of
-from judging.datasets import DataConfig, read_pool
+from judging.datasets import DataConfig, dev_groups, read_pool
 from judging.errors import InputError
 from judging.records import Record
 from judging.tasks import FOLDER as TASK_FOLDER
@@ -370,7 +370,7 @@ def _fingerprint(evaluation: Evaluation, asked: Mapping[str, Any]) -> dict[str, 
         "data": json.loads(data.model_dump_json()),
         "evaluate": json.loads(config.model_dump_json(exclude={"max_unscored_share", "block_rows"})),
         "models": dict(asked),
-        "files": input_hashes(sorted({*data.records, *data.pool, *own_task})),
+        "files": input_hashes(sorted({*data.records, *data.pool, *data.dev, *own_task})),
         "prompts": {name: file_hash(one.path) for name, one in evaluation.prompts.items() if one.path},
         "index": _index_identity(run, config, data),
         "panel": panel_identity(run.run, config.vote),
@@ -398,7 +398,9 @@ def _take_in(evaluation: Evaluation, job: JobDir, pool: Mapping[str, Record]) ->
         block_rows=evaluation.config.block_rows,
         check=evaluation.check,
         without=frozenset().union(
-            *(prompts.seen_groups() for prompts in evaluation.prompts.values()), _shown_groups(evaluation.config, pool)
+            *(prompts.seen_groups() for prompts in evaluation.prompts.values()),
+            _shown_groups(evaluation.config, pool),
+            dev_groups(evaluation.data) if evaluation.data.part == "test" else (),
         ),
     )
     wanted = {

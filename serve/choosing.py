@@ -77,8 +77,8 @@ def main(run: RunConfig) -> Chose:
     evaluate, data = getattr(run, "evaluate", None), getattr(run, "data", None)
     if evaluate is None or data is None:
         raise InputError(f"the configuration has no `{'evaluate' if evaluate is None else 'data'}` section")
-    if data.dev_share is None:
-        raise InputError("panel needs a labelled dev part that `evaluate` leaves out: set data.dev_share")
+    if not data.has_dev:
+        raise InputError("panel needs a labelled dev part that `evaluate` leaves out: set data.dev_share or data.dev")
     if unknown := [name for name in config.cost if name not in run.models]:
         raise InputError(f"panel.cost: {unknown[0]!r} is none of models: {', '.join(run.models)}")
     # The dev scores need no vote and no integrating model.

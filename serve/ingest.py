@@ -76,7 +76,7 @@ def _write_checked(
     first_group: set[int] = set()
     last_key, in_order = "", True
     with _Blocks(folder, block_rows) as blocks:
-        for row in read_records(data.records, check=check, **data.reading()):
+        for row in read_records(data.judged, check=check, **data.reading()):
             if isinstance(row, Rejected):
                 rejected.append(row)
                 if data.max_rejected_share == 0:

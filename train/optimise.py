@@ -64,8 +64,10 @@ def main(run: RunConfig) -> Optimised:
     data: DataConfig | None = getattr(run, "data", None)
     if config is None or data is None:
         raise InputError(f"the configuration has no `{'optimise' if config is None else 'data'}` section")
-    if data.dev_share is None:
-        raise InputError("optimise needs a labelled dev part that `evaluate` leaves out: set data.dev_share")
+    if not data.has_dev:
+        raise InputError(
+            "optimise needs a labelled dev part that `evaluate` leaves out: set data.dev_share or data.dev"
+        )
     for name in config.models:
         spec_of(run, name, "optimise.models")
         spec_of(run, config.optimisers.get(name, name), f"optimise.optimisers.{name}")
@@ -77,7 +79,7 @@ def _labelled(data: DataConfig, config: Config) -> dict[tuple[str, str], list[Re
     """The rated records of the dev part by task and aspect, in the order of their ids."""
     dev = data.model_copy(update={"part": "dev"})
     found: dict[tuple[str, str], list[Record]] = {}
-    for row in read_records(data.records, **data.reading()):
+    for row in read_records(dev.judged, **data.reading()):
         if isinstance(row, Rejected):
             if data.max_rejected_share == 0:
                 raise InputError(str(row))
@@ -114,7 +116,7 @@ def _optimise(
     fingerprint = {
         "optimise": json.loads(config.model_dump_json(exclude={"models", "optimisers"})),
         "data": json.loads(data.model_dump_json(exclude={"part"})),
-        "files": input_hashes(sorted({*data.records, *own_task})),
+        "files": input_hashes(sorted({*(data.dev or data.records), *own_task})),
         "start": {"/".join(key): one.fingerprint for key, one in starts.items()},
         "tasks": file_hash(TASK_FOLDER),
         "judge": model_identity(judge),

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from judging.datasets import DataConfig, Rejected, read_records
+from judging.datasets import DataConfig, Rejected, dev_groups, read_records
 from judging.errors import InputError
 from judging.records import Record, Scale, content_id
 
@@ -846,3 +846,14 @@ def test_a_share_of_the_groups_by_data_set() -> None:
     assert taken.count("b") == 200 and 31 < taken.count("a") < 69
     with pytest.raises(ValidationError):
         DataConfig(records=("x",), groups_share={"a": 0})
+
+
+def test_the_dev_part_may_have_files_of_its_own(tmp_path: Path) -> None:
+    own = write(tmp_path, json.dumps(row(group="d")) + "\n", "dev.jsonl")
+    data = DataConfig(records=("test.jsonl",), dev=(str(own),))
+    assert (data.judged, data.model_copy(update={"part": "dev"}).judged) == (("test.jsonl",), (str(own),))
+    record = Record("a", "qa", "g", "s", "c")
+    assert data.has_dev and data.takes(record) and data.model_copy(update={"part": "dev"}).takes(record)
+    assert dev_groups(data) == {"qa//d"} and dev_groups(DataConfig(records=("x",))) == frozenset()
+    with pytest.raises(ValidationError, match="keep one of the two"):
+        DataConfig(records=("x",), dev=("y",), dev_share=0.5)

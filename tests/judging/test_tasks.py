@@ -125,7 +125,7 @@ def test_a_task_that_is_not_there(name: str) -> None:
     with pytest.raises(InputError) as caught:
         load_task(name)
     assert str(caught.value) == (
-        f"there is no task {name!r}: give one of dialogue, qa, story, summarisation, translation, "
+        f"there is no task {name!r}: give one of dialogue, expansion, qa, story, summarisation, translation, "
         "or the path of a task file (.yaml)"
     )
 
