@@ -10,6 +10,7 @@ from judging.tasks import FOLDER, load_task, text_of
 
 BUNDLED = {
     "dialogue": ["overall", "understandability", "naturalness", "coherence", "engagingness", "groundedness"],
+    "expansion": ["overall"],
     "qa": ["overall", "utility"],
     "story": ["overall", "relevance", "coherence", "empathy", "surprise", "engagement", "complexity"],
     "summarisation": ["overall", "coherence", "consistency", "fluency", "relevance"],

@@ -50,6 +50,14 @@ FAMILIES = [
         ["writing_prompt", "story"],
     ),
     (
+        "expansion",
+        {},
+        "overall",
+        "Following the evaluation guideline I was given, I have rated the overall quality of the text that was written "
+        "from this beginning between 1 and 5. Here is the beginning, the text and my rating in JSON:",
+        ["beginning", "text"],
+    ),
+    (
         "dialogue",
         {"fact": "Cats purr."},
         "groundedness",
