@@ -50,7 +50,7 @@ SECTIONS = {
     "fit": "retrieval.fit:Config",
     "index": "retrieval.indexing:Config",
     "panel": "serve.choosing:Config",
-    "evaluate": "serve.batch:Config",
+    "evaluate": "serve.evaluation:Config",
     "serve": "serve.settings:Config",
     "certify": "serve.certify:Config",
     "report": "serve.report:Config",

@@ -23,9 +23,9 @@ from judging.tasks import FOLDER, is_task_file, load_task
 from judging.template import LABEL_PREFIX
 from retrieval.pool import finished
 from retrieval.retriever import INDEXED, Retriever
-from serve.batch import Config as EvaluateConfig
 from serve.batch import judge_chooser
 from serve.certified import Certified, certified, check_required
+from serve.evaluation import Config as EvaluateConfig
 from serve.fingerprints import code_fingerprint
 from serve.integrator import Integrator
 from serve.judge import Judge, JudgeConfig, build_judge

@@ -14,8 +14,8 @@ from judging.certificate import Certificate, Fingerprints
 from judging.errors import InputError
 from judging.records import Record
 from judging.vote import TaughtRule, VoteRule
-from serve.batch import Config as EvaluateConfig
 from serve.certify import load_certificates
+from serve.evaluation import Config as EvaluateConfig
 from serve.fingerprints import Known
 from serve.panel import Ask
 from serve.prompts import Templates

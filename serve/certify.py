@@ -24,8 +24,8 @@ from judging.criteria import Criteria
 from judging.errors import InputError
 from judging.records import Record, content_id
 from judging.templatefile import file_name
-from serve.batch import Prepared, finished_evaluation
 from serve.certifying import Context, certificate, slice_baselines
+from serve.evaluation import Prepared, finished_evaluation
 from serve.fingerprints import Known, code_fingerprint, short
 from serve.ingest import iter_rows
 from serve.metrics import labelled_slices, shown

@@ -24,7 +24,7 @@ from serve.scores import PANEL
 from serve.voting import panel_identity
 
 if TYPE_CHECKING:
-    from serve.batch import Config as EvaluateConfig
+    from serve.evaluation import Config as EvaluateConfig
 
 CODE = ("judging", "cluster", "serve", "retrieval")
 INTEGRATOR = "integrator"

@@ -24,7 +24,8 @@ from judging.perturb import attacks, bulleted, padded
 from judging.records import Record, content_id
 from judging.tasks import load_task
 from serve.asking import ask_all
-from serve.batch import Prepared, judge_all
+from serve.batch import judge_all
+from serve.evaluation import Prepared
 from serve.ingest import RECORD_SCHEMA
 from serve.judge import build_judge
 

@@ -22,6 +22,7 @@ from judging.errors import InputError
 from judging.rows import Columns
 from judging.several import mean_agreement
 from serve import batch
+from serve.evaluation import Config as EvaluateConfig
 from serve.judge import JudgeConfig
 from serve.metrics import shown
 from serve.prompts import RUBRIC
@@ -55,7 +56,7 @@ def main(run: RunConfig) -> Transferred:
         raise InputError("the configuration has no `transfer` section")
     cells = dict(_cells(run, config))
     judges = {f"{judge}.{name}": spec for (_, judge), found in cells.items() for name, spec in found.items()}
-    inner = batch.Config(
+    inner = EvaluateConfig(
         judges=judges, aspects=config.aspects, max_unscored_share=config.max_unscored_share, block_rows=64
     )
     evaluated = batch.main(run.model_copy(update={"run": run.run / "transfer", "evaluate": inner}))

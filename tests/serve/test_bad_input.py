@@ -11,7 +11,7 @@ import yaml
 from cluster.__main__ import main
 from cluster.artifacts import JobDir
 from judging.datasets import DataConfig
-from serve import batch
+from serve import batch, evaluation
 from serve.voting import Ballot
 from tests.serve.making import jsonl, row
 
@@ -198,12 +198,12 @@ def test_bad_input_is_one_sentence_and_leaves_nothing(
 
 
 def test_records_of_a_process_that_was_killed_before_its_claim_are_not_trusted(tmp_path: Path) -> None:
-    config = batch.Config(judges={"j": {"model": "m"}})
+    config = evaluation.Config(judges={"j": {"model": "m"}})
     job = JobDir(tmp_path / "run", "evaluate")
 
     def take_in(id: str) -> list[str]:
         data = DataConfig(records=(jsonl(tmp_path / "in.jsonl", [row(id)]),))
-        batch._take_in(batch.Evaluation(None, config, data, job.path, {}, Ballot()), job, {})  # type: ignore[arg-type]
+        batch._take_in(evaluation.Evaluation(None, config, data, job.path, {}, Ballot()), job, {})  # type: ignore[arg-type]
         return [json.loads(line)["id"] for line in (tmp_path / "in.jsonl").read_text().splitlines()]
 
     with job.opened({"data": "a"}):
