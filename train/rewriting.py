@@ -21,6 +21,7 @@ REQUEST_SLOT = re.compile(r"\{(instruction|cases|aspects|scale)\}")
 # What models put around an instruction although they were asked for it alone.
 FENCE = re.compile(r"^```\w*\n(.*?)\n?```$", re.DOTALL)
 TAGS = re.compile(r"</?instruction>", re.IGNORECASE)
+OF_A_CASE = re.compile(r"\bcase \d|\bscores? of the (?:people|judge)\b", re.IGNORECASE)
 HEADING = re.compile(r"^\W*(?:(?:new|better|improved|revised)\s+)?instructions?(?:\s+for\s+the\s+judge)?\W*:\W*", re.I)
 
 
@@ -138,4 +139,8 @@ def problems_of(
     if reply["finish_reason"] == "length":
         return ["cut off at optimise.max_tokens"]
     contents = [texts_for(case.record, template) for case in cases]
-    return verify(template, contents, max_words=max_words, require_scale=require_scale)
+    text = instruction_of(template)
+    problems = ["it tells of the cases"] if OF_A_CASE.search(text) else []
+    if any(f"{end}{spec.name}>" in text for spec in template.fields for end in ("<", "</")):
+        problems.append("it copies the form of a case")
+    return problems + verify(template, contents, max_words=max_words, require_scale=require_scale)
