@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from cluster import runtime
+from cluster import demands, runtime
 from cluster.config import ModelSpec
 from cluster.generate import _EngineActor
 from judging.perturb import PADDING, attacks
@@ -108,6 +108,7 @@ def ask_here(
     *,
     aspects: tuple[str, ...] | None,
     seed: int,
+    cascade: None = None,
 ) -> None:
     """`asking.ask_all` with the same requests, engines and verdicts, in this process instead of Ray's workers."""
     for name, judge in judges.items():
@@ -124,5 +125,6 @@ def ask_here(
 def without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every judge answers in this process."""
     monkeypatch.setattr(runtime, "start", lambda config: None)
+    monkeypatch.setattr(demands, "check", lambda run, names: None)
     for module in (batch, probing):
         monkeypatch.setattr(module, "ask_all", ask_here)

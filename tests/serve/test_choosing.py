@@ -63,9 +63,6 @@ def configuration(folder: Path, rows: Any = None, **sections: Any) -> str:
     return str(folder / "c.yaml")
 
 
-pytestmark = pytest.mark.usefixtures("ray_cluster")
-
-
 @pytest.fixture(scope="module")
 def chosen(tmp_path_factory: pytest.TempPathFactory, ray_cluster: None) -> Path:
     folder = tmp_path_factory.mktemp("chosen")
@@ -74,6 +71,7 @@ def chosen(tmp_path_factory: pytest.TempPathFactory, ray_cluster: None) -> Path:
 
 
 @pytest.mark.ray
+@pytest.mark.usefixtures("ray_cluster")
 def test_the_best_judge_is_chosen_and_the_others_are_told_of(chosen: Path) -> None:
     panel = load_panel(chosen / "run" / "panel" / "panel.yaml")
     (one,) = panel.chosen
@@ -87,6 +85,7 @@ def test_the_best_judge_is_chosen_and_the_others_are_told_of(chosen: Path) -> No
 
 
 @pytest.mark.ray
+@pytest.mark.usefixtures("ray_cluster")
 def test_the_learned_vote_trusts_who_is_right(chosen: Path) -> None:
     vote = load_votes(chosen / "run" / "panel" / "votes.json")["qa", "overall"]
     assert vote.kind == "stacked" and set(vote.reasons) == {"constant", "turned"}
@@ -96,6 +95,7 @@ def test_the_learned_vote_trusts_who_is_right(chosen: Path) -> None:
 
 
 @pytest.mark.ray
+@pytest.mark.usefixtures("ray_cluster")
 @pytest.mark.parametrize(("rule", "furthest"), [("learned", 0.5), ("best", 0.05), ("mean", 1.6)])
 def test_evaluate_judges_the_other_groups_by_the_rule(chosen: Path, rule: str, furthest: float) -> None:
     config = str(chosen / "c.yaml")
@@ -115,6 +115,7 @@ def test_evaluate_judges_the_other_groups_by_the_rule(chosen: Path, rule: str, f
 
 
 @pytest.mark.ray
+@pytest.mark.usefixtures("ray_cluster")
 def test_done_before_and_judges_that_changed(chosen: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = str(chosen / "c.yaml")
     assert main(["panel", config]) == 0
@@ -129,6 +130,7 @@ def test_done_before_and_judges_that_changed(chosen: Path, capsys: pytest.Captur
 
 
 @pytest.mark.ray
+@pytest.mark.usefixtures("ray_cluster")
 @pytest.mark.parametrize(
     ("rows", "sections", "why"),
     [
@@ -149,6 +151,7 @@ def test_bad_input_is_one_sentence(
 
 
 @pytest.mark.ray
+@pytest.mark.usefixtures("ray_cluster")
 def test_a_cascade_asks_the_others_only_where_the_first_is_unsure(tmp_path: Path) -> None:
     even = {str(label): -1.6 for label in LEVELS}
     first = scripted({level: level for level in (1, 5)})
