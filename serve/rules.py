@@ -210,13 +210,14 @@ def _sum(values: Any) -> float | None:
 
 def table_rows(found: Compared) -> list[list[str]]:
     """For the terminal: a row a rule."""
-    head = ["votes", CRITERION, "minus mean", "minus length", "tokens a text"]
+    head = ["votes", CRITERION, "minus mean", "minus length", "tokens a text", "coverage"]
     return [head, *([name, *_cells(one)] for name, one in found.rules.items())]
 
 
 def _cells(one: Rule) -> list[str]:
     tokens = "–" if one.tokens is None else f"{one.tokens:,.0f}"
-    return [_text(one.agreement), _text(one.minus_mean), _text(one.minus_length), tokens]
+    shared = (_text(one.agreement), _text(one.minus_mean), _text(one.minus_length))
+    return [*shared, tokens, f"{one.agreement.coverage:.3f}"]
 
 
 def _text(one: Estimate | None) -> str:
@@ -231,10 +232,11 @@ def section(found: Compared) -> str:
         f"<tr><th>{escape(name)}{''.join(f'<td>{escape(cell)}' for cell in _cells(one))}"
         for name, one in found.rules.items()
     )
+    taught = " best and learned: as the job <code>panel</code> chose and learned on the dev part."
+    taught = taught if {"best", "learned"} & set(found.rules) else ""
     told = (
-        "<h3>Votes compared</h3><p>The same rows under every rule. best and learned: as the job <code>panel</code> "
-        f"chose and learned on the dev part.</p><table><tr><th><th>{CRITERION}<th>minus mean<th>minus {LENGTH}"
-        f"<th>tokens a text{rows}</table>"
+        f"<h3>Votes compared</h3><p>The same rows under every rule, n {found.rules['mean'].agreement.n} groups.{taught}"
+        f"</p><table><tr><th><th>{CRITERION}<th>minus mean<th>minus {LENGTH}<th>tokens a text<th>coverage{rows}</table>"
     )
     if not found.cascade or found.first is None:
         return told

@@ -106,7 +106,7 @@ def test_without_verdicts_there_is_no_cost_and_no_cascade(tmp_path: Path) -> Non
     scores_file(tmp_path / "evaluate", rows(a=float, b=turned))
     found = of(tmp_path)
     assert found.rules["mean"].tokens is None and found.cascade == [] and found.first is None
-    assert table_rows(found)[1][-1] == "–"
+    assert table_rows(found)[1][-2:] == ["–", "1.000"]
     assert "Cascade" not in section(found)
 
 
