@@ -202,6 +202,7 @@ def test_the_exit_code_comes_back(cluster: Head, here: Path, tmp_path: Path) -> 
 
 
 @pytest.mark.ray
+@pytest.mark.slow
 def test_a_second_job_on_the_run_directory_is_refused_and_a_killed_driver_is_resumed(
     cluster: Head, here: Path, tmp_path: Path
 ) -> None:

@@ -183,6 +183,7 @@ def small_training(folder: Path, **changes: Any) -> str:
 
 
 @pytest.mark.ray
+@pytest.mark.slow
 def test_two_workers_train_one_pair_of_towers(tmp_path: Path) -> None:
     path = small_training(tmp_path, num_workers=2)
     assert main(["fit", path]) == 0
@@ -192,6 +193,7 @@ def test_two_workers_train_one_pair_of_towers(tmp_path: Path) -> None:
 
 
 @pytest.mark.ray
+@pytest.mark.slow
 def test_a_training_that_is_killed_goes_on_and_ends_the_same(tmp_path: Path) -> None:
     path = small_training(tmp_path / "killed")
     folder = tmp_path / "killed" / "run" / "fit"

@@ -115,6 +115,7 @@ def test_the_white_box_trains_forward_and_inverse_from_one_base(base: str, tmp_p
     assert forward["losses"] != inverse["losses"]
 
 
+@pytest.mark.slow
 def test_two_workers_learn_what_one_learns(base: str, tmp_path: Path) -> None:
     """A step takes all rows, so their order and their place decide nothing; what is left is the sum of gradients."""
     found = {}
@@ -190,6 +191,7 @@ def test_a_killed_driver_goes_on_from_the_checkpoint(base: str, tmp_path: Path, 
     same_as(facts(tmp_path), uninterrupted)
 
 
+@pytest.mark.slow
 def test_a_killed_worker_is_replaced_and_goes_on(base: str, tmp_path: Path, uninterrupted: dict[str, Any]) -> None:
     config = distilled(tmp_path, base)
     process = started(config)
