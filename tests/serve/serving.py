@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -18,6 +19,7 @@ import psutil
 import yaml
 
 ROOT = Path(__file__).parents[2]
+PLANTED = "zebraenvironment"  # of the server's environment; no log may hold it
 SMALL = ("--set", "ray.num_cpus=2", "--set", "ray.object_store_gib=0.1")
 
 
@@ -35,6 +37,13 @@ class Served(NamedTuple):
     def post(self, path: str, body: Any, **more: Any) -> httpx.Response:
         headers = {**self.bearer, **more.pop("headers", {})}
         return httpx.post(f"{self.address}{path}", json=body, headers=headers, timeout=60, **more)
+
+    def session(self) -> Path:
+        """The folder of this server's own Ray session."""
+        for child in psutil.Process(self.process.pid).children(recursive=True):
+            if found := re.search(r"(/\S*/session_[\d_-]+)", " ".join(child.cmdline())):
+                return Path(found.group(1))
+        raise AssertionError("no process of a Ray session below the server")
 
     def get(self, path: str) -> httpx.Response:
         return httpx.get(f"{self.address}{path}", headers=self.bearer, timeout=60)
@@ -60,6 +69,7 @@ def serving(config: Path, port: int, key: str = "", *, patience_s: float = 240) 
         process = subprocess.Popen(
             [sys.executable, "-m", "cluster", "serve", str(config), *SMALL],
             cwd=ROOT,
+            env={**os.environ, "PLANTED": PLANTED},
             stdout=out,
             stderr=subprocess.STDOUT,
             start_new_session=True,

@@ -20,7 +20,7 @@ import pytest
 from cluster.__main__ import main
 from serve.keys import add
 from tests.serve.online import BODY, SCRIPTED
-from tests.serve.serving import ROOT, SMALL, Served, configuration, free_port, serving
+from tests.serve.serving import PLANTED, ROOT, SMALL, Served, configuration, free_port, serving
 from tests.serve.test_routes import HOSTILE
 
 pytestmark = pytest.mark.ray
@@ -261,15 +261,17 @@ def test_bodies_and_headers_that_are_meant_to_harm(served: Served) -> None:
         assert http.post("/v1/judge", json={**BODY, "options": FAST}).status_code == 200
 
 
-def test_no_key_and_no_text_reaches_a_log(served: Served) -> None:
+def test_no_key_no_text_and_no_environment_reaches_a_log(served: Served) -> None:
     body = {**BODY, "fields": {"source": "Where is the zebracorn?", "candidate": HOSTILE}, "options": FAST}
     assert served.post("/v1/judge", body).status_code == 200
     assert httpx.get(f"{served.address}/v1/judges", headers={"authorization": "Bearer zebrakey"}).status_code == 401
-    logs = [served.log, *Path("/tmp/ray").glob("session_latest/logs/serve/*")]
+    assert PLANTED.startswith("zebra")
+    logs = [served.log, *(log for log in (served.session() / "logs").rglob("*") if log.is_file())]
+    assert any(log.parent.name == "serve" for log in logs)
     for log in logs:
-        text = log.read_text(errors="replace") if log.is_file() else ""
-        assert served.key not in text
-        assert "zebra" not in text
+        text = log.read_text(errors="replace")
+        assert served.key not in text, log
+        assert "zebra" not in text, log
 
 
 @pytest.mark.parametrize(
