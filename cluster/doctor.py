@@ -22,7 +22,8 @@ from cluster import demands, runtime
 from cluster.config import HttpSpec, RunConfig, VllmSpec
 from cluster.embedded import EMBEDDED, damage, model_place
 from cluster.errors import UserError
-from cluster.probes import Look, Seen, look, num_parameters
+from cluster.models import num_parameters
+from cluster.probes import Look, Seen, look
 
 PATIENCE_S = 60.0
 GPU_SHARE = 0.9  # what vLLM takes of a GPU's memory

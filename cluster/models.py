@@ -10,6 +10,7 @@ import fnmatch
 import functools
 import hashlib
 import json
+import math
 import os
 import re
 from dataclasses import asdict, dataclass
@@ -110,18 +111,44 @@ def _refuse_pickles(what: str, folder: Path) -> None:
         )
 
 
-def _is_whole(weights: Path) -> bool:
-    """Whether a safetensors file is as long as its own header says."""
+def num_parameters(folder: Path) -> int:
+    """Of the model in the folder, by the headers of its safetensors files; 0 where one is missing or broken."""
+    try:
+        index = json.loads((folder / "model.safetensors.index.json").read_text(encoding="utf-8"))["weight_map"]
+        files = sorted({folder / str(name) for name in index.values()})
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        files = sorted(folder.glob("*.safetensors"))
+    try:
+        return sum(math.prod(tensor["shape"]) for file in files for tensor in _header(file).tensors.values())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return 0
+
+
+class _Header(NamedTuple):
+    length: int  # bytes
+    tensors: dict[str, dict[str, Any]]
+
+
+def _header(weights: Path) -> _Header:
+    """The header of a safetensors file; ValueError where the file ends before it."""
     size = weights.stat().st_size
     with weights.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         if size < 8 or length > size - 8:
-            return False
-        try:
-            header = json.loads(file.read(length))
-        except ValueError:
-            return False
-    return size == 8 + length + max((t["data_offsets"][1] for n, t in header.items() if n != "__metadata__"), default=0)
+            raise ValueError(f"{weights} is cut short")
+        header = json.loads(file.read(length))
+    return _Header(length, {name: tensor for name, tensor in header.items() if name != "__metadata__"})
+
+
+def _is_whole(weights: Path) -> bool:
+    """Whether a safetensors file is as long as its own header says."""
+    try:
+        length, tensors = _header(weights)
+    except ValueError:
+        return False
+    return weights.stat().st_size == 8 + length + max(
+        (tensor["data_offsets"][1] for tensor in tensors.values()), default=0
+    )
 
 
 def _check_local(folder: Path) -> None:

@@ -5,15 +5,13 @@ Plain functions that run in a Ray task on every node and give plain values back;
 
 from __future__ import annotations
 
-import json
-import math
 import os
 import platform
 import socket
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from cluster import runtime
 from cluster.models import missing_pieces
@@ -132,20 +130,3 @@ def _in_network_order(packed: bytes) -> bytes:
     """Linux writes an address as 32-bit words of the machine's order."""
     words = [packed[start : start + 4] for start in range(0, len(packed), 4)]
     return b"".join(int.from_bytes(word, "big").to_bytes(4, "little") for word in words)
-
-
-def num_parameters(folder: Path) -> int:
-    """Of all tensors in a model folder, from the headers of its safetensors files; 0 where there are none."""
-    return sum(
-        math.prod(tensor["shape"])
-        for file in folder.glob("*.safetensors")
-        for name, tensor in _header(file).items()
-        if name != "__metadata__"
-    )
-
-
-def _header(file: Path) -> dict[str, Any]:
-    with file.open("rb") as stream:
-        length = int.from_bytes(stream.read(8), "little")
-        header: dict[str, Any] = json.loads(stream.read(length))
-    return header

@@ -14,9 +14,8 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
 
+from judging.bootstrap import Floats
 from judging.records import Scale
-
-Floats = npt.NDArray[np.floating]
 
 MAX_BINS = 64  # a finer map would be noise, and a larger file
 MIN_LABELS = 10  # fewer: the scores stay as they are

@@ -3,24 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, Field
 
-from judging.estimate import STATISTICS
+from judging.estimate import of_order
 from judging.probes import ProbeName
 from judging.tasks import Strict
 
 if TYPE_CHECKING:
     from judging.certificate import Certificate, Figure, Holding, ProbeResult
 
-# Distances to length or to people's scale say nothing about order.
-OF_ORDER = [
-    name
-    for names in STATISTICS.values()
-    for name in names
-    if not name.endswith(("mean_absolute_error", "krippendorff_alpha"))
-]
 # A judge that falls silent when it is probed has not been shown to be without bias.
 MIN_PROBED = 0.5
 Said = tuple[bool, str]  # whether a criterion is met, and the sentence
@@ -45,7 +38,7 @@ class Limits(Strict):
 class Criteria(Strict):
     """The configuration's `certify.criteria`: what a judge must show before its answers are called certified."""
 
-    statistic: str = Field(
+    statistic: Annotated[str, AfterValidator(of_order)] = Field(
         "group.spearman",
         description="the agreement that counts; within a group it cannot come from easy and hard sources",
     )
@@ -62,13 +55,6 @@ class Criteria(Strict):
     min_groups: int = Field(20, ge=2, description="over fewer groups a bootstrap interval is too narrow to be trusted")
     accept_constructed: bool = Field(False, description="levels that texts were written for say nothing about people")
     max_effect: Limits = Limits()
-
-    @field_validator("statistic")
-    @classmethod
-    def _is_one(cls, name: str) -> str:
-        if name not in OF_ORDER:
-            raise ValueError(f"{name!r} is none of {', '.join(OF_ORDER)}")
-        return name
 
 
 def holding(certificate: Certificate) -> Holding:

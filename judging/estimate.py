@@ -38,6 +38,23 @@ STATISTICS: dict[str, tuple[str, ...]] = {
 }
 
 
+# These compare distances in points: they mean nothing for a score of another unit, such as a length.
+OF_DISTANCE = ("mean_absolute_error", "krippendorff_alpha")
+
+
+def is_of_order(name: str) -> bool:
+    """Whether a statistic (by its dotted name) does not depend on the score's unit. For these more is better."""
+    return not name.endswith(OF_DISTANCE)
+
+
+def of_order(name: str) -> str:
+    """`name` itself; ValueError where it is no statistic by which judges can be ranked."""
+    known = [one for names in STATISTICS.values() for one in names if is_of_order(one)]
+    if name not in known:
+        raise ValueError(f"{name!r} is none of {', '.join(known)}")
+    return name
+
+
 @dataclass(frozen=True, slots=True)
 class Estimate:
     """One number and what it stands on; NaN means undefined and becomes null in JSON.

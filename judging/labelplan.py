@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from judging.bootstrap import Floats
+from judging.cascade import label_entropy
 from judging.correlation import RowCorrelations
 from judging.levels import group_values
 from judging.records import Scale
@@ -171,12 +172,8 @@ def disagreement(row: Unlabelled, means: Mapping[tuple[str, str], float]) -> flo
 
 def entropy(row: Unlabelled) -> float | None:
     """0 (each judge is sure of one label) to 1 (all labels alike); None without probabilities."""
-    found = []
-    for _, probabilities in sorted(row.probabilities.items()):
-        if len(probabilities) >= 2:
-            total = math.fsum(-p * math.log(p) for p in probabilities if p > 0)
-            found.append(total / math.log(len(probabilities)))
-    return _mean(found)
+    known = [probabilities for _, probabilities in sorted(row.probabilities.items())]
+    return _mean([label_entropy(one) for one in known if len(one) >= 2])
 
 
 def _means(rows: Sequence[Unlabelled]) -> dict[tuple[str, str], float]:

@@ -13,7 +13,8 @@ from typing import Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
 
-from judging.calibrate import Calibration, Floats
+from judging.bootstrap import Floats
+from judging.calibrate import Calibration
 from judging.records import Scale
 
 Method = Literal["nnls", "ridge"]

@@ -12,15 +12,8 @@ from typing import Any
 
 from judging.agreement import agreement, compare
 from judging.bootstrap import Floats
-from judging.estimate import STATISTICS, Estimate
+from judging.estimate import Estimate
 from judging.rows import Columns
-
-CRITERIA = tuple(
-    name
-    for names in STATISTICS.values()
-    for name in names
-    if not name.endswith("mean_absolute_error")  # for all others more is better
-)
 
 
 @dataclass(frozen=True)
@@ -55,10 +48,10 @@ def choose_judge(
 ) -> Choice:
     """The cheapest judge among those that are not shown to be worse than the best one.
 
-    The best has the highest `criterion` (a name of `CRITERIA`); another is shown to be worse where the 95 % interval of
-    its paired difference lies below 0. With fewer than two groups there is no interval, and the best is taken. A judge
-    that scored less than `min_coverage` of the rows, or whose agreement is undefined, is out. Equal figures are told
-    apart by cost, then by name. `columns.score` is not looked at.
+    The best has the highest `criterion` (of `estimate.of_order`); another is shown to be worse where the 95 % interval
+    of its paired difference lies below 0. With fewer than two groups there is no interval, and the best is taken. A
+    judge that scored less than `min_coverage` of the rows, or whose agreement is undefined, is out. Equal figures are
+    told apart by cost, then by name. `columns.score` is not looked at.
     """
     level = criterion.split(".")[0]
     settings: dict[str, Any] = {"levels": (level,), "resamples": resamples, "seed": seed}

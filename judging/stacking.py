@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from judging.calibrate import Bins, Calibration, Floats, bin_scores, check_labels, fit_bins, identity
+from judging.bootstrap import Floats
+from judging.calibrate import Bins, Calibration, bin_scores, check_labels, fit_bins, identity
 from judging.learned import LearnedVote, Member, Method
 from judging.records import Scale
 from judging.rows import Codes, encode, numbers
@@ -41,21 +42,6 @@ class Stacked(NamedTuple):
 
     vote: LearnedVote
     dev_R: Floats
-
-
-def learn_vote(
-    scores_RJ: Floats,
-    labels_R: Sequence[float] | Floats,
-    groups_R: Sequence[str],
-    judges: Sequence[str],
-    *,
-    scale: Scale,
-    method: Method = "nnls",
-    folds: int = 5,
-    seed: int = 0,
-) -> LearnedVote:
-    """`stack` without the dev scores."""
-    return stack(scores_RJ, labels_R, groups_R, judges, scale=scale, method=method, folds=folds, seed=seed).vote
 
 
 def stack(

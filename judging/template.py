@@ -120,7 +120,7 @@ class Template:
     ) -> str:
         """The rated texts as a prompt shows them."""
         return "".join(
-            f"Example {number}\n{self._blocks(known, special_tokens)}"
+            f"Example {number}\n{self.blocks(known, special_tokens)}"
             f"{LABEL_PREFIX}{nearest_label(score, self.scale)}\n\n"
             for number, (known, score) in enumerate(examples, start=1)
         )
@@ -154,9 +154,10 @@ class Template:
             f'{{"reason": "<one or two sentences>", "{self.aspect}_score": {number}}}'
         )
 
-    def _blocks(self, texts: Mapping[str, str], special_tokens: Sequence[str]) -> str:
+    def blocks(self, texts: Mapping[str, str], special_tokens: Sequence[str] = ()) -> str:
+        """A record's texts as a prompt shows them, neutralised; `special_tokens`: what to break up beside the tags."""
         safe = {name: self._data(text, special_tokens) for name, text in texts.items()}
-        return "".join(f"{spec.title}:\n<{spec.name}>\n{safe[spec.name]}\n</{spec.name}>\n" for spec in self.fields)
+        return "".join(f"{fill(slot_block(spec), safe)}\n" for spec in self.fields)
 
     def _data(self, text: str, special_tokens: Sequence[str]) -> str:
         tags = [f"{end}{spec.name}>" for spec in self.fields for end in ("<", "</")]
@@ -176,7 +177,7 @@ def rubric_template(task: Task, aspect: str) -> Template:
         "low": f"{scale.low:g}",
         "high": f"{scale.high:g}",
         "labels": "\n".join(f"{label} - {meaning}" for label, meaning in sorted(spec.labels.items())),
-        "fields": "".join(f"{f.title}:\n<{f.name}>\n{{{{{f.name}}}}}\n</{f.name}>\n" for f in fields).rstrip(),
+        "fields": "\n".join(map(slot_block, fields)),
     }
     keep = {name: f"{{{{{name}}}}}" for name in FREE_SLOTS}
     text = fill((FOLDER / "rubric.txt").read_text(encoding="utf-8"), {**values, **keep}).strip()
@@ -184,6 +185,11 @@ def rubric_template(task: Task, aspect: str) -> Template:
     if wrong := template.problems():
         raise InputError(f"task {task.name!r}, aspect {aspect!r}: {wrong[0]}")
     return template
+
+
+def slot_block(spec: FieldSpec) -> str:
+    """How a prompt shows a field: its title, and its slot between tags of its name."""
+    return f"{spec.title}:\n<{spec.name}>\n{{{{{spec.name}}}}}\n</{spec.name}>"
 
 
 def fill(text: str, values: Mapping[str, str]) -> str:

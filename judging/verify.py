@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple
 
 from judging.records import Scale
-from judging.template import CHAT_TOKENS, SLOT, Template
+from judging.template import CHAT_TOKENS, SLOT, Template, slot_block
 
 NGRAM = 5  # shorter runs ("as well as the") are everybody's words
 MIN_WORDS = 4  # "Rate the reply below" is about the shortest text that says what to do
@@ -207,9 +207,7 @@ def _value(said: str) -> float:
 def _without_blocks(template: Template) -> str:
     text = template.text
     for spec in template.fields:
-        text = text.replace(
-            f"{spec.title}:\n<{spec.name}>\n{{{{{spec.name}}}}}\n</{spec.name}>", f"{{{{{spec.name}}}}}"
-        )
+        text = text.replace(slot_block(spec), f"{{{{{spec.name}}}}}")
     return text
 
 

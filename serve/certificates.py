@@ -46,7 +46,6 @@ def _stale(run: Path) -> str:
 
 
 def _slice(key: tuple[str, str, str], ones: Sequence[Certificate]) -> str:
-
     task, dataset, aspect = key
     name = ones[0].criteria.statistic
     rows = "".join(

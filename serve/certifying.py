@@ -27,13 +27,13 @@ from judging.certificate import (
 )
 from judging.criteria import Criteria, holding
 from judging.errors import InputError
-from judging.estimate import Estimate
+from judging.estimate import Estimate, is_of_order
 from judging.rows import Columns
-from serve.metrics import columns_of, is_free, reasons_of
+from serve.metrics import columns_of, reasons_of
 from serve.probed import Slice
 from serve.scores import PANEL
 from serve.taught import Taught
-from serve.verdicts import OWN_FAMILY
+from serve.verdicts import ON_PURPOSE
 
 Estimates = Mapping[str, Estimate]
 
@@ -69,7 +69,7 @@ def statistics(columns: Columns, length: Floats | Sequence[float], *, resamples:
 
 def _free(found: Estimates) -> dict[str, Estimate]:
     """Without the distances: length is no score on the scale."""
-    return {name: one for name, one in found.items() if is_free(name)}
+    return {name: one for name, one in found.items() if is_of_order(name)}
 
 
 @dataclass(frozen=True)
@@ -100,9 +100,9 @@ def certificate(
 ) -> Certificate:
     """The sealed certificate of the judge `column`, or of the panel.
 
-    Texts that a judge is kept from, as those of its own family, are none that it is measured on.
+    Texts about which a judge is not asked on purpose, as those of its own family, are none that it is measured on.
     """
-    rows = [row for row in part.rows if row[f"{column}.unscored"] != OWN_FAMILY]
+    rows = [row for row in part.rows if row[f"{column}.unscored"] not in ON_PURPOSE]
     if not rows:
         raise InputError(
             f"{column} judges none of the texts of {part.task} / {part.aspect}: leave it out of certify.judges"

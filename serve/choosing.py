@@ -8,24 +8,28 @@ that job leaves them), `panel.yaml` (the chosen judges and why), `votes.json` (c
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 import pyarrow.parquet as pq
 import yaml
-from pydantic import Field, FiniteFloat, field_validator
+from pydantic import AfterValidator, Field, FiniteFloat
 
 from cluster import runtime
 from cluster.artifacts import JobDir, read_json, write_text
 from cluster.config import RunConfig, Strict
 from cluster.parts import parts_of
+from judging.agreement import agreement, compare
+from judging.bootstrap import Floats
 from judging.errors import InputError
+from judging.estimate import of_order
 from judging.records import Scale
 from judging.rows import Columns
-from judging.selection import CRITERIA, Choice, choose_judge
-from judging.stacking import learn_vote
+from judging.selection import Choice, choose_judge
+from judging.stacking import stack
 from judging.tasks import load_task
 from judging.votefile import save_votes
 from serve import batch
@@ -38,7 +42,9 @@ TOKENS = ["num_prompt_tokens", "num_generated_tokens"]
 class Config(Strict):
     """The configuration's `panel` section."""
 
-    criterion: str = Field("group.spearman", description="the statistic by which the best judge is chosen")
+    criterion: Annotated[str, AfterValidator(of_order)] = Field(
+        "group.spearman", description="the statistic by which the best judge is chosen"
+    )
     min_coverage: float = Field(0.9, gt=0, le=1, description="a judge that scored less of the dev part is out")
     cost: dict[str, FiniteFloat] = Field(
         default_factory=dict, description="of a token, by model; none: 1, so that a judge costs its tokens"
@@ -46,13 +52,6 @@ class Config(Strict):
     method: Literal["nnls", "ridge"] = Field("nnls", description="weights of the learned vote; nnls: none is negative")
     folds: int = Field(5, ge=3, description="of groups, for the shrinkage of the weights and the estimate")
     resamples: int = Field(2000, ge=100)
-
-    @field_validator("criterion")
-    @classmethod
-    def _is_known(cls, criterion: str) -> str:
-        if criterion not in CRITERIA:
-            raise ValueError(f"{criterion!r} is none of {', '.join(CRITERIA)}")
-        return criterion
 
 
 class Chose(NamedTuple):
@@ -110,7 +109,7 @@ def _choose(run: RunConfig, config: Config, folder: Path, judged: Mapping[str, A
     parts = list(_parts(folder / "evaluate", run, config))
     if not parts:
         raise InputError("panel: the dev part (data.dev_share) holds no record that people rated")
-    chosen, votes = [], {}
+    chosen, votes, held_out = [], {}, []
     for part in parts:
         if len(set(part.columns.human)) == 1:
             raise InputError(
@@ -132,7 +131,7 @@ def _choose(run: RunConfig, config: Config, folder: Path, judged: Mapping[str, A
         names = sorted(part.scores)
         scores_RJ = np.array([part.scores[name] for name in names], dtype=float).T
         groups = list(map(str, part.columns.group))
-        votes[part.task, part.aspect] = learn_vote(
+        stacked = stack(
             scores_RJ,
             part.columns.human,
             groups,
@@ -142,6 +141,8 @@ def _choose(run: RunConfig, config: Config, folder: Path, judged: Mapping[str, A
             folds=config.folds,
             seed=run.seed,
         )
+        votes[part.task, part.aspect] = stacked.vote
+        held_out.append(_held_out(part, stacked.dev_R, part.scores[choice.judge], config, run.seed))
         chosen.append(_entry(part, choice))
     save_votes(folder / "votes.json", votes)
     judges, labels = run.evaluate.told_judges(), run.data.labels  # type: ignore[attr-defined]
@@ -160,10 +161,25 @@ def _choose(run: RunConfig, config: Config, folder: Path, judged: Mapping[str, A
             "reasons": one.reasons,
             "cv_rmse_learned": one.cv_rmse_learned,
             "cv_rmse_mean": one.cv_rmse_mean,
+            **figures,
         }
-        for (task, aspect), one in votes.items()
+        for ((task, aspect), one), figures in zip(votes.items(), held_out, strict=True)
     ]
     return {"criterion": config.criterion, "chosen": chosen, "learned": learned, "folder": str(folder)}
+
+
+def _held_out(part: Part, dev_R: Floats, best: Sequence[float | None], config: Config, seed: int) -> dict[str, Any]:
+    """The learned vote on groups that it has not seen: its agreement, and the difference to the chosen judge."""
+    columns = replace(part.columns, score=dev_R)
+    settings: dict[str, Any] = {
+        "levels": (config.criterion.split(".")[0],),
+        "resamples": config.resamples,
+        "seed": seed,
+    }
+    return {
+        "held_out": agreement(columns, shuffles=0, **settings)[config.criterion].to_json(),
+        "minus_chosen": compare(columns, best, **settings)[config.criterion].to_json(),
+    }
 
 
 def _parts(evaluated: Path, run: RunConfig, config: Config) -> Iterable[Part]:
@@ -232,8 +248,11 @@ def render(summary: Mapping[str, Any]) -> str:
             note = f"  {judge['out']}" if judge["out"] else ""
             weight = f"  weight {learned['weights'][name]:.2f}"
             lines.append(f"  {name:<16} {_text(judge['agreement'])}  {judge['cost']:,.0f} a text{weight}{note}")
-        if learned["note"]:
-            lines.append(f"  learned vote: {learned['note']}")
+        note = f"; {learned['note']}" if learned["note"] else ""
+        lines.append(
+            f"  {'learned vote':<16} {_text(learned['held_out'])} on groups left out, minus {one['judge']} "
+            f"{_text(learned['minus_chosen'])}{note}"
+        )
     lines.append(f"{summary['criterion']} [95 % interval] on the dev part, which also chose; {summary['folder']}")
     return "\n".join(lines)
 

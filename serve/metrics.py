@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from judging.agreement import agreement, compare
 from judging.bootstrap import Method
 from judging.ceiling import human_ceiling
-from judging.estimate import Estimate, to_json
+from judging.estimate import Estimate, is_of_order, to_json
 from judging.rows import Columns
 from serve.prompts import RUBRIC
 from serve.scores import PANEL
@@ -162,11 +162,11 @@ def _measure_slice(
         scale=(rows[0]["scale_low"], rows[0]["scale_high"]),
         estimates={
             # Length is no score on the scale: distances to it mean nothing.
-            name: {key: one for key, one in agreement(column, **settings).items() if name != LENGTH or is_free(key)}
+            name: {key: one for key, one in agreement(column, **settings).items() if name != LENGTH or is_of_order(key)}
             for name, column in columns.items()
         },
         against_length={
-            name: {key: one for key, one in compare(columns[name], length, **settings).items() if is_free(key)}
+            name: {key: one for key, one in compare(columns[name], length, **settings).items() if is_of_order(key)}
             for name in names
         },
         against_panel={
@@ -182,11 +182,6 @@ def _measure_slice(
         modes={name: rows[0][f"{name}.mode"] for name in names if name != PANEL},
         rows=rows,
     )
-
-
-def is_free(statistic: str) -> bool:
-    """Whether a statistic does not depend on the unit of the score."""
-    return not statistic.endswith(("mean_absolute_error", "krippendorff_alpha"))
 
 
 def _negative(one: Estimate) -> Estimate:

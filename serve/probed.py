@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from fnmatch import fnmatch
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -17,6 +16,7 @@ import pyarrow.parquet as pq
 from judging.certificate import Figure, ProbeResult
 from judging.criteria import Limits
 from judging.estimate import Estimate
+from judging.families import own_family as is_of_family
 from judging.perturb import attacks
 from judging.probes import (
     KINDS,
@@ -188,8 +188,7 @@ class Probed:
         patterns = self._config.own_family.get(column)
         if not patterns:
             return "no patterns in certify.probes.own_family"
-        systems = [row["system"].casefold() for row in part.rows]
-        is_own = [any(fnmatch(system, pattern.casefold()) for pattern in patterns) for system in systems]
+        is_own = [is_of_family(patterns, row["system"]) for row in part.rows]
         if all(is_own) or not any(is_own):
             return f"{'all' if any(is_own) else 'none'} of the texts are of its own family"
         if not any(own and row[f"{column}.score"] is not None for own, row in zip(is_own, part.rows, strict=True)):

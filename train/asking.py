@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from cluster import demands, models, runtime
+from cluster.artifacts import read_json, write_text
 from cluster.config import ModelSpec, RunConfig, VllmSpec
 from cluster.generate import Sampling, generate
 from cluster.progress import progress
@@ -20,6 +23,27 @@ def known_encoder(spec: ModelSpec) -> Encoder | None:
 def weights_of(spec: ModelSpec) -> str:
     """Fingerprint of the model's weights, "none" where the engine alone has them."""
     return models.resolve(spec.source, revision=spec.revision).fingerprint if isinstance(spec, VllmSpec) else "none"
+
+
+def stage_replies(
+    folder: Path,
+    stage: str,
+    asked: Callable[[], list[dict[str, Any]]],
+    run: RunConfig,
+    spec: ModelSpec,
+    sampling: Sampling,
+    keep: Sequence[str],
+    what: str,
+) -> list[dict[str, Any]]:
+    """The replies to the rows of `asked`, kept in `folder` under the stage's name: a killed job repeats only the stage
+    that it was in."""
+    file = folder / f".{stage}.json"
+    if (before := read_json(file)) is not None:
+        return list(before["replies"])
+    rows = asked()
+    replies = ask_all(run, rows, spec, sampling, keep, what) if rows else []
+    write_text(file, json.dumps({"replies": replies}, ensure_ascii=False))
+    return replies
 
 
 def ask_all(

@@ -16,6 +16,7 @@ from typing import Literal, NamedTuple
 from rapidfuzz.distance import LCSseq
 
 from judging.tasks import FieldSpec
+from judging.template import slot_block
 from judging.verify import MIN_WORDS, NGRAM, Word, ngrams, outside_slots, shared_ngram, stated_scales, word_spans, words
 
 How = Literal["exact", "normalised", "fuzzy", "appended"]
@@ -142,7 +143,7 @@ def generalise(
             marked = _spliced(marked, dict.fromkeys(spans, GAP))
     marked = _tidied(marked)
     missing = [spec for spec in fields if slots[spec.name] not in marked]
-    blocks = "\n".join(f"{spec.title}:\n<{spec.name}>\n{{{{{spec.name}}}}}\n</{spec.name}>" for spec in missing)
+    blocks = "\n".join(map(slot_block, missing))
     text = "\n\n".join(part for part in (_shown(marked, slots), blocks, "{{reply_format}}") if part)
     found: dict[str, How] = {spec.name: "appended" if spec in missing else how[spec.name] for spec in fields}
     return Generalised(text, found, tuple(removed), _refusal(marked, text, texts))

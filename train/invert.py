@@ -17,7 +17,7 @@ from typing import Any, Literal, NamedTuple
 from pydantic import Field
 
 from cluster import runtime
-from cluster.artifacts import JobDir, read_json, write_text
+from cluster.artifacts import JobDir, write_text
 from cluster.config import ModelSpec, RunConfig, Strict, VllmSpec
 from cluster.generate import Sampling
 from cluster.identity import input_hashes, model_identity, spec_of
@@ -28,7 +28,7 @@ from judging.tasks import FOLDER as TASK_FOLDER
 from judging.tasks import is_task_file, load_task
 from judging.template import rubric_template
 from judging.templatefile import file_name, save_templates
-from train.asking import ask_all, known_encoder, weights_of
+from train.asking import known_encoder, stage_replies, weights_of
 from train.candidates import Candidate, first_reasons, make_candidate, reasons, to_line
 from train.choose import dev_agreement, mean_log_probability, ranked, requests
 from train.oneshot import Unit, as_reply, forward_request, units
@@ -184,6 +184,17 @@ class _Work:
         assert spec is not None
         return spec
 
+    def _asked(
+        self,
+        stage: str,
+        asked: Callable[[], list[dict[str, Any]]],
+        spec: ModelSpec,
+        sampling: Sampling,
+        keep: Sequence[str],
+    ) -> list[dict[str, Any]]:
+        what = f"invert: {self._name}: {stage}"
+        return stage_replies(self._folder, stage, asked, self._run, spec, sampling, keep, what)
+
     def _special_tokens(self, spec: ModelSpec) -> tuple[str, ...]:
         known = known_encoder(spec)
         return known.special_tokens() if known else ()
@@ -228,7 +239,7 @@ class _Work:
         config = self._config
         sampling = Sampling(config.max_tokens, config.temperature, config.top_p, config.top_k, self._run.seed)
         keep = ("unit", "number", "example", "reply", "finish_reason", "error")
-        replies = self._stage(f"drafts-{source}", asked, spec, sampling, keep)
+        replies = self._asked(f"drafts-{source}", asked, spec, sampling, keep)
         return [[reply for reply in replies if reply["unit"] == place] for place in range(len(wanted))]
 
     def _question(
@@ -243,23 +254,6 @@ class _Work:
         # A seed for each draw, or all draws of an example would be the same.
         seed = int(content_id(str(self._run.seed), source, *unit.aspects, str(row["number"]), example.id)[:7], 16)
         return {"prompt": prompt, "reply_prefix": prefix, "labels": [], "json_schema": "", "seed": seed}
-
-    def _stage(
-        self,
-        stage: str,
-        asked: Callable[[], list[dict[str, Any]]],
-        spec: ModelSpec,
-        sampling: Sampling,
-        keep: Sequence[str],
-    ) -> list[dict[str, Any]]:
-        """The replies to the rows of `asked`, from the stage's file where it is there."""
-        file = self._folder / f".{stage}.json"
-        if (before := read_json(file)) is not None:
-            return list(before["replies"])
-        rows = asked()
-        replies = ask_all(self._run, rows, spec, sampling, keep, f"invert: {self._name}: {stage}") if rows else []
-        write_text(file, json.dumps({"replies": replies}, ensure_ascii=False))
-        return replies
 
     # ------------------------------------------------------------------ stage 2: slots and checks
 
@@ -288,7 +282,7 @@ class _Work:
             ]
 
         keep = ("source", "unit", "candidate", "aspect", "record", "label_logprobs", "error")
-        replies = self._stage("choice", asked, self._judge, Sampling(max_tokens=1), keep)
+        replies = self._asked("choice", asked, self._judge, Sampling(max_tokens=1), keep)
         value_of = dev_agreement if self._config.dev else mean_log_probability
         by_candidate: dict[tuple[str, int, int], list[dict[str, Any]]] = {}
         for reply in replies:

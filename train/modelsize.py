@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from cluster.config import VllmSpec
 from cluster.embedded import model_place
+from cluster.models import num_parameters
 
 IN_NAME = re.compile(r"(?<![A-Za-z0-9.])(\d+(?:\.\d+)?)([bm])(?![a-z0-9])", re.IGNORECASE)  # 7B, 0.5b, 135M; not 8x7B
 
@@ -59,7 +60,7 @@ def model_size(spec: VllmSpec, params_b: float | None) -> Size | None:
     config = _json(folder / "config.json") if folder else None
     shape, vocabulary = _shape(config or {})
     params: float | None = None
-    if folder and (stored := _stored(folder)):
+    if folder and (stored := num_parameters(folder)):
         params, origin = stored, f"measured: safetensors headers in {folder}"
     elif shape and folder:
         params = shape.in_layers() + vocabulary * shape.width
@@ -109,22 +110,3 @@ def _shape(config: dict[str, Any]) -> tuple[Shape | None, int]:
         return shape, int(text["vocab_size"]) * (1 if text.get("tie_word_embeddings") else 2)
     except (KeyError, TypeError, ValueError, AttributeError):
         return None, 0
-
-
-def _stored(folder: Path) -> int:
-    """Parameters in the folder's safetensors files, by their headers; 0 where one is missing or broken."""
-    index = (_json(folder / "model.safetensors.index.json") or {}).get("weight_map", {})
-    files = sorted({folder / name for name in index.values()}) or sorted(folder.glob("*.safetensors"))
-    try:
-        return sum(_parameters(file) for file in files)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return 0
-
-
-def _parameters(file: Path) -> int:
-    with file.open("rb") as opened:
-        length = int.from_bytes(opened.read(8), "little")
-        if length > file.stat().st_size:
-            raise ValueError(f"{file} is cut short")
-        header = json.loads(opened.read(length))
-    return sum(math.prod(tensor["shape"]) for name, tensor in header.items() if name != "__metadata__")

@@ -2,7 +2,8 @@
 
 The method is PanguIR's (arXiv 2503.04809). Below `{run}/optimise/{model}`: `optimised/` with one template file a task
 and aspect, `rounds.jsonl` with every draft, its figure on the dev part and why it was refused, `manifest.json`. Only
-the dev part (`data.dev_share`) is read: half of its groups show the errors, the other half measures the drafts.
+the dev part (`data.dev_share`) is read, and of its groups a share: half of these show the errors, the other half
+measures the drafts. The rest of the dev part stays for the job `panel`, which must not choose by what has taught.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from judging.tasks import FOLDER as TASK_FOLDER
 from judging.tasks import is_task_file, load_task
 from judging.template import Template, rubric_template
 from judging.templatefile import file_name, load_templates
-from train.rounds import Rounds, shown_groups, state_of
+from train.rounds import Rounds, is_of_share, shown_groups, state_of
 
 LEARNED = ("inverse", "forward")
 
@@ -39,6 +40,9 @@ class Config(Strict):
     )
     start: str = Field("rubric", description="rubric; inverse, forward: what `inverdict invert` left; or a folder")
     aspects: tuple[str, ...] | None = Field(None, min_length=1, description="none: every aspect that people rated")
+    share: float = Field(
+        0.5, gt=0, le=1, description="of the dev part's groups, by hash; the others stay for `panel` to choose by"
+    )
     rounds: int = Field(3, ge=1)
     patience: int = Field(1, ge=1, description="stop after so many rounds without a better instruction")
     cases: int = Field(4, ge=1, description="labelled texts shown in a round: those with the largest error")
@@ -84,18 +88,20 @@ def _labelled(data: DataConfig, config: Config) -> dict[tuple[str, str], list[Re
             if data.max_rejected_share == 0:
                 raise InputError(str(row))
             continue
-        if dev.takes(row):
+        if dev.takes(row) and is_of_share(row, config.share):
             for aspect in load_task(row.task).aspects:
                 if aspect in row.scores and aspect in (config.aspects or (aspect,)):
                     found.setdefault((row.task, aspect), []).append(row)
     if not found:
-        raise InputError("optimise: the dev part (data.dev_share) holds no record that people rated on the aspects")
+        raise InputError(
+            "optimise: its share of the dev part (data.dev_share) holds no record that people rated on the aspects"
+        )
     for (task, aspect), records in found.items():
         groups = {record.group_key for record in records}
         if len(shown_groups(groups)) in (0, len(groups)):
             raise InputError(
-                f"optimise: the dev part of {task}/{aspect} has {len(groups)} group(s), and one half of them shows "
-                "errors, the other measures: raise data.dev_share"
+                f"optimise: {len(groups)} group(s) of the dev part are left for {task}/{aspect}, and one half of them "
+                "shows errors, the other measures: raise data.dev_share or optimise.share"
             )
         if len({record.scores[aspect] for record in records}) == 1:
             raise InputError(f"optimise: all labels of {task}/{aspect} in the dev part are equal: they order nothing")

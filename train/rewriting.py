@@ -12,7 +12,7 @@ from pathlib import Path
 
 from judging.expected import expected_score
 from judging.records import Record
-from judging.template import SLOT, Template, neutralise, texts_for
+from judging.template import SLOT, Template, slot_block, texts_for
 from judging.verify import verify
 from train.oneshot import Unit, aspects_in_words, scale_in_words
 
@@ -64,7 +64,7 @@ def instruction_of(template: Template) -> str:
     """The template's own words: without the blocks that show the record, the other slots and what they leave empty."""
     text = template.text
     for spec in template.fields:
-        text = text.replace(f"{spec.title}:\n<{spec.name}>\n{{{{{spec.name}}}}}\n</{spec.name}>", "")
+        text = text.replace(slot_block(spec), "")
         text = text.replace(f"{{{{{spec.name}}}}}", f"the {spec.title.lower()}")
     return re.sub(r"\n{3,}", "\n\n", SLOT.sub("", text)).strip()
 
@@ -96,13 +96,7 @@ def request(
 
 
 def _shown(place: int, case: Case, template: Template, special_tokens: Sequence[str]) -> str:
-    tags = ["<instruction>", "</instruction>", *(f"{end}{s.name}>" for s in template.fields for end in ("<", "</"))]
-    texts = texts_for(case.record, template)
-    blocks = "".join(
-        f"{spec.title}:\n<{spec.name}>\n{neutralise(texts[spec.name], [*tags, *special_tokens]) or '(none)'}\n"
-        f"</{spec.name}>\n"
-        for spec in template.fields
-    )
+    blocks = template.blocks(texts_for(case.record, template), ["<instruction>", "</instruction>", *special_tokens])
     said = "no score" if case.predicted is None else f"{case.predicted:.1f}"
     return f"Case {place}\n{blocks}Score of the people: {case.human:g}. Score of the judge: {said}.\n\n"
 
@@ -114,7 +108,7 @@ def rewritten(unit: Unit, start: Template, reply: str) -> Template:
         text = fenced.group(1).strip()
     text = HEADING.sub("", TAGS.sub("", text).strip()).strip()
     text = SLOT.sub(lambda slot: f"the {slot.group(1)}", text).replace("{{", "{ {").replace("}}", "} }")
-    blocks = "\n".join(f"{spec.title}:\n<{spec.name}>\n{{{{{spec.name}}}}}\n</{spec.name}>" for spec in start.fields)
+    blocks = "\n".join(map(slot_block, start.fields))
     return Template(
         text=f"{text}\n\n{{{{reply_format}}}}\n\n{{{{examples}}}}{blocks}",
         task=unit.task,

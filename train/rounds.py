@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cluster import runtime
-from cluster.artifacts import read_json, write_text
+from cluster.artifacts import write_text
 from cluster.config import ModelSpec, RunConfig, VllmSpec
 from cluster.generate import Sampling
 from judging.records import Record, content_id
 from judging.template import Template, texts_for
 from judging.templatefile import file_name, save_templates
-from train.asking import ask_all, known_encoder, weights_of
+from train.asking import known_encoder, stage_replies, weights_of
 from train.choose import spearman
 from train.oneshot import Unit
 from train.rewriting import Case, judged_cases, problems_of, request, rewritten, worst_cases
@@ -57,6 +57,11 @@ class State:
             return float("nan"), f"the judge scored {scored} of {len(rows)} texts with it"
         value = spearman(self.aspect, [(case.record, case.predicted) for case in rows])
         return value, "no agreement could be measured with it" if value != value else ""
+
+
+def is_of_share(record: Record, share: float) -> bool:
+    """Whether the record's group, by its hash, is of the share of the dev part that this job uses."""
+    return int(content_id("optimise.share", record.group_key), 16) < share * 16**16
 
 
 def shown_groups(groups: Iterable[str]) -> frozenset[str]:
@@ -261,15 +266,9 @@ class Rounds:
         sampling: Sampling,
         keep: Sequence[str],
     ) -> list[dict[str, Any]]:
-        """The replies to the rows of `asked`, from the stage's file where it is there; their tokens are counted."""
-        file = self._folder / f".{stage}.json"
-        if (before := read_json(file)) is None:
-            rows = asked()
-            what = f"optimise: {self._name}: {stage}"
-            replies = ask_all(self._run, rows, spec, sampling, (*keep, *TOKENS), what) if rows else []
-            write_text(file, json.dumps({"replies": replies}, ensure_ascii=False))
-        else:
-            replies = list(before["replies"])
+        """The replies to the rows of `asked`; their tokens are counted."""
+        what = f"optimise: {self._name}: {stage}"
+        replies = stage_replies(self._folder, stage, asked, self._run, spec, sampling, (*keep, *TOKENS), what)
         self._num_tokens += sum(int(reply[name]) for reply in replies for name in TOKENS)
         return replies
 

@@ -44,7 +44,7 @@ def _case(name: str) -> Callable[[], Any]:
 
     from judging.calibrate import calibrate
     from judging.records import Scale
-    from judging.stacking import learn_vote
+    from judging.stacking import stack
 
     scale = Scale(1, 5)
     draws = np.random.default_rng(0)
@@ -57,10 +57,10 @@ def _case(name: str) -> Callable[[], Any]:
     if name == CASES[0]:
         return lambda: [calibrate(score_R, label_R, scale) for score_R in score_RJ.T]
     if name == CASES[2]:
-        return lambda: learn_vote(score_RJ, label_R, groups, judges, scale=scale, method="ridge")
+        return lambda: stack(score_RJ, label_R, groups, judges, scale=scale, method="ridge")
     if name == CASES[1]:
-        return lambda: learn_vote(score_RJ, label_R, groups, judges, scale=scale)
-    vote = learn_vote(score_RJ, label_R, groups, judges, scale=scale)
+        return lambda: stack(score_RJ, label_R, groups, judges, scale=scale)
+    vote = stack(score_RJ, label_R, groups, judges, scale=scale).vote
     return lambda: vote.scores(score_RJ, judges)
 
 

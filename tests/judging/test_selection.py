@@ -7,8 +7,9 @@ import math
 import numpy as np
 import pytest
 
+from judging.estimate import of_order
 from judging.rows import Columns
-from judging.selection import CRITERIA, choose_judge
+from judging.selection import choose_judge
 
 GROUPS = [f"g{place // 4}" for place in range(80)]
 HUMAN = [float(1 + place % 4) for place in range(80)]  # 1 2 3 4 in each of 20 groups
@@ -82,4 +83,7 @@ def test_the_order_of_judges_and_rows_changes_nothing() -> None:
 
 
 def test_smaller_is_never_taken_for_better() -> None:
-    assert "group.spearman" in CRITERIA and not any("error" in name for name in CRITERIA)
+    assert of_order("group.spearman") == "group.spearman"
+    for name in ("dataset.mean_absolute_error", "dataset.krippendorff_alpha", "spearman"):
+        with pytest.raises(ValueError, match=r"is none of dataset\.pearson"):
+            of_order(name)

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from judging.learned import Method
+from judging.learned import LearnedVote, Method
 from judging.records import Scale
 from judging.shrinkage import Moments, moments, shrunk_weights, weights
-from judging.stacking import MIN_GROUPS, MIN_ROWS, NO_GAIN, Stacked, learn_vote, stack
+from judging.stacking import MIN_GROUPS, MIN_ROWS, NO_GAIN, Stacked, stack
 
 WIDE = Scale(-20, 20)  # so wide that no score of these worlds reaches an end
 NAMES = ("good", "fair", "poor", "adverse")
@@ -24,6 +24,10 @@ def world(num_groups: int, seed: int, size: int = 5) -> tuple[np.ndarray, np.nda
     noise_RJ = draws.normal(size=(len(label_R), 4)) * (*NOISE, 1.0)
     score_RJ = label_R[:, None] * (1, 1, 1, -1) + noise_RJ
     return score_RJ, label_R, [f"g{row // size}" for row in range(len(label_R))]
+
+
+def vote_of(*args: Any, **kwargs: Any) -> LearnedVote:
+    return stack(*args, **kwargs).vote
 
 
 def learned(num_groups: int, seed: int = 0, *, method: Method = "nnls", folds_seed: int = 0) -> Stacked:
@@ -72,7 +76,7 @@ def test_six_labels_leave_the_plain_mean() -> None:
 )
 def test_how_many_labels_are_few(num_groups: int, size: int, kind: str) -> None:
     score_RJ, label_R, groups = world(num_groups, seed=3, size=size)
-    assert learn_vote(score_RJ, label_R, groups, NAMES, scale=WIDE).kind == kind
+    assert vote_of(score_RJ, label_R, groups, NAMES, scale=WIDE).kind == kind
 
 
 def test_the_dev_scores_have_not_seen_the_labels_of_their_group() -> None:
@@ -99,7 +103,7 @@ def test_weights_are_fitted_to_calibrations_that_have_not_seen_the_row() -> None
         draws = np.random.default_rng(seed)
         label_R = draws.normal(size=400)
         score_RJ = np.column_stack([label_R + draws.normal(size=400), *draws.normal(size=(6, 400))])
-        vote = learn_vote(score_RJ, label_R, [f"g{row // 4}" for row in range(400)], list("abcdefg"), scale=WIDE)
+        vote = vote_of(score_RJ, label_R, [f"g{row // 4}" for row in range(400)], list("abcdefg"), scale=WIDE)
         earned.append(sum(member.weight for member in vote.members[1:]))
     assert np.mean(earned) < 0.75
 
@@ -123,7 +127,7 @@ def test_a_one_sided_judge_has_no_weight_and_a_reason() -> None:
     narrow = 3 + label_R * 0.005  # right each time, but within a thousandth of the scale's 40 points
     few = np.where(np.arange(len(label_R)) < 29, label_R, np.nan)
     none = np.full(len(label_R), np.nan)
-    found = learn_vote(
+    found = vote_of(
         np.column_stack([score_RJ[:, :2], same, narrow, few, none]), label_R, groups, list("abcdef"), scale=WIDE
     )
     assert found.reasons == {
@@ -147,7 +151,7 @@ def test_where_no_judge_tells_anything_the_plain_mean_stays(labels: str) -> None
 
 def test_one_judge_alone_is_calibrated() -> None:
     score_RJ, label_R, groups = world(4000, seed=7)
-    found = learn_vote(score_RJ[:, 1:2], label_R, groups, ["fair"], scale=WIDE)
+    found = vote_of(score_RJ[:, 1:2], label_R, groups, ["fair"], scale=WIDE)
     # E(t | t + e) is half of the score where both have variance 1.
     assert found.score({"fair": 1.5}) == pytest.approx(0.75, abs=0.1)
 
@@ -169,7 +173,7 @@ def test_a_vote_that_gains_nothing_says_so() -> None:
     label_R = draws.normal(size=100)
     score_RJ = label_R[:, None] + 2 * draws.normal(size=(100, 12))
     groups = [f"g{row // 5}" for row in range(100)]
-    vote = learn_vote(score_RJ, label_R, groups, list("abcdefghijkl"), scale=WIDE)
+    vote = vote_of(score_RJ, label_R, groups, list("abcdefghijkl"), scale=WIDE)
     assert vote.cv_rmse_learned is not None and vote.cv_rmse_mean is not None
     assert vote.cv_rmse_learned >= vote.cv_rmse_mean and vote.note == NO_GAIN
     assert learned(60).vote.note is None
@@ -177,7 +181,7 @@ def test_a_vote_that_gains_nothing_says_so() -> None:
 
 def test_two_judges_that_say_the_same_share_their_weight() -> None:
     score_RJ, label_R, groups = world(60, seed=9)
-    found = learn_vote(score_RJ[:, [0, 0]], label_R, groups, ("x", "y"), scale=WIDE)
+    found = vote_of(score_RJ[:, [0, 0]], label_R, groups, ("x", "y"), scale=WIDE)
     first, second = (member.weight for member in found.members)
     assert first == pytest.approx(second) and first + second == pytest.approx(1, abs=0.1)
 
@@ -226,7 +230,7 @@ def test_what_cannot_be_learned_from(change: dict[str, Any], words: str) -> None
     score_RJ, label_R, groups = world(20, seed=12)
     given_ = {"scores": score_RJ, "labels": label_R, "groups": groups, "judges": NAMES, "folds": 5, **change}
     with pytest.raises(ValueError, match=words):
-        learn_vote(
+        vote_of(
             given_["scores"],
             given_["labels"],
             given_["groups"],

@@ -16,7 +16,9 @@ from judging.datasets import DataConfig, read_records
 from judging.records import Record
 from judging.templatefile import load_templates
 from serve.prompts import find_prompts
+from serve.voting import load_panel
 from tests.train.making import jsonl
+from train.rounds import is_of_share
 
 GOLD = "Rate from 1 to 5 in the golden manner how good the answer is, 1 for the worst, 5 for the best."
 TIN = "Rate from 1 to 5 in the tin manner how good the answer is, 1 for the worst, 5 for the best."
@@ -60,7 +62,7 @@ class Model:
 @pytest.fixture
 def model(monkeypatch: pytest.MonkeyPatch) -> Iterator[Model]:
     model = Model("Write about trains.", TIN, GOLD, GOLD)
-    monkeypatch.setattr("train.rounds.ask_all", model)
+    monkeypatch.setattr("train.asking.ask_all", model)
     yield model
 
 
@@ -86,6 +88,11 @@ def dev_records(folder: Path) -> list[Record]:
     return [row for row in read_records(data.records) if isinstance(row, Record) and data.develops(row)]
 
 
+def used(folder: Path) -> list[Record]:
+    """Those that the job uses: half of the dev groups."""
+    return [record for record in dev_records(folder) if is_of_share(record, 0.5)]
+
+
 def test_the_best_instruction_is_kept_and_found_by_evaluate(tmp_path: Path, model: Model) -> None:
     assert main(["optimise", configuration(tmp_path)]) == 0
     found = lines(tmp_path)
@@ -105,8 +112,8 @@ def test_the_best_instruction_is_kept_and_found_by_evaluate(tmp_path: Path, mode
 
 def test_it_never_sees_the_test_part_and_evaluate_leaves_out_what_it_saw(tmp_path: Path, model: Model) -> None:
     assert main(["optimise", configuration(tmp_path)]) == 0
-    dev = {record.group for record in dev_records(tmp_path)}
-    assert 0 < len(dev) < 24
+    dev = {record.group for record in used(tmp_path)}
+    assert 0 < len(dev) < len({record.group for record in dev_records(tmp_path)}) < 24
     asked = {f"g{prompt.split('Question ')[1].split('?')[0]}" for prompt in model.prompts}
     assert asked <= dev
     file = tmp_path / "run" / "optimise" / "judge" / "optimised" / "qa.overall.txt"
@@ -118,7 +125,7 @@ def test_the_shown_half_does_not_measure(tmp_path: Path, model: Model) -> None:
     shown = {id.split("-")[0] for line in lines(tmp_path) for id in line["cases"]}
     data = json.loads((tmp_path / "run" / "optimise" / "judge" / "manifest.json").read_text())
     (one,) = data["summary"]["templates"]
-    groups = {record.group for record in dev_records(tmp_path)}
+    groups = {record.group for record in used(tmp_path)}
     assert one["num_measured"] == 3 * (len(groups) // 2)  # three texts a group; of an odd number, one more is shown
     assert len(shown) <= len(groups) - len(groups) // 2
 
@@ -126,7 +133,7 @@ def test_the_shown_half_does_not_measure(tmp_path: Path, model: Model) -> None:
 def test_the_start_is_kept_where_no_draft_is_better(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("train.rounds.ask_all", Model(TIN))
+    monkeypatch.setattr("train.asking.ask_all", Model(TIN))
     assert main(["optimise", configuration(tmp_path, patience=2, rounds=5)]) == 0
     assert max(line["round"] for line in lines(tmp_path)) == 2
     out = capsys.readouterr()
@@ -147,12 +154,12 @@ def test_no_round_begins_beyond_the_tokens(tmp_path: Path, model: Model, capsys:
 
 def dev_records_of(folder: Path) -> list[Record]:
     configuration(folder)
-    return dev_records(folder)
+    return used(folder)
 
 
 def test_a_killed_run_repeats_only_its_stage_and_ends_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = Model(TIN, GOLD)
-    monkeypatch.setattr("train.rounds.ask_all", whole)
+    monkeypatch.setattr("train.asking.ask_all", whole)
     assert main(["optimise", configuration(tmp_path / "whole", num_drafts=2)]) == 0
 
     class Killed(Model):
@@ -162,15 +169,15 @@ def test_a_killed_run_repeats_only_its_stage_and_ends_the_same(tmp_path: Path, m
             return super().__call__(*args)
 
     config = configuration(tmp_path / "killed", num_drafts=2)
-    monkeypatch.setattr("train.rounds.ask_all", Killed(TIN, GOLD))
+    monkeypatch.setattr("train.asking.ask_all", Killed(TIN, GOLD))
     assert main(["optimise", config]) == 130
     again = Model(TIN, GOLD)
-    monkeypatch.setattr("train.rounds.ask_all", again)
+    monkeypatch.setattr("train.asking.ask_all", again)
     assert main(["optimise", config]) == 0
     assert again.asked == ["round-1-scores", "round-2-drafts", "round-2-scores"]
     assert lines(tmp_path / "killed") == lines(tmp_path / "whole")
     last = Model()
-    monkeypatch.setattr("train.rounds.ask_all", last)
+    monkeypatch.setattr("train.asking.ask_all", last)
     assert main(["optimise", config]) == 0 and last.asked == []
 
 
@@ -182,7 +189,7 @@ def test_another_model_may_rewrite(tmp_path: Path, monkeypatch: pytest.MonkeyPat
             specs.append((more[-1].split(": ")[-1].split("-")[-1], spec.delay_s))
             return super().__call__(run, rows, spec, *more)
 
-    monkeypatch.setattr("train.rounds.ask_all", Watching(GOLD))
+    monkeypatch.setattr("train.asking.ask_all", Watching(GOLD))
     assert main(["optimise", configuration(tmp_path, rounds=1, optimisers={"judge": "writer"})]) == 0
     assert specs == [("scores", 0), ("drafts", 0.1), ("scores", 0)]
 
@@ -197,7 +204,7 @@ def test_another_model_may_rewrite(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         (None, {}, {"start": "inverse"}, "run `inverdict invert` first"),
         (None, {}, {"start": "nowhere"}, "nowhere holds no template for qa/overall"),
         ([{**row, "scores": {"overall": 3}} for row in ROWS], {}, {}, "are equal: they order nothing"),
-        ([{**row, "group": "one"} for row in ROWS], {"dev_share": 0.999}, {}, "has 1 group(s)"),
+        ([{**row, "group": "one"} for row in ROWS], {"dev_share": 0.999}, {"share": 1.0}, "1 group(s) of the dev part"),
         ([{**row, "scores": {}} for row in ROWS], {}, {}, "holds no record that people rated"),
         ([{**ROWS[0], "scores": {"overall": "x"}}], {}, {}, "rows.jsonl, line 1"),
     ],
@@ -219,7 +226,7 @@ def test_a_start_under_which_nothing_is_scored_is_no_bar(tmp_path: Path, monkeyp
                 return {**said, "label_logprobs": [], "error": "timeout"}
             return said
 
-    monkeypatch.setattr("train.rounds.ask_all", Mute(TIN))
+    monkeypatch.setattr("train.asking.ask_all", Mute(TIN))
     assert main(["optimise", configuration(tmp_path, rounds=1)]) == 0
     start, *drafts = lines(tmp_path)
     assert start["value"] is None and "scored 0 of" in start["problems"][0]
@@ -233,5 +240,11 @@ def test_with_a_scripted_engine_on_ray(tmp_path: Path, capsys: pytest.CaptureFix
     assert main(["optimise", config]) == 0
     out = capsys.readouterr().out
     assert "judge: " in out and "qa/overall" in out and "2 of 2 drafts refused" in out  # "Scripted reply ..."
-    evaluate = ["--set", "evaluate={judges: {o: {model: judge, prompt: optimised}}}"]
+    judges = "{o: {model: judge, prompt: optimised}, r: {model: judge}}"
+    evaluate = ["--set", f"evaluate={{judges: {judges}, vote: {{rule: best}}}}"]
+    # What chose the prompt does not choose the judge: that is left to the other groups of the dev part.
+    assert main(["panel", config, *evaluate]) == 0
+    chosen = load_panel(tmp_path / "run" / "panel" / "panel.yaml").chosen[0]
+    seen = find_prompts(tmp_path / "run", "o", "judge", "optimised").seen_groups()
+    assert len(seen) + chosen.num_groups == len({record.group for record in dev_records(tmp_path)})
     assert main(["evaluate", config, *evaluate]) == 0
