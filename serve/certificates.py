@@ -14,7 +14,7 @@ from cluster.artifacts import read_json
 from judging.certificate import Certificate, Figure, ProbeResult
 from judging.probes import ProbeName
 from serve.certify import load_certificates
-from serve.metrics import shown
+from serve.tables import shown
 
 STALE = "These certificates are of another evaluation than this report: certify this run again"
 FACTS = ("code", "models", "templates", "settings", "retriever", "weights")

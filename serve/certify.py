@@ -28,10 +28,11 @@ from serve.certifying import Context, certificate, slice_baselines
 from serve.evaluation import Prepared, finished_evaluation
 from serve.fingerprints import Known, code_fingerprint, short
 from serve.ingest import iter_rows
-from serve.metrics import labelled_slices, shown
+from serve.metrics import labelled_slices
 from serve.probed import Probed, Slice
 from serve.probing import ProbesConfig, judge_probes
 from serve.scores import PANEL
+from serve.tables import aligned, shown, with_interval
 from serve.taught import check_leaks, taught
 
 CERTIFICATES = Path("certify") / "certificates"  # below the run
@@ -286,20 +287,12 @@ def render(summary: Mapping[str, Any]) -> str:
             [
                 one["subject"],
                 one["of"],
-                _cell(one["figure"]),
+                with_interval(one["figure"]),
                 shown(one["coverage"], 3),
                 ", ".join(one["biased"]) or "–",
                 "yes" if one["holds"] else f"no: {one['failed'][0]}{more}",
             ]
         )
-    widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]))]
-    table = "\n".join("  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in rows)
+    table = aligned(rows, num_left=len(rows[0]))
     statistics = ", ".join(dict.fromkeys(one["statistic"] for one in summary["certificates"]))
     return f"{table}\n\nAgreement: {statistics} [95 % interval over groups].\n{summary['folder']}"
-
-
-def _cell(figure: Mapping[str, Any] | None) -> str:
-    if figure is None:
-        return "–"
-    value, low, high = (float("nan") if figure[end] is None else figure[end] for end in ("value", "low", "high"))
-    return f"{shown(value)} [{shown(low)}, {shown(high)}]"

@@ -33,9 +33,10 @@ from judging.stacking import stack
 from judging.tasks import load_task
 from judging.votefile import save_votes
 from serve import batch
-from serve.metrics import shown
+from serve.tables import with_interval
 from serve.voting import Key, VoteConfig
 
+HEAD = "# Made by `inverdict panel`: the judge that the dev part chose for each task and aspect, and why.\n"
 TOKENS = ["num_prompt_tokens", "num_generated_tokens"]
 
 
@@ -147,10 +148,7 @@ def _choose(run: RunConfig, config: Config, folder: Path, judged: Mapping[str, A
     save_votes(folder / "votes.json", votes)
     judges, labels = run.evaluate.told_judges(), run.data.labels  # type: ignore[attr-defined]
     content = {"criterion": config.criterion, "labels": labels, "judges": judges, "chosen": chosen}
-    head = (
-        "# Made by `inverdict panel`: the judge that the labelled dev part chose for each task and aspect, and why.\n"
-    )
-    write_text(folder / "panel.yaml", head + yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=120))
+    write_text(folder / "panel.yaml", HEAD + yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=120))
     learned = [
         {
             "task": task,
@@ -247,16 +245,11 @@ def render(summary: Mapping[str, Any]) -> str:
         for name, judge in one["candidates"].items():
             note = f"  {judge['out']}" if judge["out"] else ""
             weight = f"  weight {learned['weights'][name]:.2f}"
-            lines.append(f"  {name:<16} {_text(judge['agreement'])}  {judge['cost']:,.0f} a text{weight}{note}")
+            lines.append(f"  {name:<16} {with_interval(judge['agreement'])}  {judge['cost']:,.0f} a text{weight}{note}")
         note = f"; {learned['note']}" if learned["note"] else ""
         lines.append(
-            f"  {'learned vote':<16} {_text(learned['held_out'])} on groups left out, minus {one['judge']} "
-            f"{_text(learned['minus_chosen'])}{note}"
+            f"  {'learned vote':<16} {with_interval(learned['held_out'])} on groups left out, minus {one['judge']} "
+            f"{with_interval(learned['minus_chosen'])}{note}"
         )
     lines.append(f"{summary['criterion']} [95 % interval] on the dev part, which also chose; {summary['folder']}")
     return "\n".join(lines)
-
-
-def _text(one: Mapping[str, Any]) -> str:
-    value, low, high = (float("nan") if one[end] is None else one[end] for end in ("value", "low", "high"))
-    return f"{shown(value)} [{shown(low)}, {shown(high)}]"

@@ -31,7 +31,12 @@ from serve.prompts import Prompts, find_prompts
 from serve.voting import Ballot, VoteConfig, ballot_of, panel_identity
 
 JUDGE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
-TAKEN_NAMES = {"panel": "the vote", "length": "the baseline by the candidate's length"}
+RULES = ("mean", "median", "best", "learned", "integrated")
+TAKEN_NAMES = {
+    "panel": "the vote",
+    "length": "the baseline by the candidate's length",
+    **dict.fromkeys(RULES, "a rule of the vote"),
+}
 
 
 class Config(Strict):

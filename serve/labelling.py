@@ -20,8 +20,9 @@ from cluster.parts import parts_of
 from judging.errors import InputError
 from judging.labelplan import DIFFERENCES, LEVEL, POWER, STATISTICS, Next, Power, Unlabelled, label_next, power_of
 from judging.records import Scale
-from serve.metrics import LENGTH, score_columns, shown
+from serve.metrics import LENGTH, score_columns
 from serve.scores import PANEL
+from serve.tables import aligned, shown
 
 SHOWN_GROUPS = 10  # of those to label next, on the terminal
 SLICE = ("task", "dataset", "aspect", "scale_low", "scale_high")
@@ -199,7 +200,7 @@ def _power_table(part: Mapping[str, Any]) -> str:
                     _number(one["detectable"]),
                 ]
             )
-    return f"{title}\n{_aligned(lines)}"
+    return f"{title}\n{aligned(lines, num_left=2)}"
 
 
 def _next_table(groups: Sequence[Mapping[str, Any]], num_texts: int) -> str:
@@ -211,17 +212,8 @@ def _next_table(groups: Sequence[Mapping[str, Any]], num_texts: int) -> str:
         numbers = [_number(one[key]) for key in ("priority", "disagreement", "entropy")]
         lines.append([f"{one['rank']}. {place}", one["group"], *numbers, str(len(one["texts"]))])
     more = f"\n... of {len(groups)} groups" if len(groups) > SHOWN_GROUPS else ""
-    return f"{num_texts} texts without a label\n{_aligned(lines)}{more}"
+    return f"{num_texts} texts without a label\n{aligned(lines, num_left=2)}{more}"
 
 
 def _number(value: float | None) -> str:
     return "–" if value is None else shown(value)
-
-
-def _aligned(rows: Sequence[Sequence[str]]) -> str:
-    """Words to the left, numbers to the right."""
-    widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]))]
-    cells = [[row[0].ljust(widths[0]), row[1].ljust(widths[1])] for row in rows]
-    for line, row in zip(cells, rows, strict=True):
-        line += [cell.rjust(width) for cell, width in zip(row[2:], widths[2:], strict=True)]
-    return "\n".join("  ".join(line).rstrip() for line in cells)

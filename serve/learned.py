@@ -18,8 +18,8 @@ from judging.tasks import load_task
 from judging.template import Template, rubric_template
 from judging.templatefile import file_name, load_templates
 from retrieval.orders import ARMS
-from serve.metrics import shown
 from serve.prompts import FALLBACK, LEARNED, RUBRIC, Templates
+from serve.tables import shown
 
 MOST_ENTRIES, MOST_CHARS = 12, 400  # of a fact about a template
 

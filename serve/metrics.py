@@ -6,7 +6,6 @@ A slice is one task, data set, aspect and scale: scales and groups of different 
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -211,11 +210,3 @@ def worst(part: Slice, name: str, number: int) -> list[Mapping[str, Any]]:
     """The rows where the column's score lies farthest from the label, in points; unscored rows are not among them."""
     scored = [row for row in part.rows if row[f"{name}.score"] is not None]
     return sorted(scored, key=lambda row: (-abs(row[f"{name}.score"] - row["label"]), row["id"]))[:number]
-
-
-def shown(value: float, digits: int = 2) -> str:
-    """A number for a table: ".48", "-.03", "1.00"; a dash where it is undefined."""
-    if not math.isfinite(value):
-        return "–"
-    text = f"{round(value, digits) + 0.0:.{digits}f}"  # + 0.0: no "-.00"
-    return text.replace("0.", ".", 1) if text.startswith(("0.", "-0.")) else text

@@ -24,10 +24,11 @@ from judging.records import UNSCORED_REASONS
 from serve.certificates import certificates_section
 from serve.ingest import iter_rows
 from serve.learned import own_templates, prompts_section, retriever_section, training_section
-from serve.metrics import Comparison, Slice, comparisons, measure, shown, worst
+from serve.metrics import Comparison, Slice, comparisons, measure, worst
 from serve.prompts import Templates, warnings
 from serve.rules import Compared, compared, section, table_rows
 from serve.scores import PANEL
+from serve.tables import aligned, shown, with_interval
 
 # What the tables and the forest plot show; metrics.json holds every statistic.
 SHOWN = ("dataset.spearman", "dataset.pearson", "group.spearman", "group.pairwise_accuracy", "system.spearman")
@@ -107,16 +108,16 @@ def _table(slices: Sequence[Slice], votes: Sequence[Compared | None], label: str
         rows = [["", *SHOWN, "coverage"]]
         for name, found in part.estimates.items():
             known = [found.get(statistic) for statistic in SHOWN]
-            rows.append([name, *(_cell(one) for one in known), f"{found['group.spearman'].coverage:.3f}"])
+            rows.append([name, *(with_interval(one) for one in known), f"{found['group.spearman'].coverage:.3f}"])
         floor = part.estimates[PANEL]
-        rows.append(["chance (panel)", *(_cell(floor.get(f"floor.{statistic}")) for statistic in SHOWN), ""])
+        rows.append(["chance (panel)", *(with_interval(floor.get(f"floor.{statistic}")) for statistic in SHOWN), ""])
         if part.ceiling:
-            rows.append(["human ceiling", *(_cell(part.ceiling.get(statistic)) for statistic in SHOWN), ""])
-        blocks.append(f"{part.title}: agreement with the {label}, {part.shape}\n{_aligned(rows)}")
+            rows.append(["human ceiling", *(with_interval(part.ceiling.get(statistic)) for statistic in SHOWN), ""])
+        blocks.append(f"{part.title}: agreement with the {label}, {part.shape}\n{aligned(rows)}")
         if part.against_baseline:
-            blocks.append(_aligned([["paired difference", *SHOWN_OF_PAIRS], *_pair_rows(part)]))
+            blocks.append(aligned([["paired difference", *SHOWN_OF_PAIRS], *_pair_rows(part)]))
         if found_votes:
-            blocks.append(_aligned(table_rows(found_votes)))
+            blocks.append(aligned(table_rows(found_votes)))
     return (
         "\n\n".join(blocks)
         + "\n\n[ ] 95 % interval, bootstrap over groups; length: the candidate's number of characters."
@@ -125,7 +126,7 @@ def _table(slices: Sequence[Slice], votes: Sequence[Compared | None], label: str
 
 def _pair_rows(part: Slice) -> list[list[str]]:
     return [
-        [_named(pair), *(_cell(found[statistic]) for statistic in SHOWN_OF_PAIRS)]
+        [_named(pair), *(with_interval(found[statistic]) for statistic in SHOWN_OF_PAIRS)]
         for pair, found in part.against_baseline.items()
     ]
 
@@ -133,20 +134,6 @@ def _pair_rows(part: Slice) -> list[list[str]]:
 def _named(pair: Comparison) -> str:
     what = "rubric" if pair.what == "rubric" else f"{pair.what} examples".replace("none", "no")
     return f"{pair.judge} minus {pair.baseline} ({what})"
-
-
-def _cell(one: Estimate | None) -> str:
-    return "–" if one is None else f"{shown(one.value)} [{shown(one.low)}, {shown(one.high)}]"
-
-
-def _aligned(rows: Sequence[Sequence[str]]) -> str:
-    widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]))]
-    return "\n".join(
-        "  ".join(
-            [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
-        )
-        for row in rows
-    )
 
 
 def _page(

@@ -24,10 +24,10 @@ from judging.estimate import Estimate
 from judging.records import Scale, Verdict
 from judging.rows import Columns
 from judging.tasks import load_task
-from judging.votefile import load_votes
-from serve.metrics import LENGTH, Slice, shown
+from serve.metrics import LENGTH, Slice
 from serve.scores import PANEL
-from serve.voting import NOT_ASKED, Ballot, VoteConfig, load_panel, panel_folder
+from serve.tables import with_interval
+from serve.voting import NOT_ASKED, Ballot, VoteConfig, ballot_of
 
 CRITERION = "group.spearman"
 Scores = list[float | None]
@@ -88,7 +88,7 @@ def compared(run: Path, part: Slice, *, resamples: int, seed: int) -> Compared |
         return None
     rows = part.rows
     told = _told(run / "evaluate", judges, part)
-    ballot = _taught(run, judges)
+    ballot = _taught(run)
     columns = Columns([row["group"] for row in rows], [row["label"] for row in rows], [None] * len(rows))
     scores = {name: [row[f"{name}.score"] for row in rows] for name in judges}
     whole = _sum(told[name].tokens for name in judges)
@@ -104,10 +104,11 @@ def compared(run: Path, part: Slice, *, resamples: int, seed: int) -> Compared |
     rules = {}
     for name, column in scores.items():
         own = replace(columns, score=column)
+        known = name in part.modes  # a judge, which the slice has measured already
         rules[name] = Rule(
-            agreement(own, shuffles=0, **settings)[CRITERION],
+            (part.estimates[name] if known else agreement(own, shuffles=0, **settings))[CRITERION],
             None if name == "mean" else compare(own, scores["mean"], **settings)[CRITERION],
-            compare(own, length, **settings)[CRITERION],
+            (part.against_length[name] if known else compare(own, length, **settings))[CRITERION],
             tokens[name],
         )
     first, points = _cascade(columns, scores, told, part, ballot, resamples=resamples, seed=seed)
@@ -138,18 +139,14 @@ def _told(evaluated: Path, judges: Sequence[str], part: Slice) -> dict[str, _Tol
     return found
 
 
-def _taught(run: Path, judges: Sequence[str]) -> Ballot:
-    """What the job `panel` chose and learned of these judges; a ballot without it where it was not run on them."""
-    folder = panel_folder(run)
-    if JobDir(run, "panel").manifest() is None:
-        return Ballot()
+def _taught(run: Path) -> Ballot:
+    """What the job `panel` chose and learned of the judges that were evaluated; nothing where it did not know them."""
+    done = JobDir(run, "evaluate").manifest() or {}
+    judges = done.get("fingerprint", {}).get("evaluate", {}).get("judges", {})
     try:
-        known, learned = load_panel(folder / "panel.yaml"), load_votes(folder / "votes.json")
+        return ballot_of(run, VoteConfig(rule="learned"), judges)
     except InputError:
         return Ballot()
-    if set(known.judges) != set(judges):
-        return Ballot()
-    return Ballot(VoteConfig(), learned, {(one.task, one.aspect): one.judge for one in known.chosen})
 
 
 def _counted(ballot: Ballot, rule: str, part: Slice, row: Mapping[str, Any], judges: Sequence[str]) -> float | None:
@@ -216,12 +213,8 @@ def table_rows(found: Compared) -> list[list[str]]:
 
 def _cells(one: Rule) -> list[str]:
     tokens = "–" if one.tokens is None else f"{one.tokens:,.0f}"
-    shared = (_text(one.agreement), _text(one.minus_mean), _text(one.minus_length))
+    shared = (with_interval(one.agreement), with_interval(one.minus_mean), with_interval(one.minus_length))
     return [*shared, tokens, f"{one.agreement.coverage:.3f}"]
-
-
-def _text(one: Estimate | None) -> str:
-    return "–" if one is None else f"{shown(one.value)} [{shown(one.low)}, {shown(one.high)}]"
 
 
 def section(found: Compared) -> str:
@@ -241,8 +234,8 @@ def section(found: Compared) -> str:
     if not found.cascade or found.first is None:
         return told
     points = "".join(
-        f"<tr><th>{point.share:.0%}<td>{point.cost:,.0f}<td>{point.cost_share:.0%}<td>{escape(_text(point.agreement))}"
-        f"<td>{escape(_text(point.minus_panel))}"
+        f"<tr><th>{point.share:.0%}<td>{point.cost:,.0f}<td>{point.cost_share:.0%}<td>{escape(with_interval(point.agreement))}"
+        f"<td>{escape(with_interval(point.minus_panel))}"
         for point in found.cascade
     )
     return (

@@ -24,8 +24,8 @@ from judging.several import mean_agreement
 from serve import batch
 from serve.evaluation import Config as EvaluateConfig
 from serve.judge import JudgeConfig
-from serve.metrics import shown
 from serve.prompts import RUBRIC
+from serve.tables import aligned, with_interval
 
 SHOWN = ("group.spearman", "dataset.spearman")
 LENGTH = "length"
@@ -170,14 +170,9 @@ def _matrix(part: Mapping[str, Any], name: str) -> str:
         if prompt != RUBRIC and (RUBRIC, judges[0]) in cells:
             rows.append(["  minus rubric", *(_text(cells[prompt, judge]["minus_rubric"], name) for judge in judges)])
     rows.append([LENGTH, *(_text(part[LENGTH], name) for _ in judges)])
-    widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]))]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    )
+    return aligned(rows, num_left=len(rows[0]))
 
 
 def _text(cell: Mapping[str, Any], name: str) -> str:
-    one = cell[name]
-    value, low, high = (float("nan") if one[end] is None else one[end] for end in ("value", "low", "high"))
     several = f" x {cell['num_prompts']}" if cell.get("num_prompts", 1) > 1 else ""
-    return f"{shown(value)} [{shown(low)}, {shown(high)}]{several}"
+    return with_interval(cell[name]) + several

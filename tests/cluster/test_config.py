@@ -186,6 +186,7 @@ invert: {models: [m]}
         ("{judges: {}}", "`evaluate.judges`"),
         ("{judges: {panel: {model: m}}}", "`panel` stands for the vote"),
         ("{judges: {length: {model: m}}}", "`length` stands for the baseline"),
+        ("{judges: {mean: {model: m}}}", "`mean` stands for a rule of the vote"),
         ('{judges: {"../up": {model: m}}}', "'../up' names a folder"),
         ("{judges: {j: {model: m}}, aspects: []}", "`evaluate.aspects`"),
         ("{judges: {j: {model: m}}, aspects: [overall, overall]}", "one stands twice"),

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from serve.metrics import Comparison, Slice, comparisons, measure, score_columns, shown, worst
+from serve.metrics import Comparison, Slice, comparisons, measure, score_columns, worst
+from serve.tables import shown
 from tests.serve.making import scores_file
 
 
