@@ -105,13 +105,15 @@ def _asked_rows(
     aspects: tuple[str, ...] | None,
     seed: int,
 ) -> Iterator[dict[str, Any]]:
-    for row in pq.read_table(part).to_pylist():
+    rows = pq.read_table(part).to_pylist()
+    wanted = {row["id"]: aspects_of_row(row, aspects) for row in rows}
+    keys = [(id, aspect) for id, some in wanted.items() for aspect in some]
+    said = {name: known.of(keys) for name, known in verdicts.items()}
+    for row in rows:
         record = Record.from_row(row)
-        wanted = aspects_of_row(row, aspects)
-        said = {name: known.of(record.id, wanted) for name, known in verdicts.items()}
-        for aspect in wanted:
+        for aspect in wanted[record.id]:
             given = [
-                Verdict(name, aspect, *(one[aspect][key] for key in ("score", "mode", "unscored", "reason")))
+                Verdict(name, aspect, *(one[record.id, aspect][key] for key in ("score", "mode", "unscored", "reason")))
                 for name, one in said.items()
             ]
             if ballot.count(record.task, given).score is None:

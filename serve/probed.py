@@ -216,9 +216,8 @@ class Probed:
 
     def _preferred(self, column: str, first: Record, second: Record, aspect: str) -> float | None:
         """1 to 2: the first or the second text; the panel's is its vote, as online by mean or median."""
-        said = {
-            name: known.of(pair_id(first.id, second.id), (aspect,))[aspect] for name, known in self._compared.items()
-        }
+        key = (pair_id(first.id, second.id), aspect)
+        said = {name: known.of([key])[key] for name, known in self._compared.items()}
         if column != PANEL:
             score: float | None = said[column]["score"]
             return score

@@ -12,10 +12,12 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -25,9 +27,11 @@ from serve.judge import Judge
 from serve.voting import Ballot
 
 PANEL = "panel"
-Integrated = Mapping[tuple[str, str], Mapping[str, Any]]  # (record id, aspect) -> score, reason, error
+Key = tuple[str, str]  # record id, aspect
+KEY = ("id", "aspect")
+Integrated = Mapping[Key, Mapping[str, Any]]  # -> score, reason, error
 RECORD_COLUMNS = ("id", "task", "dataset", "group", "system", "candidate", "scores", "scales", "ratings")
-VERDICT_COLUMNS = ("id", "aspect", "score", "mode", "unscored", "label_mass", "reason")
+VERDICT_COLUMNS = (*KEY, "score", "mode", "unscored", "label_mass", "reason")
 
 
 def write_scores(
@@ -51,21 +55,32 @@ def write_scores(
 
 
 class VerdictsOnDisk:
-    """One judge's verdicts, found by record and aspect: an Arrow table and the row number of each key."""
+    """One judge's verdicts, found by record and aspect: an Arrow table, and sorted keys with their row numbers."""
 
     def __init__(self, folder: Path) -> None:
-        parts = sorted(folder.glob("part-*.parquet"))
-        self._table = pa.concat_tables(
-            pq.read_table(part, columns=list(VERDICT_COLUMNS)) for part in parts
-        ).combine_chunks()
-        keys = zip(self._table.column("id").to_pylist(), self._table.column("aspect").to_pylist(), strict=True)
-        self._places: dict[int, int] = {}
-        for place, key in enumerate(keys):
-            self._places.setdefault(hash(key), place)
+        tables, keys = [], []
+        for part in parts_of(folder):
+            table = pq.read_table(part, columns=list(VERDICT_COLUMNS))
+            keys.append(_hashes(zip(*(table.column(name).to_pylist() for name in KEY), strict=True)))
+            tables.append(table.drop_columns(list(KEY)))
+        self._table = pa.concat_tables(tables).combine_chunks()
+        unsorted = np.concatenate(keys)
+        # Stable: of a verdict that lies there twice the first part's counts.
+        self._places = np.argsort(unsorted, kind="stable")
+        self._keys = unsorted[self._places]
 
-    def of(self, id: str, aspects: Iterator[str] | tuple[str, ...]) -> dict[str, dict[str, Any]]:
-        found = {aspect: self._places.get(hash((id, aspect))) for aspect in aspects}
-        return {a: self._table.slice(place, 1).to_pylist()[0] for a, place in found.items() if place is not None}
+    def of(self, keys: Iterable[Key]) -> dict[Key, dict[str, Any]]:
+        """The verdicts that lie there: a block's keys at once, since a look into the table costs more than a row."""
+        wanted = list(keys)
+        hashes = _hashes(wanted)
+        at = np.minimum(np.searchsorted(self._keys, hashes), len(self._keys) - 1)
+        is_there = self._keys[at] == hashes
+        rows = self._table.take(pa.array(self._places[at[is_there]])).to_pylist()
+        return dict(zip(compress(wanted, is_there), rows, strict=True))
+
+
+def _hashes(keys: Iterable[Key]) -> np.ndarray:
+    return np.fromiter(map(hash, keys), dtype=np.int64)
 
 
 def _rows(
@@ -76,20 +91,23 @@ def _rows(
     integrated: Integrated | None,
 ) -> Iterator[dict[str, Any]]:
     first = next(iter(judges.values()))
-    for record in pq.read_table(part, columns=list(RECORD_COLUMNS)).to_pylist():
-        aspects = tuple(aspect for task, aspect in first.templates if task == record["task"])
-        said = {name: known.of(record["id"], aspects) for name, known in verdicts.items()}
+    aspects: dict[str, list[str]] = {}
+    for task, aspect in first.templates:
+        aspects.setdefault(task, []).append(aspect)
+    records = pq.read_table(part, columns=list(RECORD_COLUMNS)).to_pylist()
+    keys = [(record["id"], aspect) for record in records for aspect in aspects.get(record["task"], ())]
+    said = {name: known.of(keys) for name, known in verdicts.items()}
+    for record in records:
         labels, scales, ratings = (json.loads(record[name]) for name in ("scores", "scales", "ratings"))
-        for aspect in aspects:
-            if aspect not in said[first.name]:
+        for aspect in aspects.get(record["task"], ()):
+            key = (record["id"], aspect)
+            if key not in said[first.name]:
                 continue
             scale = first.templates[record["task"], aspect].scale
             to = Scale(*scales[aspect]) if aspect in scales else scale
-            columns = _columns(
-                {name: said[name][aspect] for name in judges}, (record["task"], aspect), scale, to, ballot
-            )
+            columns = _columns({name: said[name][key] for name in judges}, (record["task"], aspect), scale, to, ballot)
             if integrated is not None:
-                columns |= _overruled(columns[f"{PANEL}.score"], integrated.get((record["id"], aspect)), scale, to)
+                columns |= _overruled(columns[f"{PANEL}.score"], integrated.get(key), scale, to)
             yield {
                 **{name: record[name] for name in ("id", "task", "dataset", "group", "system")},
                 "aspect": aspect,
