@@ -12,7 +12,7 @@ STAMP := $(VENV)/.ready-$(FLAVOUR)
 PINS := requirements/$(FLAVOUR).txt requirements/models.txt requirements/overrides.txt requirements/uv.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint bench-batch bench-train bench-retrieval bench-serve bench-scale pins audit bom clean
+.PHONY: help setup demo test lint bench-batch bench-train bench-retrieval bench-serve bench-plan bench-scale pins audit bom clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -44,6 +44,9 @@ bench-retrieval: setup  ## speed of the ranking loss and of the search, as ratio
 
 bench-serve: setup  ## speed and memory of the panel online, as ratios within one run
 	@$(BIN)/python -m tests.bench.serve
+
+bench-plan: setup  ## what `inverdict plan` says against what then happens, on this machine
+	@$(BIN)/python -m tests.bench.plan
 
 bench-scale: setup  ## time a record and memory at 100,000 and 1,000,000 records, scripted engine, four logical nodes
 	@$(BIN)/python -m tests.bench.scale 100000 1000000

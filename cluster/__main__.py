@@ -9,6 +9,8 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
+import os
+import select
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -75,6 +77,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = _parser(argv).parse_args(argv)
     try:
         return int(args.command(args))
+    except BrokenPipeError:
+        if not _reader_is_gone():
+            raise
+        return 1
     except Exception as error:
         # An error class that carries `exit_code` is written for people; anything else is ours to mend.
         code = getattr(error, "exit_code", None)
@@ -90,6 +96,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f"inverdict {args.name}: stopped; the same command goes on from here", file=sys.stderr)
         return 130
+
+
+def _reader_is_gone() -> bool:
+    """Whether nobody reads the output any more (`| head`). Then Python's own flush at the end must not fail as well."""
+    output = select.poll()
+    output.register(sys.stdout.fileno(), select.POLLOUT)
+    is_gone = any(events & select.POLLERR for _, events in output.poll(0))
+    if is_gone:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return is_gone
 
 
 def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:

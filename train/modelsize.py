@@ -56,7 +56,7 @@ class Size(NamedTuple):
 
 def model_size(spec: VllmSpec, params_b: float | None) -> Size | None:
     """`params_b`: the configured billions of parameters. None where nothing tells the size."""
-    folder = _folder(spec)
+    folder = model_folder(spec)
     config = _json(folder / "config.json") if folder else None
     shape, vocabulary = _shape(config or {})
     params: float | None = None
@@ -78,7 +78,7 @@ def model_size(spec: VllmSpec, params_b: float | None) -> Size | None:
     return Size(params, origin, USUAL[nearest], f"assumed: the usual shape for the size, that of Qwen2.5 {nearest:g} B")
 
 
-def _folder(spec: VllmSpec) -> Path | None:
+def model_folder(spec: VllmSpec) -> Path | None:
     """The model's folder as far as it is on this machine."""
     if spec.source.startswith("embedded:"):
         place = model_place(spec.source.removeprefix("embedded:"))

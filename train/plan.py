@@ -11,25 +11,18 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
-from cluster.config import RunConfig, VllmSpec, most
+from cluster.config import RunConfig
 from cluster.errors import UserError
 from train.modelsize import Size
-from train.planfacts import Config, Facts, Texts
-from train.plantable import count, render
+from train.plancosts import BYTES_A_TOKEN, asking, generation, hours, memory, operations, weights_on_disk
+from train.planfacts import Config, Facts, Node, Texts
+from train.planprompts import Part
+from train.plantable import render
 
 __all__ = ["Config", "main", "render"]
 
-BYTES_A_TOKEN = 4  # as text, and as a token id
 VERDICT_BYTES = 300
 SUMMED = ("tokens_in", "tokens_out", "gpu_hours", "wall_hours", "disk_bytes")
-
-
-class Cost(NamedTuple):
-    """GPU hours, hours on the clock, bytes of memory of one GPU; 0 for a model that runs elsewhere."""
-
-    gpu_hours: float = 0
-    wall_hours: float = 0
-    gpu_memory_bytes: float = 0
 
 
 @dataclass(frozen=True)
@@ -52,23 +45,65 @@ class Planned(NamedTuple):
 
 
 def main(run: RunConfig) -> Planned:
-    """Plan every job that has a section. Raises UserError where there is none, or where a size cannot be known."""
+    """Plan every job that has a section, in rows for `plan.node` and in sums for every type of machine.
+
+    Raises UserError where there is none, or where a size cannot be known.
+    """
     facts = Facts(run)
-    planners = {"distill": _distill, "sft": _sft, "invert": _invert, "evaluate": _evaluate}
+    planners = {
+        "distill": _distill,
+        "sft": _sft,
+        "invert": _invert,
+        "optimise": _optimise,
+        "feedback": _feedback,
+        "panel": _panel,
+        "evaluate": _evaluate,
+    }
     jobs = [job for job in planners if facts.section(job) is not None]
     if not jobs:
         raise UserError(f"the configuration has no section of a job that could be planned: {', '.join(planners)}")
-    rows = [row for job in jobs for row in planners[job](facts)]
+
+    def rows_on(node: str) -> list[Row]:
+        facts.node = node
+        return [row for job in jobs for row in planners[job](facts)]
+
+    chosen = facts.node
+    rows = rows_on(chosen)
     facts.assume(
-        "not counted: starts of engines, padding, texts left out, what is done already, the words around a text (chat "
-        "template); without GPUs all of it takes far longer",
+        "not counted: fit, index and certify, starts of engines, padding, texts left out, what is done already, the "
+        "words around a text (chat template)",
         "assumed: fixed",
     )
+    assumptions = [{"words": words, "source": source} for words, source in facts.assumed.items()]
+    nodes = [_on_node(node, facts.config.nodes[node], rows_on(node)) for node in facts.config.nodes]
     found = [{**asdict(row), "disk_bytes": sum(row.disk.values())} for row in rows]
     total = {name: sum(row[name] for row in found) for name in SUMMED}
     total["gpu_memory_bytes"] = max((row.gpu_memory_bytes for row in rows), default=0)
-    assumptions = [{"words": words, "source": source} for words, source in facts.assumed.items()]
-    return Planned(0, {"jobs": found, "total": {"job": "total", "model": "", **total}, "assumptions": assumptions})
+    return Planned(
+        0,
+        {
+            "node": chosen,
+            "jobs": found,
+            "total": {"job": "total", "model": "", **total},
+            "nodes": nodes,
+            "assumptions": assumptions,
+        },
+    )
+
+
+def _on_node(name: str, node: Node, rows: list[Row]) -> dict[str, Any]:
+    """All jobs, one after the other, on machines of one type: whole machines are paid, for as long as a job runs."""
+    used = [math.ceil(row.gpu_hours / row.wall_hours / node.gpus - 1e-9) if row.wall_hours else 0 for row in rows]
+    node_hours = sum(num * row.wall_hours for num, row in zip(used, rows, strict=True))
+    return {
+        "node": name,
+        "gpu_hours": sum(row.gpu_hours for row in rows),
+        "wall_hours": sum(row.wall_hours for row in rows),
+        "num_nodes": max(used, default=0),
+        "node_hours": node_hours,
+        "money": node_hours * node.price_per_hour if node.price_per_hour else None,
+        "fits": all(row.gpu_memory_bytes <= node.memory_gb * 1e9 for row in rows),
+    }
 
 
 # ---------------------------------------------------------------------- the jobs
@@ -78,7 +113,7 @@ def _distill(facts: Facts) -> Iterator[Row]:
     for name in facts.section("distill").models:
         known = facts.answers(name)
         read, written = known.num * known.asked, known.num * known.answered
-        cost = _generation(facts, name, "distill.models", known.num, read, written)
+        cost = generation(facts, name, "distill.models", known.num, read, written)
         facts.assume(
             f"answers on disk: instruction twice, answer once, {BYTES_A_TOKEN} bytes a token", "assumed: fixed"
         )
@@ -105,15 +140,15 @@ def _training(facts: Facts, what: str, known: Texts, size: Size) -> Row:
         f"{config.batch_in_words}",
         "sft.dev_share, cutoff, epochs, effective_batch",
     )
-    per_token, num_dev_passes = _operations(facts), math.ceil(config.epochs) + 1
+    per_token, num_dev_passes = operations(facts), math.ceil(config.epochs) + 1
     read, read_dev = num_train * tokens * config.epochs, num_dev * tokens * num_dev_passes
-    hours, hours_dev = (_hours(facts, n * size.params) for n in (per_token * read, 2 * read_dev))
+    alone, dev = (hours(facts, n * size.params) for n in (per_token * read, 2 * read_dev))
     if num_dev:
         words = f"dev loss: {num_dev:,} pairs {num_dev_passes} times, 2 x parameters x tokens, by one worker alone"
         facts.assume(words, "sft.dev_share")
-    wall = hours / config.num_workers + hours_dev
-    disk = {"pairs": known.num * tokens * BYTES_A_TOKEN, **_weights_on_disk(facts, size)}
-    return Row("sft", what, read + read_dev, 0, wall * config.num_workers, wall, _memory(facts, size), disk)
+    wall = alone / config.num_workers + dev
+    disk = {"pairs": known.num * tokens * BYTES_A_TOKEN, **weights_on_disk(facts, size)}
+    return Row("sft", what, read + read_dev, 0, wall * config.num_workers, wall, memory(facts, size), disk)
 
 
 def _invert(facts: Facts) -> Iterator[Row]:
@@ -142,129 +177,85 @@ def _inversion(facts: Facts, what: str, judge: str, writer: str, place: str) -> 
         f"invert: {config.max_tokens} tokens a sampled prompt (the most), all of them usable and tried on all",
         "invert.max_tokens, num_candidates",
     )
-    one = _generation(facts, writer, place, drafts, read, written)
-    two = _generation(facts, judge, "invert.models", sum(trials), read_trying, sum(trials))
-    cost = Cost(one.gpu_hours + two.gpu_hours, one.wall_hours + two.wall_hours, max(one[2], two[2]))
+    one = generation(facts, writer, place, drafts, read, written)
+    two = generation(facts, judge, "invert.models", sum(trials), read_trying, sum(trials))
+    cost = one.then(two)
     # A prompt stands in the stage's file, twice in candidates.jsonl (raw, with slots) and in a template file.
     disk = {"candidates": 4.0 * written * BYTES_A_TOKEN}
     return Row("invert", what, read + read_trying, written + sum(trials), *cost, disk)
 
 
-def _evaluate(facts: Facts) -> Iterator[Row]:
-    asked = facts.prompts()
+def _optimise(facts: Facts) -> Iterator[Row]:
+    """The start is tried on all labelled texts; in a round drafts are written, and tried on the half that measures."""
+    config = facts.section("optimise")
+    asked = facts.prompts("optimise", config.aspects, "dev")
     if asked is None:
         return
+    facts.assume("optimise: all rounds and all drafts, half of its texts measure", "optimise.rounds, num_drafts, share")
+    for name in config.models:
+        num = asked.num * config.share
+        trials = num + config.rounds * config.num_drafts * num / 2
+        trying = asking(facts, name, "optimise.models", asked, trials, 1)
+        drafts = config.rounds * config.num_drafts * asked.units
+        writer = config.optimisers.get(name, name)
+        place = f"optimise.optimisers.{name}"
+        shown = config.cases * asked.mean / facts.chars_a_token(writer, asked)
+        written = float(drafts * config.max_tokens)
+        writing = generation(facts, writer, place, drafts, drafts * shown, written)
+        cost = trying.cost.then(writing)
+        disk = {"rounds": 2.0 * written * BYTES_A_TOKEN}
+        yield Row("optimise", name, trying.read + drafts * shown, trials + written, *cost, disk)
+
+
+def _feedback(facts: Facts) -> Iterator[Row]:
+    config = facts.section("feedback")
+    asked = facts.prompts("feedback", config.aspects, "pool", most=config.queries)
+    if asked is None:
+        return
+    facts.assume("feedback: the example in a prompt is as long as the prompt itself", "assumed: fixed")
+    tried = config.random + config.bm25 + config.semantic + config.trained
+    found = asking(facts, config.model, "feedback.model", asked, asked.num * tried, 1, examples=1)
+    disk = {"pairs": float(VERDICT_BYTES * asked.num * tried)}
+    yield Row("feedback", config.model, found.read, float(asked.num * tried), *found.cost, disk)
+
+
+def _panel(facts: Facts) -> Iterator[Row]:
+    optimise = facts.section("optimise")
+    yield from _judged(facts, "panel", "dev", 1 - optimise.share if optimise else 1)
+
+
+def _evaluate(facts: Facts) -> Iterator[Row]:
+    yield from _judged(facts, "evaluate", "test", 1)
+
+
+def _judged(facts: Facts, job: str, part: Part, share: float) -> Iterator[Row]:
+    """Every judge on a share of a part."""
+    config = facts.section("evaluate")
+    asked = facts.prompts(job, config.aspects, part) if config else None
+    if asked is None:
+        return
+    num = round(asked.num * share)
     facts.assume(
-        "evaluate: a learned prompt as long as the rubric, an example as a prompt, a parsed reply at its longest; "
-        f"nothing shared between prompts; {VERDICT_BYTES} bytes a verdict",
+        f"{job}: {num:,} prompts a judge, {asked.mean:,.0f} characters each; {asked.shared / max(1, asked.chars):.0%} "
+        "of them stood in the prompt before and are not read again",
+        f"data, {part} part: measured",
+    )
+    facts.assume(
+        "judges: a learned prompt as long as the rubric, an example as a prompt, a parsed reply at its longest; "
+        f"{VERDICT_BYTES} bytes a verdict",
         "assumed: fixed",
     )
-    for name, judge in facts.section("evaluate").judges.items():
-        read = asked.tokens * (1 + len(judge.examples))
-        written = float(asked.num * (judge.max_tokens if judge.score_mode == "parsed" else 1))
-        cost = _generation(facts, judge.model, f"evaluate.judges.{name}.model", asked.num, read, written)
-        disk = {"verdicts": VERDICT_BYTES * asked.num + written * BYTES_A_TOKEN}
-        yield Row("evaluate", name, read, written, *cost, disk)
-
-
-# ---------------------------------------------------------------------- what asking a model costs
-
-
-def _generation(facts: Facts, name: str, place: str, num: int, read: float, written: float) -> Cost:
-    """Of `num` requests to a model that read and write so many tokens in all."""
-    size, spec = facts.size(name, place), facts.run.models[name]
-    if size is None or not isinstance(spec, VllmSpec) or not num:
-        return Cost()
-    gpus, engines = spec.num_workers, most(spec.num_engines)
-    rate = _decode_rate(facts, size, math.ceil(num / engines), (read + written / 2) / num)
-    hours = _hours(facts, 2 * size.params * read) + written / rate / 3600
-    facts.assume(
-        f"{name}: engines x GPUs of each: {engines} x {gpus}; at least the weights, 2 bytes a parameter, lie "
-        "in an engine's GPUs",
-        f"models.{name}",
-    )
-    return Cost(hours, hours / (engines * gpus), 2 * size.params / gpus)
-
-
-def _decode_rate(facts: Facts, size: Size, num: int, context: float) -> float:
-    """Tokens a second that one GPU writes; `num`: requests an engine, `context`: mean tokens behind each."""
-    config = facts.config
-    if config.decode_tokens_per_s_per_gpu:
-        words = f"a GPU writes {config.decode_tokens_per_s_per_gpu:g} tokens/s; reading: 2 x parameters x tokens"
-        facts.assume(words, facts.keys("decode_tokens_per_s_per_gpu"))
-        return config.decode_tokens_per_s_per_gpu
-    facts.assume(
-        "reading: 2 x parameters x tokens operations; writing: a step adds a token to each of at most "
-        f"{config.answers_at_once} answers and reads the weights and all their keys and values once (2 bytes each) at "
-        f"{config.gpu_gb_s:g} GB/s x {config.bandwidth_share:g}, but computes no faster than reading",
-        facts.keys("answers_at_once", "gpu_gb_s", "bandwidth_share"),
-    )
-    at_once = min(config.answers_at_once, num)
-    bytes_a_step = 2 * size.params + at_once * context * 4 * size.shape.layers * size.shape.keys
-    by_bandwidth = at_once * config.gpu_gb_s * 1e9 * config.bandwidth_share / bytes_a_step
-    return min(by_bandwidth, 1 / (_hours(facts, 2 * size.params) * 3600))
-
-
-def _hours(facts: Facts, operations: float) -> float:
-    config = facts.config
-    words = f"a GPU computes {config.gpu_tflops:g} TFLOPS (dense bfloat16) x {config.mfu:g}"
-    facts.assume(words, facts.keys("gpu_tflops", "mfu"))
-    return operations / (config.gpu_tflops * 1e12 * config.mfu) / 3600
-
-
-# ---------------------------------------------------------------------- what a training needs
-
-
-def _operations(facts: Facts) -> int:
-    """For each parameter and token."""
-    config = facts.section("sft")
-    of_what = {"LoRA": 4} if config.method == "lora" else {"full": 6}
-    of_what |= {"gradient checkpointing": 2} if config.gradient_checkpointing else {}
-    per_token = sum(of_what.values())
-    parts = " + ".join(f"{number} {name}" for name, number in of_what.items())
-    words = f"training: {per_token} x parameters x tokens operations ({parts}); a GPU a worker"
-    facts.assume(words, "sft.method, gradient_checkpointing, num_workers")
-    return per_token
-
-
-def _trained(facts: Facts, size: Size) -> float:
-    config = facts.section("sft")
-    return size.shape.in_layers(config.lora_rank) if config.method == "lora" else size.params
-
-
-def _memory(facts: Facts, size: Size) -> float:
-    """Bytes that a training worker needs on its GPU."""
-    config, shape, trained = facts.section("sft"), size.shape, _trained(facts, size)
-    num_tokens = config.per_device_batch * config.cutoff
-    a_layer = 16 * shape.width + 4 * (shape.queries + shape.keys) + 8 * shape.inner
-    kept = 2 * shape.width * shape.layers + a_layer if config.gradient_checkpointing else a_layer * shape.layers
-    frozen, between = (2 if config.method == "lora" else 0), (4 if config.num_workers > 1 else 0)
-    facts.assume(
-        f"memory of a worker: {frozen} bytes a frozen parameter; {18 + between} a trained one (weights, gradients, "
-        f"Adam: 16, copy in bfloat16: 2, gradients between workers: {between}); activations of "
-        f"{config.per_device_batch} rows x {config.cutoff} tokens, {count(kept)} bytes each",
-        "assumed: fixed",
-    )
-    facts.assume(
-        f"activations of a token in a layer: 16 x width + 4 x (queries + keys) + 8 x MLP = {a_layer:,} bytes, kept of "
-        + (f"one layer, and 2 x width of all {shape.layers}" if config.gradient_checkpointing else "every layer"),
-        "counted as in arXiv 2205.05198, no attention matrix, no logits",
-    )
-    return float(frozen * size.params + (18 + between) * trained + num_tokens * kept)
-
-
-def _weights_on_disk(facts: Facts, size: Size) -> dict[str, float]:
-    config, trained = facts.section("sft"), _trained(facts, size)
-    lora = config.method == "lora"
-    if lora:
-        facts.assume(
-            f"LoRA of rank {config.lora_rank} on all linear layers: {count(trained)} parameters", size.shape_from
+    for name, judge in config.judges.items():
+        written = judge.max_tokens if judge.score_mode == "parsed" else 1
+        found = asking(
+            facts,
+            judge.model,
+            f"evaluate.judges.{name}.model",
+            asked,
+            num,
+            written,
+            examples=len(judge.examples) + (judge.icl.wanted if judge.icl else 0),
+            are_fixed=bool(judge.examples),
         )
-    facts.assume(
-        f"training on disk: pairs {BYTES_A_TOKEN} bytes a token; two checkpoints (the last, the next) of 12 bytes a "
-        f"trained parameter, as much again in the temporary folder; "
-        f"{'adapter 4, merged 2' if lora else 'model 4'} bytes a parameter",
-        "assumed: fixed",
-    )
-    whole = {"adapter": 4.0 * trained, "merged": 2 * size.params} if lora else {"merged": 4 * size.params}
-    return {"checkpoints": 24.0 * trained, **whole}
+        disk = {"verdicts": float(VERDICT_BYTES * num + num * written * BYTES_A_TOKEN)}
+        yield Row(job, name, found.read, float(num * written), *found.cost, disk)

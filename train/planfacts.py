@@ -7,28 +7,49 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from functools import cache, cached_property
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
-from pydantic import Field
+from pydantic import Field, field_validator, model_validator
 
 from cluster.artifacts import JobDir
 from cluster.config import RunConfig, Strict, VllmSpec
 from cluster.errors import UserError
 from cluster.identity import spec_of
-from judging.datasets import Rejected, read_records
+from judging.datasets import DataConfig, Rejected, read_records
 from judging.records import Record
-from judging.tasks import load_task
-from judging.template import Template, rubric_template, texts_for
 from train.instructions import read_instructions
-from train.modelsize import Size, model_size
+from train.modelsize import Size, model_folder, model_size
 from train.oneshot import as_reply, units
+from train.planprompts import Part, Prompts, part_of, prompts_of
 from train.plantable import count
 
 CHARS_A_TOKEN = 4  # of English text
 MEASURED = f"measured, {CHARS_A_TOKEN} characters a token"
 Positive = Annotated[float, Field(gt=0)]
+
+
+class Node(Strict):
+    """A type of machine. Rates are the maker's for one GPU; of the price nothing is assumed."""
+
+    gpus: int = Field(1, ge=1, description="of one machine")
+    tflops: Positive = Field(description="of a GPU in dense bfloat16")
+    gb_s: Positive = Field(description="memory bandwidth of a GPU, GB/s")
+    memory_gb: Positive = Field(description="of a GPU")
+    decode_tokens_per_s: Positive | None = Field(
+        None, description="tokens that a GPU writes, measured by you; none: from bandwidth and model size"
+    )
+    price_per_hour: Positive | None = Field(
+        None, description="of the machine, in your currency; none: no money is told"
+    )
+
+
+NODES = {
+    "a100": Node(gpus=8, tflops=312, gb_s=2039, memory_gb=80),
+    "h100": Node(gpus=8, tflops=989, gb_s=3350, memory_gb=80),
+    "l4": Node(gpus=1, tflops=121, gb_s=300, memory_gb=24),
+}
 
 
 class Config(Strict):
@@ -38,17 +59,34 @@ class Config(Strict):
         default_factory=dict,
         description="billions of parameters by name under `models`, where the weights are not here",
     )
-    gpu_tflops: float = Field(312, gt=0, description="of a GPU in dense bfloat16; 312: A100")
-    mfu: float = Field(0.4, gt=0, le=1, description="share of gpu_tflops that training and reading prompts reach")
-    gpu_gb_s: float = Field(2039, gt=0, description="memory bandwidth of a GPU, GB/s; 2039: A100 80 GB")
-    bandwidth_share: float = Field(0.3, gt=0, le=1, description="share of gpu_gb_s that writing answers reaches")
-    answers_at_once: int = Field(128, ge=1, description="answers that an engine writes side by side")
-    decode_tokens_per_s_per_gpu: Positive | None = Field(
-        None, description="tokens that a GPU writes, measured by you; none: from bandwidth and model size"
+    nodes: dict[str, Node] = Field(
+        default_factory=dict,
+        validate_default=True,
+        description="types of machines, beside or instead of the known a100, h100 and l4",
     )
+    node: str = Field("a100", description="the type that the jobs' rows are worked out for")
+    mfu: float = Field(0.4, gt=0, le=1, description="share of `tflops` that training and reading prompts reach")
+    bandwidth_share: float = Field(0.3, gt=0, le=1, description="share of `gb_s` that writing answers reaches")
+    answers_at_once: int = Field(128, ge=1, description="answers that an engine writes side by side")
     tokens_per_instruction: float = Field(128, gt=0, description="where the instruction files are not here")
     tokens_per_answer: float = Field(384, gt=0, description="as long as a model has not answered")
     tokens_per_example: float = Field(1000, gt=0, description="of a rated example, where data.pool is not here")
+
+    @field_validator("nodes", mode="before")
+    @classmethod
+    def _with_the_known(cls, given: Any) -> Any:
+        """What is told of a known type changes that type; the others stay."""
+        if not isinstance(given, dict):
+            return given
+        known = {name: node.model_dump() for name, node in NODES.items()}
+        of = {name: {**known.get(name, {}), **one} if isinstance(one, dict) else one for name, one in given.items()}
+        return {**known, **of}
+
+    @model_validator(mode="after")
+    def _knows_the_node(self) -> Config:
+        if self.node not in self.nodes:
+            raise ValueError(f"node: {self.node!r} is none of plan.nodes: {', '.join(self.nodes)}")
+        return self
 
 
 class Texts(NamedTuple):
@@ -67,13 +105,6 @@ class Example(NamedTuple):
     num_tried_on: int
 
 
-class Prompts(NamedTuple):
-    """What each judge is asked: how many prompts, and their tokens in all."""
-
-    num: int
-    tokens: float
-
-
 class Facts:
     """One configuration's facts; `assumed` fills while they are asked for (words: source)."""
 
@@ -81,6 +112,9 @@ class Facts:
         self.run: Any = run  # with the sections, which are the command line's to add
         self.config: Config = getattr(run, "plan", None) or Config()
         self.assumed: dict[str, str] = {}
+        self.node = self.config.node
+        self._prompts: dict[Any, Prompts] = {}
+        self._chars_a_token: dict[str, float] = {}
         self._read: dict[tuple[str, ...], list[Record]] = {}
 
     def assume(self, words: str, source: str) -> None:
@@ -90,6 +124,11 @@ class Facts:
         """Keys of `plan` as a source."""
         told = self.config.model_fields_set
         return ", ".join(f"plan.{name} ({'configured' if name in told else 'default'})" for name in names)
+
+    def node_key(self, name: str) -> str:
+        """A key of the node's type as a source."""
+        told = self.config.nodes[self.node] != NODES.get(self.node)
+        return f"plan.nodes.{self.node}.{name} ({'configured' if told else 'default'})"
 
     def section(self, name: str) -> Any:
         return getattr(self.run, name, None)
@@ -179,18 +218,36 @@ class Facts:
         self.assume(words, f"data.pool: {MEASURED}")
         return found
 
-    def prompts(self) -> Prompts | None:
-        """What a judge is asked by the rubrics; None, with the reason in `assumed`, where data.records is not here."""
-        config, data = self.section("evaluate"), self.section("data")
-        gone = missing(data.records) if data else ["a `data` section"]
+    def prompts(self, job: str, aspects: Sequence[str] | None, part: Part, most: int | None = None) -> Prompts | None:
+        """What a judge is asked about the rated texts of a part by the rubrics; None, with the reason in `assumed`,
+        where the files are not here."""
+        data: DataConfig | None = self.section("data")
+        files, takes = part_of(data, part) if data else ((), bool)
+        gone = missing(files) if files else [f"the {part} part"]
         if gone:
-            self.assume("evaluate is left out", f"data.records: {gone[0]} is not here")
+            self.assume(f"{job} is left out", f"data: {gone[0]} is not here")
             return None
-        chars = [one for record in self.records(data.records) for one in _chars(record, config.aspects)]
-        tokens = sum(chars) / CHARS_A_TOKEN
-        words = f"evaluate: {len(chars):,} prompts a judge, {tokens / max(1, len(chars)):.0f} tokens each"
-        self.assume(words, f"data.records: {MEASURED}")
-        return Prompts(len(chars), tokens)
+        key = (files, part, aspects, most)
+        if key not in self._prompts:
+            kept = (record for record in self.records(files) if takes(record))
+            self._prompts[key] = prompts_of(kept, aspects, rated=part != "test", most=most)
+        return self._prompts[key]
+
+    def chars_a_token(self, name: str, prompts: Prompts) -> float:
+        """Of prompts to this model: by its own tokenizer where it is here, on the first prompts asked about."""
+        if name not in self._chars_a_token:
+            folder = model_folder(self.run.models[name])
+            place = folder / "tokenizer.json" if folder else None
+            if place and place.exists() and prompts.sample:
+                found, source = (
+                    _chars_a_token(place, prompts.sample),
+                    f"measured: {place}, {len(prompts.sample)} prompts",
+                )
+            else:
+                found, source = float(CHARS_A_TOKEN), "assumed: its tokenizer is not here"
+            self.assume(f"{name}: {found:.2g} characters a token of a judge's prompt", source)
+            self._chars_a_token[name] = found
+        return self._chars_a_token[name]
 
     def records(self, files: tuple[str, ...]) -> list[Record]:
         """The usable rows of the files; the pool is often the records too, so they are read once."""
@@ -205,14 +262,8 @@ def missing(files: Iterable[str]) -> list[str]:
     return [file for file in files if not Path(file).exists()]
 
 
-def _chars(record: Record, aspects: Sequence[str] | None) -> list[int]:
-    """Length of the rubric's prompt for each aspect that the record is judged on, as `evaluate` chooses them."""
-    known = load_task(record.task).aspects
-    wanted = aspects or [aspect for aspect in known if aspect in record.scores] or list(known)[:1]
-    templates = [_rubric(record.task, aspect) for aspect in wanted]
-    return [len(one.text) + sum(map(len, texts_for(record, one).values())) for one in templates]
+def _chars_a_token(place: Path, texts: Sequence[str]) -> float:
+    from tokenizers import Tokenizer
 
-
-@cache
-def _rubric(task: str, aspect: str) -> Template:
-    return rubric_template(load_task(task), aspect)
+    encoded = Tokenizer.from_file(str(place)).encode_batch(list(texts), add_special_tokens=False)
+    return sum(map(len, texts)) / max(1, sum(len(one.ids) for one in encoded))

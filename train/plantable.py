@@ -9,7 +9,8 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-HEAD = ("job", "model", "tokens in", "tokens out", "GPU h", "wall h", "disk", "GPU memory")
+HEAD = ("job", "model", "tokens in", "tokens out", "GPU time", "wall time", "disk", "GPU memory")
+NODE_HEAD = ("all on", "GPU time", "wall time", "nodes", "node time", "fits")
 WORDS = 2  # columns of text, the others hold numbers
 STEPS = ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k"))
 
@@ -17,8 +18,7 @@ STEPS = ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k"))
 def render(summary: Mapping[str, Any]) -> str:
     """`summary`: `jobs`, `total` and `assumptions` of train.plan."""
     rows = [HEAD, *(_cells(row) for row in [*summary["jobs"], summary["total"]])]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(HEAD))]
-    lines = [_line(row, widths) for row in rows]
+    lines = _aligned(rows, WORDS)
     said = [
         textwrap.fill(
             f"{number}. {one['words']} [{one['source']}]", 118, subsequent_indent="   ", break_on_hyphens=False
@@ -26,7 +26,24 @@ def render(summary: Mapping[str, Any]) -> str:
         for number, one in enumerate(summary["assumptions"], start=1)
     ]
     kept = [_disk(row) for row in summary["jobs"] if len(row["disk"]) > 1]
-    return "\n".join([*lines, *kept, "", "Assumptions, each with its source:", *said])
+    assumed = ["", "Assumptions, each with its source:", *said]
+    return "\n".join([f"on {summary['node']}", *lines, *kept, "", *_nodes(summary["nodes"]), *assumed])
+
+
+def _nodes(nodes: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A line a type of machine; money where a price is known."""
+    with_money = any(row["money"] is not None for row in nodes)
+    rows = [(*NODE_HEAD, "money") if with_money else NODE_HEAD]
+    for row in nodes:
+        cells = (
+            row["node"],
+            *(hours(row[name]) for name in ("gpu_hours", "wall_hours")),
+            str(row["num_nodes"]) if row["num_nodes"] else "-",
+            hours(row["node_hours"]),
+            "yes" if row["fits"] else "no",
+        )
+        rows.append((*cells, f"{row['money']:,.2f}" if row["money"] is not None else "?") if with_money else cells)
+    return _aligned(rows, 1)
 
 
 def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:
@@ -43,12 +60,16 @@ def _disk(row: Mapping[str, Any]) -> str:
     return f"disk of {row['job']} {row['model']}: {parts}"
 
 
-def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
-    placed = [
-        cell.ljust(width) if column < WORDS else cell.rjust(width)
-        for column, (cell, width) in enumerate(zip(cells, widths, strict=True))
+def _aligned(rows: Sequence[Sequence[str]], num_words: int) -> list[str]:
+    """The first `num_words` columns to the left, numbers to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            cell.ljust(width) if column < num_words else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
     ]
-    return "  ".join(placed).rstrip()
 
 
 def count(number: float) -> str:
@@ -68,10 +89,12 @@ def size(num_bytes: float) -> str:
 
 
 def hours(number: float) -> str:
-    """102, 4.67, 0.12; "-" for none."""
-    if number >= 10 or not number:
-        return _short(number) if number else "-"
-    return f"{number:.2f}" if number >= 0.01 else "<0.01"
+    """103 h, 4.66 h, 7.2 min, 31 s; "-" for none."""
+    if not number:
+        return "-"
+    if number >= 1:
+        return f"{_short(number)} h"
+    return f"{_short(number * 60)} min" if number * 60 >= 1 else f"{max(1, round(number * 3600))} s"
 
 
 def _short(number: float) -> str:

@@ -179,8 +179,8 @@ def _pipeline_child() -> dict[str, Any]:
         return watched(lambda: batch.main(run), [request["prompt"] for request in _requests(run)], folder)
 
 
-def watched(job: Callable[[], Any], prompts: Sequence[str], folder: str) -> dict[str, Any]:
-    """Records/s and cached tokens of a job that asks these prompts in this order, as its engine sees them."""
+def probed(job: Callable[[], Any], folder: str) -> list[dict[str, Any]]:
+    """What the engine of a job saw: a row a request, of tests.bench.probe."""
     import ray
 
     from cluster import runtime
@@ -192,12 +192,21 @@ def watched(job: Callable[[], Any], prompts: Sequence[str], folder: str) -> dict
     ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, runtime_env=hook)
     runtime.quiet_data()
     job()
-    rows = [json.loads(line) for line in probe.read_text().splitlines()]
+    return [json.loads(line) for line in probe.read_text().splitlines()]
+
+
+def seconds_of(rows: Sequence[dict[str, Any]]) -> float:
+    """From the first request's begin to the last one's end."""
+    return float(max(row["ended"] for row in rows) - min(row["begun"] for row in rows))
+
+
+def watched(job: Callable[[], Any], prompts: Sequence[str], folder: str) -> dict[str, Any]:
+    """Records/s and cached tokens of a job that asks these prompts in this order, as its engine sees them."""
+    rows = probed(job, folder)
     assert len(rows) == len(prompts)
-    seconds = max(row["ended"] for row in rows) - min(row["begun"] for row in rows)
     return {
         "num_records": len(rows),
-        "records_per_s": len(rows) / seconds,
+        "records_per_s": len(rows) / seconds_of(rows),
         "prompt_tokens": sum(row["prompt_tokens"] for row in rows),
         "cached_tokens": sum(row["cached_tokens"] for row in rows),
         "cacheable_tokens": _cacheable(_prompt_ids(prompts)),

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from tests.bench.batch import probed, seconds_of
 from tests.bench.measure import DATA, ROOT, in_child
 
 SMOLLM2, GEMMA = "embedded:smollm2-135m-instruct", "embedded:gemma3-270m"
@@ -71,24 +72,13 @@ def _config(folder: str) -> Any:
 
 
 def _distill_child() -> dict[str, float]:
-    import ray
-
-    from cluster import runtime
     from train import distill
 
     with tempfile.TemporaryDirectory() as folder:
-        probe = Path(folder) / "probe.jsonl"
-        environment = {"INVERDICT_BENCH_PROBE": str(probe), "PYTHONPATH": str(ROOT)}
-        hook = {"worker_process_setup_hook": "tests.bench.probe.install", "env_vars": environment}
-        os.environ.setdefault("RAY_worker_niceness", "0")  # as cluster.runtime has it
-        ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, runtime_env=hook)
-        runtime.quiet_data()
-        distill.main(_config(folder))
-        rows = [json.loads(line) for line in probe.read_text().splitlines()]
+        rows = probed(lambda: distill.main(_config(folder)), folder)
     assert len(rows) == NUM_INSTRUCTIONS
-    seconds = max(row["ended"] for row in rows) - min(row["begun"] for row in rows)
     tokens = sum(row["generated_tokens"] for row in rows)
-    return {"tokens_per_s": tokens / seconds, "tokens": tokens}
+    return {"tokens_per_s": tokens / seconds_of(rows), "tokens": tokens}
 
 
 def _generate_child() -> dict[str, float]:

@@ -257,6 +257,15 @@ def test_our_own_mistake_is_not_hidden_and_a_stop_is_130(
     assert "the same command goes on from here" in capsys.readouterr().err
 
 
+def test_a_reader_who_goes_early_sees_no_traceback() -> None:
+    command = [sys.executable, "-m", "cluster", "config", "schema"]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        process.stdout.close()
+        _, said = process.communicate(timeout=60)
+    assert (process.returncode, said) == (1, "")
+
+
 def test_config_show_is_the_resolved_configuration_as_json(tmp_path: Path) -> None:
     (tmp_path / "c.yaml").write_text("run: r\nmodels: {m: {backend: scripted}}\n")
     done = inverdict("config", "show", "c.yaml", "--set", "models.m.delay_s=0.5", cwd=tmp_path)
