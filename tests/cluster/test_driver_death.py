@@ -1,4 +1,4 @@
-"""`inverdict run` killed at ten random points: the same command ends with the same artefacts."""
+"""`inverdict run` killed at random points: the same command ends with the same artefacts."""
 
 from __future__ import annotations
 
@@ -22,8 +22,6 @@ from tests.train.test_distill import numbered
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.usefixtures("ray_cluster")]
 NUM_KILLS = 10
-NUM_RECORDS, NUM_INSTRUCTIONS = 80, 80
-BLOCK_ROWS = 2
 
 
 def answer(body: dict[str, Any]) -> Answer:
@@ -36,16 +34,18 @@ def answer(body: dict[str, Any]) -> Answer:
     return Answer(said(f"An answer to {prompt}"))
 
 
-def configuration(folder: Path, endpoint: Endpoint) -> str:
+def configuration(folder: Path, model: dict[str, Any], **sizes: int) -> str:
     folder.mkdir()
-    rows = [row(f"r{number:02d}", f"g{number}", scores={"overall": 1 + number % 5}) for number in range(NUM_RECORDS)]
+    size = {"records": 80, "instructions": 80, "block_rows": 2, "max_tokens": 1024, **sizes}
+    numbers = range(size["records"])
+    rows = [row(f"r{number:02d}", f"g{number}", scores={"overall": 1 + number % 5}) for number in numbers]
     config = {
         "run": str(folder / "run"),
-        "instructions": {"files": [jsonl(folder / "instructions.jsonl", numbered(NUM_INSTRUCTIONS))]},
+        "instructions": {"files": [jsonl(folder / "instructions.jsonl", numbered(size["instructions"]))]},
         "data": {"records": [jsonl(folder / "in.jsonl", rows)]},
-        "models": {"m": {"backend": "http", "base_url": endpoint.base_url, "model": "m"}},
-        "distill": {"models": ["m"], "block_rows": BLOCK_ROWS},
-        "evaluate": {"judges": {"m": {"model": "m"}}, "block_rows": BLOCK_ROWS},
+        "models": {"m": model},
+        "distill": {"models": ["m"], "block_rows": size["block_rows"], "max_tokens": size["max_tokens"]},
+        "evaluate": {"judges": {"m": {"model": "m"}}, "block_rows": size["block_rows"]},
         "report": {"resamples": 100},
     }
     (folder / "c.yaml").write_text(yaml.safe_dump(config))
@@ -71,13 +71,14 @@ def test_a_driver_killed_at_ten_points_ends_with_the_same_artefacts(
 ) -> None:
     with serving() as endpoint:
         endpoint.answer = answer
-        assert main(["run", configuration(tmp_path / "calm", endpoint)]) == 0
+        model = {"backend": "http", "base_url": endpoint.base_url, "model": "m"}
+        assert main(["run", configuration(tmp_path / "calm", model)]) == 0
         once = asked(endpoint)
         # Each instruction and each record is asked once.
-        assert once.total() == len(once) == NUM_RECORDS + NUM_INSTRUCTIONS
+        assert once.total() == len(once) == 160
 
         endpoint.requests.clear()
-        config = configuration(tmp_path / "killed", endpoint)
+        config = configuration(tmp_path / "killed", model)
         points = sorted(random.Random(7).sample(range(1, len(once)), NUM_KILLS))
         for point in points:
             killed_when("run", config, lambda point=point: len(asked(endpoint)) >= point)  # type: ignore[misc]
@@ -90,3 +91,36 @@ def test_a_driver_killed_at_ten_points_ends_with_the_same_artefacts(
         say(f"\nkilled at {points} of {len(once)} answers: {twice} asked again ({twice / len(once):.0%})")
     # A kill may cost the blocks that are under way, never what is on disk: far from all of it again.
     assert twice < NUM_KILLS * len(once) / 4
+
+
+@pytest.mark.engine
+def test_the_same_with_a_real_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Four kills, at random numbers of rows on disk; small blocks, so that there is something on disk to keep."""
+    model = {"source": "embedded:smollm2-135m-instruct", "max_model_len": 1024}
+    sizes = {"records": 60, "instructions": 40, "block_rows": 4, "max_tokens": 24}
+    num = sizes["records"] + sizes["instructions"]
+    assert main(["run", configuration(tmp_path / "calm", model, **sizes)]) == 0
+    config = configuration(tmp_path / "killed", model, **sizes)
+    parts = tmp_path / "killed" / "run"
+
+    def on_disk() -> int:
+        found = [*parts.glob("distill/m/part-*.parquet"), *parts.glob("evaluate/verdicts/m/part-*.parquet")]
+        return sum(pq.read_metadata(part).num_rows for part in found)
+
+    points = sorted(random.Random(7).sample(range(1, num), 4))
+    kept = []
+    for point in points:
+        killed_when("run", config, lambda point=point: on_disk() >= point)  # type: ignore[misc]
+        kept.append(on_disk())
+    assert main(["run", config]) == 0
+    found, calm = artefacts(tmp_path / "killed"), artefacts(tmp_path / "calm")
+    assert [(one["id"], one["response"]) for one in found[0]] == [(one["id"], one["response"]) for one in calm[0]]
+    assert [one["id"] for one in found[1]] == [one["id"] for one in calm[1]]
+    # Other prompts beside it in the engine's batch move a float's last digits.
+    scores = [[one["m.score"] for one in side[1]] for side in (found, calm)]
+    assert scores[0] == pytest.approx(scores[1], abs=1e-3)
+    with capsys.disabled():
+        say(
+            f"\nkilled at {points} of {num} rows, {kept} of them kept; largest difference of a score "
+            f"{max(abs(a - b) for a, b in zip(*scores, strict=True)):.1g}"
+        )

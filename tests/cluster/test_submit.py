@@ -186,6 +186,29 @@ def test_no_token_and_a_wrong_one_are_refused_and_the_right_one_does_what_a_loca
     assert [one["entrypoint"].split()[:5] for one in told] == [["python", "-m", "cluster", "run", "c.yaml"]]
 
 
+@pytest.mark.ray
+@pytest.mark.slow
+def test_rays_own_command_leaves_the_report_of_a_local_run(cluster: Head, here: Path, tmp_path: Path) -> None:
+    ray = str(Path(sys.executable).with_name("ray"))
+    entrypoint = ["python", "-m", "cluster", "run", "c.yaml", "--set", f"run={tmp_path}/away"]
+    done = subprocess.run(
+        [ray, "job", "submit", "--address", cluster.url, "--working-dir", ".", "--", *entrypoint],
+        cwd=here,
+        env={**environment(cluster.token, here), "RAY_AUTH_MODE": "token"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"Report: {tmp_path}/away/report/report.html" in done.stdout
+    local = ["run", "c.yaml", "--set", f"run={tmp_path}/local"]
+    subprocess.run(
+        [sys.executable, "-m", "cluster", *local], cwd=here, env=environment("", here), capture_output=True, check=True
+    )
+    assert metrics(tmp_path / "away") == metrics(tmp_path / "local")
+
+
 def jobs(cluster: Head) -> list[dict[str, Any]]:
     """What the job server tells of every submitted job."""
     return [one for one in cluster.tell("/api/jobs/") if one["type"] == "SUBMISSION"]
