@@ -10,6 +10,7 @@ import pytest
 from serve.page import csp_of, docs_page, web_page
 from tests.retrieval.making import jsonl, pool_of
 from tests.serve.online import Local, client, configured, listening
+from tests.serve.test_certified import fitting, write
 
 CHROMIUM = shutil.which("chromium")
 
@@ -88,6 +89,7 @@ def test_in_a_browser_a_verdict_appears(address: str, tmp_path: Path) -> None:
         assert "words" in table
         assert "Scripted reason" in table
         assert re.search(r"r\d+, r\d+", table)
+        assert "Not certified" in page.inner_text("#answer")
         assert re.fullmatch(r"\d\.\d\d of 1 to 5, overall", page.inner_text("#answer .score"))
         page.screenshot(path=tmp_path / "rated.png")
         assert (tmp_path / "rated.png").stat().st_size > 20_000
@@ -103,3 +105,24 @@ def test_in_a_browser_a_verdict_appears(address: str, tmp_path: Path) -> None:
         browser.close()
     # The refused request above is the browser's one error.
     assert [problem for problem in problems if "400" not in problem] == []
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no chromium here: Debian's package `chromium` has it")
+def test_in_a_browser_a_certified_answer_says_so(tmp_path: Path) -> None:
+    from playwright.sync_api import sync_playwright
+
+    found = configured(tmp_path)
+    write(tmp_path, fitting(found, "panel"), fitting(found, "first"))
+    with listening(Local(configured(tmp_path))) as address, sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 1100, "height": 1100})
+        page.goto(address)
+        page.fill("#source", "What is known about bread?")
+        page.fill("#candidate", "It is baked.")
+        page.click("#go")
+        page.wait_for_selector("#answer .good")
+        assert page.inner_text("#answer .good").startswith("✓ Certified: this panel's agreement with people")
+        judges = [row.split("\t")[0] for row in page.inner_text("#answer table").splitlines()[1:]]
+        assert judges == ["first ✓", "second"]
+        page.screenshot(path=tmp_path / "certified.png")
+        browser.close()
