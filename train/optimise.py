@@ -26,7 +26,7 @@ from judging.tasks import FOLDER as TASK_FOLDER
 from judging.tasks import is_task_file, load_task
 from judging.template import Template, rubric_template
 from judging.templatefile import file_name, load_templates
-from train.rounds import Rounds, is_of_share, shown_groups, state_of
+from train.rounds import Rounds, shared_groups, shown_groups, state_of
 
 LEARNED = ("inverse", "forward")
 
@@ -41,7 +41,7 @@ class Config(Strict):
     start: str = Field("rubric", description="rubric; inverse, forward: what `inverdict invert` left; or a folder")
     aspects: tuple[str, ...] | None = Field(None, min_length=1, description="none: every aspect that people rated")
     share: float = Field(
-        0.5, gt=0, le=1, description="of the dev part's groups, by hash; the others stay for `panel` to choose by"
+        0.5, gt=0, le=1, description="of each task's groups in the dev part; the others stay for `panel` to choose by"
     )
     rounds: int = Field(3, ge=1)
     patience: int = Field(1, ge=1, description="stop after so many rounds without a better instruction")
@@ -88,14 +88,16 @@ def _labelled(data: DataConfig, config: Config) -> dict[tuple[str, str], list[Re
             if data.max_rejected_share == 0:
                 raise InputError(str(row))
             continue
-        if dev.takes(row) and is_of_share(row, config.share):
-            for aspect in load_task(row.task).aspects:
-                if aspect in row.scores and aspect in (config.aspects or (aspect,)):
-                    found.setdefault((row.task, aspect), []).append(row)
+        for aspect in load_task(row.task).aspects if dev.takes(row) else ():
+            if aspect in row.scores and aspect in (config.aspects or (aspect,)):
+                found.setdefault((row.task, aspect), []).append(row)
     if not found:
-        raise InputError(
-            "optimise: its share of the dev part (data.dev_share) holds no record that people rated on the aspects"
-        )
+        raise InputError("optimise: the dev part (data.dev_share) holds no record that people rated on the aspects")
+    groups_of: dict[str, set[str]] = {}
+    for (task, _), records in found.items():
+        groups_of.setdefault(task, set()).update(record.group_key for record in records)
+    used = {task: shared_groups(groups, config.share) for task, groups in groups_of.items()}
+    found = {key: [one for one in records if one.group_key in used[key[0]]] for key, records in found.items()}
     for (task, aspect), records in found.items():
         groups = {record.group_key for record in records}
         if len(shown_groups(groups)) in (0, len(groups)):

@@ -59,9 +59,14 @@ class State:
         return value, "no agreement could be measured with it" if value != value else ""
 
 
-def is_of_share(record: Record, share: float) -> bool:
-    """Whether the record's group, by its hash, is of the share of the dev part that this job uses."""
-    return int(content_id("optimise.share", record.group_key), 16) < share * 16**16
+def shared_groups(groups: Iterable[str], share: float) -> frozenset[str]:
+    """Of a task's groups in the dev part those that this job uses, in an order that only their names decide.
+
+    At least two where there are three, since one half shows and the other measures; below 1 some always stay.
+    """
+    ordered = sorted(set(groups), key=lambda key: content_id("optimise.share", key))
+    num = round(share * len(ordered))
+    return frozenset(ordered[: num if share == 1 else min(max(num, 2), len(ordered) - 1)])
 
 
 def shown_groups(groups: Iterable[str]) -> frozenset[str]:

@@ -18,7 +18,7 @@ from judging.templatefile import load_templates
 from serve.prompts import find_prompts
 from serve.voting import load_panel
 from tests.train.making import jsonl
-from train.rounds import is_of_share
+from train.rounds import shared_groups
 
 GOLD = "Rate from 1 to 5 in the golden manner how good the answer is, 1 for the worst, 5 for the best."
 TIN = "Rate from 1 to 5 in the tin manner how good the answer is, 1 for the worst, 5 for the best."
@@ -90,7 +90,20 @@ def dev_records(folder: Path) -> list[Record]:
 
 def used(folder: Path) -> list[Record]:
     """Those that the job uses: half of the dev groups."""
-    return [record for record in dev_records(folder) if is_of_share(record, 0.5)]
+    records = dev_records(folder)
+    kept = shared_groups([record.group_key for record in records], 0.5)
+    return [record for record in records if record.group_key in kept]
+
+
+@pytest.mark.parametrize(
+    ("num", "share", "used"),
+    [(10, 0.5, 5), (9, 0.3, 3), (4, 0.2, 2), (3, 0.9, 2), (2, 0.5, 1), (7, 1.0, 7), (1, 0.5, 0)],
+)
+def test_of_every_task_some_groups_are_used_and_some_stay(num: int, share: float, used: int) -> None:
+    groups = [f"g{number}" for number in range(num)]
+    found = shared_groups(groups, share)
+    assert len(found) == used
+    assert shared_groups(reversed(groups), share) == found
 
 
 def test_the_best_instruction_is_kept_and_found_by_evaluate(tmp_path: Path, model: Model) -> None:
