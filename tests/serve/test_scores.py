@@ -6,7 +6,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from serve.scores import write_scores
+from serve.scores import VerdictsOnDisk, write_scores
 from serve.voting import Ballot, VoteConfig
 from tests.serve.making import judge, record, write_records, write_verdicts_file
 
@@ -112,3 +112,24 @@ def test_no_half_file_is_left_where_a_verdict_is_missing(tmp_path: Path) -> None
     with pytest.raises(KeyError):
         written(tmp_path)
     assert not (tmp_path / "scores.parquet").exists()
+
+
+def test_verdicts_are_found_by_record_and_aspect_over_all_parts(tmp_path: Path) -> None:
+    write_verdicts_file(tmp_path, "a", {("x", "overall"): 2, ("y", "utility"): "unparsed"})
+    folder = tmp_path / "verdicts" / "a"
+    (folder / "part-0.parquet").rename(tmp_path / "kept")
+    folder.rmdir()
+    # The second part says x once more: the first one's counts.
+    write_verdicts_file(tmp_path, "a", {("y", "overall"): 4, ("x", "overall"): 5})
+    (folder / "part-0.parquet").rename(folder / "part-1.parquet")
+    (tmp_path / "kept").rename(folder / "part-0.parquet")
+    known = VerdictsOnDisk(folder)
+    asked = [("y", "overall"), ("z", "overall"), ("y", "utility"), ("x", "overall")]
+    found = known.of(asked)
+    assert {key: (row["score"], row["unscored"]) for key, row in found.items()} == {
+        ("y", "overall"): (4, None),
+        ("y", "utility"): (None, "unparsed"),
+        ("x", "overall"): (2, None),
+    }
+    assert known.of([]) == {}
+    assert known.of([("z", "overall")]) == {}
