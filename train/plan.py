@@ -212,9 +212,9 @@ def _feedback(facts: Facts) -> Iterator[Row]:
     asked = facts.prompts("feedback", config.aspects, "pool", most=config.queries)
     if asked is None:
         return
-    facts.assume("feedback: the example in a prompt is as long as the prompt itself", "assumed: fixed")
+    facts.assume("feedback: the example in a prompt is as long as the prompt, and read each time", "assumed: fixed")
     tried = config.random + config.bm25 + config.semantic + config.trained
-    found = asking(facts, config.model, "feedback.model", asked, asked.num * tried, 1, examples=1)
+    found = asking(facts, config.model, "feedback.model", asked, asked.num * tried, 1, examples=1, are_fixed=False)
     disk = {"pairs": float(VERDICT_BYTES * asked.num * tried)}
     yield Row("feedback", config.model, found.read, float(asked.num * tried), *found.cost, disk)
 

@@ -280,6 +280,9 @@ def test_feedback_by_hand(folder: Path, tmp_path: Path) -> None:
     (row,) = planned(folder, data={"records": [pool], "pool": [pool]}, feedback=feedback)["jobs"]
     # 3 texts, 3 examples each; a prompt and an example as long as it.
     assert (row["tokens_in"], row["tokens_out"]) == (pytest.approx(9 * 2 * prompt_tokens(ROW)), 9)
+    # Of 3 texts 2 have the rubric's head in common with one before: so have 6 of the 9 prompts.
+    head = len(rubric_template(load_task("qa"), "overall").text.split("{{")[0]) / 4
+    assert row["gpu_hours"] == pytest.approx(2e6 * (row["tokens_in"] - 6 * head) / 5e11 / 3600)
 
 
 def test_types_of_machines_side_by_side(folder: Path, instructions: dict[str, Any]) -> None:
