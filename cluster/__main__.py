@@ -76,7 +76,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = list(sys.argv[1:] if argv is None else argv)
     args = _parser(argv).parse_args(argv)
     try:
-        return int(args.command(args))
+        done = int(args.command(args))
+        sys.stdout.flush()
+        return done
     except BrokenPipeError:
         if not _reader_is_gone():
             raise
@@ -100,11 +102,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _reader_is_gone() -> bool:
     """Whether nobody reads the output any more (`| head`). Then Python's own flush at the end must not fail as well."""
+    try:
+        number = sys.stdout.fileno()
+    except (AttributeError, OSError):  # no file behind it
+        return False
     output = select.poll()
-    output.register(sys.stdout.fileno(), select.POLLOUT)
-    is_gone = any(events & select.POLLERR for _, events in output.poll(0))
+    output.register(number, select.POLLOUT)
+    is_gone = any(events & (select.POLLERR | select.POLLHUP) for _, events in output.poll(0))
     if is_gone:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        os.dup2(os.open(os.devnull, os.O_WRONLY), number)
     return is_gone
 
 

@@ -72,6 +72,8 @@ class VerdictsOnDisk:
     def of(self, keys: Iterable[Key]) -> dict[Key, dict[str, Any]]:
         """The verdicts that lie there: a block's keys at once, since a look into the table costs more than a row."""
         wanted = list(keys)
+        if not len(self._keys):
+            return {}
         hashes = _hashes(wanted)
         at = np.minimum(np.searchsorted(self._keys, hashes), len(self._keys) - 1)
         is_there = self._keys[at] == hashes

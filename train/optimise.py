@@ -21,7 +21,7 @@ from cluster.config import RunConfig, Strict
 from cluster.identity import input_hashes, model_identity, spec_of
 from judging.datasets import DataConfig, Rejected, read_records
 from judging.errors import InputError
-from judging.records import Record
+from judging.records import Record, content_id
 from judging.tasks import FOLDER as TASK_FOLDER
 from judging.tasks import is_task_file, load_task
 from judging.template import Template, rubric_template
@@ -125,6 +125,7 @@ def _optimise(
         "optimise": json.loads(config.model_dump_json(exclude={"models", "optimisers"})),
         "data": json.loads(data.model_dump_json(exclude={"part"})),
         "files": input_hashes(sorted({*(data.dev or data.records), *own_task})),
+        "labelled": {"/".join(key): content_id(*(one.id for one in records)) for key, records in labelled.items()},
         "start": {"/".join(key): one.fingerprint for key, one in starts.items()},
         "tasks": file_hash(TASK_FOLDER),
         "judge": model_identity(judge),

@@ -22,6 +22,7 @@ from train.plantable import render
 __all__ = ["Config", "main", "render"]
 
 VERDICT_BYTES = 300
+REASON_CHARS = 200
 SUMMED = ("tokens_in", "tokens_out", "gpu_hours", "wall_hours", "disk_bytes")
 
 
@@ -36,6 +37,7 @@ class Row:
     gpu_hours: float
     wall_hours: float
     gpu_memory_bytes: float
+    num_gpus: int
     disk: dict[str, float]
 
 
@@ -70,8 +72,8 @@ def main(run: RunConfig) -> Planned:
     chosen = facts.node
     rows = rows_on(chosen)
     facts.assume(
-        "not counted: fit, index and certify, starts of engines, padding, texts left out, what is done already, the "
-        "words around a text (chat template)",
+        "not counted: fit, index, certify and transfer, starts of engines, padding, the words around a text (chat "
+        "template); counted though it may be saved: what a cascade or a prompt leaves out, what is done already",
         "assumed: fixed",
     )
     assumptions = [{"words": words, "source": source} for words, source in facts.assumed.items()]
@@ -93,7 +95,7 @@ def main(run: RunConfig) -> Planned:
 
 def _on_node(name: str, node: Node, rows: list[Row]) -> dict[str, Any]:
     """All jobs, one after the other, on machines of one type: whole machines are paid, for as long as a job runs."""
-    used = [math.ceil(row.gpu_hours / row.wall_hours / node.gpus - 1e-9) if row.wall_hours else 0 for row in rows]
+    used = [math.ceil(row.num_gpus / node.gpus) for row in rows]
     node_hours = sum(num * row.wall_hours for num, row in zip(used, rows, strict=True))
     return {
         "node": name,
@@ -148,7 +150,9 @@ def _training(facts: Facts, what: str, known: Texts, size: Size) -> Row:
         facts.assume(words, "sft.dev_share")
     wall = alone / config.num_workers + dev
     disk = {"pairs": known.num * tokens * BYTES_A_TOKEN, **weights_on_disk(facts, size)}
-    return Row("sft", what, read + read_dev, 0, wall * config.num_workers, wall, memory(facts, size), disk)
+    return Row(
+        "sft", what, read + read_dev, 0, wall * config.num_workers, wall, memory(facts, size), config.num_workers, disk
+    )
 
 
 def _invert(facts: Facts) -> Iterator[Row]:
@@ -186,46 +190,59 @@ def _inversion(facts: Facts, what: str, judge: str, writer: str, place: str) -> 
 
 
 def _optimise(facts: Facts) -> Iterator[Row]:
-    """The start is tried on all labelled texts; in a round drafts are written, and tried on the half that measures."""
+    """The start, then in every round each draft, is tried on all texts of the share; drafts share a request."""
     config = facts.section("optimise")
-    asked = facts.prompts("optimise", config.aspects, "dev")
+    asked = facts.prompts("optimise", config.aspects, "dev", rated=True)
     if asked is None:
         return
-    facts.assume("optimise: all rounds and all drafts, half of its texts measure", "optimise.rounds, num_drafts, share")
+    facts.assume("optimise: all rounds, and all drafts usable", "optimise.rounds, num_drafts")
+    units = len(asked.num_of)
     for name in config.models:
-        num = asked.num * config.share
-        trials = num + config.rounds * config.num_drafts * num / 2
+        trials = asked.num * config.share * (1 + config.rounds * config.num_drafts)
         trying = asking(facts, name, "optimise.models", asked, trials, 1)
-        drafts = config.rounds * config.num_drafts * asked.units
-        writer = config.optimisers.get(name, name)
-        place = f"optimise.optimisers.{name}"
-        shown = config.cases * asked.mean / facts.chars_a_token(writer, asked)
-        written = float(drafts * config.max_tokens)
-        writing = generation(facts, writer, place, drafts, drafts * shown, written)
-        cost = trying.cost.then(writing)
+        writer, place = config.optimisers.get(name, name), f"optimise.optimisers.{name}"
+        shown = config.cases * asked.mean / facts.chars_a_token(writer, place, asked)
+        drafts, distinct = config.rounds * config.num_drafts * units, config.rounds * units
+        read, written = drafts * shown, float(drafts * config.max_tokens)
+        cost = trying.cost.then(
+            generation(facts, writer, place, drafts, read, written, known=(drafts - distinct) * shown)
+        )
         disk = {"rounds": 2.0 * written * BYTES_A_TOKEN}
-        yield Row("optimise", name, trying.read + drafts * shown, trials + written, *cost, disk)
+        yield Row("optimise", name, trying.read + read, trials + written, *cost, disk)
 
 
 def _feedback(facts: Facts) -> Iterator[Row]:
     config = facts.section("feedback")
-    asked = facts.prompts("feedback", config.aspects, "pool", most=config.queries)
+    asked = facts.prompts("feedback", config.aspects, "pool", rated=True, most=config.queries)
     if asked is None:
         return
     facts.assume("feedback: the example in a prompt is as long as the prompt, and read each time", "assumed: fixed")
-    tried = config.random + config.bm25 + config.semantic + config.trained
-    found = asking(facts, config.model, "feedback.model", asked, asked.num * tried, 1, examples=1, are_fixed=False)
-    disk = {"pairs": float(VERDICT_BYTES * asked.num * tried)}
-    yield Row("feedback", config.model, found.read, float(asked.num * tried), *found.cost, disk)
+    num = asked.num * (config.random + config.bm25 + config.semantic + config.trained)
+    found = asking(facts, config.model, "feedback.model", asked, num, 1, examples=asked.mean, are_fixed=False)
+    yield Row("feedback", config.model, found.read, float(num), *found.cost, {"pairs": float(VERDICT_BYTES * num)})
 
 
 def _panel(facts: Facts) -> Iterator[Row]:
-    optimise = facts.section("optimise")
-    yield from _judged(facts, "panel", "dev", 1 - optimise.share if optimise else 1)
+    """The dev part; where a judge has an optimised prompt, without the groups that it was chosen by."""
+    optimise, evaluate = facts.section("optimise"), facts.section("evaluate")
+    is_used = evaluate and any(judge.prompt == "optimised" for judge in evaluate.judges.values())
+    left = 1 - optimise.share if optimise and is_used else 1
+    yield from _judged(facts, "panel", "dev", left)
 
 
 def _evaluate(facts: Facts) -> Iterator[Row]:
-    yield from _judged(facts, "evaluate", "test", 1)
+    data, config = facts.section("data"), facts.section("evaluate")
+    part: Part = data.part if data else "test"
+    yield from _judged(facts, "evaluate", part, 1)
+    asked = facts.prompts("evaluate", config.aspects, part) if config.integrator else None
+    if asked is not None:
+        model, num_judges = config.integrator.model, len(config.judges)
+        facts.assume(f"integrator: {REASON_CHARS} characters of each judge; its reply at its longest", "assumed: fixed")
+        reasons = float(REASON_CHARS * num_judges)
+        place, written = "evaluate.integrator.model", config.integrator.max_tokens
+        found = asking(facts, model, place, asked, asked.num, written, examples=reasons, are_fixed=False)
+        disk = {"replies": float(VERDICT_BYTES * asked.num)}
+        yield Row("evaluate", f"integrator {model}", found.read, float(asked.num * written), *found.cost, disk)
 
 
 def _judged(facts: Facts, job: str, part: Part, share: float) -> Iterator[Row]:
@@ -234,7 +251,7 @@ def _judged(facts: Facts, job: str, part: Part, share: float) -> Iterator[Row]:
     asked = facts.prompts(job, config.aspects, part) if config else None
     if asked is None:
         return
-    num = round(asked.num * share)
+    num, num_tasks = round(asked.num * share), len({task for task, _ in asked.num_of})
     facts.assume(
         f"{job}: {num:,} prompts a judge, {asked.mean:,.0f} characters each; {asked.shared / max(1, asked.chars):.0%} "
         "of them stood in the prompt before and are not read again",
@@ -246,16 +263,11 @@ def _judged(facts: Facts, job: str, part: Part, share: float) -> Iterator[Row]:
         "assumed: fixed",
     )
     for name, judge in config.judges.items():
-        written = judge.max_tokens if judge.score_mode == "parsed" else 1
-        found = asking(
-            facts,
-            judge.model,
-            f"evaluate.judges.{name}.model",
-            asked,
-            num,
-            written,
-            examples=len(judge.examples) + (judge.icl.wanted if judge.icl else 0),
-            are_fixed=bool(judge.examples),
-        )
+        written, place = judge.max_tokens if judge.score_mode == "parsed" else 1, f"evaluate.judges.{name}.model"
+        examples, are_fixed = len(judge.examples) / max(1, num_tasks) * asked.mean, True
+        if judge.icl:
+            budget = judge.icl.max_tokens * facts.chars_a_token(judge.model, place, asked)
+            examples, are_fixed = min(judge.icl.wanted * asked.mean, budget), False
+        found = asking(facts, judge.model, place, asked, num, written, examples=examples, are_fixed=are_fixed)
         disk = {"verdicts": float(VERDICT_BYTES * num + num * written * BYTES_A_TOKEN)}
         yield Row(job, name, found.read, float(num * written), *found.cost, disk)

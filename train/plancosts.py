@@ -9,7 +9,6 @@ import math
 from typing import NamedTuple
 
 from cluster.config import VllmSpec, most
-from cluster.identity import spec_of
 from train.modelsize import Size
 from train.planfacts import Facts
 from train.planprompts import Prompts
@@ -19,15 +18,16 @@ BYTES_A_TOKEN = 4  # as text, and as a token id
 
 
 class Cost(NamedTuple):
-    """GPU hours, hours on the clock, bytes of memory of one GPU; 0 for a model that runs elsewhere."""
+    """GPU hours, hours on the clock, bytes of memory of one GPU, the most GPUs at once; 0 for a model elsewhere."""
 
     gpu_hours: float = 0
     wall_hours: float = 0
     gpu_memory_bytes: float = 0
+    num_gpus: int = 0
 
     def then(self, other: Cost) -> Cost:
         """One after the other."""
-        return Cost(self[0] + other[0], self[1] + other[1], max(self[2], other[2]))
+        return Cost(self[0] + other[0], self[1] + other[1], max(self[2], other[2]), max(self[3], other[3]))
 
 
 # ---------------------------------------------------------------------- what asking a model costs
@@ -48,16 +48,17 @@ def asking(
     num: float,
     written: float,
     *,
-    examples: int = 0,
+    examples: float = 0,
     are_fixed: bool = True,
 ) -> Asked:
-    """`num` requests like `prompts`, of `written` tokens each; `are_fixed`: the same examples in front of all."""
-    spec_of(facts.run, name, place)
-    a_prompt = prompts.mean / facts.chars_a_token(name, prompts)
+    """`num` requests like `prompts`, of `written` tokens each, with examples of so many characters in each prompt;
+    `are_fixed`: the same ones in all."""
+    chars_a_token = facts.chars_a_token(name, place, prompts)
     shared = prompts.shared if are_fixed or not examples else prompts.head
-    known = a_prompt * (shared / max(1, prompts.chars) + (examples if are_fixed else 0))
-    read = num * a_prompt * (1 + examples)
-    return Asked(read, generation(facts, name, place, num, read, num * written, known=num * known))
+    known = shared / max(1, prompts.num) + (examples if are_fixed else 0)
+    read = num * (prompts.mean + examples) / chars_a_token
+    cost = generation(facts, name, place, num, read, num * written, known=num * known / chars_a_token)
+    return Asked(read, cost)
 
 
 def generation(
@@ -73,13 +74,13 @@ def generation(
         return Cost()
     gpus, engines = spec.num_workers, most(spec.num_engines)
     rate = _decode_rate(facts, size, math.ceil(num / engines), (read + written / 2) / num)
-    spent = hours(facts, 2 * size.params * (read - known)) + (written - num) / rate / 3600
+    spent = hours(facts, 2 * size.params * (read - known)) + max(0, written - num) / rate / 3600
     facts.assume(
         f"{name}: engines x GPUs of each: {engines} x {gpus}; at least the weights, 2 bytes a parameter, lie "
         "in an engine's GPUs",
         f"models.{name}",
     )
-    return Cost(spent, spent / (engines * gpus), 2 * size.params / gpus)
+    return Cost(spent, spent / (engines * gpus), 2 * size.params / gpus, engines * gpus)
 
 
 def _decode_rate(facts: Facts, size: Size, num: float, context: float) -> float:

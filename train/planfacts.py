@@ -22,7 +22,7 @@ from judging.records import Record
 from train.instructions import read_instructions
 from train.modelsize import Size, model_folder, model_size
 from train.oneshot import as_reply, units
-from train.planprompts import Part, Prompts, part_of, prompts_of
+from train.planprompts import Part, Prompts, as_evaluated, as_rated, part_of, prompts_of, queries
 from train.plantable import count
 
 CHARS_A_TOKEN = 4  # of English text
@@ -127,8 +127,9 @@ class Facts:
 
     def node_key(self, name: str) -> str:
         """A key of the node's type as a source."""
-        told = self.config.nodes[self.node] != NODES.get(self.node)
-        return f"plan.nodes.{self.node}.{name} ({'configured' if told else 'default'})"
+        known = NODES.get(self.node)
+        is_default = known is not None and getattr(known, name) == getattr(self.config.nodes[self.node], name)
+        return f"plan.nodes.{self.node}.{name} ({'default' if is_default else 'configured'})"
 
     def section(self, name: str) -> Any:
         return getattr(self.run, name, None)
@@ -208,7 +209,8 @@ class Facts:
                 f"assumed: files of data.pool or invert.dev are not here; {self.keys('tokens_per_example')}",
             )
             return [Example(tokens, len(config.aspects or "1"), num)] * num
-        known, dev = {record.id: record for record in self.records(pool)}, self.records(config.dev)
+        known = {record.id: record for record in self.records(pool) if data.serves(record)}
+        dev = self.records(config.dev)
         found, together = [], config.aspects_together
         for unit in units(known, config.examples, aspects=config.aspects, together=together, seed=self.run.seed):
             replies = [as_reply(unit, example, with_score=config.with_score) for example in unit.examples]
@@ -218,33 +220,38 @@ class Facts:
         self.assume(words, f"data.pool: {MEASURED}")
         return found
 
-    def prompts(self, job: str, aspects: Sequence[str] | None, part: Part, most: int | None = None) -> Prompts | None:
-        """What a judge is asked about the rated texts of a part by the rubrics; None, with the reason in `assumed`,
-        where the files are not here."""
+    def prompts(
+        self, job: str, aspects: tuple[str, ...] | None, part: Part, *, rated: bool = False, most: int | None = None
+    ) -> Prompts | None:
+        """What a judge is asked about the texts of a part by the rubrics; None, with the reason in `assumed`, where
+        the files are not here.
+
+        `rated`: only about what people rated, else as `evaluate` chooses. `most`: texts of each task.
+        """
         data: DataConfig | None = self.section("data")
         files, takes = part_of(data, part) if data else ((), bool)
         gone = missing(files) if files else [f"the {part} part"]
         if gone:
             self.assume(f"{job} is left out", f"data: {gone[0]} is not here")
             return None
-        key = (files, part, aspects, most)
+        key = (files, aspects, part, rated, most)
         if key not in self._prompts:
-            kept = (record for record in self.records(files) if takes(record))
-            self._prompts[key] = prompts_of(kept, aspects, rated=part != "test", most=most)
+            kept = [record for record in self.records(files) if takes(record)]
+            chosen = queries(kept, aspects, most, self.run.seed) if most else kept
+            self._prompts[key] = prompts_of(chosen, aspects, as_rated if rated else as_evaluated)
         return self._prompts[key]
 
-    def chars_a_token(self, name: str, prompts: Prompts) -> float:
+    def chars_a_token(self, name: str, place: str, prompts: Prompts) -> float:
         """Of prompts to this model: by its own tokenizer where it is here, on the first prompts asked about."""
         if name not in self._chars_a_token:
-            folder = model_folder(self.run.models[name])
-            place = folder / "tokenizer.json" if folder else None
-            if place and place.exists() and prompts.sample:
-                found, source = (
-                    _chars_a_token(place, prompts.sample),
-                    f"measured: {place}, {len(prompts.sample)} prompts",
-                )
-            else:
-                found, source = float(CHARS_A_TOKEN), "assumed: its tokenizer is not here"
+            spec = spec_of(self.run, name, place)
+            folder = model_folder(spec) if isinstance(spec, VllmSpec) else None
+            file = folder / "tokenizer.json" if folder else None
+            found, source = float(CHARS_A_TOKEN), "assumed: its tokenizer is not here"
+            if file and file.exists() and prompts.sample:
+                found, source = _chars_a_token(file, prompts.sample), f"measured: {file}, {len(prompts.sample)} prompts"
+            if not prompts.sample:
+                return found
             self.assume(f"{name}: {found:.2g} characters a token of a judge's prompt", source)
             self._chars_a_token[name] = found
         return self._chars_a_token[name]

@@ -5,30 +5,37 @@ An engine keeps the beginnings of prompts, so what a prompt shares with an earli
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Literal, NamedTuple
 
 from judging.datasets import DataConfig
-from judging.records import Record
+from judging.errors import InputError
+from judging.records import Record, content_id
 from judging.tasks import load_task
-from judging.template import SLOT, Template, rubric_template, texts_for
+from judging.template import Template, rubric_template, texts_for
 
 Part = Literal["test", "dev", "pool"]
-SAMPLE = 100
+Key = tuple[str, str]  # task, aspect
+SAMPLE = 100  # prompts kept to count tokens on
+RENDERED = 20_000  # prompts; of more only the number is counted
 
 
 class Prompts(NamedTuple):
     """Characters in all; `shared`: the beginnings that stood in the prompt before; `head`: of those what stands before
-    the first text, which is shared whatever is judged. `units`: tasks and aspects. `sample`: some of the prompts.
+    the first text, which is shared whatever is judged. `num_of`: how many, by task and aspect.
     """
 
-    num: int
-    chars: int
-    shared: int
-    head: int
-    units: int
+    num_of: Mapping[Key, int]
+    chars: float
+    shared: float
+    head: float
     sample: tuple[str, ...] = ()
+
+    @property
+    def num(self) -> int:
+        return sum(self.num_of.values())
 
     @property
     def mean(self) -> float:
@@ -43,37 +50,82 @@ def part_of(data: DataConfig, part: Part) -> tuple[tuple[str, ...], Callable[[Re
     return (chosen.judged if part == "test" or data.has_dev else ()), chosen.takes
 
 
-def prompts_of(
-    records: Iterable[Record], aspects: Sequence[str] | None, *, rated: bool, most: int | None = None
-) -> Prompts:
-    """Every record with every aspect that it is judged on, in the order of the records.
-
-    `rated`: only what people rated; else as `evaluate` chooses. `most`: so many records of each task.
-    """
-    num = chars = shared = head = 0
-    before: dict[tuple[str, str], str] = {}  # by task and aspect: the last prompt
-    seen: dict[str, int] = {}
-    sample: list[str] = []
-    for record in records:
-        seen[record.task] = seen.get(record.task, 0) + 1
-        if most is not None and seen[record.task] > most:
-            continue
-        for aspect in _aspects(record, aspects, rated):
-            template = _rubric(record.task, aspect)
-            text = template.render(texts_for(record, template), mode="expected").text
-            if last := before.get((record.task, aspect)):
-                shared, head = shared + _common(last, text), head + _head(record.task, aspect)
-            before[record.task, aspect] = text
-            num, chars = num + 1, chars + len(text)
-            if len(sample) < SAMPLE:
-                sample.append(text)
-    return Prompts(num, chars, shared, head, len(before), tuple(sample))
-
-
-def _aspects(record: Record, aspects: Sequence[str] | None, rated: bool) -> list[str]:
+def as_evaluated(record: Record, aspects: Sequence[str] | None) -> list[str]:
+    """The configured aspects; or those that people rated and the task knows; or the task's first."""
     known = load_task(record.task).aspects
-    wanted = [aspect for aspect in aspects or known if aspect in record.scores]
-    return wanted if rated or (wanted and aspects is None) else list(aspects or known)[: None if aspects else 1]
+    return list(aspects or [one for one in known if one in record.scores] or list(known)[:1])
+
+
+def as_rated(record: Record, aspects: Sequence[str] | None) -> list[str]:
+    """The aspects of its task that people rated, of those that are wanted."""
+    return [one for one in load_task(record.task).aspects if one in record.scores and one in (aspects or (one,))]
+
+
+def queries(records: Iterable[Record], aspects: Sequence[str] | None, most: int, seed: int) -> list[Record]:
+    """So many rated records of each task, drawn as `feedback` draws them."""
+    of: dict[str, list[Record]] = {}
+    for record in records:
+        if _asked(record, aspects, as_rated):
+            of.setdefault(record.task, []).append(record)
+    drawn = [sorted(some, key=lambda one: content_id(str(seed), one.id))[:most] for some in of.values()]
+    return [record for some in drawn for record in some]
+
+
+def prompts_of(
+    records: Iterable[Record],
+    aspects: Sequence[str] | None,
+    chosen: Callable[[Record, Sequence[str] | None], list[str]],
+) -> Prompts:
+    """Every record with every aspect that `chosen` takes, in the order of the records."""
+    seen = _Seen()
+    for record in records:
+        for aspect in _asked(record, aspects, chosen):
+            seen.add(record, aspect)
+    return seen.prompts()
+
+
+def _asked(
+    record: Record,
+    aspects: Sequence[str] | None,
+    chosen: Callable[[Record, Sequence[str] | None], list[str]],
+) -> list[str]:
+    """None of a record of an unknown task: the jobs count it as rejected."""
+    try:
+        return [aspect for aspect in chosen(record, aspects) if aspect in load_task(record.task).aspects]
+    except InputError:
+        return []
+
+
+@dataclass
+class _Seen:
+    num_of: dict[Key, int] = field(default_factory=dict)
+    before: dict[Key, str] = field(default_factory=dict)
+    rendered: int = 0
+    chars: int = 0
+    shared: int = 0
+    head: int = 0
+    sample: list[str] = field(default_factory=list)
+
+    def add(self, record: Record, aspect: str) -> None:
+        key = (record.task, aspect)
+        self.num_of[key] = self.num_of.get(key, 0) + 1
+        if self.rendered >= RENDERED:
+            return
+        template = _rubric(*key)
+        text = template.render(texts_for(record, template), mode="expected").text
+        if last := self.before.get(key):
+            self.shared += _common(last, text)
+            self.head += _head(*key)
+        self.before[key] = text
+        self.rendered += 1
+        self.chars += len(text)
+        if len(self.sample) < SAMPLE:
+            self.sample.append(text)
+
+    def prompts(self) -> Prompts:
+        times = sum(self.num_of.values()) / max(1, self.rendered)
+        chars, shared, head = (times * length for length in (self.chars, self.shared, self.head))
+        return Prompts(self.num_of, chars, shared, head, tuple(self.sample))
 
 
 def _common(one: str, other: str) -> int:
@@ -92,5 +144,8 @@ def _rubric(task: str, aspect: str) -> Template:
 
 @cache
 def _head(task: str, aspect: str) -> int:
-    first = SLOT.search(text := _rubric(task, aspect).text)
-    return first.start() if first else len(text)
+    """Characters that all prompts begin with, whichever example comes first."""
+    template = _rubric(task, aspect)
+    texts = [dict.fromkeys((one.name for one in template.fields), letter) for letter in "ab"]
+    score = template.scale.low
+    return _common(*(template.render(one, mode="expected", examples=[(one, score)]).text for one in texts))

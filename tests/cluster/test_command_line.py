@@ -257,9 +257,14 @@ def test_our_own_mistake_is_not_hidden_and_a_stop_is_130(
     assert "the same command goes on from here" in capsys.readouterr().err
 
 
-def test_a_reader_who_goes_early_sees_no_traceback() -> None:
-    command = [sys.executable, "-m", "cluster", "config", "schema"]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+@pytest.mark.parametrize("words", [["config", "schema"], ["models", "list"]])
+def test_a_reader_who_goes_early_sees_no_traceback(words: list[str]) -> None:
+    """Of much output and of little, which is written at the end alone."""
+    command = [sys.executable, "-m", "cluster", *words]
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    with subprocess.Popen(
+        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
         assert process.stdout is not None
         process.stdout.close()
         _, said = process.communicate(timeout=60)

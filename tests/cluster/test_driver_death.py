@@ -95,24 +95,31 @@ def test_a_driver_killed_at_ten_points_ends_with_the_same_artefacts(
 
 @pytest.mark.engine
 def test_the_same_with_a_real_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Four kills, at random numbers of rows on disk; small blocks, so that there is something on disk to keep."""
+    """Four kills, each after a random number of new rows on disk; small blocks, so that there is something to keep."""
     model = {"source": "embedded:smollm2-135m-instruct", "max_model_len": 1024}
     sizes = {"records": 60, "instructions": 40, "block_rows": 4, "max_tokens": 24}
     num = sizes["records"] + sizes["instructions"]
     assert main(["run", configuration(tmp_path / "calm", model, **sizes)]) == 0
     config = configuration(tmp_path / "killed", model, **sizes)
-    parts = tmp_path / "killed" / "run"
+    run = tmp_path / "killed" / "run"
+
+    def parts() -> dict[Path, int]:
+        found = [*run.glob("distill/m/part-*.parquet"), *run.glob("evaluate/verdicts/m/part-*.parquet")]
+        return {part: part.stat().st_mtime_ns for part in found}
 
     def on_disk() -> int:
-        found = [*parts.glob("distill/m/part-*.parquet"), *parts.glob("evaluate/verdicts/m/part-*.parquet")]
-        return sum(pq.read_metadata(part).num_rows for part in found)
+        return sum(pq.read_metadata(part).num_rows for part in parts())
 
-    points = sorted(random.Random(7).sample(range(1, num), 4))
-    kept = []
-    for point in points:
-        killed_when("run", config, lambda point=point: on_disk() >= point)  # type: ignore[misc]
+    drawn = random.Random(7)
+    kept: list[int] = []
+    for _ in range(4):
+        before, wanted = parts(), on_disk() + drawn.randint(1, num // 6)
+        killed_when("run", config, lambda wanted=wanted: on_disk() >= wanted)  # type: ignore[misc]
+        assert before.items() <= parts().items()  # what lay there is not made again
         kept.append(on_disk())
+    before = parts()
     assert main(["run", config]) == 0
+    assert before.items() <= parts().items()
     found, calm = artefacts(tmp_path / "killed"), artefacts(tmp_path / "calm")
     assert [(one["id"], one["response"]) for one in found[0]] == [(one["id"], one["response"]) for one in calm[0]]
     assert [one["id"] for one in found[1]] == [one["id"] for one in calm[1]]
@@ -120,7 +127,5 @@ def test_the_same_with_a_real_model(tmp_path: Path, capsys: pytest.CaptureFixtur
     scores = [[one["m.score"] for one in side[1]] for side in (found, calm)]
     assert scores[0] == pytest.approx(scores[1], abs=1e-3)
     with capsys.disabled():
-        say(
-            f"\nkilled at {points} of {num} rows, {kept} of them kept; largest difference of a score "
-            f"{max(abs(a - b) for a, b in zip(*scores, strict=True)):.1g}"
-        )
+        largest = max(abs(a - b) for a, b in zip(*scores, strict=True))
+        say(f"\nkilled four times, {kept} of {num} rows on disk then; largest difference of a score {largest:.1g}")

@@ -99,11 +99,23 @@ def used(folder: Path) -> list[Record]:
     ("num", "share", "used"),
     [(10, 0.5, 5), (9, 0.3, 3), (4, 0.2, 2), (3, 0.9, 2), (2, 0.5, 1), (7, 1.0, 7), (1, 0.5, 0)],
 )
-def test_of_every_task_some_groups_are_used_and_some_stay(num: int, share: float, used: int) -> None:
+def test_some_groups_are_used_and_some_stay(num: int, share: float, used: int) -> None:
     groups = [f"g{number}" for number in range(num)]
     found = shared_groups(groups, share)
     assert len(found) == used
     assert shared_groups(reversed(groups), share) == found
+
+
+def test_no_task_is_left_without_groups(tmp_path: Path, model: Model) -> None:
+    """Of dialogue three groups alone are in the dev part: two are used, one stays."""
+    few = [{**row, "task": "dialogue", "fact": "", "id": f"d{row['id']}", "group": f"d{row['group']}"} for row in ROWS]
+    rows = [*ROWS, *[row for row in few if row["group"] in ("dg0", "dg1", "dg2")]]
+    data = {"dev_share": None, "dev": [jsonl(tmp_path / "dev.jsonl", rows)]}
+    assert main(["optimise", configuration(tmp_path, [{**ROWS[0], "group": "other"}], data=data)]) == 0
+    places = tmp_path / "run" / "optimise" / "judge" / "optimised"
+    seen = {task: load_templates(places / f"{task}.overall.txt")["overall"].seen_groups for task in ("qa", "dialogue")}
+    assert len(seen["dialogue"]) == 2
+    assert len(seen["qa"]) == 12
 
 
 def test_the_best_instruction_is_kept_and_found_by_evaluate(tmp_path: Path, model: Model) -> None:

@@ -226,6 +226,12 @@ def prompt_tokens(row: dict[str, Any]) -> float:
     return len(template.render({"source": row["source"], "candidate": row["candidate"]}, mode="expected").text) / 4
 
 
+def head_tokens() -> float:
+    """What stands before the first example's first text."""
+    template = rubric_template(load_task("qa"), "overall")
+    return template.render(TEXTS, mode="expected", examples=[(TEXTS, 3)]).text.index("Question one?") / 4
+
+
 def test_retrieved_examples_leave_only_the_rubrics_head_to_share(folder: Path, tmp_path: Path) -> None:
     records = jsonl(tmp_path / "records.jsonl", [ROW, {**ROW, "id": "two"}])
     judges = {
@@ -236,7 +242,7 @@ def test_retrieved_examples_leave_only_the_rubrics_head_to_share(folder: Path, t
     fixed, found, diverse = planned(folder, data={"records": [records]}, evaluate={"judges": judges})["jobs"]
     one = prompt_tokens(ROW)
     assert [fixed["tokens_in"], found["tokens_in"], diverse["tokens_in"]] == [2 * 3 * one, 2 * 3 * one, 2 * 5 * one]
-    head = len(rubric_template(load_task("qa"), "overall").text.split("{{")[0]) / 4
+    head = head_tokens()
     # Fixed: the second prompt is known; of both, the examples are counted as known.
     assert fixed["gpu_hours"] == pytest.approx(2e6 * one / 5e11 / 3600)
     assert found["gpu_hours"] == pytest.approx(2e6 * (6 * one - head) / 5e11 / 3600)
@@ -252,13 +258,20 @@ def test_only_the_groups_of_the_part_are_counted(folder: Path, tmp_path: Path) -
         for part in ("test", "dev")
     }
     assert min(num.values()) > 5
-    sections = {"evaluate": {"judges": {"j": {"model": "m"}}}, "panel": {}}
+    sections: dict[str, Any] = {"evaluate": {"judges": {"j": {"model": "m"}}}, "panel": {}}
     panel, evaluate = planned(folder, data=data.model_dump(), **sections)["jobs"]
     assert (panel["job"], panel["tokens_out"]) == ("panel", num["dev"])
     assert (evaluate["job"], evaluate["tokens_out"]) == ("evaluate", num["test"])
-    # `optimise` keeps a quarter of the dev part to itself.
+    # An optimised prompt has seen a quarter of the dev part, which `panel` leaves out where a judge uses it.
     sections["optimise"] = {"models": ["m"], "share": 0.25}
+    assert planned(folder, data=data.model_dump(), **sections)["jobs"][1]["tokens_out"] == num["dev"]
+    sections["evaluate"]["judges"]["o"] = {"model": "m", "prompt": "optimised"}
     assert planned(folder, data=data.model_dump(), **sections)["jobs"][1]["tokens_out"] == round(0.75 * num["dev"])
+    # The dev part itself may be what is evaluated.
+    (row,) = planned(
+        folder, data={**data.model_dump(), "part": "dev"}, evaluate={"judges": {"j": {"model": "m"}}}
+    )["jobs"]  # fmt: skip
+    assert row["tokens_out"] == num["dev"]
 
 
 def test_optimising_by_hand(folder: Path, tmp_path: Path) -> None:
@@ -269,19 +282,23 @@ def test_optimising_by_hand(folder: Path, tmp_path: Path) -> None:
         folder, data={"records": [dev], "dev": [dev]}, optimise={**optimise, "aspects": ["overall"]}
     )["jobs"]  # fmt: skip
     one = prompt_tokens(ROW)
-    # Two texts by the start, then 2 x 3 drafts by one text each; 6 drafts of 20 tokens, each from 4 cases.
-    assert row["tokens_in"] == pytest.approx((2 + 6) * one + 6 * 4 * one)
-    assert row["tokens_out"] == (2 + 6) + 6 * 20
+    # Two texts by the start and by each of 2 x 3 drafts; 6 drafts of 20 tokens, each from 4 cases.
+    assert row["tokens_in"] == pytest.approx(14 * one + 6 * 4 * one)
+    assert row["tokens_out"] == 14 + 6 * 20
+    # The texts are the same: half of what the judge reads is known. Of 3 drafts of a round two have a known request.
+    assert row["gpu_hours"] == pytest.approx((2e6 * (7 * one + 2 * 4 * one) / 5e11 + 6 * 19 / 100) / 3600)
 
 
 def test_feedback_by_hand(folder: Path, tmp_path: Path) -> None:
-    pool = jsonl(tmp_path / "pool.jsonl", [{**ROW, "id": str(number)} for number in range(5)])
+    # The first five are not rated, so nobody tries examples for them; nor is a row of an unknown task used.
+    rows = [row_of(f"g{number}", **({} if number > 4 else {"scores": {}})) for number in range(10)]
+    pool = jsonl(tmp_path / "pool.jsonl", [*rows, {**ROW, "id": "odd", "task": "cooking", "scores": {"salt": 1}}])
     feedback = {"model": "m", "queries": 3, "random": 2, "bm25": 1, "semantic": 0}
     (row,) = planned(folder, data={"records": [pool], "pool": [pool]}, feedback=feedback)["jobs"]
     # 3 texts, 3 examples each; a prompt and an example as long as it.
     assert (row["tokens_in"], row["tokens_out"]) == (pytest.approx(9 * 2 * prompt_tokens(ROW)), 9)
     # Of 3 texts 2 have the rubric's head in common with one before: so have 6 of the 9 prompts.
-    head = len(rubric_template(load_task("qa"), "overall").text.split("{{")[0]) / 4
+    head = head_tokens()
     assert row["gpu_hours"] == pytest.approx(2e6 * (row["tokens_in"] - 6 * head) / 5e11 / 3600)
 
 
@@ -338,6 +355,42 @@ def test_a_model_elsewhere_costs_tokens_and_no_hours(instructions: dict[str, Any
     assert (row["tokens_out"], row["gpu_hours"], row["wall_hours"], row["gpu_memory_bytes"]) == (24, 0, 0, 0)
 
 
+@pytest.mark.parametrize("model", [{"backend": "scripted"}, {"backend": "http", "base_url": "http://h", "model": "x"}])
+def test_every_judging_job_is_counted_for_models_elsewhere(model: dict[str, Any], tmp_path: Path) -> None:
+    rows = jsonl(tmp_path / "rows.jsonl", [row_of(f"g{number}") for number in range(6)])
+    summary = planned(
+        model,
+        data={"records": [rows], "dev": [rows], "pool": [rows]},
+        optimise={"models": ["m"]},
+        feedback={"model": "m"},
+        panel={},
+        evaluate={"judges": {"j": {"model": "m"}}, "integrator": {"model": "m", "max_tokens": 50}},
+    )
+    rows_of = {(row["job"], row["model"]): row for row in summary["jobs"]}
+    assert list(rows_of) == [
+        *(("optimise", "m"), ("feedback", "m"), ("panel", "j")),
+        *(("evaluate", "j"), ("evaluate", "integrator m")),
+    ]
+    assert rows_of["evaluate", "integrator m"]["tokens_out"] == 6 * 50
+    assert summary["total"]["gpu_hours"] == 0
+
+
+def test_examples_are_cut_at_their_budget(folder: Path, tmp_path: Path) -> None:
+    records = jsonl(tmp_path / "records.jsonl", [ROW])
+    judges = {"j": {"model": "m", "icl": {"arm": "random", "k": 4, "max_tokens": 10}}}
+    (row,) = planned(folder, data={"records": [records]}, evaluate={"judges": judges})["jobs"]
+    assert row["tokens_in"] == prompt_tokens(ROW) + 10
+
+
+def test_a_job_of_two_widths_pays_for_the_wider(folder: Path, tmp_path: Path) -> None:
+    pool = jsonl(tmp_path / "pool.jsonl", [ROW])
+    models = {"writer": {"source": str(folder)}, "m": {"source": str(folder), "num_engines": 3}}
+    invert = {"models": ["m"], "inversion": {"m": "writer"}, "sources": ["inverse"]}
+    summary = planned("", models=models, data={"records": [pool], "pool": [pool]}, invert=invert)
+    # Three engines of one GPU: two machines of two.
+    assert {row["node"]: row["num_nodes"] for row in summary["nodes"]} == {"a100": 1, "h100": 1, "l4": 3, "own": 2}
+
+
 def test_a_model_that_sft_is_still_to_make_has_the_size_of_its_base(folder: Path, tmp_path: Path) -> None:
     models = {"m": {"source": str(folder)}, "own": {"source": "run:sft/m/forward/merged"}}
     records = jsonl(tmp_path / "records.jsonl", [ROW])
@@ -379,6 +432,12 @@ def test_what_cannot_be_planned_is_one_sentence(sections: dict[str, Any], senten
         planned("org/judge", **sections)
     assert str(refused.value).startswith(sentence)
     assert refused.value.exit_code == 2  # type: ignore[attr-defined]
+
+
+def test_an_unknown_optimiser_is_named(folder: Path, tmp_path: Path) -> None:
+    dev = jsonl(tmp_path / "dev.jsonl", [ROW])
+    with pytest.raises(ValueError, match=r"optimise.optimisers.m: 'x' is none of"):
+        planned(folder, data={"records": [dev], "dev": [dev]}, optimise={"models": ["m"], "optimisers": {"m": "x"}})
 
 
 def test_a_base_elsewhere_cannot_be_trained(instructions: dict[str, Any]) -> None:
