@@ -178,10 +178,14 @@ def sections() -> dict[str, Any]:
 
 
 def _run(args: argparse.Namespace) -> int:
+    from cluster import publish, runtime
     from cluster.config import load
 
     run = load(args.config, args.overrides, sections())
     jobs = _chain(run) if args.name == "run" else [args.name]
+    store = run.publish if args.name not in LOOKS else None
+    if store:
+        publish.check(store)
     worst, summaries = 0, {}
     for job in jobs:
         module = importlib.import_module({**JOBS, **LOOKS}[job][0])
@@ -192,6 +196,9 @@ def _run(args: argparse.Namespace) -> int:
             options["out"] = args.out
         code, summaries[job] = module.main(run, **options)
         worst = max(worst, code)
+        if store:
+            copied = publish.publish(run.run, store)
+            runtime.say(f"publish: {copied.num_files} files, {copied.num_bytes / 1e6:.1f} MB, to {store}")
         if not args.json and (args.name != "run" or job == jobs[-1]):
             print(module.render(summaries[job]), flush=True)
     if args.json:

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Discriminator,
@@ -26,6 +27,7 @@ from pydantic import (
 )
 
 from cluster.errors import UserError
+from cluster.publish import address_problem
 
 PICKLED_FORMATS = ("pt", "npcache")  # vLLM's names
 
@@ -189,6 +191,12 @@ class RayConfig(Strict):
     object_store_gib: float = Field(1.0, gt=0.08, description="shared memory of a private cluster")
 
 
+def _store_address(address: str) -> str:
+    if problem := address_problem(address):
+        raise ValueError(problem)
+    return address
+
+
 class RunConfig(Strict):
     """What every job of a run shares."""
 
@@ -196,6 +204,11 @@ class RunConfig(Strict):
     seed: int = Field(0, ge=0)
     ray: RayConfig = RayConfig()
     models: dict[str, ModelSpec] = Field(default_factory=dict)
+    publish: Annotated[str, AfterValidator(_store_address)] | None = Field(
+        None,
+        description="s3://, gs:// or file:// address to which each finished job of the run is copied; keys "
+        "come from the environment or the machine's role",
+    )
 
     @model_validator(mode="before")
     @classmethod

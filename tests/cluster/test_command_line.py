@@ -284,7 +284,7 @@ def test_config_schema_describes_every_section() -> None:
     done = inverdict("config", "schema")
     assert (done.returncode, done.stderr) == (0, "")
     schema = json.loads(done.stdout)
-    assert set(schema["properties"]) == {"run", "seed", "ray", "models", *command_line.SECTIONS}
+    assert set(schema["properties"]) == {"run", "seed", "ray", "models", "publish", *command_line.SECTIONS}
     assert {"data", "instructions", "distill", "sft", "invert", "evaluate", "report"} <= schema["properties"].keys()
     assert "tokens" in schema["$defs"]["VllmSpec"]["properties"]["max_model_len"]["description"]
     assert schema["additionalProperties"] is False

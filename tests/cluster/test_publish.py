@@ -1,0 +1,122 @@
+"""`publish`: what a store is given, in which order, what again, and what it is told when it refuses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow.fs
+import pytest
+
+from cluster.__main__ import main
+from cluster.errors import JobFailed, UserError
+from cluster.publish import address_problem, check, publish
+from tests.cluster.test_command_line import EVALUATION, job
+
+
+def write(folder: Path, **files: str) -> Path:
+    for name, text in files.items():
+        place = folder / name.replace("__", "/")
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text(text)
+    return folder
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    run = write(tmp_path / "run", evaluate__manifest="{}", evaluate__records__part="rows", evaluate__scores="scores")
+    for path in list(run.rglob("manifest")):
+        path.rename(path.with_name("manifest.json"))
+    write(run / "sft", checkpoints__step="optimiser")
+    (run / "evaluate" / ".lock").write_text("")
+    (run / "evaluate" / ".records.partial").mkdir()
+    (run / "evaluate" / ".records.partial" / "part").write_text("half")
+    return run
+
+
+def there(folder: Path) -> dict[str, str]:
+    return {path.relative_to(folder).as_posix(): path.read_text() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_the_store_gets_what_is_whole_and_later_what_has_changed(run: Path, tmp_path: Path) -> None:
+    address = (tmp_path / "store" / "x").as_uri()
+    check(address)
+    assert publish(run, address) == (3, len("{}rowsscores"))
+    whole = {"evaluate/manifest.json": "{}", "evaluate/records/part": "rows", "evaluate/scores": "scores"}
+    assert there(tmp_path / "store" / "x") == whole
+    assert publish(run, address) == (0, 0)
+    # One of another length, one of the same length, one new.
+    write(run, evaluate__scores="scores!", evaluate__records__part="ROWS", report__report="<html>")
+    assert publish(run, address) == (3, len("scores!ROWS<html>"))
+    assert there(tmp_path / "store" / "x") == {
+        **whole,
+        "evaluate/scores": "scores!",
+        "evaluate/records/part": "ROWS",
+        "report/report": "<html>",
+    }
+
+
+def test_a_manifest_comes_after_all_that_it_speaks_of(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(run, aaa__manifest="{}", zzz__file="x")
+    (run / "aaa" / "manifest").rename(run / "aaa" / "manifest.json")
+    copied: list[str] = []
+    known = pyarrow.fs.copy_files
+
+    def noted(source: str, *places: Any, **stores: Any) -> None:
+        copied.append(Path(source).name)
+        known(source, *places, **stores)
+
+    monkeypatch.setattr(pyarrow.fs, "copy_files", noted)
+    publish(run, (tmp_path / "store").as_uri())
+    assert copied == ["part", "scores", "file", "manifest.json", "manifest.json"]
+
+
+@pytest.mark.parametrize(
+    ("address", "problem"),
+    [
+        ("s3://bucket/runs", None),
+        ("gs://bucket", None),
+        ("file:///mnt/store", None),
+        ("runs/x", "'runs/x' names no store: s3://, gs://, file://"),
+        ("http://host/x", "'http://host/x' names no store"),
+        ("s3:///runs", "'s3:///runs' names no bucket"),
+        ("s3://me:secret@bucket/x", "the s3 address holds a key: give keys by the environment"),
+    ],
+)
+def test_an_address_is_looked_at_before_anything_begins(address: str, problem: str | None) -> None:
+    found = address_problem(address)
+    assert found is None if problem is None else str(found).startswith(problem)
+    assert "secret" not in str(found)
+
+
+def test_a_store_that_refuses_is_one_sentence_and_the_run_stays(run: Path, tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("a file, where a folder is needed")
+    with pytest.raises(JobFailed, match=r"taken could not be written \(.*\): the run is whole in .*run, and the"):
+        publish(run, (tmp_path / "taken").as_uri())
+    assert (run / "evaluate" / "scores").exists()
+
+
+def test_an_address_that_cannot_be_opened_is_the_users(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"publish: s3://bucket/x\?wrong=1 cannot be opened \(.*\): correct it"):
+        check("s3://bucket/x?wrong=1")
+
+
+def test_each_job_of_a_run_is_published(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / "c.yaml"
+    config.write_text(EVALUATION)
+    job(monkeypatch, evaluate=3, report=0)
+    folder = write(tmp_path / "r", evaluate__scores="x" * 2_000_000)
+    words = ["--set", f"run={folder}", "--set", f"publish={(tmp_path / 'store').as_uri()}"]
+    assert main(["run", str(config), *words]) == 3
+    assert (tmp_path / "store" / "evaluate" / "scores").exists()
+    said = capsys.readouterr().err.splitlines()
+    assert [line.partition(", to file")[0] for line in said if "publish" in line] == [
+        "publish: 1 files, 2.0 MB",
+        "publish: 0 files, 0.0 MB",
+    ]
+    assert main(["run", str(config), "--set", f"run={folder}", "--set", "publish=runs/x"]) == 2
+    assert "`publish`: 'runs/x' names no store" in capsys.readouterr().err
