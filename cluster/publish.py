@@ -38,12 +38,14 @@ def address_problem(address: str) -> str | None:
 
 
 def check(address: str) -> None:
-    """Raises UserError where the store does not answer: before the work, not after it."""
+    """Raises UserError where the store cannot be written: before the work, not after it."""
     store, base = _store(address)
     try:
-        store.get_file_info(base)
+        store.create_dir(base, recursive=True)
     except OSError as error:
-        raise UserError(f"publish: {address} does not answer ({_short(error)}): correct it or leave it out") from error
+        raise UserError(
+            f"publish: {address} cannot be written ({_short(error)}): correct it or leave it out"
+        ) from error
 
 
 def publish(run: Path, address: str) -> Published:
@@ -95,8 +97,11 @@ def _known(store: FileSystem, base: str) -> dict[str, Any]:
 
 
 def _is_new(path: Path, there: Any) -> bool:
-    facts = path.stat()
-    return there is None or there.size != facts.st_size or (there.mtime_ns or 0) < facts.st_mtime_ns
+    if there is None or there.size != path.stat().st_size:
+        return True
+    # S3 tells whole seconds.
+    step = 1 if there.mtime_ns % 1_000_000_000 else 1_000_000_000
+    return bool(there.mtime_ns < path.stat().st_mtime_ns // step * step)
 
 
 def _short(error: BaseException) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pyarrow.fs
@@ -10,7 +12,7 @@ import pytest
 
 from cluster.__main__ import main
 from cluster.errors import JobFailed, UserError
-from cluster.publish import address_problem, check, publish
+from cluster.publish import _is_new, address_problem, check, publish
 from tests.cluster.test_command_line import EVALUATION, job
 
 
@@ -96,6 +98,24 @@ def test_a_store_that_refuses_is_one_sentence_and_the_run_stays(run: Path, tmp_p
     with pytest.raises(JobFailed, match=r"taken could not be written \(.*\): the run is whole in .*run, and the"):
         publish(run, (tmp_path / "taken").as_uri())
     assert (run / "evaluate" / "scores").exists()
+
+
+def test_a_store_that_cannot_be_written_stops_the_run_before_it_begins(tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("a file, where a folder is needed")
+    with pytest.raises(UserError, match=r"publish: file://.*taken/x cannot be written \(.*\): correct it or leave it"):
+        check((tmp_path / "taken" / "x").as_uri())
+
+
+@pytest.mark.parametrize(("later", "is_new"), [(-0.3, False), (0.0, False), (0.4, False), (1.2, True)])
+def test_a_store_that_tells_whole_seconds_has_what_was_written_in_that_second(
+    tmp_path: Path, later: float, is_new: bool
+) -> None:
+    """As S3 does: a file of 100.5 s copied at once lies there as of 100 s."""
+    place = tmp_path / "file"
+    place.write_text("x")
+    os.utime(place, ns=(0, int((100.5 + later) * 1e9)))
+    assert _is_new(place, SimpleNamespace(size=1, mtime_ns=100_000_000_000)) is is_new
+    assert _is_new(place, SimpleNamespace(size=2, mtime_ns=200_000_000_000)) is True
 
 
 def test_an_address_that_cannot_be_opened_is_the_users(tmp_path: Path) -> None:
