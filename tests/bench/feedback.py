@@ -15,7 +15,7 @@ from typing import Any
 from tests.bench.batch import ENGINE, compared, plain_vllm, watched
 from tests.bench.measure import DATA
 
-NUM_QUERIES = 60
+NUM_QUERIES = 24
 
 
 def measure() -> dict[str, Any]:
