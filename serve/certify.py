@@ -67,7 +67,9 @@ def main(run: RunConfig) -> Certified:
     prepared, done = finished_evaluation(run)
     scores = prepared.evaluation.folder / "scores.parquet"
     _check_untouched(done, scores)
-    subjects = _subjects(config, list(prepared.evaluation.config.judges))
+    judges = list(prepared.evaluation.config.judges)
+    subjects = _subjects(config, judges)
+    asked = judges if PANEL in subjects else subjects
     parts = _slices(config, prepared, scores)
     _check_measurable(parts, subjects)
     measured = list({record.id: record for part in parts for record in part.records}.values())
@@ -86,7 +88,7 @@ def main(run: RunConfig) -> Certified:
         job.reopen()
         if _asks(config.probes):
             runtime.start(run.ray)
-            judge_probes(prepared, config.probes, measured, job.path / "probes", config.seed)
+            judge_probes(prepared, config.probes, measured, job.path / "probes", config.seed, judges=asked)
         context = Context(
             list(prepared.evaluation.config.judges),
             prepared.evaluation.data.labels,
@@ -96,7 +98,7 @@ def main(run: RunConfig) -> Certified:
             config.resamples,
             run.seed,
         )
-        found = _certificates(prepared, config, parts, subjects, context, job.path)
+        found = _certificates(prepared, config, parts, subjects, asked, context, job.path)
         _write(job.path, found)
         summary = _summary(config, job.path, found)
         job.finish(summary)
@@ -208,6 +210,7 @@ def _certificates(
     config: Config,
     parts: Sequence[Slice],
     subjects: Sequence[str],
+    asked: Sequence[str],
     context: Context,
     folder: Path,
 ) -> list[Certificate]:
@@ -225,7 +228,7 @@ def _certificates(
         folder / "probes",
         config.probes,
         config.criteria.max_effect,
-        context.judges,
+        asked,
         evaluation.config.vote,
         seed=config.seed,
         resamples=config.resamples,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -28,6 +28,7 @@ from serve.batch import judge_all
 from serve.evaluation import Prepared
 from serve.ingest import RECORD_SCHEMA
 from serve.judge import build_judge
+from serve.voting import Ballot, VoteConfig
 
 BASE, LENGTH, FORMAT = "base", "length", "format"
 POINTWISE, POSITION = "pointwise", "position"
@@ -117,21 +118,34 @@ def parts_by_dataset(records: Sequence[Record]) -> list[list[Record]]:
     return list(found.values())
 
 
-def judge_probes(prepared: Prepared, config: ProbesConfig, records: Sequence[Record], folder: Path, seed: int) -> None:
+def judge_probes(
+    prepared: Prepared,
+    config: ProbesConfig,
+    records: Sequence[Record],
+    folder: Path,
+    seed: int,
+    *,
+    judges: Sequence[str],
+) -> None:
     """Judge what the probes need below `folder`. `records`: the measured ones, with the scores of wanted aspects alone.
 
-    Ray must run. What is there already is not judged again.
+    `judges`: who is asked; the panel's vote is counted where that is everybody. Ray must run. What is there already is
+    not judged again.
     """
-    run = prepared.evaluation.run
+    run, known = prepared.evaluation.run, prepared.evaluation.config
+    asked: dict[str, Any] = {"judges": {name: spec for name, spec in known.judges.items() if name in judges}}
+    if len(asked["judges"]) < len(known.judges):
+        asked |= {"vote": VoteConfig(), "integrator": None}
     # With the seed of `evaluate` a second run of the same texts would be no second draw.
     evaluation = dataclasses.replace(
         prepared.evaluation,
         run=run.model_copy(update={"seed": run.seed + 1}),
-        config=prepared.evaluation.config.model_copy(update={"aspects": None}),
+        config=known.model_copy(update={"aspects": None, **asked}),
+        ballot=Ballot(VoteConfig()) if "vote" in asked else prepared.evaluation.ballot,
         folder=folder / POINTWISE,
     )
     wanted = list(dict.fromkeys((record.task, aspect) for record in records for aspect in record.scores))
-    judges = {
+    built = {
         name: build_judge(
             name, spec, wanted, prepared.pool, special_tokens_of(run.models[spec.model]), evaluation.prompts[name]
         )
@@ -141,7 +155,7 @@ def judge_probes(prepared: Prepared, config: ProbesConfig, records: Sequence[Rec
     changed = [one.record for part in parts for one in copies(part, config, seed)]
     if changed:
         _write(folder / POINTWISE, changed)
-        judge_all(evaluation, judges, prepared.pool, run.models)
+        judge_all(evaluation, built, prepared.pool, run.models)
     both = [
         in_order(*pair)
         for part in parts
@@ -154,8 +168,7 @@ def judge_probes(prepared: Prepared, config: ProbesConfig, records: Sequence[Rec
         # As online: two texts are compared by the template for pairs, without examples.
         templates = {(task, aspect): pair_template(load_task(task), aspect) for task, aspect in wanted}
         comparing = {
-            name: dataclasses.replace(judge, templates=templates, examples={}, pool={})
-            for name, judge in judges.items()
+            name: dataclasses.replace(judge, templates=templates, examples={}, pool={}) for name, judge in built.items()
         }
         ask_all(folder / POSITION, comparing, evaluation.config.judges, run.models, aspects=None, seed=run.seed)
 

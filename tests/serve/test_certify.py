@@ -185,6 +185,26 @@ def test_a_judge_is_measured_on_what_it_judges(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("here")
+def test_who_is_not_certified_is_not_asked(tmp_path: Path) -> None:
+    judges = {name: JUDGES[name] for name in ("sure", "by-injection")}
+    probes = {"position": 6, "length": 6, "format": 6, "injection": 2, "rerun": 6}
+    found = {}
+    for place, wanted in (("alone", ["sure"]), ("all", ["sure", "by-injection", "panel"])):
+        (tmp_path / place).mkdir()
+        certify = {"resamples": 200, "probes": probes, "judges": wanted}
+        config = configuration(tmp_path / place, judges, MODELS, rows=records(20), certify=certify)
+        assert main(["evaluate", config]) == 0
+        assert main(["certify", config]) == 0
+        folder = tmp_path / place / "run" / "certify" / "probes"
+        asked = {part.parent.name for part in folder.glob("*/verdicts/*/part-*")}
+        assert asked == set(wanted) - {"panel"}
+        found[place] = {one.subject: one for one in load_certificates(tmp_path / place / "run")}
+    assert set(found["alone"]) == {"sure"}
+    # Who else is asked changes nothing.
+    assert found["alone"]["sure"].probes == found["all"]["sure"].probes
+
+
+@pytest.mark.usefixtures("here")
 def test_a_rated_text_in_the_test_part_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The same text under another group's name, in another case: the group's key says nothing, the text does."""
     rows = records(4)
