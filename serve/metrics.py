@@ -36,6 +36,11 @@ class Comparison(NamedTuple):
     what: str  # of the baseline: "rubric", "none", "random", "semantic"
 
 
+# The bootstrap's 95 % interval of a mean of normal values holds it in 74 % of cases over 3 groups, 88 % over 10, 92 %
+# over 20 (simulated).
+FEW_GROUPS = 10
+
+
 @dataclass(frozen=True)
 class Slice:
     """The measured agreement on one task, data set and aspect; estimates by score column and statistic's name."""
@@ -62,7 +67,8 @@ class Slice:
 
     @property
     def shape(self) -> str:
-        return f"{self.num_rows} rows, {self.num_groups} groups, {self.num_systems} systems"
+        few = f"; fewer than {FEW_GROUPS} groups: the intervals are too narrow" if self.num_groups < FEW_GROUPS else ""
+        return f"{self.num_rows} rows, {self.num_groups} groups, {self.num_systems} systems{few}"
 
     def to_json(self) -> dict[str, Any]:
         return {

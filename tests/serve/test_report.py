@@ -109,7 +109,10 @@ def test_the_files_and_the_numbers(tmp_path: Path, capsys: pytest.CaptureFixture
     assert (written["labels"], written["resamples"], written["interval"]) == ("human", 100, "percentile")
     shown = report.render(done.summary)
     assert shown.startswith(f"Report: {tmp_path / 'run' / 'report' / 'report.html'}\n")
-    assert "qa / d / overall: agreement with the human score, 4 rows, 2 groups, 2 systems" in shown
+    assert (
+        "qa / d / overall: agreement with the human score, 4 rows, 2 groups, 2 systems; fewer than 10 groups: the"
+        in shown
+    )
     for line in ("j ", "panel ", "length ", "chance (panel) "):
         assert f"\n{line}" in shown
     assert capsys.readouterr().out == ""
