@@ -26,7 +26,7 @@ from serve.ingest import iter_rows
 from serve.learned import own_templates, prompts_section, retriever_section, training_section
 from serve.metrics import Comparison, Slice, comparisons, measure, worst
 from serve.prompts import Templates, warnings
-from serve.rules import Compared, compared, section, table_rows
+from serve.rules import CRITERION, Compared, compared, section, table_rows
 from serve.scores import PANEL
 from serve.tables import aligned, shown, with_interval
 
@@ -147,7 +147,10 @@ def _page(
     label = _label_name(summary)
     judges = summary["evaluation"]["judges"]
     texts = _texts(run.run, slices, config.num_worst)
-    body = "".join(_slice(part, one, label, config, texts) for part, one in zip(slices, votes, strict=True))
+    body = "".join(
+        _slice(part, one, label, config, texts, place)
+        for place, (part, one) in enumerate(zip(slices, votes, strict=True))
+    )
     body = body or "<p>No record has a label.</p>"
     warned = "".join(f"<p class=warning>{escape(line)}.</p>" for line in summary["warnings"])
     versions = ", ".join(f"{name} {version}" for name, version in summary["versions"].items())
@@ -162,7 +165,7 @@ def _page(
         f"<title>Inverdict: {escape(run.run.name)}</title><style>{STYLE}</style><main>"
         f"<h1>Agreement of the judges with the {label}s</h1>"
         f"<p class=meta>{escape(str(run.run))} · {summary['written']} · {escape(versions)}</p>{warned}{constructed}"
-        f"{_coverage(summary['evaluation'])}{body}{certificates_section(run.run)}{prompts_section(judges, templates)}"
+        f"{_overview(slices)}{_coverage(summary['evaluation'])}{body}{certificates_section(run.run)}{prompts_section(judges, templates)}"
         f"{training_section(run.run)}{retriever_section(run.run, judges)}{_prompts(run.run)}</main></html>"
     )
 
@@ -186,8 +189,31 @@ def _coverage(evaluation: Mapping[str, Any]) -> str:
     )
 
 
+def _overview(slices: Sequence[Slice]) -> str:
+    """All slices in one table, where there are several."""
+    if len(slices) < 2:
+        return ""
+    names = list(dict.fromkeys(name for part in slices for name in part.estimates))
+    rows = "".join(
+        f"<tr><th><a href='#slice-{place}'>{escape(part.title)}</a>"
+        + "".join(_html_cell(part.estimates.get(name, {}).get(CRITERION)) for name in names)
+        + _html_cell(part.estimates[PANEL].get(f"floor.{CRITERION}"))
+        for place, part in enumerate(slices)
+    )
+    head = "".join(f"<th>{escape(name)}" for name in names)
+    return (
+        f"<h2>At a glance</h2><p>{CRITERION}: how well the order of the texts of one group agrees with people, the mean "
+        f"over groups; n: groups.</p><table><tr><th>{head}<th>chance (panel){rows}</table>"
+    )
+
+
 def _slice(
-    part: Slice, votes: Compared | None, label: str, config: Config, texts: Mapping[str, Mapping[str, str]]
+    part: Slice,
+    votes: Compared | None,
+    label: str,
+    config: Config,
+    texts: Mapping[str, Mapping[str, str]],
+    place: int,
 ) -> str:
     from serve import plots
 
@@ -213,7 +239,7 @@ def _slice(
     )
     modes = ", ".join(f"{escape(name)}: {mode}" for name, mode in part.modes.items())
     return (
-        f"<h2>{escape(part.title)}</h2><p>{part.shape}. Score modes: {modes}. Below each value its 95 % interval "
+        f"<h2 id=slice-{place}>{escape(part.title)}</h2><p>{part.shape}. Score modes: {modes}. Below each value its 95 % interval "
         f"(bootstrap over groups) and n. Length is the candidate's number of characters, a baseline.</p>"
         f"<table><tr><th>{head}<th>coverage{rows}</table>"
         f"<img alt='agreement with intervals' src='data:image/png;base64,{plots.forest(part, statistics)}'>"
