@@ -165,7 +165,8 @@ def _page(
         f"<title>Inverdict: {escape(run.run.name)}</title><style>{STYLE}</style><main>"
         f"<h1>Agreement of the judges with the {label}s</h1>"
         f"<p class=meta>{escape(str(run.run))} · {summary['written']} · {escape(versions)}</p>{warned}{constructed}"
-        f"{_overview(slices)}{_coverage(summary['evaluation'])}{body}{certificates_section(run.run)}{prompts_section(judges, templates)}"
+        f"{_overview(slices)}{_coverage(summary['evaluation'])}{body}"
+        f"{certificates_section(run.run)}{prompts_section(judges, templates)}"
         f"{training_section(run.run)}{retriever_section(run.run, judges)}{_prompts(run.run)}</main></html>"
     )
 
@@ -202,8 +203,8 @@ def _overview(slices: Sequence[Slice]) -> str:
     )
     head = "".join(f"<th>{escape(name)}" for name in names)
     return (
-        f"<h2>At a glance</h2><p>{CRITERION}: how well the order of the texts of one group agrees with people, the mean "
-        f"over groups; n: groups.</p><table><tr><th>{head}<th>chance (panel){rows}</table>"
+        f"<h2>At a glance</h2><p>{CRITERION}: how well the order of the texts of one group agrees with people, the "
+        f"mean over groups; n: groups.</p><table><tr><th>{head}<th>chance (panel){rows}</table>"
     )
 
 
@@ -239,8 +240,9 @@ def _slice(
     )
     modes = ", ".join(f"{escape(name)}: {mode}" for name, mode in part.modes.items())
     return (
-        f"<h2 id=slice-{place}>{escape(part.title)}</h2><p>{part.shape}. Score modes: {modes}. Below each value its 95 % interval "
-        f"(bootstrap over groups) and n. Length is the candidate's number of characters, a baseline.</p>"
+        f"<h2 id=slice-{place}>{escape(part.title)}</h2>"
+        f"<p>{part.shape}. Score modes: {modes}. Below each value its 95 % "
+        f"interval (bootstrap over groups) and n. Length is the candidate's number of characters, a baseline.</p>"
         f"<table><tr><th>{head}<th>coverage{rows}</table>"
         f"<img alt='agreement with intervals' src='data:image/png;base64,{plots.forest(part, statistics)}'>"
         f"<p class=meta>Grey band: the middle 95 % of shuffled scores.</p>"
