@@ -21,7 +21,6 @@ from pydantic import AfterValidator, Field, FiniteFloat
 from cluster import runtime
 from cluster.artifacts import JobDir, read_json, write_text
 from cluster.config import RunConfig, Strict
-from cluster.parts import parts_of
 from judging.agreement import agreement, compare
 from judging.bootstrap import Floats
 from judging.errors import InputError
@@ -34,10 +33,10 @@ from judging.tasks import load_task
 from judging.votefile import save_votes
 from serve import batch
 from serve.tables import with_interval
+from serve.verdicts import mean_tokens
 from serve.voting import Key, VoteConfig
 
 HEAD = "# Made by `inverdict panel`: the judge that the dev part chose for each task and aspect, and why.\n"
-TOKENS = ["num_prompt_tokens", "num_generated_tokens"]
 
 
 class Config(Strict):
@@ -197,21 +196,11 @@ def _parts(evaluated: Path, run: RunConfig, config: Config) -> Iterable[Part]:
         groups = [f"{row['dataset']}/{row['group']}" for row in found]
         ids = {row["id"] for row in found}
         costs = {
-            name: _tokens(evaluated / "verdicts" / name, aspect, ids) * config.cost.get(judge.model, 1.0)
+            name: (mean_tokens(evaluated / "verdicts" / name, aspect, ids) or 0.0) * config.cost.get(judge.model, 1.0)
             for name, judge in judges.items()
         }
         columns = Columns(groups, moved("label"), [None] * len(found))
         yield Part(task, aspect, scale, columns, {name: moved(f"{name}.score") for name in judges}, costs)
-
-
-def _tokens(verdicts: Path, aspect: str, ids: set[str]) -> float:
-    """Mean tokens of a verdict on these records, prompt and reply."""
-    total = number = 0
-    for part in parts_of(verdicts):
-        for row in pq.read_table(part, columns=["id", "aspect", *TOKENS]).to_pylist():
-            if row["aspect"] == aspect and row["id"] in ids:
-                total, number = total + sum(row[name] or 0 for name in TOKENS), number + 1
-    return total / max(number, 1)
 
 
 def _entry(part: Part, choice: Choice) -> dict[str, Any]:

@@ -27,11 +27,11 @@ from judging.tasks import load_task
 from serve.metrics import LENGTH, Slice
 from serve.scores import PANEL
 from serve.tables import with_interval
+from serve.verdicts import mean_tokens
 from serve.voting import NOT_ASKED, Ballot, VoteConfig, ballot_of
 
 CRITERION = "group.spearman"
 Scores = list[float | None]
-TOKENS = ("num_prompt_tokens", "num_generated_tokens")
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,9 @@ def compared(run: Path, part: Slice, *, resamples: int, seed: int) -> Compared |
             scores[rule] = [_counted(ballot, rule, part, row, judges) for row in rows]
             tokens[rule] = told[ballot.best[part.task, part.aspect]].tokens if rule == "best" else whole
     if f"{PANEL}.vote" in rows[0]:
-        scores["integrated"], tokens["integrated"] = [row[f"{PANEL}.score"] for row in rows], None
+        read = mean_tokens(run / "evaluate" / "integrator", part.aspect, {row["id"] for row in rows})
+        scores["integrated"] = [row[f"{PANEL}.score"] for row in rows]
+        tokens["integrated"] = None if read is None or whole is None else whole + read
     settings: dict[str, Any] = {"levels": ("group",), "resamples": resamples, "seed": seed}
     length = [float(row["candidate_chars"]) for row in rows]
     rules = {}
@@ -128,14 +130,12 @@ def _told(evaluated: Path, judges: Sequence[str], part: Slice) -> dict[str, _Tol
     found = {}
     for name in judges:
         unsure: Scores = [None] * len(places)
-        total = number = 0
-        for file in parts_of(evaluated / "verdicts" / name):
-            for row in pq.read_table(file, columns=["id", "aspect", "label_probabilities", *TOKENS]).to_pylist():
-                if row["aspect"] == part.aspect and row["id"] in places:
-                    total, number = total + sum(row[key] or 0 for key in TOKENS), number + 1
-                    if row["label_probabilities"]:
-                        unsure[places[row["id"]]] = label_entropy(row["label_probabilities"])
-        found[name] = _Told(total / number if number else None, unsure)
+        folder = evaluated / "verdicts" / name
+        for file in parts_of(folder):
+            for row in pq.read_table(file, columns=["id", "aspect", "label_probabilities"]).to_pylist():
+                if row["aspect"] == part.aspect and row["id"] in places and row["label_probabilities"]:
+                    unsure[places[row["id"]]] = label_entropy(row["label_probabilities"])
+        found[name] = _Told(mean_tokens(folder, part.aspect, places), unsure)
     return found
 
 

@@ -6,12 +6,13 @@ The functions that Ray runs over blocks stand here; what a verdict is, is the bu
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from cluster.artifacts import JobDir
 from cluster.generate import Batch
@@ -39,7 +40,8 @@ VERDICT_SCHEMA = pa.schema(
 OWN_FAMILY = "own_family"
 ON_PURPOSE = (OWN_FAMILY, NOT_ASKED)  # without a score because nobody was asked
 OWN_COLUMNS = ("id", "task", "scores", "system")
-NO_TOKENS = {"num_prompt_tokens": 0, "num_generated_tokens": 0}
+TOKENS = ("num_prompt_tokens", "num_generated_tokens")
+NO_TOKENS = dict.fromkeys(TOKENS, 0)
 
 
 def aspects_of(task: str, scores: str, aspects: tuple[str, ...] | None) -> tuple[str, ...]:
@@ -174,8 +176,19 @@ def write_verdicts(batch: Batch, judges: Mapping[str, Judge], folder: str) -> Ba
 def _row(judge: Judge, reply: Mapping[str, Any]) -> dict[str, Any]:
     verdict = judge.verdict(reply["task"], reply["aspect"], reply)
     said = {name: getattr(verdict, name) for name in VERDICT_SCHEMA.names if hasattr(verdict, name)}
-    tokens = {name: int(reply[name]) for name in ("num_prompt_tokens", "num_generated_tokens")}
+    tokens = {name: int(reply[name]) for name in TOKENS}
     return {"id": reply["id"], **said, **tokens}
+
+
+def mean_tokens(folder: Path, aspect: str, ids: Collection[str]) -> float | None:
+    """Of a reply about these records, prompt and reply, from the parts of a judge or of the integrating model; None:
+    none is there."""
+    total = number = 0
+    for part in parts_of(folder):
+        for row in pq.read_table(part, columns=["id", "aspect", *TOKENS]).to_pylist():
+            if row["aspect"] == aspect and row["id"] in ids:
+                total, number = total + sum(row[name] or 0 for name in TOKENS), number + 1
+    return total / number if number else None
 
 
 def forget_unscored(job: JobDir) -> bool:

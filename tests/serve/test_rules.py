@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from serve import report
+from serve.integrating import SCHEMA
 from serve.metrics import measure
 from serve.rules import compared, section, table_rows
 from serve.verdicts import VERDICT_SCHEMA
@@ -95,6 +96,23 @@ def test_the_cascade_asks_the_cheapest_first(run: Path) -> None:
     assert found.first == "small"
     assert [(point.share, point.cost) for point in found.cascade] == [(0, 10), (0.5, 105), (1, 200)]
     assert [point.agreement.value for point in found.cascade] == pytest.approx([0.8, 0.8, 0.8])
+
+
+def test_the_integrating_model_costs_its_own_tokens_too(run: Path) -> None:
+    """It says the level, and reads 29 tokens and writes one beside the 200 of the judges."""
+    file = run / "evaluate" / "scores.parquet"
+    table = pq.read_table(file)
+    table = table.append_column("panel.vote", table.column("panel.score"))
+    place = table.column_names.index("panel.score")
+    pq.write_table(table.set_column(place, "panel.score", table.column("label")), file)
+    said = [
+        {"id": id, "aspect": "overall", "num_prompt_tokens": 29, "num_generated_tokens": 1}
+        for id in table.column("id").to_pylist()
+    ]
+    (run / "evaluate" / "integrator").mkdir()
+    pq.write_table(pa.Table.from_pylist(said, schema=SCHEMA), run / "evaluate" / "integrator" / "part-0.parquet")
+    found = of(run).rules["integrated"]
+    assert (found.agreement.value, found.tokens) == (pytest.approx(1), 230)
 
 
 def test_one_judge_has_nothing_to_compare(tmp_path: Path) -> None:
