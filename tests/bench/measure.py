@@ -16,10 +16,10 @@ DATA = ROOT.parent / "shared" / "data"
 
 
 def in_child(module: str, *arguments: str) -> dict[str, Any]:
-    """Each measurement in a fresh process, so that none warms another up; its last line on stdout is JSON."""
+    """Each measurement in a fresh process, so that none warms another up; it prints one line of JSON, and Ray more."""
     command = [sys.executable, "-m", module, "--child", *arguments]
     done = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
-    return dict(json.loads(done.stdout.splitlines()[-1]))
+    return dict(json.loads([line for line in done.stdout.splitlines() if line.startswith("{")][-1]))
 
 
 class PeakMemory:
