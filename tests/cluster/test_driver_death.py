@@ -95,8 +95,8 @@ def test_a_driver_killed_at_ten_points_ends_with_the_same_artefacts(
 
 @pytest.mark.engine
 def test_the_same_with_a_real_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Four kills, each after a random number of new rows on disk; small blocks, so that there is something to keep."""
-    model = {"source": "embedded:smollm2-135m-instruct", "max_model_len": 1024}
+    """Four kills, each after a random number of new rows on disk; eight prompts at once, so that rows come bit by bit."""
+    model = {"source": "embedded:smollm2-135m-instruct", "max_model_len": 1024, "engine": {"max_num_seqs": 8}}
     sizes = {"records": 60, "instructions": 40, "block_rows": 4, "max_tokens": 24}
     num = sizes["records"] + sizes["instructions"]
     assert main(["run", configuration(tmp_path / "calm", model, **sizes)]) == 0
@@ -113,7 +113,7 @@ def test_the_same_with_a_real_model(tmp_path: Path, capsys: pytest.CaptureFixtur
     drawn = random.Random(7)
     kept: list[int] = []
     for _ in range(4):
-        before, wanted = parts(), on_disk() + drawn.randint(1, num // 6)
+        before, wanted = parts(), on_disk() + drawn.randint(1, num // 8)
         killed_when("run", config, lambda wanted=wanted: on_disk() >= wanted)  # type: ignore[misc]
         assert before.items() <= parts().items()  # what lay there is not made again
         kept.append(on_disk())

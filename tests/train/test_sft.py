@@ -168,7 +168,7 @@ def same_as(found: dict[str, Any], expected: dict[str, Any]) -> None:
     assert [one["step"] for one in found["losses"]] == [one["step"] for one in expected["losses"]]
     assert [one["step"] for one in found["dev_losses"]] == [one["step"] for one in expected["dev_losses"]]
     assert found["loss_before"] == pytest.approx(expected["loss_before"], rel=1e-5)
-    assert found["loss_after"] == pytest.approx(expected["loss_after"], rel=1e-3)
+    assert found["loss_after"] == pytest.approx(expected["loss_after"], abs=1e-5)
 
 
 def test_a_killed_driver_goes_on_from_the_checkpoint(base: str, tmp_path: Path, uninterrupted: dict[str, Any]) -> None:
