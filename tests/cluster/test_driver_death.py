@@ -95,7 +95,7 @@ def test_a_driver_killed_at_ten_points_ends_with_the_same_artefacts(
 
 @pytest.mark.engine
 def test_the_same_with_a_real_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Four kills, each after a random number of new rows on disk; eight prompts at once, so that rows come bit by bit."""
+    """Four kills, each after a random number of new rows on disk; eight prompts at once, so rows come bit by bit."""
     model = {"source": "embedded:smollm2-135m-instruct", "max_model_len": 1024, "engine": {"max_num_seqs": 8}}
     sizes = {"records": 60, "instructions": 40, "block_rows": 4, "max_tokens": 24}
     num = sizes["records"] + sizes["instructions"]
