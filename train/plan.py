@@ -216,9 +216,11 @@ def _feedback(facts: Facts) -> Iterator[Row]:
     asked = facts.prompts("feedback", config.aspects, "pool", rated=True, most=config.queries)
     if asked is None:
         return
-    facts.assume("feedback: the example in a prompt is as long as the prompt, and read each time", "assumed: fixed")
+    facts.assume(
+        "feedback: the example in a prompt is as long as its text's part, and read each time", "assumed: fixed"
+    )
     num = asked.num * (config.random + config.bm25 + config.semantic + config.trained)
-    found = asking(facts, config.model, "feedback.model", asked, num, 1, examples=asked.mean, are_fixed=False)
+    found = asking(facts, config.model, "feedback.model", asked, num, 1, examples=asked.example, are_fixed=False)
     yield Row("feedback", config.model, found.read, float(num), *found.cost, {"pairs": float(VERDICT_BYTES * num)})
 
 
@@ -258,16 +260,16 @@ def _judged(facts: Facts, job: str, part: Part, share: float) -> Iterator[Row]:
         f"data, {part} part: measured",
     )
     facts.assume(
-        "judges: a learned prompt as long as the rubric, an example as a prompt, a parsed reply at its longest; "
-        f"{VERDICT_BYTES} bytes a verdict",
+        "judges: a learned prompt as long as the rubric, an example as a text's part of it, a parsed reply at its "
+        f"longest; {VERDICT_BYTES} bytes a verdict",
         "assumed: fixed",
     )
     for name, judge in config.judges.items():
         written, place = judge.max_tokens if judge.score_mode == "parsed" else 1, f"evaluate.judges.{name}.model"
-        examples, are_fixed = len(judge.examples) / max(1, num_tasks) * asked.mean, True
+        examples, are_fixed = len(judge.examples) / max(1, num_tasks) * asked.example, True
         if judge.icl:
             budget = judge.icl.max_tokens * facts.chars_a_token(judge.model, place, asked)
-            examples, are_fixed = min(judge.icl.wanted * asked.mean, budget), False
+            examples, are_fixed = min(judge.icl.wanted * asked.example, budget), False
         found = asking(facts, judge.model, place, asked, num, written, examples=examples, are_fixed=are_fixed)
         disk = {"verdicts": float(VERDICT_BYTES * num + num * written * BYTES_A_TOKEN)}
         yield Row(job, name, found.read, float(num * written), *found.cost, disk)

@@ -41,6 +41,15 @@ class Prompts(NamedTuple):
     def mean(self) -> float:
         return self.chars / max(1, self.num)
 
+    @property
+    def example(self) -> float:
+        """Characters of a rated example in a prompt: a prompt without what stands before the first text."""
+        return self.mean - self.head_of_one
+
+    @property
+    def head_of_one(self) -> float:
+        return self.head / max(1, self.num - len(self.num_of))
+
 
 def part_of(data: DataConfig, part: Part) -> tuple[tuple[str, ...], Callable[[Record], bool]]:
     """The files of a part, and whether a record of them belongs to it."""

@@ -240,12 +240,14 @@ def test_retrieved_examples_leave_only_the_rubrics_head_to_share(folder: Path, t
         "diverse": {"model": "m", "icl": {"arm": "diverse", "k1": 3, "k2": 1}},
     }
     fixed, found, diverse = planned(folder, data={"records": [records]}, evaluate={"judges": judges})["jobs"]
-    one = prompt_tokens(ROW)
-    assert [fixed["tokens_in"], found["tokens_in"], diverse["tokens_in"]] == [2 * 3 * one, 2 * 3 * one, 2 * 5 * one]
-    head = head_tokens()
+    one, head = prompt_tokens(ROW), head_tokens()
+    example = one - head
+    assert [fixed["tokens_in"], found["tokens_in"], diverse["tokens_in"]] == pytest.approx(
+        [2 * (one + 2 * example), 2 * (one + 2 * example), 2 * (one + 4 * example)]
+    )
     # Fixed: the second prompt is known; of both, the examples are counted as known.
     assert fixed["gpu_hours"] == pytest.approx(2e6 * one / 5e11 / 3600)
-    assert found["gpu_hours"] == pytest.approx(2e6 * (6 * one - head) / 5e11 / 3600)
+    assert found["gpu_hours"] == pytest.approx(2e6 * (2 * (one + 2 * example) - head) / 5e11 / 3600)
 
 
 def test_only_the_groups_of_the_part_are_counted(folder: Path, tmp_path: Path) -> None:
@@ -295,10 +297,10 @@ def test_feedback_by_hand(folder: Path, tmp_path: Path) -> None:
     pool = jsonl(tmp_path / "pool.jsonl", [*rows, {**ROW, "id": "odd", "task": "cooking", "scores": {"salt": 1}}])
     feedback = {"model": "m", "queries": 3, "random": 2, "bm25": 1, "semantic": 0}
     (row,) = planned(folder, data={"records": [pool], "pool": [pool]}, feedback=feedback)["jobs"]
-    # 3 texts, 3 examples each; a prompt and an example as long as it.
-    assert (row["tokens_in"], row["tokens_out"]) == (pytest.approx(9 * 2 * prompt_tokens(ROW)), 9)
+    # 3 texts, 3 examples each; a prompt and an example as long as its text's part.
+    one, head = prompt_tokens(ROW), head_tokens()
+    assert (row["tokens_in"], row["tokens_out"]) == (pytest.approx(9 * (2 * one - head)), 9)
     # Of 3 texts 2 have the rubric's head in common with one before: so have 6 of the 9 prompts.
-    head = head_tokens()
     assert row["gpu_hours"] == pytest.approx(2e6 * (row["tokens_in"] - 6 * head) / 5e11 / 3600)
 
 
