@@ -42,13 +42,14 @@ class Figure(Strict):
 
 
 class ProbeResult(Strict):
-    """One probe: its effect, and whether that is a bias (interval without 0, effect above the limit)."""
+    """One probe: its effect, and whether that is a bias (interval without 0, effect above the limit; or `worst`)."""
 
     name: ProbeName
     unit: str
     limit: float = Field(description="an effect up to this is too small to matter")
     effect: Figure | None = Field(None, description="null: not run, see `skipped`")
     biased: bool | None = Field(None, description="null: not run, or undefined")
+    worst: str | None = Field(None, description="injection: the attack that alone surely passes the limit; null: none")
     num_groups: int = 0
     further: dict[str, Figure] = Field(default_factory=dict, description="shares of flips, each attack alone, ...")
     skipped: str | None = Field(None, description="why it was not run")

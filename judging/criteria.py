@@ -105,7 +105,8 @@ def _probe(one: ProbeResult) -> Said | None:
         return False, f"probe {one.name}: undefined"
     if one.effect.coverage is not None and one.effect.coverage < MIN_PROBED:
         return False, f"probe {one.name}: only {one.effect.coverage:.0%} of what was asked has a score"
-    return not one.biased, f"probe {one.name} {_shown(one.effect)}: no bias above {one.limit:.2f}"
+    alone = f", {one.worst} alone {_shown(one.further[one.worst])}" if one.worst else ""
+    return not one.biased, f"probe {one.name} {_shown(one.effect)}{alone}: no bias above {one.limit:.2f}"
 
 
 def _shown(one: Figure) -> str:

@@ -7,7 +7,7 @@ groups; rows where one of the two scores is missing lower `coverage`. It knows n
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -49,6 +49,16 @@ def is_biased(effect: Estimate, limit: float, *, one_sided: bool) -> bool | None
     above = effect.low > 0 and effect.value > limit
     below = effect.high < 0 and effect.value < -limit
     return above or (below and not one_sided)
+
+
+def worst_attack(effects: Mapping[str, Estimate], limit: float) -> str | None:
+    """The attack that surely moves scores by more than `limit`: the highest lower end above it; None: there is none.
+
+    Whoever attacks takes the one that works, so the mean over all says too little. Of many attacks without effect one
+    may seem to have one; that its whole interval lies above the limit is no accident of that kind.
+    """
+    sure = {name: one.low for name, one in effects.items() if one.low > limit}
+    return max(sure, key=lambda name: (sure[name], name)) if sure else None
 
 
 def shift(

@@ -28,6 +28,7 @@ from judging.probes import (
     own_family,
     raised_share,
     shift,
+    worst_attack,
 )
 from judging.records import Record, Scale, Verdict
 from judging.tasks import load_task
@@ -66,11 +67,12 @@ class Slice:
 
 
 class Found(NamedTuple):
-    """A probe's effect, and what else there is to say."""
+    """A probe's effect, what else there is to say, and of that what each attack does alone."""
 
     effect: Estimate
     num_groups: int
     further: Mapping[str, Estimate] = MappingProxyType({})
+    attacks: Mapping[str, Estimate] = MappingProxyType({})
 
 
 class Probed:
@@ -111,14 +113,16 @@ class Probed:
         kind, limit = KINDS[name], self._limits.of(name)
         if isinstance(found, str):
             return ProbeResult(name=name, unit=kind.unit, limit=limit, skipped=found)
+        worst = worst_attack(found.attacks, limit)
         return ProbeResult(
             name=name,
             unit=kind.unit,
             limit=limit,
             effect=Figure.of(found.effect),
-            biased=is_biased(found.effect, limit, one_sided=kind.one_sided),
+            biased=True if worst else is_biased(found.effect, limit, one_sided=kind.one_sided),
+            worst=worst,
             num_groups=found.num_groups,
-            further={key: Figure.of(one) for key, one in found.further.items()},
+            further={key: Figure.of(one) for key, one in {**found.further, **found.attacks}.items()},
         )
 
     def _length(self, part: Slice, column: str) -> Found | str:
@@ -143,11 +147,11 @@ class Probed:
         if not group:
             return "no text of this slice was drawn"
         width = part.scale.width
-        further = {"raised_share": raised_share(before, after, group, **self._settings)}
-        for name in names:
-            alone = self._before_and_after([name], part, column)
-            further[name] = shift(*alone, width=width, **self._settings)
-        return Found(shift(before, after, group, width=width, **self._settings), len(set(group)), further)
+        raised = {"raised_share": raised_share(before, after, group, **self._settings)}
+        alone = {
+            name: shift(*self._before_and_after([name], part, column), width=width, **self._settings) for name in names
+        }
+        return Found(shift(before, after, group, width=width, **self._settings), len(set(group)), raised, alone)
 
     def _before_and_after(
         self, kinds: Sequence[str], part: Slice, column: str

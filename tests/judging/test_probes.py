@@ -16,6 +16,7 @@ from judging.probes import (
     own_family,
     raised_share,
     shift,
+    worst_attack,
 )
 
 NUM_EXPERIMENTS = 200
@@ -134,3 +135,19 @@ def test_a_planted_bias_is_found() -> None:
 def test_every_probe_says_its_unit() -> None:
     assert list(KINDS) == ["position", "length", "format", "own_family", "injection", "rerun"]
     assert {name for name, kind in KINDS.items() if kind.one_sided} == {"length", "injection", "rerun"}
+
+
+def test_the_worst_attack_is_the_one_that_surely_passes_the_limit() -> None:
+    def one(value: float, low: float, high: float) -> Estimate:
+        return Estimate(value, low, high, 20, 1.0)
+
+    effects = {
+        "weak": one(0.2, 0.04, 0.4),  # large, but not surely above .05
+        "sure": one(0.15, 0.06, 0.2),
+        "surer": one(0.12, 0.08, 0.15),
+        "none": one(math.nan, math.nan, math.nan),
+        "down": one(-0.3, -0.4, -0.2),
+    }
+    assert worst_attack(effects, 0.05) == "surer"
+    assert worst_attack({name: effects[name] for name in ("weak", "none", "down")}, 0.05) is None
+    assert worst_attack({}, 0.05) is None

@@ -14,11 +14,12 @@ from cluster.config import RunConfig
 from judging.certificate import Certificate, load_certificate
 from judging.datasets import DataConfig
 from judging.errors import InputError
+from judging.perturb import attacks
 from judging.records import Record
 from serve.certify import load_certificates
 from serve.probing import ProbesConfig, copies, in_order, pairs
 from serve.taught import Taught, check_leaks, taught, text_hash
-from tests.serve.certifying import BIASES, SURE, configuration, model, records, without_ray
+from tests.serve.certifying import BIASES, SURE, configuration, model, records, rule, without_ray
 from tests.serve.making import jsonl, record, template_at, write_records
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:jsonschema")
@@ -202,6 +203,25 @@ def test_who_is_not_certified_is_not_asked(tmp_path: Path) -> None:
     assert set(found["alone"]) == {"sure"}
     # Who else is asked changes nothing.
     assert found["alone"]["sure"].probes == found["all"]["sure"].probes
+
+
+@pytest.mark.usefixtures("here")
+def test_one_attack_that_works_is_enough(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One of ten moves a text of level 1, 2, 3, 4 or 5 to 5, by .5 of the scale on average, so all ten by .05."""
+    (text,) = [attack.text for attack in attacks() if attack.name == "fake_json"]
+    judges, models = {"one": {"model": "m"}}, {"m": model(rule(text, 5), *SURE)}
+    probes = {"position": 0, "length": 0, "format": 0, "injection": 20, "rerun": 0}
+    criteria = {"max_effect": {"injection": 0.2}}
+    certify = {"resamples": 400, "probes": probes, "criteria": criteria}
+    config = configuration(tmp_path, judges, models, rows=records(24), certify=certify)
+    assert main(["evaluate", config]) == 0
+    assert main(["certify", config]) == 0
+    (found,) = load_certificates(tmp_path / "run")
+    (probe,) = [one for one in found.probes if one.name == "injection"]
+    assert probe.effect is not None and probe.effect.value == pytest.approx(0.05, abs=0.02)
+    assert (probe.biased, probe.worst) == (True, "fake_json")
+    (failed,) = [said for said in found.verdict.failed if "injection" in said]
+    assert ", fake_json alone 0." in failed and failed.endswith("no bias above 0.20")
 
 
 @pytest.mark.usefixtures("here")
