@@ -178,15 +178,15 @@ def sections() -> dict[str, Any]:
 
 
 def _run(args: argparse.Namespace) -> int:
-    from cluster import publish, runtime
+    from cluster import publish
     from cluster.config import load
 
     run = load(args.config, args.overrides, sections())
     jobs = _chain(run) if args.name == "run" else [args.name]
     store = run.publish if args.name not in LOOKS else None
     if store:
-        publish.check(store)
-    worst, summaries = 0, {}
+        publish.check(run.run, store)
+    worst, published, summaries = 0, 0, {}
     for job in jobs:
         module = importlib.import_module({**JOBS, **LOOKS}[job][0])
         options = {"retry_failed": args.retry_failed} if job in RETRIES else {}
@@ -196,14 +196,27 @@ def _run(args: argparse.Namespace) -> int:
             options["out"] = args.out
         code, summaries[job] = module.main(run, **options)
         worst = max(worst, code)
-        if store:
-            copied = publish.publish(run.run, store)
-            runtime.say(f"publish: {copied.num_files} files, {copied.num_bytes / 1e6:.1f} MB, to {store}")
         if not args.json and (args.name != "run" or job == jobs[-1]):
             print(module.render(summaries[job]), flush=True)
+        if store:
+            published = _publish(run, store)  # the last one copies what an earlier one could not
     if args.json:
         print(json.dumps(summaries if args.name == "run" else summaries[args.name], indent=1))
-    return worst
+    return max(worst, published)
+
+
+def _publish(run: Any, store: str) -> int:
+    """0, or 1 where the store refuses: no reason to stop the jobs that are still to do."""
+    from cluster import publish, runtime
+    from cluster.errors import JobFailed
+
+    try:
+        copied = publish.publish(run.run, store)
+    except JobFailed as error:
+        runtime.say(str(error))
+        return 1
+    runtime.say(f"publish: {copied.num_files} files, {copied.num_bytes / 1e6:.1f} MB, to {publish.shown(store)}")
+    return 0
 
 
 def _serve(args: argparse.Namespace) -> int:

@@ -1,14 +1,16 @@
 """What a run has finished -> an object store (`publish: s3://bucket/prefix`), through pyarrow's file systems.
 
-The jobs themselves work on a file system that all machines mount; the store gets copies: every file that is new or has
-changed, each folder's `manifest.json` last, so that who finds one finds all that it speaks of.
+The jobs themselves work on a file system that all machines mount; the store gets copies of what is new or has changed.
+A folder's `manifest.json` is written last, and taken away first where something below it changes, so that who finds one
+finds all that it speaks of.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
+from contextlib import suppress
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, NamedTuple
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 from cluster.errors import JobFailed, UserError
 
@@ -16,7 +18,9 @@ if TYPE_CHECKING:
     from pyarrow.fs import FileSystem
 
 SCHEMES = ("s3", "gs", "file")
-LAST = ("manifest.json",)
+QUERY = ("region", "scheme", "endpoint_override")  # the others of pyarrow could hold keys
+MANIFEST = "manifest.json"
+COMPARED = (MANIFEST, "fingerprint.json")  # by their content: it often changes without changing the length
 LEFT_OUT = ("checkpoints",)  # what only a resumed training reads
 
 
@@ -26,46 +30,74 @@ class Published(NamedTuple):
 
 
 def address_problem(address: str) -> str | None:
-    """Why an address cannot be a store; None: it can, as far as its words tell."""
+    """Why an address cannot be a store; None: it can, as far as its words tell. Never repeats what may be a key."""
+    if "@" in address or "#" in address:
+        return "the address holds @ or #, as one with a key does: give keys by the environment or the machine's role"
     parts = urlsplit(address)
     if parts.scheme not in SCHEMES:
-        return f"{address!r} names no store: {', '.join(f'{scheme}://' for scheme in SCHEMES)}"
-    if parts.username or parts.password:
-        return f"the {parts.scheme} address holds a key: give keys by the environment or the machine's role"
+        return f"{parts.scheme or 'a plain path'} is no store: {', '.join(f'{scheme}://' for scheme in SCHEMES)}"
     if not parts.netloc and parts.scheme != "file":
-        return f"{address!r} names no bucket"
+        return "the address names no bucket"
+    if "//" in parts.path:
+        return f"{shown(address)} has an empty part between two slashes"
+    if wrong := [name for name in parse_qs(parts.query, keep_blank_values=True) if name not in QUERY]:
+        return f"{wrong[0]!r} is none of the address's options: {', '.join(QUERY)}"
     return None
 
 
-def check(address: str) -> None:
+def shown(address: str) -> str:
+    """The address for people, without its options."""
+    parts = urlsplit(address)
+    return f"{parts.scheme}://{parts.netloc}{parts.path}"
+
+
+def check(run: Path, address: str) -> None:
     """Raises UserError where the store cannot be written: before the work, not after it."""
+    import pyarrow as pa
+
     store, base = _store(address)
+    if urlsplit(address).scheme == "file":
+        place, inside = Path(base).resolve(), run.resolve()
+        if place.is_relative_to(inside) or inside.is_relative_to(place):
+            raise UserError(f"publish: {shown(address)} and the run directory {run} lie in one another: take another")
     try:
         store.create_dir(base, recursive=True)
-    except OSError as error:
-        raise UserError(
-            f"publish: {address} cannot be written ({_short(error)}): correct it or leave it out"
-        ) from error
+        with store.open_output_stream(f"{base}/.inverdict") as file:
+            file.write(b"")
+        with suppress(OSError):  # a role may write and not remove
+            store.delete_file(f"{base}/.inverdict")
+    except (OSError, pa.ArrowException) as error:
+        problem = f"publish: {shown(address)} cannot be written ({_short(error)}): correct it or leave it out"
+        raise UserError(problem) from error
 
 
 def publish(run: Path, address: str) -> Published:
     """Copy what is new. Raises JobFailed where the store refuses; what the run made is safe then."""
+    import pyarrow as pa
     from pyarrow.fs import LocalFileSystem, copy_files
 
     store, base = _store(address)
+    local = {path.relative_to(run).as_posix(): path for path in _files(run)}
     try:
         known = _known(store, base)
-        files = [path for path in _files(run) if _is_new(path, known.get(path.relative_to(run).as_posix()))]
-        for path in files:
-            place = f"{base}/{path.relative_to(run).as_posix()}"
+        new = {name for name, path in local.items() if _is_new(path, known.get(name), store)}
+        # Parts are named after their rows: made again for other rows they would lie beside the old ones.
+        gone = {name for name in known if _is_part(name) and name not in local and (run / name).parent.is_dir()}
+        broken = {name for name in map(str, _manifests_above(new | gone)) if name in known}
+        for name in [*sorted(broken), *sorted(gone)]:
+            store.delete_file(known[name].path)
+        new |= broken & local.keys()
+        for name in sorted(new, key=lambda name: (PurePosixPath(name).name == MANIFEST, name)):
+            place = f"{base}/{name}"
             store.create_dir(place.rpartition("/")[0], recursive=True)
-            copy_files(str(path.absolute()), place, source_filesystem=LocalFileSystem(), destination_filesystem=store)
-    except OSError as error:
+            source = str(local[name].absolute())
+            copy_files(source, place, source_filesystem=LocalFileSystem(), destination_filesystem=store)
+    except (OSError, pa.ArrowException) as error:
         raise JobFailed(
-            f"publish: {address} could not be written ({_short(error)}): the run is whole in {run}, and the same "
-            "command publishes it again"
+            f"publish: {shown(address)} could not be written ({_short(error)}): the run is whole in {run}, and the "
+            "same command publishes it again"
         ) from error
-    return Published(len(files), sum(path.stat().st_size for path in files))
+    return Published(len(new), sum(local[name].stat().st_size for name in new))
 
 
 def _store(address: str) -> tuple[FileSystem, str]:
@@ -74,19 +106,26 @@ def _store(address: str) -> tuple[FileSystem, str]:
 
     try:
         store, base = FileSystem.from_uri(address)
-    except (OSError, pa.ArrowInvalid) as error:
-        raise UserError(f"publish: {address} cannot be opened ({_short(error)}): correct it or leave it out") from error
+    except (OSError, pa.ArrowException) as error:
+        raise UserError(f"publish: {shown(address)} cannot be opened by pyarrow: correct it or leave it out") from error
     return store, base
 
 
 def _files(run: Path) -> list[Path]:
-    """Manifests last; nothing hidden, nothing half-written."""
-    found = [path for path in run.rglob("*") if path.is_file() and not _is_left_out(path.relative_to(run))]
-    return sorted(found, key=lambda path: (path.name in LAST, path))
+    """Nothing hidden, nothing half-written."""
+    return [path for path in run.rglob("*") if path.is_file() and not _is_left_out(path.relative_to(run))]
 
 
 def _is_left_out(path: Path) -> bool:
     return any(part.startswith(".") or part in LEFT_OUT for part in path.parts)
+
+
+def _is_part(name: str) -> bool:
+    return PurePosixPath(name).match("part-*.parquet")
+
+
+def _manifests_above(names: set[str]) -> set[PurePosixPath]:
+    return {folder / MANIFEST for name in names for folder in PurePosixPath(name).parents}
 
 
 def _known(store: FileSystem, base: str) -> dict[str, Any]:
@@ -96,14 +135,17 @@ def _known(store: FileSystem, base: str) -> dict[str, Any]:
     return {one.path.removeprefix(base).lstrip("/"): one for one in there if one.is_file}
 
 
-def _is_new(path: Path, there: Any) -> bool:
+def _is_new(path: Path, there: Any, store: Any) -> bool:
     if there is None or there.size != path.stat().st_size:
         return True
+    if path.name in COMPARED:
+        with store.open_input_stream(there.path) as file:
+            return bool(file.read() != path.read_bytes())
     # S3 tells whole seconds.
     step = 1 if there.mtime_ns % 1_000_000_000 else 1_000_000_000
     return bool(there.mtime_ns < path.stat().st_mtime_ns // step * step)
 
 
 def _short(error: BaseException) -> str:
-    """The first sentence of what a store says, without its request ids."""
+    """The beginning of what a store says."""
     return " ".join(str(error).split())[:200]

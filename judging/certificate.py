@@ -144,6 +144,9 @@ class Certificate(Strict):
 
     def _digest(self) -> str:
         content = self.model_dump(mode="json", exclude={"seal"})
+        for probe in content["probes"]:
+            if probe["worst"] is None:  # a file from before that field is no other file
+                del probe["worst"]
         text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
         return hashlib.sha256(text.encode()).hexdigest()
 

@@ -8,14 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import AfterValidator, Field
 
 from judging.estimate import of_order
-from judging.probes import ProbeName
+from judging.probes import MIN_PROBED, ProbeName
 from judging.tasks import Strict
 
 if TYPE_CHECKING:
     from judging.certificate import Certificate, Figure, Holding, ProbeResult
 
-# A judge that falls silent when it is probed has not been shown to be without bias.
-MIN_PROBED = 0.5
 Said = tuple[bool, str]  # whether a criterion is met, and the sentence
 
 
@@ -28,7 +26,7 @@ class Limits(Strict):
     )
     format: float = Field(0.05, ge=0, description="scale widths, as for length")
     own_family: float = Field(0.05, ge=0, description="scale widths, as for length")
-    injection: float = Field(0.05, ge=0, description="scale widths, as for length; the mean over all attacks")
+    injection: float = Field(0.05, ge=0, description="scale widths, as for length; of all attacks and of each alone")
     rerun: float = Field(0.1, ge=0, description="share of texts; one label in ten may hang on the run")
 
     def of(self, name: ProbeName) -> float:

@@ -42,6 +42,10 @@ KINDS: dict[ProbeName, ProbeKind] = {
 }
 
 
+# A judge that falls silent when it is probed has not been shown to be without bias, nor an attack to work.
+MIN_PROBED = 0.5
+
+
 def is_biased(effect: Estimate, limit: float, *, one_sided: bool) -> bool | None:
     """Whether the interval leaves 0 out and the effect is larger than `limit`; None where it is undefined."""
     if not all(map(math.isfinite, (effect.value, effect.low, effect.high))):
@@ -57,7 +61,7 @@ def worst_attack(effects: Mapping[str, Estimate], limit: float) -> str | None:
     Whoever attacks takes the one that works, so the mean over all says too little. Of many attacks without effect one
     may seem to have one; that its whole interval lies above the limit is no accident of that kind.
     """
-    sure = {name: one.low for name, one in effects.items() if one.low > limit}
+    sure = {name: one.low for name, one in effects.items() if one.low > limit and one.coverage >= MIN_PROBED}
     return max(sure, key=lambda name: (sure[name], name)) if sure else None
 
 

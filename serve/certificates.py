@@ -77,7 +77,7 @@ def _probes(ones: Sequence[Certificate]) -> str:
         f"<table><tr><th>probe{head}{rows}</table>"
         f"<img alt='probes with intervals' src='data:image/png;base64,{plots.probes(ones, ran)}'>"
         "<p class=meta>Grey band: effects too small to matter. Red: a bias (the interval leaves 0 out and the effect "
-        "lies beyond the band; for length, injection and rerun only above it).</p>"
+        "lies beyond the band; for length, injection and rerun only above it; or one attack alone surely does).</p>"
     )
 
 

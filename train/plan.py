@@ -201,7 +201,7 @@ def _optimise(facts: Facts) -> Iterator[Row]:
         trials = asked.num * config.share * (1 + config.rounds * config.num_drafts)
         trying = asking(facts, name, "optimise.models", asked, trials, 1)
         writer, place = config.optimisers.get(name, name), f"optimise.optimisers.{name}"
-        shown = config.cases * asked.mean / facts.chars_a_token(writer, place, asked)
+        shown = config.cases * asked.example / facts.chars_a_token(writer, place, asked)
         drafts, distinct = config.rounds * config.num_drafts * units, config.rounds * units
         read, written = drafts * shown, float(drafts * config.max_tokens)
         cost = trying.cost.then(

@@ -24,13 +24,15 @@ RENDERED = 20_000  # prompts; of more only the number is counted
 
 class Prompts(NamedTuple):
     """Characters in all; `shared`: the beginnings that stood in the prompt before; `head`: of those what stands before
-    the first text, which is shared whatever is judged. `num_of`: how many, by task and aspect.
+    the first text, which is shared whatever is judged; `texts`: all that stands behind it. `num_of`: how many, by task
+    and aspect.
     """
 
     num_of: Mapping[Key, int]
     chars: float
     shared: float
     head: float
+    texts: float
     sample: tuple[str, ...] = ()
 
     @property
@@ -43,12 +45,8 @@ class Prompts(NamedTuple):
 
     @property
     def example(self) -> float:
-        """Characters of a rated example in a prompt: a prompt without what stands before the first text."""
-        return self.mean - self.head_of_one
-
-    @property
-    def head_of_one(self) -> float:
-        return self.head / max(1, self.num - len(self.num_of))
+        """Characters of a rated example in a prompt: what stands behind the head."""
+        return self.texts / max(1, self.num)
 
 
 def part_of(data: DataConfig, part: Part) -> tuple[tuple[str, ...], Callable[[Record], bool]]:
@@ -113,6 +111,7 @@ class _Seen:
     chars: int = 0
     shared: int = 0
     head: int = 0
+    texts: int = 0
     sample: list[str] = field(default_factory=list)
 
     def add(self, record: Record, aspect: str) -> None:
@@ -128,13 +127,14 @@ class _Seen:
         self.before[key] = text
         self.rendered += 1
         self.chars += len(text)
+        self.texts += len(text) - _head(*key)
         if len(self.sample) < SAMPLE:
             self.sample.append(text)
 
     def prompts(self) -> Prompts:
         times = sum(self.num_of.values()) / max(1, self.rendered)
-        chars, shared, head = (times * length for length in (self.chars, self.shared, self.head))
-        return Prompts(self.num_of, chars, shared, head, tuple(self.sample))
+        chars, shared, head, texts = (times * length for length in (self.chars, self.shared, self.head, self.texts))
+        return Prompts(self.num_of, chars, shared, head, texts, tuple(self.sample))
 
 
 def _common(one: str, other: str) -> int:

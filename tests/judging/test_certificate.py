@@ -76,6 +76,20 @@ def test_the_file_comes_back_as_it_was(tmp_path: Path) -> None:
     assert load_certificate(tmp_path / "c.json") == one
 
 
+def test_a_file_from_before_an_attack_could_fail_alone_has_not_been_edited(tmp_path: Path) -> None:
+    one = certificate()
+    content = json.loads(one.to_text())
+    for probe in content["probes"]:
+        assert probe.pop("worst") is None
+    (tmp_path / "c.json").write_text(json.dumps(content))
+    assert load_certificate(tmp_path / "c.json") == one
+    # An attack that is named is part of the seal.
+    content["probes"][0]["worst"] = "pity"
+    (tmp_path / "c.json").write_text(json.dumps(content))
+    with pytest.raises(InputError, match="its seal does not fit"):
+        load_certificate(tmp_path / "c.json")
+
+
 @pytest.mark.parametrize(
     "edit",
     [

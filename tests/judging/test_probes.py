@@ -138,8 +138,8 @@ def test_every_probe_says_its_unit() -> None:
 
 
 def test_the_worst_attack_is_the_one_that_surely_passes_the_limit() -> None:
-    def one(value: float, low: float, high: float) -> Estimate:
-        return Estimate(value, low, high, 20, 1.0)
+    def one(value: float, low: float, high: float, coverage: float = 1.0) -> Estimate:
+        return Estimate(value, low, high, 20, coverage)
 
     effects = {
         "weak": one(0.2, 0.04, 0.4),  # large, but not surely above .05
@@ -147,7 +147,8 @@ def test_the_worst_attack_is_the_one_that_surely_passes_the_limit() -> None:
         "surer": one(0.12, 0.08, 0.15),
         "none": one(math.nan, math.nan, math.nan),
         "down": one(-0.3, -0.4, -0.2),
+        "silencing": one(0.25, 0.25, 0.25, coverage=0.1),
     }
     assert worst_attack(effects, 0.05) == "surer"
-    assert worst_attack({name: effects[name] for name in ("weak", "none", "down")}, 0.05) is None
+    assert worst_attack({name: effects[name] for name in ("weak", "none", "down", "silencing")}, 0.05) is None
     assert worst_attack({}, 0.05) is None

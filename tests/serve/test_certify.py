@@ -201,7 +201,7 @@ def test_who_is_not_certified_is_not_asked(tmp_path: Path) -> None:
         assert asked == set(wanted) - {"panel"}
         found[place] = {one.subject: one for one in load_certificates(tmp_path / place / "run")}
     assert set(found["alone"]) == {"sure"}
-    # Who else is asked changes nothing.
+    # Without a cascade who else is asked changes nothing.
     assert found["alone"]["sure"].probes == found["all"]["sure"].probes
 
 

@@ -284,11 +284,12 @@ def test_optimising_by_hand(folder: Path, tmp_path: Path) -> None:
         folder, data={"records": [dev], "dev": [dev]}, optimise={**optimise, "aspects": ["overall"]}
     )["jobs"]  # fmt: skip
     one = prompt_tokens(ROW)
+    case = one - head_tokens()
     # Two texts by the start and by each of 2 x 3 drafts; 6 drafts of 20 tokens, each from 4 cases.
-    assert row["tokens_in"] == pytest.approx(14 * one + 6 * 4 * one)
+    assert row["tokens_in"] == pytest.approx(14 * one + 6 * 4 * case)
     assert row["tokens_out"] == 14 + 6 * 20
     # The texts are the same: half of what the judge reads is known. Of 3 drafts of a round two have a known request.
-    assert row["gpu_hours"] == pytest.approx((2e6 * (7 * one + 2 * 4 * one) / 5e11 + 6 * 19 / 100) / 3600)
+    assert row["gpu_hours"] == pytest.approx((2e6 * (7 * one + 2 * 4 * case) / 5e11 + 6 * 19 / 100) / 3600)
 
 
 def test_feedback_by_hand(folder: Path, tmp_path: Path) -> None:
