@@ -79,8 +79,8 @@ def test_the_file_comes_back_as_it_was(tmp_path: Path) -> None:
 def test_a_file_from_before_an_attack_could_fail_alone_has_not_been_edited(tmp_path: Path) -> None:
     one = certificate()
     content = json.loads(one.to_text())
-    for probe in content["probes"]:
-        assert probe.pop("worst") is None
+    for one_probe in content["probes"]:
+        assert one_probe.pop("worst") is None
     (tmp_path / "c.json").write_text(json.dumps(content))
     assert load_certificate(tmp_path / "c.json") == one
     # An attack that is named is part of the seal.
