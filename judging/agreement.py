@@ -63,13 +63,18 @@ def compare(
     """Each statistic of `columns.score` minus that of `baseline`, on the rows where both are scored.
 
     The pairs share every resample of groups, so the interval is that of the difference; one that leaves 0 out is a
-    difference that chance over groups does not explain. `n` and `num_undefined` are those of the weaker column.
+    difference that chance over groups does not explain. At the level `group` both means are over the groups in which
+    both columns are defined: a column that is constant in a group takes that group out for both. `n` and
+    `num_undefined` are those of the weaker column, there of the pairs.
     """
     score_N, baseline_N = numbers(columns.score, "score", missing=True), numbers(baseline, "baseline", missing=True)
     if len(score_N) != len(baseline_N):
         raise ValueError(f"the baseline has {len(baseline_N)} rows, the score {len(score_N)}")
     keep_N = ~(np.isnan(score_N) | np.isnan(baseline_N))
     first, second = (complete_rows(columns, column_N, keep_N) for column_N in (score_N, baseline_N))
+    defined_GK = None
+    if "group" in levels:
+        defined_GK = ~np.isnan(group_values(first)) & ~np.isnan(group_values(second))
     parts = [
         Level(
             one.names,
@@ -78,14 +83,19 @@ def compare(
             tuple(map(max, one.num_undefined, other.num_undefined)),
             paired(one.resample, other.resample),
         )
-        for one, other in zip(level_statistics(first, levels), level_statistics(second, levels), strict=True)
+        for one, other in zip(
+            level_statistics(first, levels, defined_GK), level_statistics(second, levels, defined_GK), strict=True
+        )
     ]
     coverage = float(keep_N.mean()) if len(keep_N) else float("nan")
     return estimate(parts, first.num_groups, coverage, resamples=resamples, seed=seed, interval=interval)
 
 
-def level_statistics(rows: Rows, levels: Sequence[str]) -> list[Level]:
-    """The chosen levels of complete rows, in the order of `LEVELS`; `system` only where there are systems."""
+def level_statistics(rows: Rows, levels: Sequence[str], defined_GK: npt.NDArray[np.bool_] | None = None) -> list[Level]:
+    """The chosen levels of complete rows, in the order of `LEVELS`; `system` only where there are systems.
+
+    `defined_GK`: the groups that the level `group` may use, by statistic; none: all in which it is defined.
+    """
     unknown = sorted(set(levels) - set(LEVELS))
     if unknown:
         raise ValueError(f"there is no level {unknown[0]!r}; the levels are {', '.join(LEVELS)}")
@@ -94,7 +104,8 @@ def level_statistics(rows: Rows, levels: Sequence[str]) -> list[Level]:
         parts.append(dataset_level(rows))
     values_GK = group_values(rows) if {"group", "aeollm"} & set(levels) else np.zeros((0, 0))
     if "group" in levels:
-        parts.append(group_level(rows, values_GK))
+        kept_GK = values_GK if defined_GK is None else np.where(defined_GK, values_GK, np.nan)
+        parts.append(group_level(rows, kept_GK))
     if "system" in levels and rows.system_N is not None:
         parts.append(system_level(rows))
     if "aeollm" in levels:

@@ -307,6 +307,23 @@ def test_compare_is_paired() -> None:
         compare(columns, [1.0])
 
 
+def test_a_group_that_one_column_does_not_order_is_compared_by_neither() -> None:
+    """a: score in order, baseline turned around; b: score constant, baseline in order; c: score turned, baseline in
+    order. Pairs are a and c: (1 - -1 + -1 - 1) / 2 = 0. The two means alone, 0 and 1/3, would differ by -1/3."""
+    human = [1.0, 2, 3] * 3
+    score, baseline = [1.0, 2, 3, 2, 2, 2, 3, 2, 1], [3.0, 2, 1, 1, 2, 3, 1, 2, 3]
+    columns = Columns(list("aaabbbccc"), human, score)
+    found = compare(columns, baseline, resamples=200)["group.spearman"]
+    assert (found.value, found.n, found.num_undefined) == (pytest.approx(0), 2, 1)
+    # Over two groups the interval lies around the value.
+    assert (found.low, found.high) == (pytest.approx(-2), pytest.approx(2))
+    # The statistics of each column by itself are over its own groups.
+    assert agreement(columns, shuffles=0, resamples=200)["group.spearman"].n == 2
+    accuracy = compare(columns, baseline, resamples=200)["group.pairwise_accuracy"]
+    # Accuracy is defined in b too, where ties count half: (1 - 0 + .5 - 1 + 0 - 1) / 3.
+    assert (accuracy.value, accuracy.n) == (pytest.approx(-0.5 / 3), 3)
+
+
 def test_to_json_nests_and_has_plain_values() -> None:
     tree = to_json({"a.b": Estimate(np.float64(0.5), math.nan, 1.0, np.int64(3), 1.0), "a.c": Estimate(0, 0, 0, 0, 0)})  # type: ignore[arg-type]
     assert tree["a"]["b"]["low"] is None and tree["a"]["b"]["n"] == 3  # type: ignore[index]
