@@ -19,6 +19,7 @@ from cluster import runtime
 from cluster.artifacts import JobDir, file_hash, whole_folder, write_text
 from cluster.config import RunConfig, Strict
 from cluster.parts import parts_of
+from cluster.tables import aligned
 from judging.certificate import Certificate, load_certificate
 from judging.criteria import Criteria
 from judging.errors import InputError
@@ -32,7 +33,7 @@ from serve.metrics import labelled_slices
 from serve.probed import Probed, Slice
 from serve.probing import ProbesConfig, judge_probes
 from serve.scores import PANEL
-from serve.tables import aligned, shown, with_interval
+from serve.tables import shown, with_interval
 from serve.taught import check_leaks, taught
 
 CERTIFICATES = Path("certify") / "certificates"  # below the run

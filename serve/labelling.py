@@ -17,12 +17,13 @@ import pyarrow.parquet as pq
 from cluster.artifacts import JobDir, write_text
 from cluster.config import RunConfig
 from cluster.parts import parts_of
+from cluster.tables import aligned
 from judging.errors import InputError
 from judging.labelplan import DIFFERENCES, LEVEL, POWER, STATISTICS, Next, Power, Unlabelled, label_next, power_of
 from judging.records import Scale
 from serve.metrics import LENGTH, score_columns
 from serve.scores import PANEL
-from serve.tables import aligned, shown
+from serve.tables import shown
 
 SHOWN_GROUPS = 10  # of those to label next, on the terminal
 SLICE = ("task", "dataset", "aspect", "scale_low", "scale_high")

@@ -18,6 +18,7 @@ from cluster import runtime
 from cluster.artifacts import JobDir, file_hash, write_text
 from cluster.config import RunConfig, Strict
 from cluster.parts import parts_of
+from cluster.tables import aligned
 from judging.errors import InputError
 from judging.estimate import Estimate
 from judging.records import UNSCORED_REASONS
@@ -28,7 +29,7 @@ from serve.metrics import Comparison, Slice, comparisons, measure, worst
 from serve.prompts import Templates, warnings
 from serve.rules import CRITERION, Compared, compared, section, table_rows
 from serve.scores import PANEL
-from serve.tables import aligned, shown, with_interval
+from serve.tables import shown, with_interval
 
 # What the tables and the forest plot show; metrics.json holds every statistic.
 SHOWN = ("dataset.spearman", "dataset.pearson", "group.spearman", "group.pairwise_accuracy", "system.spearman")

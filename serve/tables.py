@@ -1,9 +1,9 @@
-"""Numbers and aligned tables for people: the terminal's and the report's. Knows nothing of what they say."""
+"""Numbers for people: the terminal's and the report's. Knows nothing of what they say."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from judging.estimate import Estimate
@@ -24,15 +24,3 @@ def with_interval(one: Estimate | Mapping[str, Any] | None) -> str:
     known: Mapping[str, Any] = one.to_json() if isinstance(one, Estimate) else one
     value, low, high = (math.nan if known[end] is None else known[end] for end in ("value", "low", "high"))
     return f"{shown(value)} [{shown(low)}, {shown(high)}]"
-
-
-def aligned(rows: Sequence[Sequence[str]], *, num_left: int = 1) -> str:
-    """The rows with their columns under each other: the first `num_left` to the left, the others to the right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        "  ".join(
-            cell.ljust(width) if place < num_left else cell.rjust(width)
-            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    )

@@ -18,6 +18,7 @@ from pydantic import Field
 from cluster import runtime
 from cluster.artifacts import JobDir, write_text
 from cluster.config import RunConfig, Strict
+from cluster.tables import aligned
 from judging.errors import InputError
 from judging.rows import Columns
 from judging.several import mean_agreement
@@ -25,7 +26,7 @@ from serve import batch
 from serve.evaluation import Config as EvaluateConfig
 from serve.judge import JudgeConfig
 from serve.prompts import RUBRIC
-from serve.tables import aligned, with_interval
+from serve.tables import with_interval
 
 SHOWN = ("group.spearman", "dataset.spearman")
 LENGTH = "length"

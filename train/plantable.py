@@ -9,6 +9,8 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from cluster.tables import aligned
+
 HEAD = ("job", "model", "tokens in", "tokens out", "GPU time", "wall time", "disk", "GPU memory")
 NODE_HEAD = ("all on", "GPU time", "wall time", "nodes", "node time", "fits")
 WORDS = 2  # columns of text, the others hold numbers
@@ -18,7 +20,7 @@ STEPS = ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k"))
 def render(summary: Mapping[str, Any]) -> str:
     """`summary`: `jobs`, `total` and `assumptions` of train.plan."""
     rows = [HEAD, *(_cells(row) for row in [*summary["jobs"], summary["total"]])]
-    lines = _aligned(rows, WORDS)
+    table = aligned(rows, num_left=WORDS)
     said = [
         textwrap.fill(
             f"{number}. {one['words']} [{one['source']}]", 118, subsequent_indent="   ", break_on_hyphens=False
@@ -27,10 +29,10 @@ def render(summary: Mapping[str, Any]) -> str:
     ]
     kept = [_disk(row) for row in summary["jobs"] if len(row["disk"]) > 1]
     assumed = ["", "Assumptions, each with its source:", *said]
-    return "\n".join([f"on {summary['node']}", *lines, *kept, "", *_nodes(summary["nodes"]), *assumed])
+    return "\n".join([f"on {summary['node']}", table, *kept, "", _nodes(summary["nodes"]), *assumed])
 
 
-def _nodes(nodes: Sequence[Mapping[str, Any]]) -> list[str]:
+def _nodes(nodes: Sequence[Mapping[str, Any]]) -> str:
     """A line a type of machine; money where a price is known."""
     with_money = any(row["money"] is not None for row in nodes)
     rows = [(*NODE_HEAD, "money") if with_money else NODE_HEAD]
@@ -43,7 +45,7 @@ def _nodes(nodes: Sequence[Mapping[str, Any]]) -> list[str]:
             "yes" if row["fits"] else "no",
         )
         rows.append((*cells, f"{row['money']:,.2f}" if row["money"] is not None else "?") if with_money else cells)
-    return _aligned(rows, 1)
+    return aligned(rows)
 
 
 def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:
@@ -58,18 +60,6 @@ def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:
 def _disk(row: Mapping[str, Any]) -> str:
     parts = ", ".join(f"{name} {size(num_bytes)}" for name, num_bytes in row["disk"].items())
     return f"disk of {row['job']} {row['model']}: {parts}"
-
-
-def _aligned(rows: Sequence[Sequence[str]], num_words: int) -> list[str]:
-    """The first `num_words` columns to the left, numbers to the right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(
-            cell.ljust(width) if column < num_words else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]
 
 
 def count(number: float) -> str:
