@@ -15,8 +15,8 @@ import pyarrow.parquet as pq
 
 from cluster.artifacts import JobDir, write_text
 from cluster.config import RunConfig
-from judging.datasets import AEOLLM_SUBTASKS
 from judging.errors import InputError
+from judging.rowfiles import AEOLLM_SUBTASKS
 from serve.scores import PANEL
 
 COLUMNS = ("taskId", "questionId", "answerId", "score")

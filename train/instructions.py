@@ -16,9 +16,10 @@ from typing import Any
 from pydantic import Field
 
 from cluster.config import Strict
-from judging.datasets import Rejected, RowError, raw_rows
+from judging.datasets import Rejected
 from judging.errors import InputError
 from judging.records import content_id
+from judging.rowfiles import RowError, raw_rows
 
 ROLES = {"user": "user", "human": "user", "assistant": "assistant", "gpt": "assistant"}
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from judging.datasets import RowError
 from judging.errors import InputError
+from judging.rowfiles import RowError
 from tests.train.making import jsonl, parquet
 from train.instructions import Instruction, InstructionConfig, Taken, read_instructions, share, to_instruction
 

@@ -1,0 +1,168 @@
+"""Rows of a file, whatever its form, one at a time: never the whole file in memory, unchecked but for their form.
+
+Formats: `jsonl` (one object a line), `csv` (a header; `scores.ASPECT` columns), `parquet` (a file or a folder of
+files, as the Hugging Face hub lays them out), `aeollm` (the CSV layout of the NTCIR AEOLLM task).
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from judging.errors import InputError
+
+Format = Literal["auto", "jsonl", "csv", "parquet", "aeollm"]
+SUFFIXES: Mapping[str, Format] = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".parquet": "parquet"}
+
+# The AEOLLM task's columns, and the subtasks that its `taskId` counts.
+AEOLLM_COLUMNS = {"questionId": "group", "question": "source", "answerId": "system", "answer": "candidate"}
+AEOLLM_SUBTASKS = ("dialogue", "expansion", "summarisation", "qa")
+SURROGATE = re.compile(r"\\ud[89a-f]", re.IGNORECASE)
+
+
+class RowError(ValueError):
+    """One row does not fit; the message is the reason alone, without the place."""
+
+
+def raw_rows(place: str | Path, format: Format = "auto") -> Iterator[tuple[int, dict[str, Any] | RowError]]:
+    """Line and content of every row of a file, unchecked but for its form: a row that cannot be read is a RowError.
+
+    Raises InputError where the file is missing, empty, of unknown format or unreadable as a whole.
+    """
+    path = Path(place)
+    kind = _format(path, format)
+    if kind == "jsonl":
+        return _jsonl_rows(path)
+    if kind == "parquet":
+        return _parquet_rows(path)
+    rows = _csv_rows(path)
+    return _aeollm_rows(path, rows) if kind == "aeollm" else rows
+
+
+def _format(path: Path, format: Format) -> Format:
+    if not path.exists():
+        raise InputError(f"there is no file {path}: paths count from the working directory")
+    if path.is_file() and path.stat().st_size == 0:
+        raise InputError(f"{path} is empty: give a file with at least one row")
+    if path.is_dir() and format in ("auto", "parquet"):
+        return "parquet"
+    if path.is_dir():
+        raise InputError(f"{path} is a folder: the format {format} is read from a file")
+    if format != "auto":
+        return format
+    if path.suffix.lower() not in SUFFIXES:
+        known = ", ".join(SUFFIXES)
+        raise InputError(f"{path}: cannot tell the format from the name ({known}): rename it, or set data.format")
+    return SUFFIXES[path.suffix.lower()]
+
+
+def _text_lines(path: Path) -> Iterator[tuple[int, str | RowError]]:
+    with path.open("rb") as file:
+        for line, data in enumerate(file, start=1):
+            if line == 1:
+                data = data.removeprefix(b"\xef\xbb\xbf")
+            try:
+                yield line, data.decode("utf-8")
+            except UnicodeDecodeError as error:
+                yield line, RowError(f"not UTF-8: byte 0x{data[error.start]:02x} at position {error.start + 1}")
+
+
+def _jsonl_rows(path: Path) -> Iterator[tuple[int, dict[str, Any] | RowError]]:
+    for line, text in _text_lines(path):
+        if isinstance(text, RowError):
+            yield line, text
+        elif text.strip():
+            yield line, _json_object(text)
+
+
+def _json_object(text: str) -> dict[str, Any] | RowError:
+    try:
+        value = json.loads(text.rstrip())
+    except json.JSONDecodeError as error:
+        return RowError(f"broken JSON: {error.msg.removesuffix(' at')} at column {error.colno}")
+    except (RecursionError, ValueError) as error:
+        return RowError(f"broken JSON: {error}")
+    if not isinstance(value, dict):
+        return RowError(f"a JSON object is needed, not {type(value).__name__}")
+    if SURROGATE.search(text) and not _is_unicode(value):
+        return RowError("broken JSON: half of a surrogate pair (\\ud800 to \\udfff) is no character")
+    return value
+
+
+def _is_unicode(value: Any) -> bool:
+    try:
+        json.dumps(value, ensure_ascii=False).encode("utf-8")
+    except (UnicodeEncodeError, RecursionError):
+        return False
+    return True
+
+
+def _csv_rows(path: Path) -> Iterator[tuple[int, dict[str, Any] | RowError]]:
+    csv.field_size_limit(2**31 - 1)
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        reader = csv.reader(file, strict=True)
+        try:
+            header = next(reader, [])
+            twice = [name for name in header if header.count(name) > 1]
+            if twice:
+                raise InputError(f"{path}, line 1: the column name {twice[0]!r} stands twice")
+            line = reader.line_num + 1
+            for cells in reader:
+                if cells:
+                    yield line, _csv_row(header, cells)
+                line = reader.line_num + 1
+        except csv.Error as error:
+            raise InputError(f"{path}, line {reader.line_num}: broken CSV: {error}") from error
+        except UnicodeDecodeError as error:
+            # The decoder reads ahead of the rows: only a look at the single lines tells the place.
+            line, reason = next((line, text) for line, text in _text_lines(path) if isinstance(text, RowError))
+            raise InputError(f"{path}, line {line}: {reason}") from error
+
+
+def _csv_row(header: list[str], cells: list[str]) -> dict[str, Any] | RowError:
+    if len(cells) != len(header):
+        return RowError(f"{len(cells)} cells where the header has {len(header)}")
+    return {name: cell for name, cell in zip(header, cells, strict=True) if cell != ""}
+
+
+def _aeollm_rows(
+    path: Path, rows: Iterator[tuple[int, dict[str, Any] | RowError]]
+) -> Iterator[tuple[int, dict[str, Any] | RowError]]:
+    for line, row in rows:
+        if isinstance(row, RowError):
+            yield line, row
+            continue
+        missing = [name for name in ("taskId", *AEOLLM_COLUMNS) if name not in row]
+        if missing:
+            yield line, RowError(f"the AEOLLM column {missing[0]!r} is missing or empty")
+            continue
+        task = row.pop("taskId")
+        if task not in [str(number) for number in range(len(AEOLLM_SUBTASKS))]:
+            yield line, RowError(f"taskId {task!r} is none of 0 to {len(AEOLLM_SUBTASKS) - 1}")
+            continue
+        known = {ours: row.pop(theirs) for theirs, ours in AEOLLM_COLUMNS.items()}
+        if "score" in row:
+            row["scores.overall"] = row.pop("score")
+        yield line, {"task": AEOLLM_SUBTASKS[int(task)], "dataset": f"aeollm_{task}", **known, **row}
+
+
+def _parquet_rows(path: Path) -> Iterator[tuple[int, dict[str, Any] | RowError]]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    files = sorted(path.rglob("*.parquet")) if path.is_dir() else [path]
+    if not files:
+        raise InputError(f"{path} holds no .parquet file: give the folder that holds them")
+    line = 0
+    for file in files:
+        try:
+            for batch in pq.ParquetFile(file).iter_batches(batch_size=1024):
+                for row in batch.to_pylist():
+                    line += 1
+                    yield line, row
+        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+            raise InputError(f"{file} is not a readable Parquet file: {str(error).splitlines()[0]}") from error
