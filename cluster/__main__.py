@@ -16,6 +16,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from cluster.terminal import shown
+
 # Job -> its module, which has `main(run, ...)` and `render(summary)`. `run` does, in this order, those whose section
 # the configuration has; `report` follows `evaluate`.
 JOBS = {
@@ -91,9 +93,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
             if (problem := storage_problem(error)) is None:
                 raise
-            print(f"inverdict {args.name}: {problem}", file=sys.stderr)
+            print(shown(f"inverdict {args.name}: {problem}"), file=sys.stderr)
             return 1
-        print(f"inverdict {args.name}: {error}", file=sys.stderr)
+        print(shown(f"inverdict {args.name}: {error}"), file=sys.stderr)
         return int(code)
     except KeyboardInterrupt:
         print(f"inverdict {args.name}: stopped; the same command goes on from here", file=sys.stderr)
@@ -197,7 +199,7 @@ def _run(args: argparse.Namespace) -> int:
         code, summaries[job] = module.main(run, **options)
         worst = max(worst, code)
         if not args.json and (args.name != "run" or job == jobs[-1]):
-            print(module.render(summaries[job]), flush=True)
+            print(shown(module.render(summaries[job])), flush=True)
         if store:
             published = _publish(run, store)  # the last one copies what an earlier one could not
     if args.json:

@@ -11,10 +11,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-import yaml
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Discriminator,
     Field,
@@ -26,6 +26,7 @@ from pydantic import (
     model_validator,
 )
 
+from cluster.configfile import read, with_overrides
 from cluster.errors import UserError
 from cluster.publish import address_problem
 
@@ -197,10 +198,16 @@ def _store_address(address: str) -> str:
     return address
 
 
+def _named(folder: Any) -> Any:
+    if folder == "":
+        raise ValueError("it names no folder")
+    return folder
+
+
 class RunConfig(Strict):
     """What every job of a run shares."""
 
-    run: Path = Field(description="run directory; every job writes below it")
+    run: Annotated[Path, BeforeValidator(_named)] = Field(description="run directory; every job writes below it")
     seed: int = Field(0, ge=0)
     ray: RayConfig = RayConfig()
     models: dict[str, ModelSpec] = Field(default_factory=dict)
@@ -234,7 +241,7 @@ def load(path: Path, overrides: Sequence[str], sections: Mapping[str, type[BaseM
 
     A section that the file leaves out is None. Raises UserError that names the file and the key.
     """
-    return build(_with_overrides(_read(path), overrides), sections, origin=str(path))
+    return build(with_overrides(read(path), overrides), sections, origin=str(path))
 
 
 def build(raw: Mapping[str, Any], sections: Mapping[str, type[BaseModel]], *, origin: str) -> RunConfig:
@@ -248,45 +255,6 @@ def build(raw: Mapping[str, Any], sections: Mapping[str, type[BaseModel]], *, or
 def run_schema(sections: Mapping[str, type[BaseModel]]) -> type[RunConfig]:
     fields: dict[str, Any] = {name: (section | None, None) for name, section in sections.items()}
     return create_model("RunConfig", __base__=RunConfig, **fields)
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        value = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
-    except FileNotFoundError as error:
-        raise UserError(
-            f"there is no configuration {path}: give the path of a YAML file, such as configs/demo.yaml"
-        ) from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} cannot be read: {error}") from error
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else "?"
-        raise UserError(f"{path}, line {line}: broken YAML: {error.problem}") from error
-    except yaml.YAMLError as error:
-        raise UserError(f"{path}: broken YAML: {str(error).splitlines()[0]}") from error
-    if not isinstance(value, dict):
-        raise UserError(f"{path} is empty or no mapping: a configuration has keys such as `run`, `models`, `evaluate`")
-    return value
-
-
-def _with_overrides(raw: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
-    for override in overrides:
-        key, equals, text = override.partition("=")
-        if not equals or not key:
-            raise UserError(f"--set {override}: write it as key.inner=value")
-        try:
-            value = yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            raise UserError(f"--set {override}: the value is no YAML") from error
-        *outer, last = key.split(".")
-        place = raw
-        for name in outer:
-            inner = place.setdefault(name, {})
-            if not isinstance(inner, dict):
-                raise UserError(f"--set {override}: {name!r} is no section, it holds {inner!r}")
-            place = inner
-        place[last] = value
-    return raw
 
 
 def _sentence(error: ValidationError, whole: type[BaseModel]) -> str:

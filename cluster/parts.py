@@ -33,11 +33,18 @@ def parts_of(folder: Path) -> list[Path]:
 
 
 def sound_rows(folder: Path, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """`columns` of every row on disk; a part that cannot be read is removed, so that its rows are made again."""
+    """`columns` of every row on disk; a damaged part is removed, so that its rows are made again."""
     for part in parts_of(folder):
         try:
             rows = pq.read_table(part, columns=list(columns)).to_pylist()
-        except (pa.ArrowInvalid, OSError):
+        except pa.ArrowInvalid:
+            part.unlink()
+            continue
+        except OSError as error:
+            # pyarrow's word for a damaged part is a bare OSError; what the system says (no permission, too many open
+            # files, a disk that fails) comes with its number or its own class, and the part may be whole.
+            if type(error) is not OSError or error.errno is not None:
+                raise
             part.unlink()
             continue
         yield from rows

@@ -12,6 +12,7 @@ from typing import Any
 from cluster import demands
 from cluster.config import RayConfig
 from cluster.errors import UserError
+from cluster.terminal import shown
 
 MIN_OBJECT_STORE_BYTES = 80 * 2**20
 
@@ -122,7 +123,7 @@ def most_cpus() -> int:
 
 def say(message: str) -> None:
     """A line of progress for people, on stderr."""
-    print(message, file=sys.stderr, flush=True)
+    print(shown(message), file=sys.stderr, flush=True)
 
 
 def versions() -> dict[str, str]:

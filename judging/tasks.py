@@ -13,6 +13,7 @@ from typing import Annotated
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator, model_validator
 
+from judging import strictyaml
 from judging.errors import InputError
 from judging.records import Record, Scale
 
@@ -125,7 +126,7 @@ def load_task(name: str) -> Task:
         names = ", ".join(sorted(known))
         raise InputError(f"there is no task {name!r}: give one of {names}, or the path of a task file (.yaml)")
     try:
-        return Task(**yaml.safe_load(path.read_text(encoding="utf-8")))
+        return Task(**strictyaml.load(path.read_text(encoding="utf-8")))
     except (ValueError, yaml.YAMLError, TypeError) as error:
         raise InputError(f"{path}: {first_reason(error)}") from error
 

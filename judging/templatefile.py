@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 from pydantic import Field, FiniteFloat, field_validator
 
+from judging import strictyaml
 from judging.errors import InputError
 from judging.records import Scale
 from judging.tasks import FieldSpec, Strict, first_reason
@@ -39,19 +40,6 @@ class _Head(Strict):
         if not isinstance(groups, list) or not all(isinstance(key, str) for key in groups):
             raise ValueError("groups: a list of group keys, each `task/dataset/group`, is needed")
         return about
-
-
-class _Loader(yaml.SafeLoader):
-    """A name that stands twice is an error; YAML's own way is to take the last one."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen = set()
-        for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode):
-                if key.value in seen:
-                    raise yaml.constructor.ConstructorError(None, None, f"{key.value!r} stands twice", key.start_mark)
-                seen.add(key.value)
-        return super().construct_mapping(node, deep)
 
 
 def file_name(task: str, aspect: str = "") -> str:
@@ -94,8 +82,8 @@ def _parts(path: Path) -> tuple[_Head, str]:
     parts = FILE.fullmatch(written)
     if not parts:
         raise ValueError("it has no head between two lines of ---")
-    # _Loader is yaml's SafeLoader with one more check. In front, a line of ---, so that errors count the file's lines.
-    known = yaml.load("---\n" + parts["head"], _Loader)
+    # In front, a line of ---, so that errors count the file's lines.
+    known = strictyaml.load("---\n" + parts["head"])
     if not isinstance(known, dict):
         raise ValueError("its head is no mapping of names to values")
     return _Head.model_validate(known), parts["text"].removesuffix("\n")

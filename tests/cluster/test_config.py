@@ -65,6 +65,29 @@ models:
     assert [type(spec) for spec in models.values()] == [VllmSpec, HttpSpec, ScriptedSpec]
 
 
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("run: a\nseed: 1\nrun: b\n", "line 3: broken YAML: the key 'run' stands twice, first in line 1"),
+        ("run: a\nray: {num_cpus: 1, num_cpus: 2}\n", "line 2: broken YAML: the key 'num_cpus' stands twice, first in"),
+        ("run: ''\n", "`run`: it names no folder"),
+    ],
+)
+def test_a_key_that_stands_twice_and_a_run_without_a_folder(file: Path, text: str, sentence: str) -> None:
+    assert sentence in refusal(file, text)
+
+
+def test_what_is_merged_may_be_overridden(file: Path) -> None:
+    text = """
+run: r
+ray: {<<: &small {num_cpus: 2, object_store_gib: 0.1}, num_cpus: 3}
+models:
+  outer: {backend: scripted, rules: [&rule {contains: x, reply: y}, {<<: *rule, contains: z}]}
+"""
+    run = load(file, text)
+    assert (run.ray.num_cpus, run.ray.object_store_gib) == (3, 0.1)
+
+
 def test_a_configuration_never_changes(file: Path) -> None:
     with pytest.raises(ValueError, match="frozen"):
         load(file, "run: r\n").seed = 1

@@ -77,6 +77,37 @@ def test_a_damaged_part_is_removed_and_the_others_are_read(tmp_path: Path, damag
     assert len(parts_of(tmp_path)) == 2
 
 
+@pytest.mark.parametrize(
+    "error", [OSError(24, "Too many open files"), OSError(5, "Input/output error"), PermissionError("no")]
+)
+def test_a_part_that_the_system_will_not_give_now_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: OSError
+) -> None:
+    def fails(*args: Any, **more: Any) -> None:
+        raise error
+
+    write(tmp_path, "a")
+    with monkeypatch.context() as patch:
+        patch.setattr("cluster.parts.pq.read_table", fails)
+        with pytest.raises(OSError) as caught:
+            list(sound_rows(tmp_path, ["id"]))
+    assert caught.value is error
+    assert list(sound_rows(tmp_path, ["id"])) == [{"id": "a"}]
+
+
+@pytest.mark.parametrize("place", ["first page", "footer"])
+def test_a_part_with_damage_inside_is_made_again(tmp_path: Path, place: str) -> None:
+    # pyarrow's word for these two is a bare OSError.
+    write(tmp_path, "a")
+    (part,) = parts_of(tmp_path)
+    whole = part.read_bytes()
+    part.write_bytes(
+        whole[:4] + b"\0" * 20 + whole[24:] if place == "first page" else whole[:-30] + b"\xff" * 22 + whole[-8:]
+    )
+    assert list(sound_rows(tmp_path, ["id"])) == []
+    assert not part.exists()
+
+
 def test_a_folder_without_parts_or_no_folder_has_no_rows(tmp_path: Path) -> None:
     (tmp_path / "notes.parquet").write_bytes(b"not ours")
     assert list(sound_rows(tmp_path, ["id"])) == []
