@@ -1,7 +1,8 @@
 """Which examples each record is shown: the retriever's, cut to a judge's token budget by whole examples.
 
 Below `{run}/evaluate/examples/{judge}`: one part a block of records, with its name; rows: id, aspect, examples (ids,
-the most useful last), num_dropped. A part that is there is not made again.
+the most useful last), mean_score (what people gave them, in points of the judge's scale; null without examples),
+num_dropped. A part that is there is not made again.
 """
 
 from __future__ import annotations
@@ -28,7 +29,13 @@ from judging.template import Prompt, Template, texts_for
 from retrieval.retriever import Arm, Retriever
 
 SCHEMA = pa.schema(
-    [("id", pa.string()), ("aspect", pa.string()), ("examples", pa.list_(pa.string())), ("num_dropped", pa.int64())]
+    [
+        ("id", pa.string()),
+        ("aspect", pa.string()),
+        ("examples", pa.list_(pa.string())),
+        ("mean_score", pa.float64()),
+        ("num_dropped", pa.int64()),
+    ]
 )
 CHARS_PER_TOKEN = 4  # where the judge's tokenizer is not here (http, scripted)
 
@@ -88,13 +95,12 @@ class Chooser:
         """For each record its examples for that aspect, the most useful last."""
         config = self.config
         found = self.retriever.retrieve(records, aspect, config.arm, k=config.k, k1=config.k1, k2=config.k2)
-        kept = [
+        return [
             self._fitting(record, self.templates[record.task, aspect], ids)
             for record, ids in zip(records, found, strict=True)
         ]
-        return [Chosen(some, len(ids) - len(some)) for some, ids in zip(kept, found, strict=True)]
 
-    def _fitting(self, record: Record, template: Template, ids: Sequence[str]) -> list[str]:
+    def _fitting(self, record: Record, template: Template, ids: Sequence[str]) -> Chosen:
         """The last of `ids` that fit into the budget and, with the record, into the judge's context."""
         count, fits = self._counting
         examples = [shown(self.pool[id], template) for id in ids]
@@ -108,13 +114,15 @@ class Chooser:
             if sum(sizes[first:]) <= self.config.max_tokens and fits(prompt):
                 break
             first += 1
-        return list(ids[first:])
+        scores = [score for _, score in examples[first:]]
+        return Chosen(list(ids[first:]), float(np.mean(scores)) if scores else None, first)
 
 
 class Chosen(NamedTuple):
-    """Ids of the examples of one record, the most useful last, and how many more did not fit."""
+    """The examples of one record, the most useful last, the mean of their scores, and how many more did not fit."""
 
     ids: list[str]
+    mean_score: float | None
     num_dropped: int
 
 
@@ -163,7 +171,8 @@ class _Choose:
         for aspect in dict.fromkeys(aspect for _, aspects in asked for aspect in aspects):
             records = [record for record, aspects in asked if aspect in aspects]
             for record, chosen in zip(records, self._chooser.choose(records, aspect), strict=True):
-                yield {"id": record.id, "aspect": aspect, "examples": chosen.ids, "num_dropped": chosen.num_dropped}
+                told = {"examples": chosen.ids, "mean_score": chosen.mean_score, "num_dropped": chosen.num_dropped}
+                yield {"id": record.id, "aspect": aspect, **told}
 
 
 def _counting(spec: ModelSpec, reply_tokens: int) -> tuple[Callable[[str], int], Callable[[Prompt], bool]]:
@@ -184,6 +193,12 @@ def chosen_examples(folder: Path, judge: str, part: Path) -> dict[tuple[str, str
     if not path.parent.is_dir():
         return None
     return {(row["id"], row["aspect"]): row["examples"] for row in pq.read_table(path, schema=SCHEMA).to_pylist()}
+
+
+def mean_scores(folder: Path, judge: str) -> dict[tuple[str, str], float | None]:
+    """(record id, aspect) -> what people gave that judge's examples in the mean; empty where it has no retriever."""
+    tables = [pq.read_table(part, schema=SCHEMA) for part in parts_of(folder / "examples" / judge)]
+    return {(row["id"], row["aspect"]): row["mean_score"] for table in tables for row in table.to_pylist()}
 
 
 def summary(folder: Path, judge: str, config: IclConfig) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,6 +20,7 @@ from cluster.artifacts import JobDir, file_hash, write_text
 from cluster.config import RunConfig, Strict
 from cluster.parts import parts_of
 from cluster.tables import aligned
+from judging.bootstrap import Method
 from judging.errors import InputError
 from judging.estimate import Estimate
 from judging.records import UNSCORED_REASONS
@@ -26,6 +28,9 @@ from serve.certificates import certificates_section
 from serve.ingest import iter_rows
 from serve.learned import own_templates, prompts_section, retriever_section, training_section
 from serve.metrics import Comparison, Slice, comparisons, measure, worst
+from serve.neighbours import Neighbours, neighbours
+from serve.neighbours import section as neighbours_section
+from serve.neighbours import table_rows as neighbours_rows
 from serve.prompts import Templates, warnings
 from serve.rules import CRITERION, Compared, compared, section, table_rows
 from serve.scores import PANEL
@@ -41,13 +46,27 @@ class Config(Strict):
     """The configuration's `report` section."""
 
     resamples: int = Field(2000, ge=100, description="bootstrap resamples of groups")
-    interval: str = Field("percentile", pattern="^(percentile|bca)$")
+    interval: Method = Field("percentile", description="how the bootstrap's interval is taken")
     num_worst: int = Field(5, ge=0, description="worst disagreements shown for each slice and column")
 
 
 class Reported(NamedTuple):
     exit_code: int
     summary: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class _More:
+    """What stands below a slice's agreement: the rules of the vote, and what shown examples say without a judge."""
+
+    votes: Compared | None
+    neighbours: Mapping[str, Neighbours]
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "votes": self.votes.to_json() if self.votes else None,
+            "neighbours": {judge: one.to_json() for judge, one in self.neighbours.items()},
+        }
 
 
 def main(run: RunConfig) -> Reported:
@@ -65,10 +84,10 @@ def main(run: RunConfig) -> Reported:
         scores,
         resamples=config.resamples,
         seed=run.seed,
-        interval=config.interval,  # type: ignore[arg-type]
+        interval=config.interval,
         pairs=comparisons(judges),
     )
-    votes = [compared(run.run, part, resamples=config.resamples, seed=run.seed) for part in slices]
+    more = [_more(run, config, part) for part in slices]
     summary = {
         "written": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "labels": done["fingerprint"]["data"]["labels"],
@@ -78,16 +97,14 @@ def main(run: RunConfig) -> Reported:
         "versions": done["fingerprint"]["versions"],
         "resamples": config.resamples,
         "interval": config.interval,
-        "slices": [
-            {**part.to_json(), "votes": one.to_json() if one else None} for part, one in zip(slices, votes, strict=True)
-        ],
+        "slices": [{**part.to_json(), **one.to_json()} for part, one in zip(slices, more, strict=True)],
         "file": str((folder / "report.html").resolve()),
     }
     folder.mkdir(parents=True, exist_ok=True)
-    page = _page(run, config, summary, slices, votes, templates)
+    page = _page(run, config, summary, slices, more, templates)
     write_text(folder / "metrics.json", json.dumps(summary, indent=1))
     write_text(folder / "report.html", page)
-    return Reported(0, {**summary, "table": _table(slices, votes, _label_name(summary))})
+    return Reported(0, {**summary, "table": _table(slices, more, _label_name(summary))})
 
 
 def render(summary: Mapping[str, Any]) -> str:
@@ -96,16 +113,21 @@ def render(summary: Mapping[str, Any]) -> str:
     return f"Report: {summary['file']}\n{warned}\n{summary['table']}"
 
 
+def _more(run: RunConfig, config: Config, part: Slice) -> _More:
+    settings: dict[str, Any] = {"resamples": config.resamples, "seed": run.seed}
+    return _More(compared(run.run, part, **settings), neighbours(run.run, part, **settings, interval=config.interval))
+
+
 def _label_name(summary: Mapping[str, Any]) -> str:
     return "constructed level" if summary["labels"] == "constructed" else "human score"
 
 
-def _table(slices: Sequence[Slice], votes: Sequence[Compared | None], label: str) -> str:
+def _table(slices: Sequence[Slice], more: Sequence[_More], label: str) -> str:
     """The agreement as aligned text; under each value its interval."""
     if not slices:
         return "No record has a label, so there is no agreement to measure."
     blocks = []
-    for part, found_votes in zip(slices, votes, strict=True):
+    for part, one in zip(slices, more, strict=True):
         rows = [["", *SHOWN, "coverage"]]
         for name, found in part.estimates.items():
             known = [found.get(statistic) for statistic in SHOWN]
@@ -117,8 +139,10 @@ def _table(slices: Sequence[Slice], votes: Sequence[Compared | None], label: str
         blocks.append(f"{part.title}: agreement with the {label}, {part.shape}\n{aligned(rows)}")
         if part.against_baseline:
             blocks.append(aligned([["paired difference", *SHOWN_OF_PAIRS], *_pair_rows(part)]))
-        if found_votes:
-            blocks.append(aligned(table_rows(found_votes)))
+        if one.neighbours:
+            blocks.append(aligned(neighbours_rows(one.neighbours)))
+        if one.votes:
+            blocks.append(aligned(table_rows(one.votes)))
     return (
         "\n\n".join(blocks)
         + "\n\n[ ] 95 % interval, bootstrap over groups; length: the candidate's number of characters."
@@ -142,7 +166,7 @@ def _page(
     config: Config,
     summary: Mapping[str, Any],
     slices: Sequence[Slice],
-    votes: Sequence[Compared | None],
+    more: Sequence[_More],
     templates: Mapping[str, Templates],
 ) -> str:
     label = _label_name(summary)
@@ -150,7 +174,7 @@ def _page(
     texts = _texts(run.run, slices, config.num_worst)
     body = "".join(
         _slice(part, one, label, config, texts, place)
-        for place, (part, one) in enumerate(zip(slices, votes, strict=True))
+        for place, (part, one) in enumerate(zip(slices, more, strict=True))
     )
     body = body or "<p>No record has a label.</p>"
     warned = "".join(f"<p class=warning>{escape(line)}.</p>" for line in summary["warnings"])
@@ -211,7 +235,7 @@ def _overview(slices: Sequence[Slice]) -> str:
 
 def _slice(
     part: Slice,
-    votes: Compared | None,
+    more: _More,
     label: str,
     config: Config,
     texts: Mapping[str, Mapping[str, str]],
@@ -248,7 +272,7 @@ def _slice(
         f"<img alt='agreement with intervals' src='data:image/png;base64,{plots.forest(part, statistics)}'>"
         f"<p class=meta>Grey band: the middle 95 % of shuffled scores.</p>"
         f"<h3>Paired differences</h3><table><tr><th>{head}{differences}</table>"
-        f"{section(votes) if votes else ''}<h3>Distributions</h3>"
+        f"{neighbours_section(more.neighbours)}{section(more.votes) if more.votes else ''}<h3>Distributions</h3>"
         f"<img alt='score distributions' src='data:image/png;base64,{plots.distributions(part, label)}'>"
         f"<h3>Scores over the {label}s</h3>"
         f"<img alt='scores over labels' src='data:image/png;base64,{plots.against_labels(part, label)}'>"

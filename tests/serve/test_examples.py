@@ -68,6 +68,24 @@ def test_each_record_gets_its_own_examples(done: Path) -> None:
 
 
 @pytest.mark.ray
+def test_the_mean_of_their_scores_is_kept_in_points_of_the_judges_scale(done: Path) -> None:
+    own = TEMPLATES["qa", "overall"].scale
+    for row in examples(done, "words").values():
+        known = [POOL[id].scales["overall"].rescale(POOL[id].scores["overall"], own) for id in row["examples"]]
+        assert row["mean_score"] == pytest.approx(sum(known) / 2)
+    assert len({row["mean_score"] for row in examples(done, "words").values()}) > 1
+    assert {row["mean_score"] for row in examples(done, "none").values()} == {None}
+
+
+@pytest.mark.ray
+def test_the_report_says_what_the_examples_say_alone(done: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["report", str(done / "c.yaml")]) == 0
+    assert "\nshown examples" in capsys.readouterr().out
+    (part,) = json.loads((done / "run" / "report" / "metrics.json").read_text())["slices"]
+    assert set(part["neighbours"]) == {"words", "random"}
+
+
+@pytest.mark.ray
 def test_the_judge_is_asked_with_them(done: Path) -> None:
     parts = (done / "run" / "evaluate" / "verdicts" / "words").glob("part-*.parquet")
     rows = {row["id"]: row for part in parts for row in pq.read_table(part).to_pylist()}
@@ -114,7 +132,7 @@ def fitting(max_tokens: int, ids: list[str]) -> list[str]:
     config = IclConfig(arm="random", max_tokens=max_tokens)
     spec = ScriptedSpec(backend="scripted")
     chooser = Chooser(config, spec, dict(TEMPLATES), dict(POOL), (), "expected", 1, Path("nowhere"), 0)
-    return chooser._fitting(fresh(0), TEMPLATES["qa", "overall"], ids)
+    return chooser._fitting(fresh(0), TEMPLATES["qa", "overall"], ids).ids
 
 
 def test_the_budget_drops_whole_examples_and_the_least_useful_first() -> None:
