@@ -10,6 +10,8 @@ import yaml
 
 from cluster.errors import UserError
 
+MERGE = "tag:yaml.org,2002:merge"  # `<<`
+
 
 class _Loader(yaml.SafeLoader):
     """The safe loader, but a key that stands twice is an error: YAML's own way is to take the last one."""
@@ -18,7 +20,7 @@ class _Loader(yaml.SafeLoader):
         node = super().compose_mapping_node(anchor)
         first: dict[str, int] = {}
         for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode):
+            if isinstance(key, yaml.ScalarNode) and key.tag != MERGE:
                 if key.value in first:
                     problem = f"the key {key.value!r} stands twice, first in line {first[key.value]}"
                     raise yaml.MarkedYAMLError(problem=problem, problem_mark=key.start_mark)
@@ -55,13 +57,16 @@ def with_overrides(raw: dict[str, Any], overrides: Sequence[str]) -> dict[str, A
         try:
             value = yaml.load(text, _Loader)
         except yaml.YAMLError as error:
-            raise UserError(f"--set {override}: the value is no YAML") from error
+            why = f": {error.problem}" if isinstance(error, yaml.MarkedYAMLError) else ""
+            raise UserError(f"--set {override}: the value is no YAML{why}") from error
         *outer, last = key.split(".")
         place = raw
         for name in outer:
-            inner = place.setdefault(name, {})
+            inner = place.get(name, {})
             if not isinstance(inner, dict):
                 raise UserError(f"--set {override}: {name!r} is no section, it holds {inner!r}")
-            place = inner
+            own = dict(inner)  # by an alias (`*name`) others may have the same one
+            place[name] = own
+            place = own
         place[last] = value
     return raw

@@ -24,6 +24,7 @@ from cluster.embedded import EMBEDDED, damage, model_place
 from cluster.errors import UserError
 from cluster.models import num_parameters
 from cluster.probes import Look, Seen, look
+from cluster.terminal import shown
 
 PATIENCE_S = 60.0
 GPU_SHARE = 0.9  # what vLLM takes of a GPU's memory
@@ -51,7 +52,7 @@ def main(args: argparse.Namespace) -> int:
     """Raises UserError where the configuration is wrong or no cluster answers."""
     run = _configured(args)
     runtime.start(run.ray)
-    nodes, silent, findings = examine(run)
+    nodes, silent, findings = examine(run, storage=str(run.run.absolute()) if args.config else "")
     bad = any(one.level == "bad" for one in findings)
     if args.json:
         told = {
@@ -61,7 +62,7 @@ def main(args: argparse.Namespace) -> int:
         }
         print(json.dumps(told, indent=1))
     else:
-        print(render(findings))
+        print(shown(render(findings)))
     return int(bad or bool(silent))
 
 
@@ -74,11 +75,14 @@ def _configured(args: argparse.Namespace) -> RunConfig:
         return load(args.config, overrides, sections())
     if args.overrides:
         raise UserError("--set changes a configuration: name one")
-    return RunConfig.model_validate({"run": "", "ray": {"address": args.address}})
+    return RunConfig.model_validate({"run": ".", "ray": {"address": args.address}})
 
 
-def examine(run: RunConfig) -> tuple[list[Seen], dict[str, str], list[Finding]]:
-    """What every node of the running cluster says, those that do not answer and why, and what all of it means."""
+def examine(run: RunConfig, *, storage: str) -> tuple[list[Seen], dict[str, str], list[Finding]]:
+    """What every node of the running cluster says, those that do not answer and why, and what all of it means.
+
+    `storage`: the folder that all nodes must see; "": none.
+    """
     import ray
 
     folders, model_findings = model_places(run)
@@ -90,7 +94,6 @@ def examine(run: RunConfig) -> tuple[list[Seen], dict[str, str], list[Finding]]:
     }
     dashboard = _dashboard()
     ports = [port] if (port := urlsplit(f"//{dashboard}").port if dashboard else None) else []
-    storage = str(run.run.absolute()) if str(run.run) != "." else ""
     with _marked(storage) as (mark, storage_finding):
         nodes, silent = _ask(Look(storage if mark else "", mark, folders, endpoints, ports), ray.nodes())
         shared = storage_finding or storage_words(storage, mark, nodes)

@@ -14,6 +14,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from cluster.errors import JobFailed
+
 
 def write_part(folder: Path, rows: Sequence[Mapping[str, Any]], schema: pa.Schema, ids: Iterable[str]) -> None:
     """One part named after `ids`: the same rows written again take the place of the first."""
@@ -33,7 +35,10 @@ def parts_of(folder: Path) -> list[Path]:
 
 
 def sound_rows(folder: Path, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """`columns` of every row on disk; a damaged part is removed, so that its rows are made again."""
+    """`columns`, which the parts must have, of every row on disk.
+
+    A damaged part is removed, so that its rows are made again. Raises JobFailed where the system will not give one.
+    """
     for part in parts_of(folder):
         try:
             rows = pq.read_table(part, columns=list(columns)).to_pylist()
@@ -44,7 +49,7 @@ def sound_rows(folder: Path, columns: Sequence[str]) -> Iterator[dict[str, Any]]
             # pyarrow's word for a damaged part is a bare OSError; what the system says (no permission, too many open
             # files, a disk that fails) comes with its number or its own class, and the part may be whole.
             if type(error) is not OSError or error.errno is not None:
-                raise
+                raise JobFailed(f"{part} cannot be read now, and is kept: {str(error).splitlines()[0]}") from error
             part.unlink()
             continue
         yield from rows

@@ -7,12 +7,14 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from cluster.terminal import shown
+
 SECONDS_BETWEEN_LINES = 15.0
 
 
 class Progress:
     def __init__(self, what: str, total: int, done: int = 0) -> None:
-        self._what = what
+        self._what = shown(what)
         self._total = total
         self._done = self._first = done
         self._start = self._last = time.monotonic()
@@ -37,7 +39,7 @@ class _Bar:
     def __init__(self, what: str, total: int, done: int) -> None:
         from tqdm import tqdm
 
-        self._bar = tqdm(total=total, initial=done, desc=what, dynamic_ncols=True, smoothing=0.1)
+        self._bar = tqdm(total=total, initial=done, desc=shown(what), dynamic_ncols=True, smoothing=0.1)
 
     def add(self, number: int) -> None:
         self._bar.update(number)

@@ -6,13 +6,15 @@ from typing import Any
 
 import yaml
 
+MERGE = "tag:yaml.org,2002:merge"  # `<<`
+
 
 class _Loader(yaml.SafeLoader):
     """A name that stands twice is an error; YAML's own way is to take the last one."""
 
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
         node = super().compose_mapping_node(anchor)
-        names = [key for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        names = [key for key, _ in node.value if isinstance(key, yaml.ScalarNode) and key.tag != MERGE]
         for place, key in enumerate(names):
             if any(key.value == earlier.value for earlier in names[:place]):
                 raise yaml.MarkedYAMLError(problem=f"{key.value!r} stands twice", problem_mark=key.start_mark)

@@ -1,8 +1,8 @@
 """Which examples each record is shown: the retriever's, cut to a judge's token budget by whole examples.
 
 Below `{run}/evaluate/examples/{judge}`: one part a block of records, with its name; rows: id, aspect, examples (ids,
-the most useful last), mean_score (what people gave them, in points of the judge's scale; null without examples),
-num_dropped. A part that is there is not made again.
+the most useful last), mean_score (what people gave them, in points of the record's scale or else the judge's; null
+without examples), num_dropped. A part that is there is not made again.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from cluster.generate import Batch
 from cluster.parts import parts_of, sound_rows
 from cluster.progress import progress
 from cluster.tokens import encoder_of
+from judging.errors import InputError
 from judging.records import Record, ScoreMode
 from judging.template import Prompt, Template, texts_for
 from retrieval.retriever import Arm, Retriever
@@ -115,7 +116,9 @@ class Chooser:
                 break
             first += 1
         scores = [score for _, score in examples[first:]]
-        return Chosen(list(ids[first:]), float(np.mean(scores)) if scores else None, first)
+        own = record.scales.get(template.aspect, template.scale)
+        mean = template.scale.rescale(float(np.mean(scores)), own) if scores else None
+        return Chosen(list(ids[first:]), mean, first)
 
 
 class Chosen(NamedTuple):
@@ -197,8 +200,15 @@ def chosen_examples(folder: Path, judge: str, part: Path) -> dict[tuple[str, str
 
 def mean_scores(folder: Path, judge: str) -> dict[tuple[str, str], float | None]:
     """(record id, aspect) -> what people gave that judge's examples in the mean; empty where it has no retriever."""
-    tables = [pq.read_table(part, schema=SCHEMA) for part in parts_of(folder / "examples" / judge)]
-    return {(row["id"], row["aspect"]): row["mean_score"] for table in tables for row in table.to_pylist()}
+    columns = ["id", "aspect", "mean_score"]
+    found: dict[tuple[str, str], float | None] = {}
+    for part in parts_of(folder / "examples" / judge):
+        try:
+            rows = pq.read_table(part, schema=SCHEMA, columns=columns).to_pylist()
+        except (pa.ArrowInvalid, OSError) as error:
+            raise InputError(f"{part} cannot be read ({str(error).splitlines()[0]}): evaluate again") from error
+        found |= {(row["id"], row["aspect"]): row["mean_score"] for row in rows}
+    return found
 
 
 def summary(folder: Path, judge: str, config: IclConfig) -> dict[str, Any]:

@@ -28,7 +28,7 @@ from serve.certificates import certificates_section
 from serve.ingest import iter_rows
 from serve.learned import own_templates, prompts_section, retriever_section, training_section
 from serve.metrics import Comparison, Slice, comparisons, measure, worst
-from serve.neighbours import Neighbours, neighbours
+from serve.neighbours import Neighbours, means_of, neighbours
 from serve.neighbours import section as neighbours_section
 from serve.neighbours import table_rows as neighbours_rows
 from serve.prompts import Templates, warnings
@@ -87,7 +87,12 @@ def main(run: RunConfig) -> Reported:
         interval=config.interval,
         pairs=comparisons(judges),
     )
-    more = [_more(run, config, part) for part in slices]
+    means = means_of(run.run, judges)
+    settings: dict[str, Any] = {"resamples": config.resamples, "seed": run.seed}
+    more = [
+        _More(compared(run.run, part, **settings), neighbours(part, means, **settings, interval=config.interval))
+        for part in slices
+    ]
     summary = {
         "written": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "labels": done["fingerprint"]["data"]["labels"],
@@ -111,11 +116,6 @@ def render(summary: Mapping[str, Any]) -> str:
     """The report's place, what to be warned of, then the agreement table, for the terminal."""
     warned = "".join(f"WARNING: {line}\n" for line in summary["warnings"])
     return f"Report: {summary['file']}\n{warned}\n{summary['table']}"
-
-
-def _more(run: RunConfig, config: Config, part: Slice) -> _More:
-    settings: dict[str, Any] = {"resamples": config.resamples, "seed": run.seed}
-    return _More(compared(run.run, part, **settings), neighbours(run.run, part, **settings, interval=config.interval))
 
 
 def _label_name(summary: Mapping[str, Any]) -> str:
@@ -272,7 +272,7 @@ def _slice(
         f"<img alt='agreement with intervals' src='data:image/png;base64,{plots.forest(part, statistics)}'>"
         f"<p class=meta>Grey band: the middle 95 % of shuffled scores.</p>"
         f"<h3>Paired differences</h3><table><tr><th>{head}{differences}</table>"
-        f"{neighbours_section(more.neighbours)}{section(more.votes) if more.votes else ''}<h3>Distributions</h3>"
+        f"{neighbours_section(more.neighbours, label)}{section(more.votes) if more.votes else ''}<h3>Distributions</h3>"
         f"<img alt='score distributions' src='data:image/png;base64,{plots.distributions(part, label)}'>"
         f"<h3>Scores over the {label}s</h3>"
         f"<img alt='scores over labels' src='data:image/png;base64,{plots.against_labels(part, label)}'>"

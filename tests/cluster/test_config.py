@@ -80,12 +80,23 @@ def test_a_key_that_stands_twice_and_a_run_without_a_folder(file: Path, text: st
 def test_what_is_merged_may_be_overridden(file: Path) -> None:
     text = """
 run: r
-ray: {<<: &small {num_cpus: 2, object_store_gib: 0.1}, num_cpus: 3}
+ray: {<<: &small {num_cpus: 2}, <<: {object_store_gib: 0.1}, num_cpus: 3}
 models:
   outer: {backend: scripted, rules: [&rule {contains: x, reply: y}, {<<: *rule, contains: z}]}
 """
     run = load(file, text)
     assert (run.ray.num_cpus, run.ray.object_store_gib) == (3, 0.1)
+
+
+def test_a_key_twice_in_an_override(file: Path) -> None:
+    said = refusal(file, "run: r\n", "ray={num_cpus: 1, num_cpus: 2}")
+    assert said.endswith("the value is no YAML: the key 'num_cpus' stands twice, first in line 1")
+
+
+def test_an_override_changes_one_of_two_that_share_an_alias(file: Path) -> None:
+    text = "run: r\nmodels: {a: &one {backend: scripted, seed_delay: 0}, b: *one}\n".replace(", seed_delay: 0", "")
+    models = load(file, text, "models.a.num_engines=2").models
+    assert [spec.num_engines for spec in models.values()] == [2, 1]
 
 
 def test_a_configuration_never_changes(file: Path) -> None:
@@ -287,7 +298,7 @@ def test_set_reaches_inner_keys_and_makes_sections(file: Path) -> None:
     [
         ("seed", "--set seed: write it as key.inner=value"),
         ("=1", "--set =1: write it as key.inner=value"),
-        ("seed=[", "--set seed=[: the value is no YAML"),
+        ("seed=[", "--set seed=[: the value is no YAML: expected the node content, but found '<stream end>'"),
         ("run.x=1", "--set run.x=1: 'run' is no section, it holds 'r'"),
         ("sede=1", "`sede` is no known key; did you mean `seed`?"),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import socket
 import struct
@@ -150,6 +151,11 @@ def test_memory_against_the_weights(
     (found,) = doctor.memory_findings(run, {"m": folder}, [seen(str(place), **one) for place, one in enumerate(nodes)])
     assert (found.what, found.level) == ("memory m", level)
     assert found.words.startswith(words)
+
+
+def test_without_a_configuration_there_is_a_run_all_the_same() -> None:
+    run = doctor._configured(argparse.Namespace(config=None, overrides=[], address="auto"))
+    assert (run.ray.address, run.models) == ("auto", {})
 
 
 def test_models_that_are_nowhere_yet_are_said_with_the_way_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

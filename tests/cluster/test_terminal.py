@@ -8,7 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cluster.__main__ import main
+from cluster.progress import Progress
+from cluster.runtime import say
 from cluster.terminal import shown
+from tests.serve.test_report import finished, rows
 
 
 @pytest.mark.parametrize(
@@ -28,6 +32,25 @@ def test_what_is_shown(text: str, written: str) -> None:
 def test_any_text_is_shown_once(text: str) -> None:
     assert shown(shown(text)) == shown(text)
     assert not any(ord(char) < 32 and char not in "\n\t" for char in shown(text))
+
+
+def test_lines_of_progress_obey_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    say("a \x1b[2J of work")
+    Progress("model \x1b[2J", 1).add(1)
+    said = capsys.readouterr().err
+    assert said.count("\\x1b[2J") == 2
+    assert "\x1b" not in said
+
+
+def test_a_summary_obeys_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    # The data set's name stands in the report's table.
+    evil = [{**row, "dataset": "\x1b[31mred"} for row in rows([1, 4, 2, 5])]
+    run = finished(tmp_path / "run", evil)
+    (tmp_path / "c.yaml").write_text(f"run: {run.run}\n")
+    assert main(["report", str(tmp_path / "c.yaml")]) == 0
+    out = capsys.readouterr().out
+    assert "\\x1b[31mred" in out
+    assert "\x1b" not in out
 
 
 def test_an_error_about_a_hostile_name_obeys_nothing(tmp_path: Path) -> None:

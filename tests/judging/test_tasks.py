@@ -203,3 +203,9 @@ def test_a_task_file_that_is_not_utf8(tmp_path: Path) -> None:
     path.write_bytes("name: Gedichtprüfung".encode("latin-1"))
     with pytest.raises(InputError, match="can't decode byte 0xfc"):
         load_task(str(path))
+
+
+def test_a_name_that_stands_twice_in_a_task_file(tmp_path: Path) -> None:
+    text = Path(write(tmp_path, own())).read_text()
+    with pytest.raises(InputError, match=r"'name' stands twice, line \d+|'\w+' stands twice, line \d+"):
+        load_task(write(tmp_path, f"{text}\n{text}"))

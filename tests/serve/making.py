@@ -15,6 +15,7 @@ from judging.records import Record, Scale
 from judging.tasks import load_task
 from judging.template import Template, rubric_template
 from judging.templatefile import save_templates
+from serve.examples import SCHEMA as EXAMPLES_SCHEMA
 from serve.ingest import RECORD_SCHEMA
 from serve.judge import Judge
 from serve.scores import _schema as score_schema
@@ -32,6 +33,21 @@ def jsonl(path: Path, rows: Iterable[Mapping[str, Any] | str]) -> str:
     lines = [one if isinstance(one, str) else json.dumps(one) for one in rows]
     path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     return str(path)
+
+
+def examples_parts(
+    run: Path, judge: str, means: Sequence[float | None], *, aspect: str = "overall", size: int = 4
+) -> None:
+    """What `evaluate` keeps of the examples shown for the texts r0, r1, ...: parts of `size` rows."""
+    folder = run / "evaluate" / "examples" / judge
+    folder.mkdir(parents=True, exist_ok=True)
+    rows: list[dict[str, Any]] = [
+        {"id": f"r{place}", "aspect": aspect, "examples": [], "mean_score": mean, "num_dropped": 0}
+        for place, mean in enumerate(means)
+    ]
+    for first in range(0, len(rows), size):
+        table = pa.Table.from_pylist(rows[first : first + size], schema=EXAMPLES_SCHEMA)
+        pq.write_table(table, folder / f"part-{aspect}-{first}.parquet")
 
 
 def judge(name: str, *keys: tuple[str, str], **more: Any) -> Judge:

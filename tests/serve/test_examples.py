@@ -1,6 +1,7 @@
 """`evaluate` with examples found for each record: who is shown, the budget, the leaks, resume."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import yaml
 
 from cluster.__main__ import main
 from cluster.config import ScriptedSpec
-from judging.records import Record
+from judging.records import Record, Scale
 from judging.tasks import load_task
 from judging.template import rubric_template
 from serve.examples import Chooser, IclConfig, shown
@@ -68,11 +69,9 @@ def test_each_record_gets_its_own_examples(done: Path) -> None:
 
 
 @pytest.mark.ray
-def test_the_mean_of_their_scores_is_kept_in_points_of_the_judges_scale(done: Path) -> None:
-    own = TEMPLATES["qa", "overall"].scale
+def test_the_mean_of_their_scores_is_kept(done: Path) -> None:
     for row in examples(done, "words").values():
-        known = [POOL[id].scales["overall"].rescale(POOL[id].scores["overall"], own) for id in row["examples"]]
-        assert row["mean_score"] == pytest.approx(sum(known) / 2)
+        assert row["mean_score"] == pytest.approx(sum(POOL[id].scores["overall"] for id in row["examples"]) / 2)
     assert len({row["mean_score"] for row in examples(done, "words").values()}) > 1
     assert {row["mean_score"] for row in examples(done, "none").values()} == {None}
 
@@ -144,6 +143,33 @@ def test_the_budget_drops_whole_examples_and_the_least_useful_first() -> None:
     assert fitting(both, ["r0", "r2", "r4"]) == ["r2", "r4"]
     assert fitting(both - 1, ["r0", "r2", "r4"]) == ["r4"]
     assert fitting(1, ["r0", "r2", "r4"]) == []
+
+
+def test_their_mean_is_in_points_of_the_scale_on_which_the_record_was_rated() -> None:
+    chooser = Chooser(
+        IclConfig(arm="random"),
+        ScriptedSpec(backend="scripted"),
+        dict(TEMPLATES),
+        dict(POOL),
+        (),
+        "expected",
+        1,
+        Path("nowhere"),
+        0,
+    )
+    shares = [(POOL[id].scores["overall"] - 1) / 4 for id in ("r0", "r2")]  # of the pool's scale, 1 to 5
+    rated_to_100 = replace(fresh(0), scales={"overall": Scale(0, 100)}, scores={"overall": 50.0})
+    found = chooser._fitting(rated_to_100, TEMPLATES["qa", "overall"], ["r0", "r2"])
+    assert found.mean_score == pytest.approx(100 * sum(shares) / 2)
+    # Of what is shown alone: the budget holds one of the two.
+    size = len(TEMPLATES["qa", "overall"].examples_text([shown(POOL["r2"], TEMPLATES["qa", "overall"])])) // 4 + 1
+    tight = replace(chooser, config=IclConfig(arm="random", max_tokens=size))
+    found = tight._fitting(rated_to_100, TEMPLATES["qa", "overall"], ["r0", "r2"])
+    assert (found.ids, found.mean_score, found.num_dropped) == (["r2"], pytest.approx(100 * shares[1]), 1)
+    unrated = replace(fresh(0), scales={}, scores={})
+    assert chooser._fitting(unrated, TEMPLATES["qa", "overall"], ["r0", "r2"]).mean_score == pytest.approx(
+        1 + 4 * sum(shares) / 2
+    )
 
 
 @pytest.mark.ray

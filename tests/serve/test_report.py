@@ -12,7 +12,7 @@ from cluster.config import RunConfig, run_schema
 from judging.errors import InputError
 from serve import report
 from serve.prompts import Prompts
-from tests.serve.making import judge, record, scores_file, write_records
+from tests.serve.making import examples_parts, judge, record, scores_file, write_records
 
 HOSTILE = "<script>alert('x')</script><img src=\"http://evil.example/a.png\" onerror=alert(1)>' onmouseover=\"x&amp;"
 
@@ -148,12 +148,16 @@ def test_hostile_texts_stay_text(tmp_path: Path) -> None:
 
 
 def test_constructed_levels_are_never_called_human(tmp_path: Path) -> None:
-    run = finished(tmp_path / "run", rows([1, 4, 2, 5]), labels="constructed")
+    icl = {"arm": "bm25", "wanted": 4, "mean_examples": 4, "num_dropped": 0, "num_prompts_without": 0, "num_prompts": 4}
+    run = finished(tmp_path / "run", rows([1, 4, 2, 5]), labels="constructed", icl=icl)
+    examples_parts(tmp_path / "run", "j", [1, 2, 3, 4])
     found = page(run)
+    assert "The mean constructed level of a text's examples" in found.text
     assert "Agreement of the judges with the constructed levels" in found.text
     assert "They are not human ratings" in found.text
     said = report.render(report.main(run).summary) + found.source
-    assert "human score" not in said.lower()
+    assert "human" not in said.lower().replace("they are not human ratings", "")
+    assert "people" not in said.lower().replace("not that a judge agrees with people", "")
     assert "agreement with the constructed level," in said
 
 
@@ -261,9 +265,11 @@ def test_found_examples_and_the_towers_orders_are_shown(tmp_path: Path) -> None:
     with fit.opened({}):
         fit.claim()
         fit.finish({"orders": orders, "num_train": 30, "by_epoch": [0.4, 0.8], "best_epoch": 1})
+    examples_parts(tmp_path / "run", "j", [1, 4, 2, 5])
     found = page(run)
     check_self_contained(found)
     assert "jtrained3.50 of 421 of 4" in found.text
+    assert "Rows scored with examples: j 4." in found.text
     assert "NDCG@4 on 9 texts of 3 groups" in found.text
     assert "trained.80.70 to .90–" in found.text
     assert "j minus k (no examples)" in found.text
