@@ -264,6 +264,7 @@ def test_this_machine_is_looked_over_and_left_as_it_was(tmp_path: Path, capsys: 
 
 
 @pytest.mark.ray
+@pytest.mark.slow
 def test_a_cluster_in_token_mode_is_seen_as_guarded_and_refuses_who_has_no_token(tmp_path: Path) -> None:
     from tests.cluster.test_submit import environment
 

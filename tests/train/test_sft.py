@@ -107,6 +107,7 @@ def test_a_second_run_has_nothing_to_do_and_another_rate_is_refused(
     assert "sft.learning_rate (0.01, now 0.02)" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_the_white_box_trains_forward_and_inverse_from_one_base(base: str, tmp_path: Path) -> None:
     assert main(["sft", configuration(tmp_path, base, epochs=1)]) == 0
     forward, inverse = facts(tmp_path, "forward"), facts(tmp_path, "inverse")
