@@ -30,6 +30,8 @@ from cluster.configfile import read, with_overrides
 from cluster.errors import UserError
 from cluster.publish import address_problem
 
+# What a request to an endpoint holds beside model and messages.
+SENT = ("temperature", "top_p", "max_tokens", "seed", "logprobs", "top_logprobs", "response_format")
 PICKLED_FORMATS = ("pt", "npcache")  # vLLM's names
 
 
@@ -133,7 +135,38 @@ class HttpSpec(Strict):
     max_retries: int = Field(4, ge=0, description="after 429, 5xx and timeouts, with exponential backoff")
     max_in_flight: int = Field(16, ge=1, description="requests under way at once")
     json_schema: bool = Field(True, description="ask for constrained JSON; off for endpoints without response_format")
+    rename: dict[str, str] = Field(
+        default_factory=dict,
+        description="parameters that the endpoint calls otherwise: {max_tokens: max_completion_tokens}",
+    )
+    drop: tuple[str, ...] = Field(
+        (), description="parameters that the endpoint refuses: [temperature, top_p, seed, max_tokens, ...]"
+    )
+    request: dict[str, Any] = Field(
+        default_factory=dict,
+        description="further parameters of every request, such as reasoning_effort, or other values than ours; the "
+        "keys under extra_body stand beside them, as with OpenAI's client",
+    )
     num_engines: Engines = 1
+
+    @field_validator("request")
+    @classmethod
+    def _asks_as_we_read(cls, request: dict[str, Any]) -> dict[str, Any]:
+        taken = [name for name in request if name in ("model", "messages", "stream", "n")]
+        if taken:
+            raise ValueError(f"{taken[0]} is not to be set here: the prompt, one whole reply and `model` are ours")
+        if not isinstance(request.get("extra_body", {}), dict):
+            raise ValueError("extra_body: it holds keys and values")
+        return request
+
+    @model_validator(mode="after")
+    def _names_what_is_sent(self) -> HttpSpec:
+        for key, names in (("drop", self.drop), ("rename", self.rename)):
+            if unknown := [name for name in names if name not in SENT]:
+                raise ValueError(f"{key}: {unknown[0]!r} is none of the parameters that are sent: {', '.join(SENT)}")
+        if both := [name for name in self.rename if name in self.drop]:
+            raise ValueError(f"drop and rename: {both[0]} is in both; keep one of the two")
+        return self
 
 
 class ScriptRule(Strict):
@@ -142,7 +175,7 @@ class ScriptRule(Strict):
     contains: str
     reply: str | None = None
     label_logprobs: dict[str, float] | None = None
-    finish_reason: Literal["stop", "length"] = "stop"
+    finish_reason: Literal["stop", "length", "filtered", "other"] = "stop"
     error: Literal["error", "timeout"] | None = None
 
 

@@ -1,60 +1,38 @@
 """Engines that answer one request at a time, many at once: http, scripted, served. vLLM's batch path is generate.py.
 
-An engine never raises for one request: a failure is a `Reply` whose `error` says what happened.
+An engine never raises for one request: a failure is a `Reply` whose `error` says what happened. What an endpoint sends
+is read by http_answer.py, which trusts none of it.
 """
 
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import hashlib
 import json
 import math
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+import random
+import re
+from collections.abc import Mapping
+from typing import Any, Protocol
 
 from cluster.config import HttpSpec, ScriptedSpec, ServedSpec
 from cluster.errors import UserError
+from cluster.exchange import Reply, Request
+from cluster.http_answer import Answer, error_words, is_too_long, masked, read_answer
 
-ErrorKind = Literal["too_long", "timeout", "error"]
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """One question to a model.
-
-    `reply_prefix`: how the reply begins; the model goes on from there. `labels`: strings whose log-probabilities as
-    the next thing after the prefix are wanted; with labels nothing is generated. `json_schema`: a JSON schema (text)
-    that the reply must follow.
-    """
-
-    prompt: str
-    reply_prefix: str = ""
-    labels: tuple[str, ...] = ()
-    json_schema: str = ""
-    max_tokens: int = 256
-    temperature: float = 0.0
-    top_p: float = 1.0
-    top_k: int = 0
-    seed: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """`label_logprobs`: natural logarithms in the order of the request's labels; NaN where the engine does not tell.
-
-    `num_cached_tokens`: those of the prompt that came from the prefix cache, where the engine tells.
-    """
-
-    text: str = ""
-    finish_reason: Literal["stop", "length", ""] = ""
-    label_logprobs: tuple[float, ...] = ()
-    num_prompt_tokens: int = 0
-    num_generated_tokens: int = 0
-    num_cached_tokens: int = 0
-    error: ErrorKind | None = None
-    detail: str = ""
+NUM_TOP_LOGPROBS = 20  # the most that the OpenAI interface gives
+LABEL_TOKENS = 8  # a chat endpoint cannot be made to continue our prefix, so the label comes a few tokens in
+TRANSIENT = (408, 409, 429, *range(500, 600))  # as the `openai` client counts them
+MAX_BACKOFF_S = 8.0
+MAX_DETAIL = 500
+MIN_KEY_CHARS = 8  # a shorter one may be any word
+REFUSES = re.compile(
+    r"unsupported|not support|does not exist|unrecogni[sz]ed|unexpected|not permitted|unknown|invalid|extra inputs|"
+    r"not allowed|deprecated|must be|too large|only the default|should be",
+    re.IGNORECASE,
+)
 
 
 class Engine(Protocol):
@@ -116,90 +94,89 @@ def _scripted_text(request: Request, digest: bytes) -> str:
 class HttpEngine:
     """An OpenAI-compatible chat endpoint; retries and backoff are the `openai` client's."""
 
-    NUM_TOP_LOGPROBS = 20  # the most that the OpenAI interface gives
-
     def __init__(self, spec: HttpSpec) -> None:
         import openai
 
         self._openai = openai
         self._spec = spec
+        self._key = api_key(spec)
         self._client = openai.AsyncOpenAI(
-            base_url=spec.base_url, api_key=api_key(spec), timeout=spec.timeout_s, max_retries=spec.max_retries
+            base_url=spec.base_url, api_key=self._key, timeout=spec.timeout_s, max_retries=spec.max_retries
         )
         self._slots = asyncio.Semaphore(spec.max_in_flight)
 
     async def generate(self, request: Request) -> Reply:
         async with self._slots:
-            try:
-                answer = await self._client.chat.completions.create(**self._arguments(request))
-            except self._openai.APITimeoutError as error:
-                return Reply(error="timeout", detail=str(error))
-            except self._openai.APIStatusError as error:
-                too_long = "context length" in str(error).lower() or "maximum context" in str(error).lower()
-                return Reply(
-                    error="too_long" if too_long else "error",
-                    detail=_clean(f"{error.status_code}: {error.message}")[:500],
-                )
-            except self._openai.OpenAIError as error:
-                return Reply(error="error", detail=_clean(str(error))[:500])
-            except json.JSONDecodeError as error:
-                return Reply(error="error", detail=f"the endpoint's answer is broken JSON: {error}")
-        return _http_reply(answer, request)
+            for attempt in range(self._spec.max_retries + 1):
+                answer = await self._asked(request)
+                # An error in a 200 is no failure to the client, so it is retried here.
+                if answer.status not in TRANSIENT or attempt == self._spec.max_retries:
+                    break
+                await asyncio.sleep(min(MAX_BACKOFF_S, 0.5 * 2**attempt) * random.uniform(0.75, 1.0))
+        if len(self._key) >= MIN_KEY_CHARS and self._key in answer.reply.detail:
+            return dataclasses.replace(answer.reply, detail=answer.reply.detail.replace(self._key, "***"))
+        return answer.reply
 
-    def _arguments(self, request: Request) -> dict[str, Any]:
-        arguments: dict[str, Any] = {
-            "model": self._spec.model,
-            "messages": [{"role": "user", "content": request.prompt}],
+    async def _asked(self, request: Request) -> Answer:
+        try:
+            body = self.body(request)
+            raw = await self._client.chat.completions.with_raw_response.create(
+                model=body.pop("model"), messages=body.pop("messages"), extra_body=body
+            )
+            return read_answer(raw.content, request.labels, request.reply_prefix)
+        except self._openai.APITimeoutError as error:
+            return Answer(Reply(error="timeout", detail=str(error)))
+        except self._openai.APIStatusError as error:
+            return Answer(self._refused(error.status_code, error.response.content, request))
+        except self._openai.OpenAIError as error:
+            cause = f" ({error.__cause__})" if error.__cause__ and str(error.__cause__) else ""
+            return Answer(Reply(error="error", detail=masked(f"{error}{cause}", MAX_DETAIL)))
+        except Exception as error:  # whatever one request meets, the others are answered and saved
+            return Answer(Reply(error="error", detail=masked(f"{type(error).__name__}: {error}", MAX_DETAIL)))
+
+    def _refused(self, status: int, content: bytes, request: Request) -> Reply:
+        words = error_words(content)
+        too_long = status != 429 and is_too_long(words)
+        hint = "" if too_long or status not in (400, 422) else _what_to_set(words, self.body(request))
+        detail = f"{masked(f'{status}: {words}', MAX_DETAIL)}{hint}"
+        return Reply(error="too_long" if too_long else "error", detail=detail)
+
+    def body(self, request: Request) -> dict[str, Any]:
+        """The request's JSON: ours, then the specification's `rename`, `drop` and `request`."""
+        spec = self._spec
+        body: dict[str, Any] = {
             "temperature": request.temperature,
             "top_p": request.top_p,
-            # A chat endpoint cannot be made to continue our prefix, so the label comes a few tokens into the reply.
-            "max_tokens": 8 if request.labels else request.max_tokens,
+            "max_tokens": LABEL_TOKENS if request.labels else request.max_tokens,
         }
         if request.seed is not None:
-            arguments["seed"] = request.seed
+            body["seed"] = request.seed
         if request.labels:
-            arguments |= {"logprobs": True, "top_logprobs": self.NUM_TOP_LOGPROBS}
-        if request.json_schema and self._spec.json_schema:
+            body |= {"logprobs": True, "top_logprobs": NUM_TOP_LOGPROBS}
+        if request.json_schema and spec.json_schema:
             schema = {"name": "reply", "schema": json.loads(request.json_schema), "strict": True}
-            arguments["response_format"] = {"type": "json_schema", "json_schema": schema}
-        return arguments
+            body["response_format"] = {"type": "json_schema", "json_schema": schema}
+        kept = {spec.rename.get(name, name): value for name, value in body.items() if name not in spec.drop}
+        own = dict(spec.request)
+        more = own.pop("extra_body", {})
+        messages = [{"role": "user", "content": request.prompt}]
+        return {"model": spec.model, "messages": messages, **kept, **own, **more}
 
 
-def _http_reply(answer: Any, request: Request) -> Reply:
-    # The client checks no types: an endpoint that answers with a page of its proxy gives a str here.
-    choices = getattr(answer, "choices", None)
-    if not choices or choices[0].message is None:
-        return Reply(error="error", detail="the endpoint answered without choices")
-    choice = choices[0]
-    usage = answer.usage
-    return Reply(
-        text=_clean(choice.message.content or ""),
-        # With labels the reply is cut on purpose, after the label.
-        finish_reason="length" if choice.finish_reason == "length" and not request.labels else "stop",
-        label_logprobs=_labels_in(choice.logprobs.content or [], request.labels)
-        if request.labels and choice.logprobs
-        else (),
-        num_prompt_tokens=(usage.prompt_tokens if usage else 0) or 0,
-        num_generated_tokens=(usage.completion_tokens if usage else 0) or 0,
-    )
-
-
-def _clean(text: str) -> str:
-    """Half a surrogate pair is legal in JSON and cannot be stored."""
-    return text.encode("utf-8", "replace").decode()
-
-
-def _labels_in(tokens: Sequence[Any], labels: Sequence[str]) -> tuple[float, ...]:
-    """Log-probabilities of the labels at the first token that is one, over every spelling (" 4", "4") listed there."""
-    for token in tokens:
-        if token.token.strip() not in labels:
-            continue
-        masses = dict.fromkeys(labels, 0.0)
-        for entry in token.top_logprobs or ():
-            if entry.token.strip() in masses:
-                masses[entry.token.strip()] += math.exp(entry.logprob)
-        return tuple(math.log(mass) if mass else math.nan for mass in masses.values())
-    return tuple(math.nan for _ in labels)
+def _what_to_set(words: str, body: dict[str, Any]) -> str:
+    """Which key of the configuration to set, where an endpoint refuses a parameter by its name."""
+    named = [name for name in body if name not in ("model", "messages") and re.search(rf"\b{name}\b", words)]
+    if not named or not REFUSES.search(words):
+        return ""
+    if "max_completion_tokens" in words and "max_tokens" in body:
+        key = "rename: {max_tokens: max_completion_tokens}"
+    elif named[0] == "response_format":
+        key = "json_schema: false"
+    elif named[0] in ("logprobs", "top_logprobs"):
+        key = f"request: {{{named[0]}: VALUE}}` or, where the endpoint has none, the judge's `score_mode: parsed"
+    else:
+        key = f"drop: [{named[0]}]` or `request: {{{named[0]}: VALUE}}"
+    return f" (set `{key}` for this model)"
 
 
 class HandleEngine:

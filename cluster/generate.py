@@ -4,7 +4,7 @@ Knows no judgements.
 
 Input columns: `prompt` (str), `reply_prefix` (str), `labels` (list of str, may be empty), `json_schema` (str, "" for
 none), and where rows are to be drawn differently `seed` (int, instead of the one for all). Output columns: in their
-place `reply` (str), `finish_reason` ("stop", "length" or ""), `label_logprobs` (list of float, NaN: not told),
+place `reply` (str), `finish_reason` ("stop", "length", "filtered", "other" or ""), `label_logprobs` (list of float),
 `num_prompt_tokens`, `num_generated_tokens` (int), `error` ("", "too_long", "timeout" or "error"), `detail`. All further
 columns are carried along. A row that fails never ends the job.
 """
@@ -20,7 +20,9 @@ from typing import TYPE_CHECKING, Any
 
 from cluster import models, runtime
 from cluster.config import HttpSpec, ModelSpec, ScriptedSpec, ServedSpec, VllmSpec, most
-from cluster.engine import Engine, HandleEngine, HttpEngine, Reply, Request, ScriptedEngine
+from cluster.engine import Engine, HandleEngine, HttpEngine, ScriptedEngine
+from cluster.exchange import Reply, Request
+from cluster.http_answer import is_too_long, masked
 from cluster.tokens import encoder
 
 if TYPE_CHECKING:
@@ -84,7 +86,15 @@ class _EngineActor:
     async def _answers(self, requests: list[Request]) -> list[Reply]:
         if isinstance(self._engine, ScriptedEngine) and not self._engine._spec.delay_s:
             return [self._engine.answer(request) for request in requests]
-        return list(await asyncio.gather(*(self._engine.generate(request) for request in requests)))
+        return list(await asyncio.gather(*(_safe(self._engine, request) for request in requests)))
+
+
+async def _safe(engine: Engine, request: Request) -> Reply:
+    """The engine's reply; what it raises against its promise costs this one row."""
+    try:
+        return await engine.generate(request)
+    except Exception as error:
+        return Reply(error="error", detail=masked(f"{type(error).__name__}: {error}"))
 
 
 def _engine(spec: HttpSpec | ScriptedSpec | ServedSpec) -> Engine:
@@ -235,8 +245,8 @@ def _vllm_reply(row: dict[str, Any], sampling: Sampling) -> Reply:
     if row["error"]:
         return Reply(error=row["error"], detail="the prompt is longer than the model's context")
     if row["__inference_error__"]:
-        too_long = "maximum model length" in row["__inference_error__"]
-        return Reply(error="too_long" if too_long else "error", detail=str(row["__inference_error__"])[:500])
+        words = str(row["__inference_error__"])
+        return Reply(error="too_long" if is_too_long(words) else "error", detail=words[:500])
     num_generated = int(row["num_generated_tokens"])
     labels = [int(label) for label in row["label_ids"]]
     return Reply(

@@ -20,7 +20,8 @@ from pydantic import BaseModel
 from cluster import demands, models, runtime
 from cluster.config import HttpSpec, ModelSpec, RunConfig, ScriptedSpec, VllmSpec, load
 from cluster.config import build as build_config
-from cluster.engine import HandleEngine, Reply, Request
+from cluster.engine import HandleEngine
+from cluster.exchange import Reply, Request
 from cluster.generate import vllm_arguments
 from judging.records import Record
 from serve.answering import Offer

@@ -13,7 +13,8 @@ from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 from cluster.config import HttpSpec, ScriptedSpec
-from cluster.engine import Engine, HttpEngine, Reply, Request, ScriptedEngine
+from cluster.engine import Engine, HttpEngine, ScriptedEngine
+from cluster.exchange import Reply, Request
 
 
 class EngineServer:

@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints, model_validator
 
-from cluster.engine import Reply, Request
+from cluster.exchange import Reply, Request
 from judging.template import neutralise
 from serve.problems import BadRequest
 from serve.wire import Body

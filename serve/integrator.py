@@ -16,8 +16,9 @@ from typing import Any
 from pydantic import Field
 
 from cluster.config import Strict
-from cluster.engine import Engine, Reply, Request
-from judging.parse import parse_reply
+from cluster.engine import Engine
+from cluster.exchange import Reply, Request
+from judging.parse import UNFINISHED, parse_reply
 from judging.records import Record, Verdict
 from judging.tasks import FieldSpec
 from judging.template import Template, texts_for
@@ -121,7 +122,7 @@ def integration_score(
     """Score, reason and error of the integrating model's reply."""
     if error:
         return None, None, error
-    if finish_reason == "length":
-        return None, None, "cut_off"
+    if finish_reason in UNFINISHED:
+        return None, None, UNFINISHED[finish_reason]
     score, unscored, reason = parse_reply(text, template.aspect, template.scale)
     return score, reason, unscored

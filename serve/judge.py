@@ -15,8 +15,8 @@ from pydantic import Field, model_validator
 from cluster.config import Strict
 from judging.errors import InputError
 from judging.expected import expected_score
-from judging.parse import parse_reply
-from judging.records import Record, ScoreMode, Verdict
+from judging.parse import UNFINISHED, parse_reply
+from judging.records import Record, Scale, ScoreMode, Verdict
 from judging.template import texts_for
 from serve.examples import IclConfig, shown
 from serve.prompts import RUBRIC, Prompts, Templates
@@ -95,28 +95,41 @@ class Judge:
         """The verdict in a row of cluster.generate's output columns; `score` in points of the template's scale."""
         scale = self.templates[task, aspect].scale
         if reply["error"]:
-            return Verdict(self.name, aspect, None, self.mode, unscored=reply["error"], detail=reply["detail"])
+            return self._unscored(aspect, reply["error"], reply["detail"])
+        if unfinished := UNFINISHED.get(reply["finish_reason"]):
+            return self._unscored(aspect, unfinished, _words(reply))
         if self.mode == "expected":
-            logprobs = [None if math.isnan(value) else value for value in reply["label_logprobs"]]
-            told = expected_score(logprobs or [None] * len(scale.labels()), scale)
-            if told.score is None or told.label_mass < self.min_label_mass:
-                return Verdict(
-                    self.name, aspect, None, self.mode, unscored="low_label_mass", label_mass=told.label_mass
-                )
-            return Verdict(
-                self.name,
-                aspect,
-                told.score,
-                self.mode,
-                label_mass=told.label_mass,
-                label_probabilities=told.probabilities,
-            )
-        if reply["finish_reason"] == "length":
-            return Verdict(self.name, aspect, None, self.mode, unscored="cut_off", detail=reply["reply"])
+            return self._expected(aspect, scale, reply)
         score, unscored, reason = parse_reply(reply["reply"], aspect, scale)
         return Verdict(
             self.name, aspect, score, self.mode, unscored, reason, detail=reply["reply"] if unscored else None
         )
+
+    def _expected(self, aspect: str, scale: Scale, reply: Mapping[str, Any]) -> Verdict:
+        logprobs = [None if math.isnan(value) else value for value in reply["label_logprobs"]]
+        if not logprobs:
+            return self._unscored(aspect, "no_logprobs", reply["detail"])
+        told = expected_score(logprobs, scale)
+        if told.score is None and reply["detail"]:
+            return self._unscored(aspect, "unparsed", reply["detail"])
+        if told.score is None or told.label_mass < self.min_label_mass:
+            return Verdict(self.name, aspect, None, self.mode, unscored="low_label_mass", label_mass=told.label_mass)
+        return Verdict(
+            self.name,
+            aspect,
+            told.score,
+            self.mode,
+            label_mass=told.label_mass,
+            label_probabilities=told.probabilities,
+        )
+
+    def _unscored(self, aspect: str, reason: str, detail: str) -> Verdict:
+        return Verdict(self.name, aspect, None, self.mode, unscored=reason, detail=detail or None)
+
+
+def _words(reply: Mapping[str, Any]) -> str:
+    """What the endpoint says of how the reply ended, and the reply."""
+    return ": ".join(filter(None, (reply["detail"], reply["reply"])))
 
 
 def build_judge(

@@ -13,7 +13,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from cluster.engine import Engine, Reply, Request
+from cluster.engine import Engine
+from cluster.exchange import Reply, Request
 from judging.adhoc import pair_template, preference
 from judging.records import Record, Scale, Score, Verdict
 from judging.template import Template

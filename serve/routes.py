@@ -15,8 +15,8 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 
-from cluster.engine import Reply
-from cluster.engine import Request as EngineRequest
+from cluster.exchange import Reply
+from cluster.exchange import Request as EngineRequest
 from judging.records import Record
 from serve import graders
 from serve.answering import Offer, judgement, to_ask

@@ -15,7 +15,7 @@ from ray.serve.llm import LLMConfig
 from ray.serve.llm.deployment import LLMServer
 
 from cluster.config import VllmSpec
-from cluster.engine import Reply, Request
+from cluster.exchange import Reply, Request
 from cluster.generate import label_logprobs
 from cluster.tokens import encoder
 

@@ -100,7 +100,7 @@ async def _panel_against_handle(address: str) -> dict[str, Any]:
     import aiohttp
     import ray.serve
 
-    from cluster.engine import Request
+    from cluster.exchange import Request
 
     handle = ray.serve.get_deployment_handle("evaluator-a", APP)
     statuses: dict[int, int] = {}
@@ -172,7 +172,7 @@ async def _smollm2_against_handle(address: str, run: Any) -> dict[str, Any]:
     import aiohttp
     import ray.serve
 
-    from cluster.engine import Request
+    from cluster.exchange import Request
     from serve.answering import Offer, to_ask
     from serve.assemble import online
     from serve.wire import JudgeBody

@@ -46,6 +46,29 @@ def told(reply: str, scale: Scale = FIVE, aspect: str = "fluency") -> tuple[floa
         ("Rating: 4", 4),
         ("Overall score: 4", 4),
         ("fluency_score: 4", 4),
+        ("Fluency score: 4", 4),
+        ("Score for fluency: 4", 4),
+        ("My score: 4", 4),
+        ("Final score: 4/5", 4),
+        ("Final verdict: 4", 4),
+        ("Overall rating: 4", 4),
+        ("Coherence score: 2\nScore: 4", 4),
+        ("Fluency score: 4\nScore: 4", 4),
+        ('{"Fluency Score": 4}', 4),
+        ('{"rating": 4}', 4),
+        ('{"overall_score": 4, "confidence": 5}', 4),
+        ('{"final_score": 4}', 4),
+        ('{"fluency_score": 4, "overall_score": 2}', 4),  # the aspect's own counts
+        ('{"score": 4, "confidence_score": 1, "previous_score": 2}', 4),
+        ('{"score": 4, "max_score": 5}', 4),
+        ("<think>Score: 2</think>\nScore: 4", 4),
+        ("Score: 2?\n</think>\n\nScore: 4", 4),  # the chat template had opened it
+        ('<THINKING>{"score": 2}</THINKING>{"score": 4}', 4),
+        ("[THINK]Score: 2[/THINK]Score: 4", 4),
+        ("<seed:think>2</seed:think>4", 4),
+        ("\u25c1think\u25b72\u25c1/think\u25b74", 4),
+        ("<|channel|>analysis<|message|>Score: 2<|end|><|start|>assistant<|channel|>final<|message|>Score: 4", 4),
+        ('{"reason": "It shows a <think> tag.", "score": 4}', 4),  # quoted, not thought
         ("**Score:** 4", 4),
         ("**Score: 4**", 4),
         ("## Score: 4", 4),
@@ -88,6 +111,16 @@ def test_forms_that_are_read(reply: str, score: float) -> None:
         "Score: 4 or 5",
         "Score: 4-5",
         "My very own score: 4",
+        "Coherence score: 4",  # another aspect's
+        "Fluency score: 4\nCoherence score: 2",
+        "Score: 2\nConfidence score: 5",
+        "Score: 2\nMaximum score: 5",
+        "Score: 2\nPrevious rating: 4",
+        "Score: 2\nReference score = 5",
+        "Score: 2\nScore threshold: 4",
+        '{"max_score": 4}',
+        '{"confidence": 4}',
+        '{"previous_rating": 4}',
         '{"fluency_score": 4} I hope this helps.',
         '{"fluency_score": 4',
         '{"fluency_score": }',
@@ -135,6 +168,8 @@ def test_anything_else_is_unparsed(reply: str) -> None:
         "Score: 80/100",
         "Score: 5/4",
         "Score: 6/5",
+        '{"score": 4, "max_score": 10}',
+        '{"score": 4, "out_of": 10}',
         '{"fluency_score": 0}',
         '{"fluency_score": 5.5}',
         '{"fluency_score": "9"}',
@@ -166,11 +201,32 @@ def test_the_scale_decides() -> None:
         '{"fluency_score": 1, "fluency_score": 5}',
         '{"score": 2, "fluency_score": 4}',
         '{"fluency_score": 4, "FLUENCY_SCORE": 4}',
+        '{"rating": 4, "final_score": 2}',
+        "Fluency score: 4\nOverall score: 2",
         '{"score": null, "score": 4}',
     ],
 )
-def test_two_scores_in_one_object_are_ambiguous(reply: str) -> None:
+def test_two_scores_are_ambiguous(reply: str) -> None:
     assert told(reply) == (None, "ambiguous")
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        "<think>\nOne could say\nScore: 2",
+        "<think>Maybe.\nScore: 2\nBut the tone is fine, so\nScore: 4",
+        '<think>A draft: {"fluency_score": 2}',
+        "<think >Score: 2",
+        "<Reasoning>Score: 2",
+        "[THINK]Score: 2",
+        "<think>a<think>b</think>Score: 2",
+        "<think>a</think><think>Score: 2",
+        "<|channel|>analysis<|message|>Score: 2",
+        "I begin.\n<thinking>\n4",
+    ],
+)
+def test_thinking_that_does_not_end_is_cut_off(reply: str) -> None:
+    assert told(reply) == (None, "cut_off")
 
 
 def test_digits_of_other_scripts_are_digits() -> None:
@@ -246,6 +302,10 @@ def test_braces_in_the_reason_do_not_hide_the_score_nor_make_one() -> None:
         "a_" * (MEGA // 2) + "score: 4",
         "`" * MEGA,
         "\n" * MEGA + "x",
+        "<think>" * (MEGA // 7),
+        "< " * (MEGA // 2),
+        "Score: 4\n" * (MEGA // 9) + "x",
+        "final " * (MEGA // 6) + "score: 4",
     ],
     ids=lambda reply: reply[:12],
 )
@@ -257,6 +317,7 @@ def test_a_malicious_reply_is_quick(reply: str) -> None:
 
 PIECES = st.sampled_from(
     ["{", "}", "[", "]", '"', "\\", ":", ",", "```", "\n", " ", "/", "*", "_", ".", "-", "=", "4", "9", "٤", "²", "1e9",
+     "<think>", "</think>",
      "NaN", "Infinity", "true", "null", "\\ud800", "\x00", "\u2028", '"score"', '"fluency_score"', '"reason"', "Score",
      "rating", "Score: 4", '{"score": 4}', '{"score": 9}', "4/5"]
 )  # fmt: skip

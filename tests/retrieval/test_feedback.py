@@ -10,7 +10,8 @@ import pytest
 
 from cluster.__main__ import main
 from cluster.config import ScriptedSpec
-from cluster.engine import Request, ScriptedEngine
+from cluster.engine import ScriptedEngine
+from cluster.exchange import Request
 from judging.datasets import DataConfig
 from judging.expected import expected_score
 from judging.records import Scale

@@ -15,7 +15,8 @@ import uvicorn
 
 from cluster.__main__ import sections
 from cluster.config import ScriptedSpec, build
-from cluster.engine import Engine, Reply, Request, ScriptedEngine
+from cluster.engine import Engine, ScriptedEngine
+from cluster.exchange import Reply, Request
 from judging.records import Record
 from serve.answering import Offer
 from serve.assemble import Online, build_panel, describe, online, versions

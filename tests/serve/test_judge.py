@@ -52,10 +52,34 @@ def test_the_expected_score_is_weighed_by_probability() -> None:
     assert verdict.label_probabilities == pytest.approx((0, 0, 0.25, 0.75, 0))
 
 
-@pytest.mark.parametrize("logprobs", [[], [math.nan] * 5, [-10.0] * 5])
+@pytest.mark.parametrize("logprobs", [[math.nan] * 5, [-10.0] * 5])
 def test_too_little_probability_on_the_labels_is_unscored(logprobs: list[float]) -> None:
     verdict = judge("j").verdict("qa", "overall", {**REPLY, "label_logprobs": logprobs})
     assert (verdict.score, verdict.unscored) == (None, "low_label_mass")
+
+
+@pytest.mark.parametrize(
+    ("reply", "unscored", "detail"),
+    [
+        ({"detail": "none here"}, "no_logprobs", "none here"),
+        ({"label_logprobs": [math.nan] * 5, "reply": "4/10", "detail": "no label: 4/10"}, "unparsed", "no label: 4/10"),
+        ({"finish_reason": "length", "detail": "still thinking", "reply": ""}, "cut_off", "still thinking"),
+    ],
+)
+def test_a_reply_without_a_label_says_why(reply: dict[str, Any], unscored: str, detail: str) -> None:
+    verdict = judge("j").verdict("qa", "overall", {**REPLY, **reply})
+    assert (verdict.score, verdict.unscored, verdict.detail) == (None, unscored, detail)
+
+
+@pytest.mark.parametrize("mode", ["expected", "parsed"])
+@pytest.mark.parametrize(
+    ("finish_reason", "unscored"), [("length", "cut_off"), ("filtered", "filtered"), ("other", "unfinished")]
+)
+def test_a_reply_that_did_not_end_by_itself_is_never_read(mode: Any, finish_reason: str, unscored: str) -> None:
+    reply = {"reply": '{"overall_score": 4}', "label_logprobs": [0.0] * 5, "finish_reason": finish_reason}
+    verdict = judge("j", mode=mode).verdict("qa", "overall", {**REPLY, **reply, "detail": "in their words"})
+    assert (verdict.score, verdict.unscored) == (None, unscored)
+    assert verdict.detail == 'in their words: {"overall_score": 4}'
 
 
 @pytest.mark.parametrize("mode", ["expected", "parsed"])

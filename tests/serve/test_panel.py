@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster.config import ScriptedSpec
-from cluster.engine import Engine, Reply, Request, ScriptedEngine
+from cluster.engine import Engine, ScriptedEngine
+from cluster.exchange import Reply, Request
 from judging.records import Record
 from serve.integrator import Integrator, IntegratorConfig
 from serve.panel import Ask, Asked, Panel

@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from cluster.engine import Reply, Request
+from cluster.exchange import Reply, Request
 from judging.adhoc import PAIR_SCALE
 from judging.records import Record
 from judging.tasks import load_task
