@@ -29,7 +29,7 @@ def free_template(aspect: str, scale: Scale, fields: tuple[FieldSpec, ...]) -> T
     """Rates a text by the rubric in its field `rubric`, which its texts must hold. `fields`: the other texts."""
     text = (
         "You read a rubric and the texts below it. You judge the last text by the rubric alone.\n"
-        f"Rate it with a whole number from {scale.low:g} to {scale.high:g}.\n\n{{{{reply_format}}}}\n\n"
+        f"Rate it with {scale.in_words()}.\n\n{{{{reply_format}}}}\n\n"
         f"{_blocks((RUBRIC_FIELD, *fields))}"
     )
     return Template(text, "", aspect, scale, (RUBRIC_FIELD, *fields), origin="request")

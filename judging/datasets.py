@@ -6,9 +6,10 @@ caller as a `Rejected` value with file, line and reason; what comes out as a `Re
 
 from __future__ import annotations
 
-import json
+import math
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -23,11 +24,10 @@ from pydantic import (
     model_validator,
 )
 
+from judging.columns import INNER, as_text, renamed
 from judging.errors import InputError
 from judging.records import Record, Scale, content_id
 from judging.rowfiles import Format, RowError, raw_rows
-
-INNER = ("scores", "scales", "ratings")  # a dotted column such as `scores.overall` stands for a key of one of these
 
 
 def _no_truth_value(value: Any) -> Any:
@@ -38,6 +38,14 @@ def _no_truth_value(value: Any) -> Any:
 
 Number = Annotated[FiniteFloat, BeforeValidator(_no_truth_value)]
 NonEmpty = Annotated[str, StringConstraints(min_length=1)]
+
+
+def _whole_number_as_text(value: Any) -> Any:
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+AsText = BeforeValidator(_whole_number_as_text)
+BLANK_LETTERS = "\u115f\u1160\u2800\u3164\uffa0"  # letters and a sign without ink
 Share = Annotated[float, Field(gt=0, le=1)]
 
 
@@ -53,6 +61,9 @@ class DataConfig(BaseModel):
     task: str | None = Field(None, description="task of rows that name none")
     dataset: str | None = Field(None, description="data set of rows that name none")
     scale: tuple[FiniteFloat, FiniteFloat] | None = Field(None, description="scale of rows that give none")
+    group_by_source: bool = Field(
+        False, description="a group's name that stands for several sources makes a group of each; else it is refused"
+    )
     labels: Literal["human", "constructed"] = Field(
         "human", description="where the scores come from; the report says it"
     )
@@ -122,7 +133,13 @@ class DataConfig(BaseModel):
         """How `read_records` reads the files: their form, names, what fills gaps, and which aspects count."""
         known = {"task": self.task, "dataset": self.dataset, "scale": self.scale}
         defaults = {name: value for name, value in known.items() if value is not None}
-        return {"format": self.format, "defaults": defaults, "columns": self.columns, "aspects": self.aspects}
+        return {
+            "format": self.format,
+            "defaults": defaults,
+            "columns": self.columns,
+            "aspects": self.aspects,
+            "group_by_source": self.group_by_source,
+        }
 
 
 def _share_of(what: str, record: Record) -> float:
@@ -135,13 +152,13 @@ class Row(BaseModel):
 
     model_config = ConfigDict(extra="allow")
 
-    id: NonEmpty | None = None
+    id: Annotated[NonEmpty | None, AsText] = None
     task: NonEmpty
-    group: NonEmpty
-    system: str = ""
-    dataset: str = ""
+    group: Annotated[NonEmpty, AsText]
+    system: Annotated[str, AsText] = ""
+    dataset: Annotated[str, AsText] = ""
     source: str
-    candidate: NonEmpty
+    candidate: str
     scores: dict[str, Number] = Field(default_factory=dict)
     scale: tuple[FiniteFloat, FiniteFloat] | None = None
     scales: dict[str, tuple[FiniteFloat, FiniteFloat]] = Field(default_factory=dict)
@@ -160,16 +177,62 @@ class Rejected:
         return f"{self.file}, line {self.line}: {self.reason}"
 
 
+@dataclass(frozen=True, slots=True)
+class Empty(Rejected):
+    """A row whose candidate is empty or blank: nothing to show as an example or to learn from, and no judge is asked.
+    Where texts are judged, `record` is counted, unscored `empty`."""
+
+    record: Record
+
+
+@dataclass
+class Names:
+    """What the files of a run hold, to compare with what its settings name."""
+
+    columns: set[str] = field(default_factory=set)
+    tasks: set[str] = field(default_factory=set)
+    datasets: set[str] = field(default_factory=set)
+    rated: set[tuple[str, str]] = field(default_factory=set)  # task, aspect
+
+    def add(self, raw: Mapping[str, Any], record: Record) -> None:
+        self.columns.update(map(str.strip, raw))
+        self.tasks.add(record.task)
+        self.datasets.add(record.dataset)
+        self.rated.update((record.task, aspect) for aspect in (*record.scores, *record.ratings))
+
+    def problem(self, data: DataConfig) -> str | None:
+        """The first setting of `data` that names what no file has."""
+        if missing := [name for name in data.columns if name.strip() not in self.columns]:
+            return f"data.columns: no file has a column {missing[0]!r}: they have {_listed(self.columns)}"
+        for task, aspects in data.aspects.items():
+            if task not in self.tasks:
+                return f"data.aspects: no record is of the task {task!r}: there are {_listed(self.tasks)}"
+            rated = {aspect for of, aspect in self.rated if of == task}
+            if missing := [aspect for aspect in aspects if aspect not in rated]:
+                return f"data.aspects.{task}: nobody rated {missing[0]!r}: rated are {_listed(rated)}"
+        shares = data.groups_share if isinstance(data.groups_share, dict) else {}
+        if missing := [name for name in shares if name not in self.datasets]:
+            return f"data.groups_share: no record is of the data set {missing[0]!r}: there are {_listed(self.datasets)}"
+        return None
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(sorted(map(repr, names))) or "none"
+
+
 def dev_groups(data: DataConfig) -> frozenset[str]:
     """Keys of the groups in the files of `data.dev`: they must not be tested on."""
     rows = read_records(data.dev, **data.reading()) if data.dev else ()
-    return frozenset(row.group_key for row in rows if isinstance(row, Record))
+    known = (row.record if isinstance(row, Empty) else row for row in rows)
+    return frozenset(row.group_key for row in known if isinstance(row, Record))
 
 
 def read_pool(data: DataConfig, *, check: Callable[[Record], str | None] = lambda record: None) -> dict[str, Record]:
     """The rated texts of `data.pool` that may serve, by id; a row that does not fit (`check`) raises InputError."""
     pool: dict[str, Record] = {}
     for row in read_records(data.pool, check=check, **data.reading()):
+        if isinstance(row, Empty):
+            continue  # it can teach nothing
         if isinstance(row, Rejected):
             raise InputError(str(row))
         if data.serves(row):
@@ -186,19 +249,24 @@ def read_records(
     defaults: Mapping[str, Any] | None = None,
     columns: Mapping[str, str] | None = None,
     aspects: Mapping[str, Sequence[str]] | None = None,
+    group_by_source: bool = False,
     check: Callable[[Record], str | None] = lambda record: None,
+    names: Names | None = None,
 ) -> Iterator[Record | Rejected]:
     """Every row of the files, in order, as a record or as a rejection.
 
     `defaults` fills what a row leaves out (`task`, `dataset`, `scale`, `scales`). `columns` renames a file's columns
     to ours, for instance {"article": "source", "rating": "scores.overall"}. `aspects`: for a task named there, what
-    people said of other aspects is dropped. An id seen before is rejected, wherever the first one stood. `check` may
-    refuse a record that does not fit the caller: it returns the reason.
+    people said of other aspects is dropped. An id seen before is rejected, wherever the first one stood, and so is a
+    group whose name stood for another source; `group_by_source` keeps such groups apart instead. `check` may refuse a
+    record that does not fit the caller: it returns the reason. `names` is told what the files hold. A record whose
+    candidate is blank comes as `Empty`.
 
     Raises InputError where a file is missing, empty, of unknown format or unreadable as a whole.
     """
     places = [str(path) for path in paths]
-    seen: dict[int, int] = {}  # hash of the id -> line * files + file: plain numbers keep a million ids small
+    seen = _Seen(places)
+    task = (defaults or {}).get("task")
     for index, path in enumerate(places):
         num_rows = 0
         for line, raw in raw_rows(path, format):
@@ -206,61 +274,58 @@ def read_records(
             try:
                 if isinstance(raw, RowError):
                     raise raw
-                record = _only(_to_record(_renamed(raw, columns or {}), defaults or {}), aspects or {})
-                if reason := check(record):
+                whole = _to_record(renamed(raw, columns or {}, task), defaults or {}, group_by_source)
+                if names is not None:
+                    names.add(raw, whole)
+                record = _only(whole, aspects or {})
+                if reason := check(record) or seen.problem(record, index, line):
                     raise RowError(reason)
             except RowError as error:
                 yield Rejected(path, line, str(error))
                 continue
-            here = line * len(places) + index
-            first_line, first_file = divmod(seen.setdefault(hash(record.id), here), len(places))
-            if (first_line, first_file) != (line, index):
-                yield Rejected(
-                    path, line, f"id {record.id!r} stands already in {places[first_file]}, line {first_line}"
-                )
-                continue
-            yield record
+            if is_blank(record.candidate):
+                yield Empty(path, line, "candidate: it is empty or blank", record)
+            else:
+                yield record
         if num_rows == 0:
             raise InputError(f"{path} holds no rows: give a file with at least one record")
 
 
-def _renamed(raw: Mapping[str, Any], columns: Mapping[str, str]) -> dict[str, Any]:
-    """Columns by our names, without those that hold nothing; `scores.overall` joins the object `scores`."""
-    row: dict[str, Any] = {}
-    for name, value in raw.items():
-        if value is None:
-            continue
-        ours = columns.get(name, name)
-        outer, dot, inner = ours.partition(".")
-        if dot and outer in INNER:
-            value = {inner: value if outer == "scores" else _from_json(ours, value)}
-        elif ours == "scale":
-            value = _from_json(ours, value)
-        place = outer if outer in INNER else ours
-        if place in INNER and isinstance(value, dict):
-            value = {key: one for key, one in value.items() if one is not None}
-            known = row.get(place, {})
-            if not isinstance(known, dict) or known.keys() & value.keys():
-                raise RowError(f"two columns give {ours!r}")
-            row[place] = known | value
-        elif place in row:
-            raise RowError(f"two columns give {ours!r}")
-        else:
-            row[place] = value
-    return row
+class _Seen:
+    """Ids and groups of the rows so far, as plain numbers: they keep a million small."""
+
+    def __init__(self, places: Sequence[str]) -> None:
+        self._places = places
+        self._ids: dict[int, int] = {}  # hash of the id -> line * files + file
+        self._groups: dict[int, tuple[int, int]] = {}  # hash of the group -> hash of its source, line * files + file
+
+    def problem(self, record: Record, index: int, line: int) -> str | None:
+        here = line * len(self._places) + index
+        source = hash(_plain(record.source))
+        known, first = self._groups.setdefault(hash(record.group_key), (source, here))
+        if known != source:
+            return (
+                f"group {record.group!r} has another source in {self._place(first)}: candidates of one group answer "
+                "the same source; rename one, or set data.group_by_source: true"
+            )
+        first = self._ids.setdefault(hash(record.id), here)
+        return None if first == here else f"id {record.id!r} stands already in {self._place(first)}"
+
+    def _place(self, at: int) -> str:
+        line, index = divmod(at, len(self._places))
+        return f"{self._places[index]}, line {line}"
 
 
-def _from_json(name: str, value: Any) -> Any:
-    """The list in a CSV cell such as `[1, 5]`; anything else as it is."""
-    if not (isinstance(value, str) and value.lstrip().startswith("[")):
-        return value
-    try:
-        return json.loads(value)
-    except (ValueError, RecursionError) as error:
-        raise RowError(f"{name}: broken JSON: {error}") from error
+def _plain(text: str) -> str:
+    return " ".join(text.split())
 
 
-def _to_record(raw: dict[str, Any], defaults: Mapping[str, Any]) -> Record:
+def is_blank(text: str) -> bool:
+    """Whether nothing of the text can be seen: it is empty, white space, or of zero width."""
+    return not any(unicodedata.category(one)[0] not in "CZ" and one not in BLANK_LETTERS for one in text)
+
+
+def _to_record(raw: dict[str, Any], defaults: Mapping[str, Any], group_by_source: bool) -> Record:
     try:
         row = Row(**{**defaults, **raw})
     except ValidationError as error:
@@ -278,24 +343,28 @@ def _to_record(raw: dict[str, Any], defaults: Mapping[str, Any]) -> Record:
         for rating in ratings:
             if rating is not None and rating not in scales[aspect]:
                 raise RowError(f"ratings.{aspect}: {rating:g} lies outside the scale {scales[aspect]}")
-    fields = {
-        name: str(value)
-        for name, value in (row.model_extra or {}).items()
-        if isinstance(value, str | int | float) and not isinstance(value, bool)
-    }
+    fields = {name: as_text(name, value) for name, value in (row.model_extra or {}).items()}
+    # A further text, such as a fact, makes another record of the same candidate.
+    more = [text for name in sorted(fields) for text in (name, fields[name])]
     return Record(
-        id=row.id or content_id(row.task, row.dataset, row.group, row.system, row.source, row.candidate),
+        id=row.id or content_id(row.task, row.dataset, row.group, row.system, row.source, row.candidate, *more),
         task=row.task,
-        group=row.group,
+        group=f"{row.group}-{content_id(_plain(row.source))[:8]}" if group_by_source else row.group,
         system=row.system,
         dataset=row.dataset,
         source=row.source,
         candidate=row.candidate,
         fields=fields,
-        scores=row.scores,
+        scores={**_means(row), **row.scores},
         scales=scales,
         ratings={aspect: tuple(ratings) for aspect, ratings in row.ratings.items()},
     )
+
+
+def _means(row: Row) -> dict[str, float]:
+    """The mean of the single ratings of each aspect that people rated."""
+    known = {aspect: [one for one in ratings if one is not None] for aspect, ratings in row.ratings.items()}
+    return {aspect: math.fsum(ratings) / len(ratings) for aspect, ratings in known.items() if ratings}
 
 
 def _only(record: Record, aspects: Mapping[str, Sequence[str]]) -> Record:

@@ -37,6 +37,9 @@ UNSCORED_REASONS = {
 }
 
 
+STEPS = (1, 0.5, 0.25, 0.1, 0.05)
+
+
 @dataclass(frozen=True, slots=True)
 class Scale:
     """Lowest and highest possible score, both included, in points."""
@@ -61,6 +64,23 @@ class Scale:
     def labels(self) -> tuple[str, ...]:
         """The whole numbers of the scale as a judge writes them: ("1", "2", "3", "4", "5")."""
         return tuple(str(value) for value in range(math.ceil(self.low), math.floor(self.high) + 1))
+
+    @property
+    def step(self) -> float:
+        """Between the scores that a judge may give: 1 where both ends are whole, else the largest that meets both."""
+        ends = (self.low, self.high)
+        return next((step for step in STEPS if all(math.isclose(end / step, round(end / step)) for end in ends)), 0.01)
+
+    def answers(self) -> tuple[str, ...]:
+        """The scores that a judge may give, as it writes them: the labels, or on another scale ("0.5", "1", ...)."""
+        if self.step == 1:
+            return self.labels()
+        return tuple(f"{self.low + place * self.step:.10g}" for place in range(round(self.width / self.step) + 1))
+
+    def in_words(self) -> str:
+        """What a judge is asked for: "a whole number from 1 to 5", "a number from 0.5 to 5 in steps of 0.5"."""
+        ends = f"from {self.low:g} to {self.high:g}"
+        return f"a whole number {ends}" if self.step == 1 else f"a number {ends} in steps of {self.step:g}"
 
     def rescale(self, value: float, to: Scale) -> float:
         """`value` of this scale moved linearly to the scale `to`; the ends meet the ends."""

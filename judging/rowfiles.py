@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+from judging import strictjson
 from judging.errors import InputError
 
 Format = Literal["auto", "jsonl", "csv", "parquet", "aeollm"]
@@ -21,6 +22,7 @@ SUFFIXES: Mapping[str, Format] = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv":
 # The AEOLLM task's columns, and the subtasks that its `taskId` counts.
 AEOLLM_COLUMNS = {"questionId": "group", "question": "source", "answerId": "system", "answer": "candidate"}
 AEOLLM_SUBTASKS = ("dialogue", "expansion", "summarisation", "qa")
+DELIMITERS = {";": "semicolon (;)", "\t": "tab", "|": "bar (|)"}
 SURROGATE = re.compile(r"\\ud[89a-f]", re.IGNORECASE)
 
 
@@ -72,22 +74,29 @@ def _text_lines(path: Path) -> Iterator[tuple[int, str | RowError]]:
 
 
 def _jsonl_rows(path: Path) -> Iterator[tuple[int, dict[str, Any] | RowError]]:
+    is_first = True
     for line, text in _text_lines(path):
         if isinstance(text, RowError):
             yield line, text
         elif text.strip():
+            if is_first and text.strip() in ("[", "[{"):
+                raise InputError(f"{path}, line {line}: a JSON array: write one object a line (`jq -c '.[]'` does it)")
+            is_first = False
             yield line, _json_object(text)
 
 
 def _json_object(text: str) -> dict[str, Any] | RowError:
     try:
-        value = json.loads(text.rstrip())
+        value = strictjson.loads(text.rstrip())
+    except strictjson.TwiceError as error:
+        return RowError(str(error))
     except json.JSONDecodeError as error:
         return RowError(f"broken JSON: {error.msg.removesuffix(' at')} at column {error.colno}")
     except (RecursionError, ValueError) as error:
         return RowError(f"broken JSON: {error}")
     if not isinstance(value, dict):
-        return RowError(f"a JSON object is needed, not {type(value).__name__}")
+        what = " (a JSON array: write one object a line)" if isinstance(value, list) else ""
+        return RowError(f"a JSON object is needed, not {type(value).__name__}{what}")
     if SURROGATE.search(text) and not _is_unicode(value):
         return RowError("broken JSON: half of a surrogate pair (\\ud800 to \\udfff) is no character")
     return value
@@ -106,7 +115,13 @@ def _csv_rows(path: Path) -> Iterator[tuple[int, dict[str, Any] | RowError]]:
     with path.open(encoding="utf-8-sig", newline="") as file:
         reader = csv.reader(file, strict=True)
         try:
-            header = next(reader, [])
+            header = [name.strip() for name in next(reader, [])]
+            if not header:
+                if any(reader):
+                    raise InputError(f"{path}, line 1: the line is blank: the columns' names belong there")
+                return
+            if problem := _header_problem(header):
+                raise InputError(f"{path}, line 1: {problem}")
             twice = [name for name in header if header.count(name) > 1]
             if twice:
                 raise InputError(f"{path}, line 1: the column name {twice[0]!r} stands twice")
@@ -126,7 +141,17 @@ def _csv_rows(path: Path) -> Iterator[tuple[int, dict[str, Any] | RowError]]:
 def _csv_row(header: list[str], cells: list[str]) -> dict[str, Any] | RowError:
     if len(cells) != len(header):
         return RowError(f"{len(cells)} cells where the header has {len(header)}")
-    return {name: cell for name, cell in zip(header, cells, strict=True) if cell != ""}
+    return {name: cell or None for name, cell in zip(header, cells, strict=True)}
+
+
+def _header_problem(header: list[str]) -> str | None:
+    """Why the first line is no header of columns between commas, or None."""
+    if header and header[0].lower().startswith("sep="):
+        return f"`{header[0]}` names a delimiter: remove the line, and save the file with commas"
+    for mark, name in DELIMITERS.items():
+        if sum(cell.count(mark) for cell in header) >= max(1, len(header)):
+            return f"the delimiter is a {name}, not a comma: save the file with commas"
+    return None
 
 
 def _aeollm_rows(
@@ -136,7 +161,8 @@ def _aeollm_rows(
         if isinstance(row, RowError):
             yield line, row
             continue
-        missing = [name for name in ("taskId", *AEOLLM_COLUMNS) if name not in row]
+        missing = [name for name in ("taskId", *AEOLLM_COLUMNS) if row.get(name) is None and name != "answer"]
+        missing += [] if "answer" in row else ["answer"]
         if missing:
             yield line, RowError(f"the AEOLLM column {missing[0]!r} is missing or empty")
             continue
@@ -155,8 +181,10 @@ def _parquet_rows(path: Path) -> Iterator[tuple[int, dict[str, Any] | RowError]]
     import pyarrow.parquet as pq
 
     files = sorted(path.rglob("*.parquet")) if path.is_dir() else [path]
+    # Copies of editors and side files of systems, as pyarrow's own data sets leave them out.
+    files = [file for file in files if not any(part.startswith((".", "_")) for part in file.relative_to(path).parts)]
     if not files:
-        raise InputError(f"{path} holds no .parquet file: give the folder that holds them")
+        raise InputError(f"{path} holds no .parquet file that is not hidden: give the folder that holds them")
     line = 0
     for file in files:
         try:

@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from judging import strictjson
 from judging.errors import InputError
 from judging.estimate import LEVELS, Estimate, to_json
 
@@ -81,13 +82,15 @@ def read_rows(path: Path, *, human: str, scores: Sequence[str]) -> list[dict[str
 
 def _parse(line: bytes) -> dict[str, Any]:
     try:
-        row = json.loads(line.decode("utf-8"), parse_constant=_no_constant)
+        row = strictjson.loads(line.decode("utf-8"), parse_constant=_no_constant)
     except UnicodeDecodeError as error:
         raise InputError(f"byte {error.start + 1} is not valid UTF-8; save the file as UTF-8") from error
     except json.JSONDecodeError as error:
         raise InputError(f"not valid JSON ({error.msg} at column {error.colno})") from error
     except InputError:
         raise
+    except strictjson.TwiceError as error:
+        raise InputError(f"{error}; keep one of the two") from error
     except (ValueError, RecursionError) as error:
         raise InputError("not JSON that can be read (a number or a nesting is too long)") from error
     if not isinstance(row, dict):

@@ -5,6 +5,7 @@ The five task files stand in `judging/prompts/`; a path to a YAML file of the sa
 
 from __future__ import annotations
 
+import difflib
 import re
 from functools import cache
 from pathlib import Path
@@ -19,6 +20,9 @@ from judging.records import Record, Scale
 
 FOLDER = Path(__file__).parent / "prompts"
 RECORD_TEXTS = ("source", "candidate")
+FREE_SLOTS = ("reply_format", "examples")
+# Slots of a prompt that are no field of a task.
+RESERVED_SLOTS = (*FREE_SLOTS, "rubric", "other", "judgements")
 REPLY_FORM = (
     "Following the evaluation guideline I was given, I have rated the {aspects} of this text {scale}. "
     "Here is what I read and my rating in JSON:"
@@ -83,6 +87,8 @@ class Task(Strict):
         names = [field.name for field in self.fields]
         if len(set(names)) != len(names):
             raise ValueError(f"fields: a name stands twice in {names}")
+        if taken := [name for name in names if name in RESERVED_SLOTS]:
+            raise ValueError(f"fields: {taken[0]!r} is the name of a slot of ours: call the field otherwise")
         if not names or names[-1] != "candidate":
             raise ValueError("fields: the last one must be `candidate`, so that candidates of one group share a prefix")
         for aspect, spec in self.aspects.items():
@@ -129,6 +135,21 @@ def load_task(name: str) -> Task:
         return Task(**strictyaml.load(path.read_text(encoding="utf-8")))
     except (ValueError, yaml.YAMLError, TypeError) as error:
         raise InputError(f"{path}: {first_reason(error)}") from error
+
+
+def unknown_aspect(record: Record) -> str | None:
+    """Why people's scores of the record would be lost: they are of an aspect that its task does not have; or None."""
+    aspects = load_task(record.task).aspects
+    unknown = next((aspect for aspect in record.scores if aspect not in aspects), None)
+    if unknown is None:
+        return None
+    folded = {aspect.casefold(): aspect for aspect in aspects}
+    near = difflib.get_close_matches(unknown.casefold(), folded, 1, 0.8)
+    hint = f"did you mean {folded[near[0]]!r}? " if near else ""
+    return (
+        f"scores.{unknown}: the task {record.task!r} has no such aspect: {hint}it has {', '.join(aspects)}; rename the "
+        f"score (data.columns), name the aspects that count (data.aspects), or write a task file of your own"
+    )
 
 
 def first_reason(error: Exception) -> str:

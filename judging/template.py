@@ -1,8 +1,8 @@
 """Evaluation templates: a prompt with named slots, filled in one pass with hostile text.
 
 A slot is written `{{name}}`. Filling goes over the template's own text once; what is filled in is data and is never
-looked at again, so slots and braces inside it stay text. Chat-template tokens and the prompt's own delimiters inside
-the data are broken up first (`neutralise`), so a judged text cannot close its block or open a turn of its own.
+looked at again, so slots and braces inside it stay text. The prompt's own delimiters and chat-template tokens inside
+the data are broken up first (`break_tags`, `neutralise`), so a judged text cannot close its block or open a turn.
 Reading and writing them is templatefile.py's.
 """
 
@@ -18,10 +18,9 @@ from typing import Any, NamedTuple
 
 from judging.errors import InputError
 from judging.records import Record, Scale, ScoreMode
-from judging.tasks import FOLDER, FieldSpec, Task, text_of
+from judging.tasks import FOLDER, FREE_SLOTS, FieldSpec, Task, text_of
 
 SLOT = re.compile(r"\{\{\s*([A-Za-z_][A-Za-z0-9_]*)\s*\}\}")
-FREE_SLOTS = ("reply_format", "examples")
 LABEL_PREFIX = "Score: "
 
 # What the chat templates of common model families use to mark turns and ends.
@@ -33,6 +32,10 @@ CHAT_TOKENS = re.compile(
     r"|<\uff5c[^<>\uff5c\n]{1,40}\uff5c>"
 )
 
+
+# What looks like an angle bracket, and what cannot be seen.
+OPENING, CLOSING = "<\uff1c\ufe64\u2039\u27e8\u3008", ">\uff1e\ufe65\u203a\u27e9\u3009"
+ZERO_WIDTH = "[\u00ad\u200b-\u200f\u2060-\u2064\ufeff]"
 
 # A token between brackets, without white space or a bracket of either kind inside: so no match can hide another.
 BRACKETED = re.compile(r"<[^<>\[\]\s]{1,80}>|\[[^<>\[\]\s]{1,80}\]")
@@ -121,14 +124,15 @@ class Template:
         """The rated texts as a prompt shows them."""
         return "".join(
             f"Example {number}\n{self.blocks(known, special_tokens)}"
-            f"{LABEL_PREFIX}{nearest_label(score, self.scale)}\n\n"
+            f"{LABEL_PREFIX}{nearest(score, self.scale.answers())}\n\n"
             for number, (known, score) in enumerate(examples, start=1)
         )
 
     def reply_schema(self) -> str:
         """JSON schema (text) of a parsed reply: a reason, then the score, nothing else."""
-        labels = [int(label) for label in self.scale.labels()]
-        score = {"type": "integer", "enum": labels}
+        is_whole = self.scale.step == 1
+        known = [int(one) if is_whole else float(one) for one in self.scale.answers()]
+        score = {"type": "integer" if is_whole else "number", "enum": known}
         properties = {"reason": {"type": "string", "minLength": 1, "maxLength": 300}, f"{self.aspect}_score": score}
         whole = {
             "type": "object",
@@ -145,7 +149,7 @@ class Template:
         return front + self.text + end
 
     def _reply_format(self, mode: ScoreMode) -> str:
-        number = f"<a whole number from {self.scale.low:g} to {self.scale.high:g}>"
+        number = f"<{self.scale.in_words()}>"
         if mode == "expected":
             what = f"the score for {self.aspect} alone" if self.several else "the score alone"
             return f"Reply with {what}, in this form:\n{LABEL_PREFIX}{number}"
@@ -160,8 +164,8 @@ class Template:
         return "".join(f"{fill(slot_block(spec), safe)}\n" for spec in self.fields)
 
     def _data(self, text: str, special_tokens: Sequence[str]) -> str:
-        tags = [f"{end}{spec.name}>" for spec in self.fields for end in ("<", "</")]
-        return neutralise(text, [*tags, *special_tokens]) or "(none)"
+        untagged = break_tags(text, tuple(spec.name for spec in self.fields))
+        return neutralise(untagged, special_tokens) or "(none)"
 
 
 def rubric_template(task: Task, aspect: str) -> Template:
@@ -174,8 +178,7 @@ def rubric_template(task: Task, aspect: str) -> Template:
     values = {
         "intro": task.intro,
         "question": spec.question,
-        "low": f"{scale.low:g}",
-        "high": f"{scale.high:g}",
+        "scale": scale.in_words(),
         "labels": "\n".join(f"{label} - {meaning}" for label, meaning in sorted(spec.labels.items())),
         "fields": "\n".join(map(slot_block, fields)),
     }
@@ -195,6 +198,25 @@ def slot_block(spec: FieldSpec) -> str:
 def fill(text: str, values: Mapping[str, str]) -> str:
     """Every slot of `text` replaced by its value, in one pass: a slot inside a value stays as it is."""
     return SLOT.sub(lambda slot: values[slot.group(1)], text)
+
+
+def break_tags(text: str, names: tuple[str, ...]) -> str:
+    """`text` with parentheses for the brackets of every tag of these names, so that it cannot end its block.
+
+    However it is written: `</candidate >`, `< /Candidate>`, `<candidate id=2>`, with full-width brackets or with signs
+    of zero width in the name. Text without such tags comes back unchanged.
+    """
+    return _tags(names).sub(lambda found: f"({found.group(1)}{')' if found.group(2) else ''}", text)
+
+
+@lru_cache(maxsize=64)
+def _tags(names: tuple[str, ...]) -> re.Pattern[str]:
+    spelled = "|".join(f"{ZERO_WIDTH}*".join(map(re.escape, name)) for name in names)
+    between = rf"(?:\s|{ZERO_WIDTH})*"
+    return re.compile(
+        rf"[{OPENING}]({between}(?:[/\uff0f\\]{between})?(?:{spelled})(?!\w)[^{OPENING}{CLOSING}]{{0,200}})([{CLOSING}]?)",
+        re.IGNORECASE,
+    )
 
 
 def neutralise(text: str, tokens: Sequence[str] = ()) -> str:
@@ -230,7 +252,12 @@ def _patterns(tokens: tuple[str, ...]) -> tuple[re.Pattern[str], frozenset[str]]
 
 def nearest_label(score: float, scale: Scale) -> str:
     """The whole number of the scale nearest to `score`; the higher one at a half."""
-    return min(scale.labels(), key=lambda label: (abs(int(label) - score), -int(label)))
+    return nearest(score, scale.labels())
+
+
+def nearest(score: float, answers: Sequence[str]) -> str:
+    """The one of the answers nearest to `score`; the higher one at a half."""
+    return min(answers, key=lambda answer: (abs(float(answer) - score), -float(answer)))
 
 
 def texts_for(record: Record, template: Template) -> dict[str, str]:

@@ -31,8 +31,9 @@ def vote(
     counts in the half); none has it, as where the panel is split into two halves: unscored `no_majority`.
     `weighted`: mean with `weights` by judge name, over the judges that scored. `learned`: as `learned` (for this task
     and aspect) says. `best`: the score of the judge named `best`. Fewer scores than `min_votes`, or no score of a judge
-    that counts: unscored `no_quorum`. The order of the verdicts never matters. Raises KeyError for a judge without a
-    weight and where the best judge is not among the verdicts, ValueError for a judge that `learned` does not know.
+    that counts: unscored `no_quorum`; `empty` where every judge says so. The order of the verdicts never matters.
+    Raises KeyError for a judge without a weight and where the best judge is not among the verdicts, ValueError for a
+    judge that `learned` does not know.
     """
     aspect = verdicts[0].aspect
     assert all(verdict.aspect == aspect for verdict in verdicts)
@@ -40,6 +41,8 @@ def vote(
     assert len(said) == len(verdicts)
     scores = {judge: score for judge, score in said.items() if score is not None}
     counts = (len(scores), len(said) - len(scores))
+    if all(verdict.unscored == "empty" for verdict in verdicts):
+        return Score(aspect, None, *counts, unscored="empty")
     if len(scores) < max(min_votes, 1):
         return Score(aspect, None, *counts, unscored="no_quorum")
     if rule == "majority":

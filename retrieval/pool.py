@@ -16,7 +16,7 @@ from judging.datasets import DataConfig, read_pool
 from judging.errors import InputError
 from judging.records import Record
 from judging.tasks import FOLDER as TASK_FOLDER
-from judging.tasks import is_task_file, load_task
+from judging.tasks import is_task_file, unknown_aspect
 
 
 def rated_pool(data: DataConfig) -> dict[str, Record]:
@@ -26,10 +26,9 @@ def rated_pool(data: DataConfig) -> dict[str, Record]:
         if is_task_file(record.task) and record.task != data.task:
             return f"task: a task file ({record.task}) is named in the configuration (data.task), not in a row"
         try:
-            load_task(record.task)
+            return unknown_aspect(record)
         except InputError as error:
             return f"task: {error}"
-        return None
 
     return read_pool(data, check=problem)
 
@@ -37,7 +36,7 @@ def rated_pool(data: DataConfig) -> dict[str, Record]:
 def pool_identity(data: DataConfig) -> str:
     """sha256 of all that decides which texts teach and what is read of them."""
     own_task = [data.task] if data.task is not None and is_task_file(data.task) else []
-    read = {"pool", "pool_share", "columns", "aspects", "format", "task", "dataset", "scale"}
+    read = {"pool", "pool_share", "columns", "aspects", "format", "task", "dataset", "scale", "group_by_source"}
     known = {
         "data": json.loads(data.model_dump_json(include=read)),
         "files": input_hashes([*data.pool, *own_task]),

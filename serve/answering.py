@@ -19,7 +19,7 @@ from serve.panel import Vote as PanelVote
 from serve.problems import BadRequest, NotCertified
 from serve.settings import Config
 from serve.voting import VoteConfig
-from serve.wire import AspectResult, Integrated, JudgeBody, Judgement, Rubric, Spread, Usage, Vote
+from serve.wire import AspectResult, Integrated, JudgeBody, Judgement, Spread, Usage, Vote
 
 TIE = 0.02  # a preference this near to one half is a tie
 COUNTED = ("prompt_tokens", "completion_tokens", "cached_tokens")
@@ -38,8 +38,16 @@ class Offer:
     certified: Certified = field(default_factory=Certified)
 
 
+class EmptyCandidate(BadRequest):
+    """A text to judge is blank. `ask`: what the panel would be asked; its answer is unscored `empty`."""
+
+    def __init__(self, ask: Ask) -> None:
+        super().__init__("the text to judge is empty or blank", "fields.candidate")
+        self.ask = ask
+
+
 def to_ask(body: JudgeBody, offer: Offer) -> Ask:
-    """Raises BadRequest, and NotCertified where a certificate is required."""
+    """Raises BadRequest, EmptyCandidate, and NotCertified where a certificate is required."""
     if sum(map(len, (*body.fields.values(), body.other or ""))) > offer.config.max_text_chars:
         raise BadRequest(f"the texts have more than {offer.config.max_text_chars} characters together", "fields")
     judges = body.options.judges or list(offer.templates)
@@ -72,7 +80,17 @@ def to_ask(body: JudgeBody, offer: Offer) -> Ask:
     )
     if offer.config.require_certificate:
         _check_certified(ask, offer.certified)
+    if ask.has_blank:
+        raise EmptyCandidate(ask)
     return ask
+
+
+def to_count(body: JudgeBody, offer: Offer) -> Ask:
+    """As `to_ask`, for answers in which a blank text is counted: the panel asks no judge about it."""
+    try:
+        return to_ask(body, offer)
+    except EmptyCandidate as error:
+        return error.ask
 
 
 def _check_certified(ask: Ask, certified: Certified) -> None:
@@ -127,10 +145,8 @@ def _free(body: JudgeBody, aspect: str) -> dict[str, Template]:
     )
     if body.other is not None:
         return {aspect: pair_template(None, aspect, others)}
-    rubric = body.rubric
-    known = rubric.descriptions() if isinstance(rubric, Rubric) else {}
-    scale = Scale(min(known), max(known)) if len(known) > 1 else FREE_SCALE
-    return {aspect: free_template(aspect, scale, (*others, FieldSpec(name="candidate", title="Text to judge")))}
+    # Prometheus' rubrics go from 1 to 5, whichever of the scores they describe.
+    return {aspect: free_template(aspect, FREE_SCALE, (*others, FieldSpec(name="candidate", title="Text to judge")))}
 
 
 def judgement(

@@ -16,7 +16,7 @@ from cluster.config import ModelSpec
 from cluster.generate import Sampling, generate
 from cluster.progress import progress
 from serve.judge import Judge, JudgeConfig
-from serve.verdicts import done_keys, pending, requests, write_not_asked, write_own_family, write_verdicts
+from serve.verdicts import done_keys, pending, requests, write_not_asked, write_unasked, write_verdicts
 from serve.voting import CascadeConfig
 
 
@@ -69,7 +69,7 @@ def ask_all(
         ask_all(folder, first, configs, models, aspects=aspects, seed=seed)
         judges = {name: judge for name, judge in judges.items() if name != cascade.first}
         for judge in judges.values():
-            write_own_family(folder, judge, aspects)
+            write_unasked(folder, judge, aspects)
         write_not_asked(folder, cascade.first, list(judges.values()), cascade, aspects)
     found = {name: _open(folder, judge, aspects) for name, judge in judges.items()}
     waiting = {name: one for name, one in found.items() if one.parts}
@@ -81,7 +81,7 @@ def ask_all(
 def _open(folder: Path, judge: Judge, aspects: tuple[str, ...] | None) -> _Open:
     verdicts = folder / "verdicts" / judge.name
     verdicts.mkdir(parents=True, exist_ok=True)
-    write_own_family(folder, judge, aspects)
+    write_unasked(folder, judge, aspects)
     done = done_keys(verdicts)
     return _Open(*pending(folder / "records", aspects, done), done)
 

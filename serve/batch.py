@@ -19,6 +19,7 @@ from cluster.artifacts import JobDir
 from cluster.config import HttpSpec, ModelSpec, RunConfig, VllmSpec
 from cluster.engine import api_key
 from cluster.parts import parts_of
+from cluster.terminal import shown
 from cluster.tokens import labels_problem, special_tokens_of
 from judging.datasets import dev_groups
 from judging.errors import InputError
@@ -36,7 +37,7 @@ from serve.judge import Judge, JudgeConfig, build_judge
 from serve.prompts import warnings
 from serve.scores import write_scores
 from serve.through import served_models
-from serve.verdicts import ON_PURPOSE, aspects_of, aspects_of_row, forget_unscored
+from serve.verdicts import ON_PURPOSE, aspects_of, aspects_of_row, forget_unscored, most_frequent_details
 
 EXIT_UNSCORED = 3
 TOLD = {"model", "prompt", "score_mode", "examples"}  # of a judge's configuration, in the summary
@@ -84,7 +85,7 @@ def main(
             demands.check(run, list(asked))
         specs = served_models(run, list(asked)) if through_serve else run.models
         scored, found = judge_all(evaluation, judges, pool, specs)
-        summary = _summary(config, counts, scored, found)
+        summary = _summary(config, counts, scored, found, job.path)
         job.finish(summary)
     return Judged(_exit_code(summary, config), summary)
 
@@ -176,8 +177,18 @@ def judge_chooser(
     )
 
 
+def _details(folder: Path, name: str, found: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What was said of a judge's rows without a score; nothing where all have one, and for the panel."""
+    verdicts = folder / "verdicts" / name
+    return most_frequent_details(verdicts) if found["unscored"] and verdicts.is_dir() else []
+
+
 def _summary(
-    config: Config, counts: Ingested, scored: Mapping[str, Any], examples: Mapping[str, Mapping[str, Any]]
+    config: Config,
+    counts: Ingested,
+    scored: Mapping[str, Any],
+    examples: Mapping[str, Mapping[str, Any]],
+    folder: Path,
 ) -> dict[str, Any]:
     """The summary of `scores.parquet`, with what each judge is and how many records were left out."""
     judges = {
@@ -185,6 +196,7 @@ def _summary(
             **found,
             **(config.judges[name].model_dump(include=TOLD) if name in config.judges else {}),
             **({"icl": dict(examples[name])} if name in examples else {}),
+            **({"details": details} if (details := _details(folder, name, found)) else {}),
         }
         for name, found in scored["judges"].items()
     }
@@ -266,5 +278,6 @@ def render(summary: Mapping[str, Any]) -> str:
     for name, judge in summary["judges"].items():
         why = ", ".join(f"{number} {reason}" for reason, number in judge["unscored"].items())
         lines.append(f"  {name:<16} coverage {judge['coverage']:.3f}" + (f"  unscored: {why}" if why else ""))
+        lines += [f"    {one['count']} x {one['unscored']}: {shown(one['detail'])}" for one in judge.get("details", ())]
     lines.append(f"  {summary['file']}")
     return "\n".join(lines)

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from serve.problems import BadRequest
-from serve.wire import JudgeBody, Options
+from serve.wire import MAX_RUBRIC_CHARS, JudgeBody, Options
 
 PANEL_MODEL = "inverdict-panel"
 
@@ -81,7 +81,9 @@ def judged_conversation(body: ChatBody) -> JudgeBody:
         raise BadRequest(
             f"{PANEL_MODEL} judges the last message, which must be the assistant's answer to a user's", "messages"
         )
-    rubric = "\n".join(one.text for one in body.messages if one.role in ("system", "developer"))[:20_000]
+    rubric = "\n".join(one.text for one in body.messages if one.role in ("system", "developer"))
+    if len(rubric) > MAX_RUBRIC_CHARS:
+        raise BadRequest(f"the rubric (the system messages) has more than {MAX_RUBRIC_CHARS:,} characters", "messages")
     earlier = "\n\n".join(f"{one.role}: {one.text}" for one in body.messages[:-1] if one.role in ("user", "assistant"))
     source = before[-1].text if len(before) == 1 else earlier
     fields = {"source": source, "candidate": last.text}

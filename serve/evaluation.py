@@ -22,7 +22,7 @@ from judging.datasets import DataConfig, read_pool
 from judging.errors import InputError
 from judging.records import Record
 from judging.tasks import FOLDER as TASK_FOLDER
-from judging.tasks import is_task_file, load_task
+from judging.tasks import is_task_file, load_task, unknown_aspect
 from retrieval.pool import finished
 from retrieval.retriever import INDEXED
 from serve.integrator import IntegratorConfig
@@ -112,7 +112,9 @@ class Evaluation:
         except InputError as error:
             return f"task: {error}"
         missing = [aspect for aspect in self.config.aspects or () if aspect not in known]
-        return f"task {record.task!r} has no aspect {missing[0]!r}: it has {', '.join(known)}" if missing else None
+        if missing:
+            return f"task {record.task!r} has no aspect {missing[0]!r}: it has {', '.join(known)}"
+        return unknown_aspect(record)
 
 
 class Prepared(NamedTuple):

@@ -14,14 +14,19 @@ import re
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
 from cluster.exchange import Reply, Request
+from judging import strictjson
+from judging.parse import UNFINISHED
 from judging.template import neutralise
 from serve.problems import BadRequest
 from serve.wire import Body
 
-SLOT = re.compile(r"\{\{\s*(sample|item)\.([A-Za-z_][A-Za-z0-9_.]{0,200})\s*\}\}")
+# Whatever stands between double braces: what cannot be filled is an error, never left as it is.
+SLOT = re.compile(r"\{\{(.*?)\}\}", re.DOTALL)
+INDEX = re.compile(r"(.*)\[(\d{1,6})\]", re.DOTALL)
+MAX_SLOT_CHARS = 200
 LongText = Annotated[str, StringConstraints(max_length=200_000)]
 GraderName = Annotated[str, StringConstraints(min_length=1, max_length=100)]
 FUNCTIONS: dict[str, Callable[..., float]] = {
@@ -42,9 +47,29 @@ OPERATORS: dict[type, Callable[..., float]] = {
 Asker = Callable[[str, Request], Awaitable[Reply]]  # model's name, request
 
 
+def _with_slots_that_can_be_filled(text: str) -> str:
+    for slot in SLOT.finditer(text):
+        if problem := _slot_problem(slot.group(1)):
+            raise ValueError(problem)
+    return text
+
+
+def _slot_problem(inside: str) -> str | None:
+    """Why a slot can never be filled, whatever sample and item are; or None."""
+    source, dot, path = inside.strip().partition(".")
+    if source == "sample" and path != "output_text":
+        return "a slot names a part of the sample that there is not: {{sample.output_text}} is"
+    if source not in ("sample", "item") or not dot or not path or len(inside) > MAX_SLOT_CHARS:
+        return "a slot is neither {{sample.output_text}} nor {{item.KEY}}"
+    return None
+
+
+Template = Annotated[LongText, AfterValidator(_with_slots_that_can_be_filled)]
+
+
 class Message(Body):
     role: Literal["system", "developer", "user", "assistant"]
-    content: LongText
+    content: Template
 
 
 class Sampling(Body):
@@ -60,8 +85,8 @@ class StringCheck(Body):
     type: Literal["string_check"]
     name: GraderName = "string_check"
     operation: Literal["eq", "ne", "like", "ilike"]
-    input: LongText
-    reference: LongText
+    input: Template
+    reference: Template
 
 
 class LabelModel(Body):
@@ -200,14 +225,14 @@ async def _single(
     for name, number in (("prompt", reply.num_prompt_tokens), ("completion", reply.num_generated_tokens)):
         seen[f"{name}_tokens"] += number
         seen["total_tokens"] += number
-    if reply.error:
-        return None, reply.error
+    if reply.error or reply.finish_reason in UNFINISHED:
+        return None, reply.error or UNFINISHED[reply.finish_reason]
     return _told(grader, reply.text, key)
 
 
 def _told(grader: LabelModel | ScoreModel, text: str, key: str) -> tuple[float | None, str | None]:
     try:
-        value = json.loads(text)[key]
+        value = strictjson.loads(text)[key]
     except (ValueError, KeyError, TypeError, RecursionError):
         return None, "unparsed"
     if isinstance(grader, LabelModel):
@@ -235,21 +260,28 @@ def fill(text: str, body: RunBody, safe: Callable[[str], str] = str) -> str:
     """
 
     def value(slot: re.Match[str]) -> str:
-        source, path = slot.groups()
+        if problem := _slot_problem(slot.group(1)):
+            raise BadRequest(problem, "grader")
+        source, _, path = slot.group(1).strip().partition(".")
         if source == "sample":
-            if path != "output_text":
-                raise BadRequest(
-                    "a grader's text names a part of the sample that there is not: output_text is", "grader"
-                )
             return safe(body.model_sample)
         found: Any = body.item
         for key in path.split("."):
-            if not isinstance(found, Mapping) or key not in found:
-                raise BadRequest("a grader's text names a key that `item` lacks", "item")
-            found = found[key]
+            found = _part(found, key.strip())
         return safe(found if isinstance(found, str) else json.dumps(found, ensure_ascii=False))
 
     return SLOT.sub(value, text)
+
+
+def _part(found: Any, key: str) -> Any:
+    """What stands under `key` in an item's value: a key, or one with places in lists behind it, as in `refs[0]`."""
+    if isinstance(found, Mapping) and key in found:
+        return found[key]
+    if place := INDEX.fullmatch(key):
+        several = _part(found, place.group(1))
+        if isinstance(several, list) and int(place.group(2)) < len(several):
+            return several[int(place.group(2))]
+    raise BadRequest("a grader's text names a key that `item` lacks", "item")
 
 
 class FormulaError(ValueError):

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from cluster.artifacts import write_text
 from cluster.parts import parts_of
-from judging.datasets import DataConfig, Rejected, read_records
+from judging.datasets import DataConfig, Empty, Names, Rejected, read_records
 from judging.errors import InputError
 from judging.records import Record
 
@@ -75,13 +75,15 @@ def _write_checked(
     num_records, num_left_out, rejected = 0, 0, []
     first_group: set[int] = set()
     last_key, in_order = "", True
+    names = Names()
     with _Blocks(folder, block_rows) as blocks:
-        for row in read_records(data.judged, check=check, **data.reading()):
-            if isinstance(row, Rejected):
-                rejected.append(row)
+        for found in read_records(data.judged, check=check, names=names, **data.reading()):
+            if isinstance(found, Rejected) and not isinstance(found, Empty):
+                rejected.append(found)
                 if data.max_rejected_share == 0:
-                    raise InputError(str(row))
+                    raise InputError(str(found))
                 continue
+            row = found.record if isinstance(found, Empty) else found
             if not data.takes(row):
                 continue
             if row.group_key in without:
@@ -93,6 +95,7 @@ def _write_checked(
                 first_group.add(hash(row.group_key))
                 last_key = row.group_key
             blocks.add({**row.to_row(), "group_key": row.group_key})
+    _check_names(data, names)
     num_rows = num_records + num_left_out + len(rejected)
     if num_rows == 0:
         if data.dev_share is not None:
@@ -115,6 +118,16 @@ def _write_checked(
         lines = [json.dumps(dataclasses.asdict(row), ensure_ascii=False) for row in rejected]
         (folder / "rejected.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
     return Ingested(num_records, len(rejected), num_left_out), in_order
+
+
+def _check_names(data: DataConfig, names: Names) -> None:
+    """InputError where a setting of `data` names what none of its files holds; `names`: of the judged ones."""
+    if names.problem(data) is None:
+        return
+    for _ in read_records([*data.records, *data.pool, *data.dev], names=names, **data.reading()):
+        pass
+    if problem := names.problem(data):
+        raise InputError(problem)
 
 
 class _Blocks:

@@ -95,8 +95,8 @@ def integration_request(
     shown = (*template.fields, JUDGEMENTS)
     blocks = "".join(f"{f.title}:\n<{f.name}>\n{{{{{f.name}}}}}\n</{f.name}>\n" for f in shown).rstrip()
     text = (
-        f"Several judges have rated the {template.aspect} of the text below with a whole number from {scale.low:g} to "
-        f"{scale.high:g}. You read the text, their scores and their reasons, weigh the reasons, and give the final "
+        f"Several judges have rated the {template.aspect} of the text below with {scale.in_words()}. "
+        "You read the text, their scores and their reasons, weigh the reasons, and give the final "
         f"score.\n\n{{{{reply_format}}}}\n\n{blocks}"
     )
     whole = Template(text, template.task, template.aspect, scale, shown, origin="integrator")

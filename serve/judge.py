@@ -151,10 +151,17 @@ def build_judge(
     if unknown:
         raise InputError(f"evaluate.judges.{name}.examples: data.pool holds no record with the id {unknown[0]!r}")
     chosen = [pool[id] for id in config.examples]
+    templates = {key: asked.template(*key) for key in keys}
+    for (task, aspect), template in templates.items():
+        if config.score_mode == "expected" and template.scale.step != 1:
+            raise InputError(
+                f"evaluate.judges.{name}: {task}/{aspect} is rated with {template.scale.in_words()}, and labels are "
+                "whole numbers: set score_mode: parsed"
+            )
     return Judge(
         name=name,
         mode=config.score_mode,
-        templates={key: asked.template(*key) for key in keys},
+        templates=templates,
         examples={
             (task, aspect): [r for r in chosen if r.task == task and aspect in r.scores] for task, aspect in keys
         },

@@ -16,12 +16,14 @@ from typing import Any, NamedTuple
 from cluster.engine import Engine
 from cluster.exchange import Reply, Request
 from judging.adhoc import pair_template, preference
+from judging.datasets import is_blank
 from judging.records import Record, Scale, Score, Verdict
 from judging.template import Template
 from judging.vote import TaughtRule, VoteRule
 from serve.examples import Chooser
 from serve.integrator import Integration, Integrator
 from serve.judge import Judge
+from serve.verdicts import EMPTY
 from serve.voting import TAUGHT, Ballot
 
 TRANSIENT = {"timeout", "error"}  # reasons that another try may mend
@@ -46,6 +48,11 @@ class Ask:
     integrate: bool = True
     seed: int = 0
     timeout_s: float = 60.0
+
+    @property
+    def has_blank(self) -> bool:
+        """Whether a text to judge is blank: then no judge is asked, and every verdict is unscored `empty`."""
+        return is_blank(self.record.candidate) or (self.other is not None and is_blank(self.other))
 
 
 @dataclass(frozen=True)
@@ -190,6 +197,8 @@ class Panel:
 
     async def _vote(self, asked: Asked, ask: Ask, aspect: str) -> Vote:
         began = time.monotonic()
+        if ask.has_blank:
+            return Vote(Verdict(asked.judge.name, aspect, None, asked.judge.mode, unscored=EMPTY), 0.0)
         template = self._template(asked.judge, ask, aspect)
         judge = dataclasses.replace(asked.judge, templates={(ask.record.task, aspect): template})
         found: list[str] | None = None

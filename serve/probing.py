@@ -20,6 +20,7 @@ from cluster.artifacts import whole_folder
 from cluster.config import Strict
 from cluster.tokens import special_tokens_of
 from judging.adhoc import pair_template
+from judging.datasets import is_blank
 from judging.perturb import attacks, bulleted, padded
 from judging.records import Record, content_id
 from judging.tasks import load_task
@@ -174,8 +175,10 @@ def judge_probes(
 
 
 def _in_drawn_order(records: Sequence[Record], seed: int) -> list[Record]:
-    """By a hash of seed and id: a larger sample holds the smaller one."""
-    return sorted(records, key=lambda record: content_id(str(seed), record.id))
+    """By a hash of seed and id: a larger sample holds the smaller one. Of blank texts there is nothing to change."""
+    return sorted(
+        (one for one in records if not is_blank(one.candidate)), key=lambda record: content_id(str(seed), record.id)
+    )
 
 
 def _changed(record: Record, candidate: str) -> Record:

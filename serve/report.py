@@ -20,6 +20,7 @@ from cluster.artifacts import JobDir, file_hash, write_text
 from cluster.config import RunConfig, Strict
 from cluster.parts import parts_of
 from cluster.tables import aligned
+from cluster.terminal import shown as visible
 from judging.bootstrap import Method
 from judging.errors import InputError
 from judging.estimate import Estimate
@@ -208,10 +209,21 @@ def _coverage(evaluation: Mapping[str, Any]) -> str:
         if evaluation["num_left_out"]
         else ""
     )
+    said = "".join(
+        f"<tr><th>{escape(name)}<td>{one['count']}<td>{escape(one['unscored'])}<td>{escape(visible(one['detail']))}"
+        for name, judge in evaluation["judges"].items()
+        for one in judge.get("details", ())
+    )
     return (
         f"<h2>Coverage</h2><p>{evaluation['num_scores']} scores of {evaluation['num_records']} records. "
         f"An unscored row stays unscored; it never becomes a number.{left_out}</p>"
         f"<table><tr><th>column<th>coverage<th>unscored{rows}</table>"
+        + (
+            f"<p>What was said of the rows without a score, the most frequent first.</p>"
+            f"<table class=facts><tr><th>judge<th>rows<th>unscored<th>words{said}</table>"
+            if said
+            else ""
+        )
     )
 
 

@@ -19,7 +19,7 @@ from cluster.exchange import Reply
 from cluster.exchange import Request as EngineRequest
 from judging.records import Record
 from serve import graders
-from serve.answering import Offer, judgement, to_ask
+from serve.answering import Offer, judgement, to_ask, to_count
 from serve.chat import PANEL_MODEL, ChatBody, judged_conversation
 from serve.evaluators import chat_answer
 from serve.keys import Keys
@@ -64,7 +64,7 @@ def make_app(service: Service, keys: Keys | None, report: Path | None = None) ->
     app = FastAPI(title="Inverdict", version="1", docs_url=None, redoc_url=None)
     telemetry = Telemetry()
     _add_judging(app, service, telemetry)
-    _add_openai(app, service)
+    _add_openai(app, service, telemetry)
     _add_looks(app, service, telemetry, report)
     add_errors(app)
     _hide_default_errors(app)
@@ -82,23 +82,25 @@ def make_app(service: Service, keys: Keys | None, report: Path | None = None) ->
 # ---------------------------------------------------------------------------- judging
 
 
+async def _judged(service: Service, telemetry: Telemetry, body: JudgeBody) -> Judgement:
+    """The panel's answer, counted. Raises NoQuorum."""
+    ask = to_count(body, service.offer)
+    answers = await _in_time(service.judge(ask), ask.timeout_s)
+    told = judgement(body, ask, answers, service.about.versions, service.offer.certified)
+    telemetry.count(told)
+    if any(answer.may_be_mended for answer in answers):
+        raise NoQuorum(told)
+    return told
+
+
 def _add_judging(app: FastAPI, service: Service, telemetry: Telemetry) -> None:
     kept = _Kept()
-
-    async def judged(body: JudgeBody) -> Judgement:
-        ask = to_ask(body, service.offer)
-        answers = await _in_time(service.judge(ask), ask.timeout_s)
-        told = judgement(body, ask, answers, service.about.versions, service.offer.certified)
-        telemetry.count(told)
-        if any(answer.may_be_mended for answer in answers):
-            raise NoQuorum(told)
-        return told
 
     @app.post("/v1/judge", responses=ERRORS, response_model=Judgement, tags=["judging"])
     async def judge(body: JudgeBody) -> Response:
         """Rate a text, or compare two, with the panel."""
         # Already checked: FastAPI would build and check the whole answer once more.
-        return Response((await judged(body)).model_dump_json(), media_type="application/json")
+        return Response((await _judged(service, telemetry, body)).model_dump_json(), media_type="application/json")
 
     @app.post("/v1/judge/batch", responses=ERRORS, tags=["judging"])
     async def batch(
@@ -116,7 +118,7 @@ def _add_judging(app: FastAPI, service: Service, telemetry: Telemetry) -> None:
         async def one(raw: dict[str, Any], place: int) -> dict[str, Any]:
             async with slots:
                 try:
-                    told = await judged(JudgeBody.model_validate(raw))
+                    told = await _judged(service, telemetry, JudgeBody.model_validate(raw))
                 except Exception as error:
                     status, content = explained(error)
                     return {"index": place, "status": status, "judgement": None, **content}
@@ -186,15 +188,7 @@ async def _in_time(work: Awaitable[Any], timeout_s: float) -> Any:
 # ---------------------------------------------------------------------------- OpenAI's endpoints
 
 
-def _add_openai(app: FastAPI, service: Service) -> None:
-    async def panel_chat(body: ChatBody) -> tuple[str, dict[str, int]]:
-        ask = to_ask(judged_conversation(body), service.offer)
-        answers = await _in_time(service.judge(ask), ask.timeout_s)
-        told = judgement(judged_conversation(body), ask, answers, service.about.versions, service.offer.certified)
-        if any(answer.may_be_mended for answer in answers):
-            raise NoQuorum(told)
-        return told.model_dump_json(), told.usage.model_dump()
-
+def _add_openai(app: FastAPI, service: Service, telemetry: Telemetry) -> None:
     @app.get("/v1/models", responses=ERRORS, tags=["openai"])
     async def models() -> dict[str, Any]:
         """The evaluators, and the panel."""
@@ -212,8 +206,8 @@ def _add_openai(app: FastAPI, service: Service) -> None:
     async def chat(body: ChatBody) -> Any:
         """Chat with an evaluator, or let the panel judge the conversation's last answer."""
         if body.model == PANEL_MODEL:
-            text, usage = await panel_chat(body)
-            parts = chat_answer(body.passed_on(), text, "stop", usage)
+            told = await _judged(service, telemetry, judged_conversation(body))
+            parts = chat_answer(body.passed_on(), told.model_dump_json(), "stop", told.usage.model_dump())
             return StreamingResponse(_each(parts), media_type="text/event-stream") if body.stream else parts[0]
         if body.model not in service.about.models:
             raise HTTPException(404, "there is no such model: see GET /v1/models")

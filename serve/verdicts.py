@@ -6,17 +6,21 @@ The functions that Ray runs over blocks stand here; what a verdict is, is the bu
 from __future__ import annotations
 
 import json
+import re
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from cluster.artifacts import JobDir
 from cluster.generate import Batch
 from cluster.parts import forget_rows, parts_of, sound_rows, write_part
+from judging.datasets import is_blank
 from judging.families import own_family
 from judging.records import Record, content_id
 from judging.tasks import load_task
@@ -37,11 +41,15 @@ VERDICT_SCHEMA = pa.schema(
         ("num_generated_tokens", pa.int64()),
     ]
 )
-OWN_FAMILY = "own_family"
-ON_PURPOSE = (OWN_FAMILY, NOT_ASKED)  # without a score because nobody was asked
-OWN_COLUMNS = ("id", "task", "scores", "system")
+OWN_FAMILY, EMPTY = "own_family", "empty"
+ON_PURPOSE = (OWN_FAMILY, NOT_ASKED, EMPTY)  # without a score because nobody was asked
+OWN_COLUMNS = ("id", "task", "scores", "system", "candidate")
 TOKENS = ("num_prompt_tokens", "num_generated_tokens")
 NO_TOKENS = dict.fromkeys(TOKENS, 0)
+NUM_DETAILS = 3  # shown a judge
+MAX_DETAILS = 1000  # kept apart while counting: replies that cannot be read all differ
+DETAIL_CHARS = 300
+DIGITS = re.compile(r"\d+")
 
 
 def aspects_of(task: str, scores: str, aspects: tuple[str, ...] | None) -> tuple[str, ...]:
@@ -84,21 +92,28 @@ def pending(records: Path, aspects: tuple[str, ...] | None, done: np.ndarray) ->
     return parts, total
 
 
-def write_own_family(folder: Path, judge: Judge, aspects: tuple[str, ...] | None) -> None:
-    """Below `folder/verdicts`: verdicts `own_family` on the texts of systems that the judge does not judge.
+def write_unasked(folder: Path, judge: Judge, aspects: tuple[str, ...] | None) -> None:
+    """Below `folder/verdicts`: verdicts on the texts about which the judge's model is not asked: blank ones (`empty`),
+    and those of systems that the judge does not judge (`own_family`).
 
     A part a block of records, always of the same name: written again, it takes the place of the first.
     """
-    for part in parts_of(folder / "records") if judge.not_systems else ():
-        own = [row for row in iter_rows([part], OWN_COLUMNS) if own_family(judge.not_systems, row["system"])]
+    for part in parts_of(folder / "records"):
         rows = [
-            {"id": row["id"], "aspect": aspect, "mode": judge.mode, "unscored": OWN_FAMILY, **NO_TOKENS}
-            for row in own
+            {"id": row["id"], "aspect": aspect, "mode": judge.mode, "unscored": reason, **NO_TOKENS}
+            for row in iter_rows([part], OWN_COLUMNS)
+            if (reason := _not_to_ask(judge, row))
             for aspect in aspects_of_row(row, aspects)
         ]
         if rows:
             out = folder / "verdicts" / judge.name
             write_part(out, rows, VERDICT_SCHEMA, (f"{row['id']}/{row['aspect']}" for row in rows))
+
+
+def _not_to_ask(judge: Judge, row: Mapping[str, Any]) -> str | None:
+    if is_blank(row["candidate"]):
+        return EMPTY
+    return OWN_FAMILY if own_family(judge.not_systems, row["system"]) else None
 
 
 def write_not_asked(
@@ -121,7 +136,7 @@ def write_not_asked(
         for part in parts_of(folder / "records"):
             rows = [
                 {"id": row["id"], "aspect": aspect, "mode": judge.mode, "unscored": NOT_ASKED, **NO_TOKENS}
-                for row in iter_rows([part], OWN_COLUMNS)
+                for row in iter_rows([part], ("id", "task", "scores"))
                 for aspect in aspects_of_row(row, aspects)
                 if (key := _key(row["id"], aspect)) in sure and key not in done
             ]
@@ -189,6 +204,26 @@ def mean_tokens(folder: Path, aspect: str, ids: Collection[str]) -> float | None
             if row["aspect"] == aspect and row["id"] in ids:
                 total, number = total + sum(row[name] or 0 for name in TOKENS), number + 1
     return total / number if number else None
+
+
+def most_frequent_details(folder: Path) -> list[dict[str, Any]]:
+    """What engine and endpoint said of a judge's rows without a score, the most frequent first: unscored (the reason),
+    detail (the first of its kind), count.
+
+    Details that differ in their numbers alone are of one kind. Rows about which nobody was asked have none.
+    """
+    counts: Counter[tuple[str, str]] = Counter()
+    first: dict[tuple[str, str], str] = {}
+    for part in parts_of(folder):
+        table = pq.read_table(part, columns=["score", "unscored", "detail"])
+        for row in table.filter(pc.is_null(table.column("score"))).to_pylist():
+            detail = " ".join((row["detail"] or "")[: 4 * DETAIL_CHARS].split())[:DETAIL_CHARS]
+            kind = (row["unscored"], DIGITS.sub("0", detail))
+            if detail and (kind in first or len(first) < MAX_DETAILS):
+                counts[kind] += 1
+                first.setdefault(kind, detail)
+    most = sorted(counts.items(), key=lambda one: (-one[1], one[0]))[:NUM_DETAILS]
+    return [{"unscored": kind[0], "detail": first[kind], "count": count} for kind, count in most]
 
 
 def forget_unscored(job: JobDir) -> bool:

@@ -6,10 +6,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
+from judging.tasks import RESERVED_SLOTS
+
 Name = Annotated[str, StringConstraints(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
 FieldName = Annotated[str, StringConstraints(min_length=1, max_length=60, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 Text = Annotated[str, StringConstraints(max_length=2_000_000)]
 MAX_NAMES = 16
+MAX_RUBRIC_CHARS = 20_000
 
 
 class Body(BaseModel):
@@ -21,7 +24,7 @@ class Body(BaseModel):
 class Rubric(Body):
     """A rubric of the client's own: criteria and, where it likes, what each score means (Prometheus' form)."""
 
-    criteria: Annotated[str, StringConstraints(min_length=1, max_length=20_000)]
+    criteria: Annotated[str, StringConstraints(min_length=1, max_length=MAX_RUBRIC_CHARS)]
     score1_description: str | None = Field(None, max_length=4000)
     score2_description: str | None = Field(None, max_length=4000)
     score3_description: str | None = Field(None, max_length=4000)
@@ -54,7 +57,7 @@ class JudgeBody(Body):
     )
     other: Text | None = Field(None, description="a second candidate: which of the two is better?")
     aspects: list[Name] | None = Field(None, min_length=1, max_length=MAX_NAMES, description="none: the task's first")
-    rubric: Annotated[str, StringConstraints(min_length=1, max_length=20_000)] | Rubric | None = None
+    rubric: Annotated[str, StringConstraints(min_length=1, max_length=MAX_RUBRIC_CHARS)] | Rubric | None = None
     options: Options = Options()
 
     @model_validator(mode="after")
@@ -63,8 +66,8 @@ class JudgeBody(Body):
             raise ValueError("give either a task or a rubric")
         if "candidate" not in self.fields:
             raise ValueError("fields: the text to judge, `candidate`, is missing")
-        if self.rubric is not None and {"rubric", "other"} & set(self.fields):
-            raise ValueError("fields: with a rubric, `rubric` and `other` are no names for further texts")
+        if taken := [name for name in RESERVED_SLOTS if name in self.fields and self.rubric is not None]:
+            raise ValueError(f"fields: `{taken[0]}` is the name of a slot of ours: give the text another name")
         if self.rubric is not None and self.aspects is not None and len(self.aspects) > 1:
             raise ValueError("aspects: a rubric has one aspect")
         if self.aspects is not None and len(set(self.aspects)) != len(self.aspects):

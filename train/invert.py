@@ -17,7 +17,7 @@ from cluster import runtime
 from cluster.artifacts import JobDir
 from cluster.config import ModelSpec, RunConfig, Strict, VllmSpec
 from cluster.identity import input_hashes, model_identity, spec_of
-from judging.datasets import DataConfig, Rejected, read_pool, read_records
+from judging.datasets import DataConfig, Empty, Rejected, read_pool, read_records
 from judging.errors import InputError
 from judging.records import Record
 from judging.tasks import FOLDER as TASK_FOLDER
@@ -83,6 +83,8 @@ def main(run: RunConfig) -> Inverted:
 
 def _records(data: DataConfig, files: Sequence[str]) -> Iterable[Record]:
     for row in read_records(files, **data.reading()):
+        if isinstance(row, Empty):
+            continue
         if isinstance(row, Rejected):
             raise InputError(str(row))
         yield row

@@ -19,7 +19,7 @@ from cluster import runtime
 from cluster.artifacts import JobDir, file_hash
 from cluster.config import RunConfig, Strict
 from cluster.identity import input_hashes, model_identity, spec_of
-from judging.datasets import DataConfig, Rejected, read_records
+from judging.datasets import DataConfig, Empty, Rejected, read_records
 from judging.errors import InputError
 from judging.records import Record, content_id
 from judging.tasks import FOLDER as TASK_FOLDER
@@ -84,6 +84,8 @@ def _labelled(data: DataConfig, config: Config) -> dict[tuple[str, str], list[Re
     dev = data.model_copy(update={"part": "dev"})
     found: dict[tuple[str, str], list[Record]] = {}
     for row in read_records(dev.judged, **data.reading()):
+        if isinstance(row, Empty):
+            continue
         if isinstance(row, Rejected):
             if data.max_rejected_share == 0:
                 raise InputError(str(row))

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from judging.expected import expected_score
 from judging.records import Record
-from judging.template import SLOT, Template, slot_block, texts_for
+from judging.template import SLOT, Template, break_tags, slot_block, texts_for
 from judging.verify import verify
 from train.oneshot import Unit, aspects_in_words, scale_in_words
 
@@ -96,7 +96,8 @@ def request(
 
 
 def _shown(place: int, case: Case, template: Template, special_tokens: Sequence[str]) -> str:
-    blocks = template.blocks(texts_for(case.record, template), ["<instruction>", "</instruction>", *special_tokens])
+    texts = {name: break_tags(text, ("instruction",)) for name, text in texts_for(case.record, template).items()}
+    blocks = template.blocks(texts, special_tokens)
     said = "no score" if case.predicted is None else f"{case.predicted:.1f}"
     return f"Case {place}\n{blocks}Score of the people: {case.human:g}. Score of the judge: {said}.\n\n"
 

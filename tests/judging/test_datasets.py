@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from judging.datasets import DataConfig, Rejected, dev_groups, read_records
+from judging.datasets import DataConfig, Empty, Names, Rejected, dev_groups, read_records
 from judging.records import Record, Scale, content_id
 from tests.judging.ratedfiles import GOOD, RECORD, jsonl, records, rejected, row, write
 
@@ -32,12 +32,12 @@ def test_everything_a_row_can_hold(tmp_path: Path) -> None:
                 story_id=7,
                 year=1.5,
                 final=True,
-                tags=["x"],
-                more={"a": "b"},
+                tags=["x", None, "y"],
+                more={"a": ["b", 1]},
             ),
         )
     )
-    # Texts and numbers become fields; what is null, true, false, a list or an object does not.
+    # What is no column of ours becomes a text by one rule; null is nothing. Ratings without a score are its mean.
     assert read == [
         Record(
             "r1",
@@ -47,8 +47,15 @@ def test_everything_a_row_can_hold(tmp_path: Path) -> None:
             "So.",
             "s1",
             "d",
-            {"fact": "a fact", "story_id": "7", "year": "1.5"},
-            {"overall": 4.0, "fluency": 0.5},
+            {
+                "fact": "a fact",
+                "story_id": "7",
+                "year": "1.5",
+                "final": "true",
+                "tags": "x\ny",
+                "more": '{"a": ["b", 1]}',
+            },
+            {"overall": 4.0, "fluency": 0.5, "style": 2.0},
             {"overall": Scale(1, 5), "fluency": Scale(0, 1), "style": Scale(1, 5)},
             {"overall": (3.0, None, 5.0), "style": (2.0,)},
         )
@@ -77,15 +84,26 @@ def test_null_is_the_same_as_nothing(tmp_path: Path) -> None:
         ({"task": 7}, "task: input should be a valid string"),
         ({"group": None}, "group: field required"),
         ({"group": ""}, "group: string should have at least 1 character"),
-        ({"group": 7}, "group: input should be a valid string"),
+        ({"group": 7.5}, "group: input should be a valid string"),
         ({"source": None}, "source: field required"),
         ({"source": ["a"]}, "source: input should be a valid string"),
         ({"candidate": None}, "candidate: field required"),
-        ({"candidate": ""}, "candidate: string should have at least 1 character"),
+        ({"candidate": ""}, "candidate: it is empty or blank"),
+        ({"candidate": " \n\u200b\ufeff\u2800"}, "candidate: it is empty or blank"),
+        ({"fact": float("inf")}, "fact: inf is no number that a text can hold"),
+        ({"scores": None, "scroes": {"overall": 4}}, "the column 'scroes' is unknown: did you mean 'scores'?"),
+        ({"Candidate": "b"}, "the column 'Candidate' is unknown: did you mean 'candidate'?"),
+        ({"candidate": None, "candidates": "b"}, "the column 'candidates' is unknown: did you mean 'candidate'?"),
+        ({"data_set": "b"}, "the column 'data_set' is unknown: did you mean 'dataset'?"),
+        ({"score": 4}, "the column 'score' is unknown: did you mean 'scores.ASPECT'?"),
+        ({"human_score": 4}, "the column 'human_score' is unknown: did you mean 'scores.ASPECT'?"),
+        ({"score.fluency": 4}, "the column 'score.fluency' is unknown: did you mean 'scores.fluency'?"),
+        ({"scores_fluency": 4}, "the column 'scores_fluency' is unknown: did you mean 'scores.fluency'?"),
+        ({"task": "dialogue", "facts": "a"}, "the column 'facts' is unknown: did you mean 'fact'?"),
         ({"candidate": {"text": "a"}}, "candidate: input should be a valid string"),
         ({"id": ""}, "id: string should have at least 1 character"),
-        ({"id": 7}, "id: input should be a valid string"),
-        ({"system": 7}, "system: input should be a valid string"),
+        ({"id": 7.5}, "id: input should be a valid string"),
+        ({"system": 7.5}, "system: input should be a valid string"),
         ({"scores": 4}, "scores: input should be a valid dictionary"),
         ({"scores": [4]}, "scores: input should be a valid dictionary"),
         ({"scores": {"overall": "good"}}, "scores.overall: input should be a valid number, unable to parse"),
@@ -162,7 +180,7 @@ def test_a_file_given_twice(tmp_path: Path) -> None:
 
 
 def test_a_rejected_row_takes_no_id(tmp_path: Path) -> None:
-    path = jsonl(tmp_path, row(id="a", candidate=""), row(id="a"))
+    path = jsonl(tmp_path, row(id="a", task=""), row(id="a"))
     assert [one.line if isinstance(one, Rejected) else one.id for one in read_records([path])] == [1, "a"]
 
 
@@ -178,6 +196,57 @@ def test_without_an_id_the_content_is_the_id(tmp_path: Path) -> None:
     assert [isinstance(one, Record) for one in read] == [True, True, False, True]
     (again,) = records(jsonl(tmp_path, row(id=None), name="other name.jsonl"))
     assert again == read[0]
+
+
+def test_another_fact_makes_another_record(tmp_path: Path) -> None:
+    rows = [row(id=None, fact="a"), row(id=None, fact="b"), row(id=None, fact="a")]
+    first, second, third = read_records([jsonl(tmp_path, *rows)])
+    assert isinstance(first, Record) and isinstance(second, Record) and first.id != second.id
+    assert isinstance(third, Rejected) and "stands already" in third.reason
+
+
+def test_an_empty_candidate_is_told_with_its_record(tmp_path: Path) -> None:
+    path = jsonl(tmp_path, row(candidate=" "))
+    (only,) = read_records([path])
+    assert isinstance(only, Empty) and (only.record.candidate, only.record.scores) == (" ", {"overall": 4})
+    csv_ = write(tmp_path, "task,group,source,candidate\nqa,g,s,\n", "x.csv")
+    assert [type(one) for one in read_records([csv_])] == [Empty]
+
+
+# Groups
+
+
+def test_a_group_has_one_source(tmp_path: Path) -> None:
+    one = jsonl(tmp_path, row(), row(id="r2", source=" Why? "), name="one.jsonl")
+    two = jsonl(tmp_path, row(id="r3", source="What?"), row(id="r4", task="story", source="What?"), name="two.jsonl")
+    assert [str(found) for found in rejected(one, two)] == [
+        f"{two}, line 1: group 'g1' has another source in {one}, line 1: candidates of one group answer the same "
+        "source; rename one, or set data.group_by_source: true"
+    ]
+    kept = records(one, two, group_by_source=True)
+    assert len({record.group_key for record in kept}) == 3 and kept[0].group == kept[1].group != kept[2].group
+
+
+# What settings name
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        ({"columns": {"answer": "candidate"}}, "data.columns: no file has a column 'answer': they have 'candidate', "),
+        ({"aspects": {"story": ("overall",)}}, "data.aspects: no record is of the task 'story': there are 'qa'"),
+        ({"aspects": {"qa": ("overall", "wit")}}, "data.aspects.qa: nobody rated 'wit': rated are 'overall', 'style'"),
+        ({"groups_share": {"e": 0.5}}, "data.groups_share: no record is of the data set 'e': there are 'd'"),
+        ({"columns": {"id": "id"}, "aspects": {"qa": ("overall",)}, "groups_share": {"d": 0.5}}, None),
+    ],
+)
+def test_a_setting_that_names_what_no_file_has(tmp_path: Path, settings: dict[str, Any], reason: str | None) -> None:
+    names = Names()
+    path = jsonl(tmp_path, row(dataset="d", ratings={"style": [2]}))
+    data = DataConfig(records=(str(path),), **settings)
+    assert len(list(read_records([path], names=names, aspects=data.aspects))) == 1
+    problem = names.problem(data)
+    assert problem is None if reason is None else problem and problem.startswith(reason)
 
 
 # Columns and defaults
@@ -228,7 +297,8 @@ def test_two_columns_with_one_name_of_ours(tmp_path: Path) -> None:
 
 
 def test_a_name_with_a_dot_of_its_own_is_a_field(tmp_path: Path) -> None:
-    (only,) = records(jsonl(tmp_path, {**GOOD, "meta.lang": "de", "score.x": "y"}))
+    path = jsonl(tmp_path, {**GOOD, "meta.lang": "de", "score.x": "y"})
+    (only,) = records(path, columns={"score.x": "score.x"})
     assert only.fields == {"meta.lang": "de", "score.x": "y"}
 
 

@@ -63,6 +63,22 @@ def test_rescale_moves_linearly() -> None:
     assert Scale(1, 5).rescale(3.1, Scale(1, 5)) == 3.1
 
 
+@pytest.mark.parametrize(
+    ("low", "high", "words", "answers"),
+    [
+        (1, 5, "a whole number from 1 to 5", "1 2 3 4 5"),
+        (-1, 1, "a whole number from -1 to 1", "-1 0 1"),
+        (0.5, 2, "a number from 0.5 to 2 in steps of 0.5", "0.5 1 1.5 2"),
+        (0, 0.4, "a number from 0 to 0.4 in steps of 0.1", "0 0.1 0.2 0.3 0.4"),
+        (0.25, 1, "a number from 0.25 to 1 in steps of 0.25", "0.25 0.5 0.75 1"),
+        (0.03, 0.05, "a number from 0.03 to 0.05 in steps of 0.01", "0.03 0.04 0.05"),
+    ],
+)
+def test_what_a_judge_may_answer(low: float, high: float, words: str, answers: str) -> None:
+    assert Scale(low, high).in_words() == words
+    assert Scale(low, high).answers() == tuple(answers.split())
+
+
 @given(SCALES, st.floats(0, 1), SCALES)
 def test_rescale_and_back(scale: Scale, share: float, to: Scale) -> None:
     value = scale.low + share * scale.width

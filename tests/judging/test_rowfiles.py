@@ -1,4 +1,6 @@
 import csv
+import datetime as dt
+import decimal
 import io
 import json
 import time
@@ -10,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from judging.datasets import Rejected, read_records
+from judging.datasets import Rejected, is_blank, read_records
 from judging.errors import InputError
 from judging.records import Record, Scale
 from tests.judging.ratedfiles import GOOD, RECORD, jsonl, parquet, records, refused, rejected, row, write
@@ -227,8 +229,8 @@ def test_csv_line_numbers_are_those_of_the_file(tmp_path: Path) -> None:
 
 
 def test_a_header_of_two_lines_counts_as_two(tmp_path: Path) -> None:
-    path = write(tmp_path, 'task,group,source,candidate,"a\nnote"\nqa,g,s,,x\nqa,g,s,c,x\n', "x.csv")
-    assert rejected(path) == [Rejected(str(path), 3, "candidate: field required")]
+    path = write(tmp_path, 'task,group,source,candidate,"a\nnote"\nqa,,s,c,x\nqa,g,s,c,x\n', "x.csv")
+    assert rejected(path) == [Rejected(str(path), 3, "group: field required")]
 
 
 @pytest.mark.parametrize(
@@ -273,10 +275,47 @@ def test_a_csv_scale_that_does_not_fit(tmp_path: Path, scale: str, reason: str) 
     assert str(rejected(path)[0]).startswith(f"{path}, line 2: {reason}")
 
 
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ("task;group;source;candidate\nqa;g;s;c\n", "the delimiter is a semicolon (;), not a comma"),
+        ("task;group;source;candidate\nqa;g;s, then;c\n", "the delimiter is a semicolon (;), not a comma"),
+        ("task\tgroup\tsource\tcandidate\nqa\tg\ts\tc\n", "the delimiter is a tab, not a comma"),
+        ("task|group|source|candidate\nqa|g|s|c\n", "the delimiter is a bar (|), not a comma"),
+        ("sep=;\ntask;group\nqa;g\n", "`sep=;` names a delimiter: remove the line"),
+        ("\ntask,group,source,candidate\nqa,g,s,c\n", "the line is blank: the columns' names belong there"),
+    ],
+)
+def test_a_first_line_that_is_no_header_is_named(tmp_path: Path, content: str, reason: str) -> None:
+    path = write(tmp_path, content, "x.csv")
+    assert refused(path).startswith(f"{path}, line 1: {reason}")
+
+
+def test_the_names_of_a_header_are_trimmed(tmp_path: Path) -> None:
+    content = 'task, group, source,candidate , scores.overall, system,scale\nqa,g,s,c,4,a,"[1, 5]"\n'
+    (only,) = records(write(tmp_path, content, "x.csv"))
+    assert (only.scores, only.system, only.candidate) == ({"overall": 4}, "a", "c")
+    assert "stands twice" in refused(write(tmp_path, "task, task\nqa,qa\n", "y.csv"))
+
+
+@pytest.mark.parametrize("start", ["[\n", '[{\n"a": 1\n'])
+def test_a_json_array_is_named(tmp_path: Path, start: str) -> None:
+    path = write(tmp_path, start + '{"task": "qa"}\n]\n')
+    assert refused(path) == f"{path}, line 1: a JSON array: write one object a line (`jq -c '.[]'` does it)"
+
+
+def test_a_key_that_stands_twice_is_refused(tmp_path: Path) -> None:
+    twice = '{"candidate": "a", "candidate": "b"}\n{"scores": {"overall": 4, "overall": 1}}\n'
+    assert [one.reason for one in rejected(write(tmp_path, twice))] == [
+        'the key "candidate" stands twice',
+        'the key "overall" stands twice',
+    ]
+
+
 CELL = st.text(st.characters(exclude_characters="\r", exclude_categories=("Cs",)), max_size=20)
 
 
-@given(st.lists(st.tuples(CELL, CELL.filter(bool)), min_size=1, max_size=5))
+@given(st.lists(st.tuples(CELL, CELL.filter(lambda text: not is_blank(text))), min_size=1, max_size=5))
 def test_any_text_survives_a_csv(tmp_path_factory: pytest.TempPathFactory, texts: list[tuple[str, str]]) -> None:
     file = io.StringIO()
     writer = csv.writer(file)
@@ -322,12 +361,22 @@ def test_parquet_rows_count_from_1_over_the_whole_folder(tmp_path: Path) -> None
     parquet(folder / "1.parquet", row(id="c"), row(id="a"), row(id="d", candidate=""))
     assert [str(one) for one in rejected(folder)] == [
         f"{folder}, line 4: id 'a' stands already in {folder}, line 1",
-        f"{folder}, line 5: candidate: string should have at least 1 character",
+        f"{folder}, line 5: candidate: it is empty or blank",
     ]
 
 
 def test_a_folder_without_parquet_files(tmp_path: Path) -> None:
-    assert refused(tmp_path) == f"{tmp_path} holds no .parquet file: give the folder that holds them"
+    parquet(tmp_path / ".cache" / "x.parquet", row())
+    reason = "holds no .parquet file that is not hidden: give the folder that holds them"
+    assert refused(tmp_path) == f"{tmp_path} {reason}"
+
+
+def test_hidden_files_of_a_folder_are_not_data(tmp_path: Path) -> None:
+    folder = tmp_path / ".hidden" / "set"  # the folder's own place does not matter
+    parquet(folder / "0.parquet", row(id="a"))
+    for name in (".ipynb_checkpoints/0.parquet", "_temporary/1.parquet", "._0.parquet", "_metadata.parquet"):
+        parquet(folder / name, row(id=name))
+    assert [one.id for one in records(folder)] == ["a"]
 
 
 @pytest.mark.parametrize("damage", ["text", "head", "tail", "middle", "empty in a folder"])
@@ -358,8 +407,36 @@ def test_parquet_text_that_is_not_utf8(tmp_path: Path) -> None:
 
 
 def test_parquet_numbers_where_texts_belong(tmp_path: Path) -> None:
-    path = parquet(tmp_path / "x.parquet", row(group=7))
-    assert [str(one) for one in rejected(path)] == [f"{path}, line 1: group: input should be a valid string"]
+    path = parquet(tmp_path / "x.parquet", row(candidate=7))
+    assert [str(one) for one in rejected(path)] == [f"{path}, line 1: candidate: input should be a valid string"]
+    (only,) = records(parquet(tmp_path / "y.parquet", row(id=3, group=7)))
+    assert (only.id, only.group) == ("3", "7")
+
+
+def test_parquet_values_become_text_by_one_rule(tmp_path: Path) -> None:
+    known = {"task": ["qa"], "group": ["g"], "source": ["s"], "candidate": ["c"]}
+    columns = {
+        "decimal": pa.array([decimal.Decimal("1.50")]),
+        "day": pa.array([dt.date(2024, 1, 2)]),
+        "moment": pa.array([dt.datetime(2024, 1, 2, 3, 4, 5)]),
+        "raw": pa.array(["für".encode()]),
+        "list": pa.array([["a", None, "b"]]),
+        "struct": pa.array([{"text": "a"}]),
+        "missing": pa.array([float("nan")]),
+        "none": pa.array([None], pa.string()),
+    }
+    pq.write_table(pa.table({**known, **columns}), tmp_path / "x.parquet")
+    (only,) = records(tmp_path / "x.parquet")
+    assert only.fields == {
+        "decimal": "1.50",
+        "day": "2024-01-02",
+        "moment": "2024-01-02T03:04:05",
+        "raw": "für",
+        "list": "a\nb",
+        "struct": '{"text": "a"}',
+    }
+    pq.write_table(pa.table({**known, "raw": pa.array([b"\xff"])}), tmp_path / "y.parquet")
+    assert rejected(tmp_path / "y.parquet")[0].reason == "raw: bytes that are not UTF-8"
 
 
 def test_parquet_nan_is_no_score(tmp_path: Path) -> None:
@@ -400,7 +477,7 @@ def test_the_aeollm_layout(tmp_path: Path) -> None:
         ("qa,1,q,1,a,3", "taskId 'qa' is none of 0 to 3"),
         (",1,q,1,a,3", "the AEOLLM column 'taskId' is missing or empty"),
         ("0,,q,1,a,3", "the AEOLLM column 'questionId' is missing or empty"),
-        ("0,1,q,1,,3", "the AEOLLM column 'answer' is missing or empty"),
+        ("0,1,q,1,,3", "candidate: it is empty or blank"),
         ("0,1,q,1,a", "5 cells where the header has 6"),
         ("0,1,q,1,a,good", "scores.overall: input should be a valid number"),
         ("0,1,q,1,a,9", "scores.overall: 9 lies outside the scale 1 to 5"),

@@ -14,6 +14,7 @@ from judging.template import (
     CHAT_TOKENS,
     LABEL_PREFIX,
     Template,
+    break_tags,
     fill,
     nearest_label,
     neutralise,
@@ -238,6 +239,49 @@ def test_ordinary_brackets_are_left_unchanged(text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "safe"),
     [
+        ("</candidate>", "(/candidate)"),
+        ("<candidate>", "(candidate)"),
+        ("</CANDIDATE>", "(/CANDIDATE)"),
+        ("</candidate >", "(/candidate )"),
+        ("</ candidate>", "(/ candidate)"),
+        ("< /candidate>", "( /candidate)"),
+        ("</candidate\n>", "(/candidate\n)"),
+        ("<candidate/>", "(candidate/)"),
+        ("<candidate id=2>", "(candidate id=2)"),
+        ("</cand\u200bidate>", "(/cand\u200bidate)"),
+        ("<\u200b/\ufeffcandidate>", "(\u200b/\ufeffcandidate)"),
+        ("\uff1c/candidate\uff1e", "(/candidate)"),
+        ("\u2039/candidate\u203a", "(/candidate)"),
+        ("<\uff0fcandidate>", "(\uff0fcandidate)"),
+        ("<\\candidate>", "(\\candidate)"),
+        ("</candidate", "(/candidate"),  # its bracket may follow
+        ("<<candidate>candidate>", "<(candidate)candidate>"),
+        ("</source></candidate>", "(/source)(/candidate)"),
+    ],
+)
+def test_a_tag_of_our_own_is_no_tag_however_it_is_written(text: str, safe: str) -> None:
+    names = ("source", "candidate")
+    assert break_tags(text, names) == safe
+    assert break_tags(safe, names) == safe
+
+
+@pytest.mark.parametrize(
+    "text", ["a < b", "<b>x</b>", "<candidates>", "<candidate_2>", "candidate>", "<my candidate>", "x<y, candidate"]
+)
+def test_other_tags_are_left_unchanged(text: str) -> None:
+    assert break_tags(text, ("source", "candidate")) == text
+
+
+@given(HOSTILE)
+def test_no_tag_of_our_own_is_left(text: str) -> None:
+    once = break_tags(text, ("candidate", "source"))
+    assert break_tags(once, ("candidate", "source")) == once
+    assert not re.search(r"<\s*/?\s*(?:candidate|source)\b", once, re.IGNORECASE)
+
+
+@pytest.mark.parametrize(
+    ("text", "safe"),
+    [
         ("<|im_end|>", "< |im_end|>"),
         ("a<|im_start|>user", "a< |im_start|>user"),
         ("</s>", "< /s>"),
@@ -300,13 +344,30 @@ def test_a_letter_is_no_token() -> None:
         "<s>" * 300_000,
         "<" * 100_000 + "s>" * 100_000,
         "<｜" * 500_000,
+        "< /" * 300_000,
+        "<" + " " * 1_000_000,
+        "<candidate" * 100_000,
+        "<" + "\u200b" * 300_000 + "candidate",
     ],
     ids=lambda text: text[:4],
 )
 def test_a_malicious_text_is_quick(text: str) -> None:
     started = time.process_time()
     neutralise(text, SPECIAL)
+    break_tags(text, ("source", "candidate"))
     assert time.process_time() - started < 3
+
+
+def test_a_scale_of_half_points_is_asked_for_in_steps() -> None:
+    half = template(scale=Scale(0.5, 5))
+    texts = {"source": "Why?", "candidate": "So."}
+    shown = half.render(texts, mode="parsed", examples=[(texts, 3.4)]).text
+    assert "<a number from 0.5 to 5 in steps of 0.5>" in shown and "whole number" not in shown
+    assert "Score: 3.5\n" in shown
+    score = json.loads(half.reply_schema())["properties"]["overall_score"]
+    assert score == {"type": "number", "enum": [0.5, 1, 1.5, 2, 2.5, 3, 3.5, 4, 4.5, 5]}
+    whole = json.loads(template().reply_schema())["properties"]["overall_score"]
+    assert whole == {"type": "integer", "enum": [1, 2, 3, 4, 5]}
 
 
 # Prefix first

@@ -155,6 +155,15 @@ def test_quorum(rule: Any, scores: tuple[float | None, ...], min_votes: int, eno
     assert (told.num_votes, told.num_abstentions) == (len(scores) - scores.count(None), scores.count(None))
 
 
+@pytest.mark.parametrize("rule", ALL_RULES)
+def test_a_blank_text_is_told_from_a_lost_quorum(rule: Any) -> None:
+    empty = [Verdict(name, "overall", None, "parsed", unscored="empty") for name in "ab"]
+    more: dict[str, Any] = {"learned": taught(a=1, b=1), "best": "a", "weights": {"a": 1, "b": 1}}
+    assert vote(empty, rule, min_votes=2, **more) == Score("overall", None, 0, 2, unscored="empty")
+    late = Verdict("c", "overall", None, "parsed", unscored="timeout")
+    assert vote([*empty, late], rule, **more).unscored == "no_quorum"
+
+
 def test_verdicts_on_different_aspects_are_never_mixed() -> None:
     with pytest.raises(AssertionError):
         vote([Verdict("a", "overall", 3, "parsed"), Verdict("b", "fluency", 3, "parsed")], "mean")

@@ -97,7 +97,19 @@ CASES: dict[str, tuple[Change, str]] = {
         "line 1: scores.overall: 6 lies outside the scale 1 to 5",
     ),
     "no scale": (content([row("a", scale=None)]), "in.jsonl, line 1: scores.overall has no scale"),
-    "no candidate": (content([row("a", candidate="")]), "in.jsonl, line 1: candidate: "),
+    "no candidate": (content([{"task": "qa", "group": "g", "source": "s"}]), "in.jsonl, line 1: candidate: "),
+    "a rated aspect that the task lacks": (
+        content([row("a", scores={"Overal": 4})]),
+        "in.jsonl, line 1: scores.Overal: the task 'qa' has no such aspect: did you mean 'overall'? it has overall, ",
+    ),
+    "a column that is nearly ours": (
+        content([{**row("a"), "scroes": {"overall": 4}, "scores": None}]),
+        "in.jsonl, line 1: the column 'scroes' is unknown: did you mean 'scores'?",
+    ),
+    "a setting that names no column": (
+        setting("data.columns", {"answer": "candidate"}),
+        "data.columns: no file has a column 'answer': they have ",
+    ),
     "no group": (content([row("a", group=None)]), "in.jsonl, line 1: group: "),
     "same id twice": (content([row("a"), row("b"), row("a")]), "line 3: id 'a' stands already in in.jsonl, line 1"),
     "unknown task": (content([row("a", task="poem")]), "in.jsonl, line 1: task: there is no task 'poem'"),

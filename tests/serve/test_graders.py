@@ -8,7 +8,9 @@ import pytest
 
 from cluster.config import ScriptedSpec
 from cluster.engine import ScriptedEngine
+from cluster.exchange import Reply
 from serve.graders import FormulaError, RunBody, calculate, fill
+from serve.problems import BadRequest
 from tests.serve.online import Local, client, configured
 
 CHECK = {
@@ -110,7 +112,63 @@ def test_what_is_filled_in_is_never_a_template() -> None:
     assert fill("a {{sample.output_text}} b", body("{{item.secret}}", secret="x")) == "a {{item.secret}} b"
     assert fill("{{ item.a.b }}", body("", a={"b": "c"})) == "c"
     assert fill("{{item.a}}", body("", a=[1, "é"])) == '[1, "é"]'
-    assert fill("{{ other.x }} {{item}}", body("")) == "{{ other.x }} {{item}}"
+    assert fill("{ item.a } }} {{", body("")) == "{ item.a } }} {{"
+    assert fill("{{item.ground-truth}}", body("", **{"ground-truth": "x"})) == "x"
+    assert fill("{{item.ground truth}}{{item.Antwörter}}", body("", **{"ground truth": "x", "Antwörter": "y"})) == "xy"
+    assert fill("{{item.refs[1]}}{{item.a.b[0][1]}}", body("", refs=["x", "y"], a={"b": [["p", "q"]]})) == "yq"
+    assert fill("{{item.a[0]}}", body("", **{"a[0]": "a key of that name"})) == "a key of that name"
+
+
+@pytest.mark.parametrize(
+    "slot",
+    [
+        "other.x",
+        "item",
+        "item.",
+        "",
+        " ",
+        "samples.output_text",
+        "output_text",
+        "sample.output_json",
+        "sample",
+        "x" * 300,
+    ],
+)
+async def test_a_slot_that_can_never_be_filled_is_refused_at_validation(tmp_path: Path, slot: str) -> None:
+    grader = {**SCORE, "input": [{"role": "user", "content": f"Compare {{{{{slot}}}}}"}]}
+    async with client(Local(configured(tmp_path))) as http:
+        for path, more in (("validate", {}), ("run", {"model_sample": "x"})):
+            answer = await http.post(f"/v1/graders/{path}", json={"grader": grader, **more})
+            assert answer.status_code == 400
+            assert "slot" in answer.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("slot", ["item.nope", "item.refs[2]", "item.refs[x]", "item.refs.a", "item.text[0]"])
+def test_a_slot_that_this_item_cannot_fill_is_refused(slot: str) -> None:
+    with pytest.raises(BadRequest, match="a key that `item` lacks"):
+        fill(f"{{{{{slot}}}}}", body("", refs=["a", "b"], text="abc"))
+
+
+@pytest.mark.parametrize(
+    ("text", "finish_reason", "why"),
+    [
+        ('{"score": 0.1, "score": 0.9}', "stop", "unparsed"),
+        ('{"score": 0.9}', "length", "cut_off"),
+        ('{"score": 0.9}', "filtered", "filtered"),
+        ('{"score": 0.9}', "other", "unfinished"),
+    ],
+)
+async def test_only_a_whole_reply_with_one_score_is_read(
+    tmp_path: Path, text: str, finish_reason: Any, why: str
+) -> None:
+    class Saying:
+        async def generate(self, request: Any) -> Any:
+            return Reply(text, finish_reason)
+
+    async with client(Local(configured(tmp_path), {"a": Saying()})) as http:
+        answer = await http.post("/v1/graders/run", json={"grader": SCORE, "model_sample": "x"})
+    assert answer.json()["reward"] is None
+    assert list(answer.json()["metadata"]["unscored"].values()) == [why]
 
 
 async def test_chat_tokens_of_the_sample_open_no_turn(tmp_path: Path) -> None:

@@ -51,6 +51,18 @@ def test_blocks_hold_whole_groups_in_the_order_of_the_input(tmp_path: Path) -> N
     assert not (tmp_path / "job" / "records" / "rejected.jsonl").exists()
 
 
+def test_blank_candidates_are_taken_in(tmp_path: Path) -> None:
+    assert take_in(tmp_path, [row("a"), row("b", candidate=" "), row("c", candidate=None)]) == Ingested(3, 0)
+    assert blocks(tmp_path) == [["a", "b", "c"]]
+
+
+def test_a_setting_that_only_the_pool_s_file_knows_is_no_mistake(tmp_path: Path) -> None:
+    pool = jsonl(tmp_path / "pool.jsonl", [{**row("p", "h"), "note": "x"}])
+    assert take_in(tmp_path, [row("a")], columns={"note": "remark"}, pool=(pool,)) == Ingested(1, 0)
+    with pytest.raises(InputError, match=r"data\.columns: no file has a column 'nota': they have .*'note'"):
+        take_in(tmp_path / "other", [row("a")], columns={"nota": "remark"}, pool=(pool,))
+
+
 def test_nothing_taken_in_yet(tmp_path: Path) -> None:
     assert ingested(tmp_path) is None
 

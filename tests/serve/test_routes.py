@@ -153,7 +153,10 @@ SECRET = "my secret text"
         ({**BODY, "options": {"timeout_s": 0}}, "options.timeout_s", "greater than 0"),
         ({**BODY, "fields": {**FIELDS, "candidate": 5}}, "fields.candidate", "should be a valid string"),
         ({**BODY, "other": "x", "options": {"vote": "majority"}}, "options.vote", "compared by mean or median"),
-        ({"rubric": "r", "fields": {**FIELDS, "rubric": SECRET}}, None, "are no names for further texts"),
+        *(
+            ({"rubric": "r", "fields": {**FIELDS, name: SECRET}}, None, f"`{name}` is the name of a slot of ours")
+            for name in ("rubric", "other", "examples", "reply_format", "judgements")
+        ),
         ([SECRET], None, "should be a valid dictionary"),
     ],
 )  # fmt: skip
@@ -278,6 +281,42 @@ async def test_judges_and_models_are_listed(service: Local) -> None:
         assert [one["id"] for one in models["data"]] == ["a", "b", "inverdict-panel"]
         assert (await http.get("/v1/models/a")).json()["id"] == "a"
         assert (await http.get("/v1/models/secret")).json()["error"]["type"] == "not_found_error"
+
+
+@pytest.mark.parametrize("text", ["", " \n", "\u200b"])
+async def test_a_blank_text_is_counted_and_no_judge_is_asked(service: Local, text: str) -> None:
+    for more in ({"fields": {**FIELDS, "candidate": text}}, {"other": text}):
+        told = (await post(service, "/v1/judge", {**BODY, **more})).json()
+        assert (told["score"], told["quorum"]) == (None, True)
+        assert told["results"][0]["unscored"] == "empty"
+        assert {vote["unscored"] for vote in told["results"][0]["votes"]} == {"empty"}
+    answer = await post(
+        service, "/v1/retrieve", {"judge": "first", "task": "qa", "fields": {**FIELDS, "candidate": text}}
+    )
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "fields.candidate")
+    assert all(not engine.seen for engine in service._engines.values() if isinstance(engine, Noting))
+
+
+async def test_a_rubric_over_the_limit_is_refused_and_never_cut(service: Local) -> None:
+    messages = [("system", "x" * 20_001), ("user", "q"), ("assistant", "a")]
+    body = {"model": "inverdict-panel", "messages": [{"role": role, "content": text} for role, text in messages]}
+    answer = await post(service, "/v1/chat/completions", body)
+    assert answer.status_code == 400
+    assert "more than 20,000 characters" in answer.json()["error"]["message"]
+
+
+async def test_judgements_of_the_chat_endpoint_are_counted(service: Local) -> None:
+    messages = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
+    async with client(service) as http:
+        await http.post("/v1/chat/completions", json={"model": "inverdict-panel", "messages": messages})
+        text = (await http.get("/metrics")).text
+    assert 'inverdict_votes_total{judge="first"} 1.0' in text
+
+
+async def test_a_rubric_keeps_its_scale_whichever_scores_it_describes(service: Local) -> None:
+    rubric = {"criteria": "Tone", "score2_description": "cold", "score4_description": "warm"}
+    told = (await post(service, "/v1/judge", {"fields": {"candidate": "c"}, "rubric": rubric})).json()
+    assert told["results"][0]["scale"] == [1, 5]
 
 
 async def test_ready_is_a_quorum_of_judges(tmp_path: Path) -> None:

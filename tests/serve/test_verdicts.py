@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -14,9 +15,10 @@ from serve.verdicts import (
     aspects_of,
     done_keys,
     forget_unscored,
+    most_frequent_details,
     pending,
     requests,
-    write_own_family,
+    write_unasked,
     write_verdicts,
 )
 from tests.serve.making import judge, record, write_records, write_verdicts_file
@@ -172,7 +174,7 @@ def own_family_world(folder: Path) -> Any:
 def test_texts_of_the_judges_own_family_have_a_verdict_without_being_asked_for(tmp_path: Path) -> None:
     own = own_family_world(tmp_path)
     for _ in range(2):  # a killed run writes them again: nothing stands twice
-        write_own_family(tmp_path, own, ("overall", "utility"))
+        write_unasked(tmp_path, own, ("overall", "utility"))
     (part,) = (tmp_path / "verdicts" / "j").iterdir()
     rows = pq.read_table(part, schema=VERDICT_SCHEMA).to_pylist()
     assert [(one["id"], one["aspect"], one["score"], one["unscored"], one["mode"]) for one in rows] == [
@@ -182,9 +184,39 @@ def test_texts_of_the_judges_own_family_have_a_verdict_without_being_asked_for(t
     assert asked(tmp_path, done_keys(part.parent), ("overall",))["id"] == ["b", "d", "e"]
 
 
+def test_blank_texts_have_a_verdict_without_being_asked_for(tmp_path: Path) -> None:
+    write_records(tmp_path, [record("a", candidate=" \u200b"), record("b"), record("c", candidate="", system="qwen3")])
+    (tmp_path / "verdicts" / "j").mkdir(parents=True)
+    write_unasked(tmp_path, judge("j", not_systems=("qwen*",)), None)
+    rows = pq.read_table(tmp_path / "verdicts" / "j").to_pylist()
+    assert [(one["id"], one["score"], one["unscored"]) for one in rows] == [("a", None, "empty"), ("c", None, "empty")]
+    assert asked(tmp_path, done_keys(tmp_path / "verdicts" / "j"))["id"] == ["b"]
+
+
+def test_what_was_said_of_rows_without_a_score(tmp_path: Path) -> None:
+    said = {
+        "r0": ("error", "400: at most 100 tokens,\n  not 123"),
+        "r1": ("error", "400: at most 100 tokens, not 4567"),
+        "r2": ("unparsed", "I would rather not say."),
+        "r3": ("own_family", None),
+        "r4": (None, "of a row with a score"),
+    }
+    rows = [
+        {"id": id, "aspect": "overall", "score": None if why else 3.0, "unscored": why, "detail": detail}
+        for id, (why, detail) in said.items()
+    ]
+    pq.write_table(pa.Table.from_pylist(rows[:1], schema=VERDICT_SCHEMA), tmp_path / "part-0.parquet")
+    pq.write_table(pa.Table.from_pylist(rows[1:], schema=VERDICT_SCHEMA), tmp_path / "part-1.parquet")
+    # Both errors are of one kind: they differ in a number alone.
+    assert most_frequent_details(tmp_path) == [
+        {"unscored": "error", "detail": "400: at most 100 tokens, not 123", "count": 2},
+        {"unscored": "unparsed", "detail": "I would rather not say.", "count": 1},
+    ]
+
+
 def test_a_judge_without_such_patterns_leaves_nothing_out(tmp_path: Path) -> None:
     own_family_world(tmp_path)
-    write_own_family(tmp_path, judge("j"), None)
+    write_unasked(tmp_path, judge("j"), None)
     assert list((tmp_path / "verdicts" / "j").iterdir()) == []
 
 
@@ -193,7 +225,7 @@ def test_texts_of_the_own_family_are_not_asked_for_again(tmp_path: Path) -> None
     with job.opened({}):
         job.claim()
         own = own_family_world(job.path)
-        write_own_family(job.path, own, None)
+        write_unasked(job.path, own, None)
         job.finish({})
         assert not forget_unscored(job)
         assert job.manifest() is not None

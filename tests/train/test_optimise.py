@@ -229,7 +229,12 @@ def test_another_model_may_rewrite(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         (None, {}, {"start": "inverse"}, "run `inverdict invert` first"),
         (None, {}, {"start": "nowhere"}, "nowhere holds no template for qa/overall"),
         ([{**row, "scores": {"overall": 3}} for row in ROWS], {}, {}, "are equal: they order nothing"),
-        ([{**row, "group": "one"} for row in ROWS], {"dev_share": 0.999}, {"share": 1.0}, "1 group(s) of the dev part"),
+        (
+            [{**row, "group": "one", "source": "s"} for row in ROWS],
+            {"dev_share": 0.999},
+            {"share": 1.0},
+            "1 group(s) of the dev part",
+        ),
         ([{**row, "scores": {}} for row in ROWS], {}, {}, "holds no record that people rated"),
         ([{**ROWS[0], "scores": {"overall": "x"}}], {}, {}, "rows.jsonl, line 1"),
     ],
