@@ -27,9 +27,14 @@ def spec_of(run: RunConfig, name: str, place: str) -> ModelSpec:
     return run.models[name]
 
 
+def spec_identity(spec: ModelSpec) -> dict[str, Any]:
+    """A model's specification without what only changes speed or place."""
+    return {key: value for key, value in json.loads(spec.model_dump_json()).items() if key not in NOT_IDENTITY}
+
+
 def model_identity(spec: ModelSpec) -> dict[str, Any]:
-    """A model's specification without what only changes speed or place, and the fingerprint of its weights."""
-    known = {key: value for key, value in json.loads(spec.model_dump_json()).items() if key not in NOT_IDENTITY}
+    """The same, and the fingerprint of the model's weights."""
+    known = spec_identity(spec)
     if isinstance(spec, VllmSpec):
         known["weights"] = models.resolve(spec.source, revision=spec.revision).fingerprint
     return known

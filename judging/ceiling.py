@@ -13,7 +13,7 @@ from judging.agreement import estimate, level_statistics
 from judging.bootstrap import Floats, Method
 from judging.correlation import known_mean, ratio
 from judging.estimate import LEVELS, Estimate
-from judging.rows import Columns, Level, Rows, encode
+from judging.rows import Columns, Level, Rows, encode, encode_systems
 
 
 def human_ceiling(
@@ -40,7 +40,7 @@ def human_ceiling(
     group_N, num_groups = encode([columns.group[i] for i in kept])
     system_N, num_systems = None, 0
     if columns.system is not None:
-        system_N, num_systems = encode([columns.system[i] for i in kept])
+        system_N, num_systems = encode_systems([columns.system[i] for i in kept])
     raters = []
     for rater in range(ratings_NR.shape[1]):
         own_N, others_N = ratings_NR[kept, rater], np.delete(ratings_NR[kept], rater, axis=1)

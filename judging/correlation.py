@@ -16,6 +16,7 @@ Floats = npt.NDArray[np.floating]
 Signs = npt.NDArray[np.int8]
 
 MAX_COMPARED = 128
+ROUNDING = 1e-9
 # Comparisons in memory at once; each holds a few bytes.
 CHUNK_CELLS = 2_000_000
 
@@ -94,6 +95,28 @@ def standardise(values_GN: Floats) -> Floats:
         centred_GN = np.where(known_GN, scaled_GN - scaled_GN.sum(axis=1, keepdims=True) / count_G1, 0.0)
         unit_GN: Floats = centred_GN / np.sqrt((centred_GN**2).sum(axis=1, keepdims=True))
     return np.where(high_G1 > low_G1, unit_GN, np.nan)
+
+
+def equalised(values_GN: Floats) -> Floats:
+    """Rows in which values that are equal within rounding (`ROUNDING`, relative) are the same number, so that they tie.
+
+    Means of equal scores differ in their last bits. Values one after the other that close are all set to the smallest.
+    """
+    if values_GN.size == 0:
+        return values_GN
+    order_GN = np.argsort(values_GN, axis=1, kind="stable")  # NaN last
+    sorted_GN = np.take_along_axis(values_GN, order_GN, axis=1)
+    low_GN, high_GN = sorted_GN[:, :-1], sorted_GN[:, 1:]
+    with np.errstate(invalid="ignore", over="ignore"):
+        is_tie_GN = high_GN - low_GN <= ROUNDING * np.maximum(np.abs(low_GN), np.abs(high_GN))
+    if not (is_tie_GN & (high_GN > low_GN)).any():
+        return values_GN
+    first_GN = np.zeros(values_GN.shape, dtype=np.intp)
+    first_GN[:, 1:] = np.where(is_tie_GN, 0, np.arange(1, values_GN.shape[1]))
+    first_GN = np.maximum.accumulate(first_GN, axis=1)
+    found_GN = np.empty_like(values_GN)
+    np.put_along_axis(found_GN, order_GN, np.take_along_axis(sorted_GN, first_GN, axis=1), axis=1)
+    return found_GN
 
 
 def ratio(top: Floats, bottom: Floats) -> Floats:

@@ -22,9 +22,9 @@ STATISTICS: dict[str, tuple[str, ...]] = {
     "group": (
         "group.pearson",
         "group.spearman",
-        "group.tau_a",
-        "group.tau_b",
-        "group.tau_c",
+        "group.kendall_a",
+        "group.kendall_b",
+        "group.kendall_c",
         "group.pairwise_accuracy",
     ),
     "system": ("system.pearson", "system.spearman", "system.kendall_b"),

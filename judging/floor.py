@@ -160,6 +160,8 @@ def _within_groups(rows: Rows, levels: Sequence[str], *, shuffles: int, seed: in
     groups = [(groups_G, _Shuffler(rows, rows_GN)) for groups_G, rows_GN in rows.groups_by_size().values()]
     compared_G = rows.group_sizes() >= 2
     num_systems = rows.num_systems if "system" in levels else 0
+    named_N = rows.has_system_N
+    system_N = rows.system_N[named_N] if rows.system_N is not None else named_N
 
     def one(shuffle: int) -> Floats:
         random = np.random.default_rng((seed, 2, shuffle))
@@ -170,7 +172,7 @@ def _within_groups(rows: Rows, levels: Sequence[str], *, shuffles: int, seed: in
             values_GK[groups_G] = shuffler.values(order_N[shuffler.rows_GN])
         sums_S: Floats = np.zeros(0)
         if rows.system_N is not None and num_systems:
-            sums_S = np.bincount(rows.system_N, weights=rows.score_N[order_N], minlength=num_systems).astype(float)
+            sums_S = np.bincount(system_N, weights=rows.score_N[order_N][named_N], minlength=num_systems).astype(float)
         aeollm_K = known_mean(aeollm_values(values_GK[compared_G]))
         return np.concatenate([known_mean(values_GK), aeollm_K, sums_S])
 
@@ -178,8 +180,8 @@ def _within_groups(rows: Rows, levels: Sequence[str], *, shuffles: int, seed: in
     names = STATISTICS["group"] + STATISTICS["aeollm"]
     found = dict(zip(names, values_TK.T[: len(names)], strict=True))
     if rows.system_N is not None and num_systems:
-        count_S = np.bincount(rows.system_N, minlength=num_systems).astype(float)
-        human_S = np.bincount(rows.system_N, weights=rows.human_N, minlength=num_systems) / count_S
+        count_S = np.bincount(system_N, minlength=num_systems).astype(float)
+        human_S = np.bincount(system_N, weights=rows.human_N[named_N], minlength=num_systems) / count_S
         score_TS = ratio(values_TK[:, len(names) :], count_S[None])
         system_TK = system_statistics(np.broadcast_to(human_S, score_TS.shape), score_TS)
         found |= dict(zip(STATISTICS["system"], system_TK.T, strict=True))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from judging.bootstrap import Floats, weigh
-from judging.correlation import RowCorrelations, ratio, row_correlations
+from judging.correlation import RowCorrelations, equalised, ratio, row_correlations
 from judging.estimate import STATISTICS
 from judging.rows import Level, Rows
 
@@ -69,20 +69,22 @@ def aeollm_level(rows: Rows, values_GK: Floats) -> Level:
 
 
 def system_statistics(human_BS: Floats, score_BS: Floats) -> Floats:
-    """Pearson, Spearman and tau-b (B, 3) of system means; NaN: the system is absent."""
-    rows = row_correlations(human_BS, score_BS)
+    """Pearson, Spearman and tau-b (B, 3) of system means; NaN: the system is absent. Equal within rounding is a tie."""
+    rows = row_correlations(equalised(human_BS), equalised(score_BS))
     return np.column_stack([rows.pearson, rows.spearman, rows.tau_b])
 
 
 def system_level(rows: Rows) -> Level:
     """Correlation of the systems' mean human score with their mean score, over the scored rows.
 
-    Under a resample of groups a system may lose all its rows; it is left out of that resample.
+    Under a resample of groups a system may lose all its rows; it is left out of that resample. A row that names no
+    system is left out.
     """
     assert rows.system_N is not None
     shape_GS = (rows.num_groups, rows.num_systems)
-    cell_N = rows.group_N * rows.num_systems + rows.system_N
-    columns = (np.ones_like(rows.human_N), rows.human_N, rows.score_N)
+    named_N = rows.has_system_N
+    cell_N = (rows.group_N * rows.num_systems + rows.system_N)[named_N]
+    columns = (column_N[named_N] for column_N in (np.ones_like(rows.human_N), rows.human_N, rows.score_N))
     count_GS, human_GS, score_GS = (
         np.bincount(cell_N, weights=column_N, minlength=shape_GS[0] * shape_GS[1]).reshape(shape_GS).astype(float)
         for column_N in columns

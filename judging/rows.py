@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from judging.bootstrap import Floats, Resample
+from judging.correlation import equalised
 
 Codes = npt.NDArray[np.intp]
 
@@ -24,14 +25,15 @@ class Columns:
     """Rated and scored candidates, one entry a row, in any order.
 
     `group`: label of the source that the candidate answers. `human`: what people gave, a finite number.
-    `score`: what the model gave; None or NaN means unscored. `system`: who wrote the candidate, or None for the whole
-    column. `ratings`: the single raters' scores of each row, one position a rater, None or NaN where there is none.
+    `score`: what the model gave; None or NaN means unscored. `system`: who wrote the candidate, None where that is not
+    known, or None for the whole column. `ratings`: the single raters' scores of each row, one position a rater, None or
+    NaN where there is none.
     """
 
     group: Sequence[str]
     human: Sequence[float] | Floats
     score: Sequence[float | None] | Floats
-    system: Sequence[str] | None = None
+    system: Sequence[str | None] | None = None
     ratings: Sequence[Sequence[float | None] | None] | None = None
 
     def __post_init__(self) -> None:
@@ -42,22 +44,25 @@ class Columns:
 
     @staticmethod
     def from_rows(rows: Iterable[Mapping[str, Any]], *, human: str = "human", score: str = "score") -> Columns:
-        """From mappings with `group`, `human`, `score` and, where all rows have them, `system` and `ratings`."""
+        """From mappings with `group`, `human`, `score` and, where rows have them, `system` and `ratings`."""
         rows = list(rows)
-        has_system = bool(rows) and all(row.get("system") is not None for row in rows)
+        has_system = any(row.get("system") is not None for row in rows)
         has_ratings = any(row.get("ratings") is not None for row in rows)
         return Columns(
             group=[row["group"] for row in rows],
             human=[row[human] for row in rows],
             score=[row.get(score) for row in rows],
-            system=[row["system"] for row in rows] if has_system else None,
+            system=[row.get("system") for row in rows] if has_system else None,
             ratings=[row.get("ratings") for row in rows] if has_ratings else None,
         )
 
 
 @dataclass(frozen=True)
 class Rows:
-    """Complete rows, sorted by group, system, human and score. Groups without a row are possible."""
+    """Complete rows, sorted by group, system, human and score. Groups without a row are possible.
+
+    `system_N`: -1 where a row names none. Values of a column that are equal within rounding are the same number.
+    """
 
     group_N: Codes
     system_N: Codes | None
@@ -70,10 +75,15 @@ class Rows:
     def sort(
         group_N: Codes, system_N: Codes | None, human_N: Floats, score_N: Floats, num_groups: int, num_systems: int
     ) -> Rows:
+        human_N, score_N = equalised(human_N[None])[0], equalised(score_N[None])[0]
         keys = [score_N, human_N, *([] if system_N is None else [system_N]), group_N]
         order_N = np.lexsort(keys)
         systems_N = None if system_N is None else system_N[order_N]
         return Rows(group_N[order_N], systems_N, human_N[order_N], score_N[order_N], num_groups, num_systems)
+
+    @property
+    def has_system_N(self) -> npt.NDArray[np.bool_]:
+        return np.zeros(len(self.human_N), bool) if self.system_N is None else self.system_N >= 0
 
     def group_sizes(self) -> Codes:
         return np.bincount(self.group_N, minlength=self.num_groups)
@@ -117,12 +127,20 @@ def encode(labels: Sequence[str]) -> tuple[Codes, int]:
     return np.fromiter((code[name] for name in names), dtype=np.intp, count=len(names)), len(code)
 
 
+def encode_systems(labels: Sequence[str | None]) -> tuple[Codes, int]:
+    """As `encode`; -1 where a row names none."""
+    codes_N = np.full(len(labels), -1, dtype=np.intp)
+    named = [place for place, label in enumerate(labels) if label is not None]
+    codes_N[named], num_systems = encode([str(labels[place]) for place in named])
+    return codes_N, num_systems
+
+
 def complete_rows(columns: Columns, score_N: Floats, keep_N: npt.NDArray[np.bool_]) -> Rows:
     """The rows of `keep_N` with `score_N`; groups and systems are numbered among the kept rows."""
     kept = np.flatnonzero(keep_N)
     group_N, num_groups = encode([columns.group[i] for i in kept])
     system_N, num_systems = None, 0
     if columns.system is not None:
-        system_N, num_systems = encode([columns.system[i] for i in kept])
+        system_N, num_systems = encode_systems([columns.system[i] for i in kept])
     human_N = numbers(columns.human, "human", missing=False)
     return Rows.sort(group_N, system_N, human_N[kept], score_N[kept], num_groups, num_systems)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from judging import strictjson
 from judging.errors import InputError
-from judging.estimate import LEVELS, Estimate, to_json
+from judging.estimate import LEVELS, Estimate, is_of_order, to_json
 
 if TYPE_CHECKING:
     from judging.rows import Columns
@@ -64,8 +64,6 @@ def read_rows(path: Path, *, human: str, scores: Sequence[str]) -> list[dict[str
             continue
         try:
             row = _checked(_parse(line), human, scores)
-            if rows and ("system" in row) != ("system" in rows[0]):
-                raise InputError("some rows name a system and some do not; give it in all rows or in none")
             first = line_of.setdefault((row["group"], row["system"]), number) if "system" in row else number
             if first != number:
                 raise InputError(
@@ -150,8 +148,8 @@ def _report(rows: Sequence[dict[str, Any]], args: argparse.Namespace) -> dict[st
     ceiling = human_ceiling(columns, **settings)
     baseline = difference = None
     if args.baseline is not None:
-        baseline = agreement(_columns(rows, 1), shuffles=0, **settings)
-        difference = compare(columns, _columns(rows, 1).score, **settings)
+        baseline = _of_order(agreement(_columns(rows, 1), shuffles=0, **settings))
+        difference = _of_order(compare(columns, _columns(rows, 1).score, **settings))
     notes = _notes(columns, args.levels)
     summary = {
         "file": args.file,
@@ -161,7 +159,7 @@ def _report(rows: Sequence[dict[str, Any]], args: argparse.Namespace) -> dict[st
         "rows": len(rows),
         "scored": sum(score is not None for score in columns.score),
         "groups": len(set(columns.group)),
-        "systems": len(set(columns.system)) if columns.system is not None else None,
+        "systems": len(set(columns.system) - {None}) if columns.system is not None else None,
         "resamples": args.resamples,
         "seed": args.seed,
         "interval": args.interval,
@@ -174,6 +172,11 @@ def _report(rows: Sequence[dict[str, Any]], args: argparse.Namespace) -> dict[st
     return {"json": summary | to_json(found) | nested, "text": _text(summary, found, extra)}
 
 
+def _of_order(found: Estimates) -> Estimates:
+    """Without what compares distances in points: a baseline may have another unit, such as a length."""
+    return {name: one for name, one in found.items() if is_of_order(name)}
+
+
 def _columns(rows: Sequence[dict[str, Any]], score: int) -> Columns:
     from judging.rows import Columns
 
@@ -181,7 +184,7 @@ def _columns(rows: Sequence[dict[str, Any]], score: int) -> Columns:
         group=[row["group"] for row in rows],
         human=[row["human"] for row in rows],
         score=[row["scores"][score] for row in rows],
-        system=[row["system"] for row in rows] if "system" in rows[0] else None,
+        system=[row.get("system") for row in rows] if any("system" in row for row in rows) else None,
         ratings=[row.get("ratings") for row in rows] if any("ratings" in row for row in rows) else None,
     )
 
@@ -190,6 +193,9 @@ def _notes(columns: Columns, levels: Sequence[str]) -> list[str]:
     notes = []
     if "system" in levels and columns.system is None:
         notes.append("no row names a system, so the system level is left out")
+    nameless = sum(system is None for system in columns.system or ())
+    if "system" in levels and nameless:
+        notes.append(f"{nameless} of {len(columns.group)} rows name no system and are left out of the system level")
     scored_groups = {group for group, score in zip(columns.group, columns.score, strict=True) if score is not None}
     if not scored_groups:
         notes.append("no row is scored, so nothing can be measured")
@@ -211,7 +217,7 @@ def _text(summary: Mapping[str, Any], found: Estimates, extra: Mapping[str, Esti
         floor = found[f"floor.{name}"]
         cells = [name, _show(estimate.value), _ends(estimate), str(estimate.n), f"{estimate.coverage:.1%}"]
         cells.append(f"{_show(floor.value)} {_ends(floor)}")
-        table.append(cells + [f"{_show(part[name].value)} {_ends(part[name])}" for part in extra.values()])
+        table.append(cells + [_with_ends(part.get(name)) for part in extra.values()])
     widths = [max(len(row[column]) for row in table) for column in range(len(header))]
     for row in table:
         aligned = [row[0].ljust(widths[0])] + [
@@ -228,6 +234,10 @@ def _text(summary: Mapping[str, Any], found: Estimates, extra: Mapping[str, Esti
 
 def _show(value: float) -> str:
     return f"{value:.3f}" if math.isfinite(value) else "-"
+
+
+def _with_ends(estimate: Estimate | None) -> str:
+    return "-" if estimate is None else f"{_show(estimate.value)} {_ends(estimate)}"
 
 
 def _ends(estimate: Estimate) -> str:

@@ -10,8 +10,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+
 from judging.agreement import agreement, compare
 from judging.bootstrap import Floats
+from judging.correlation import equalised
 from judging.estimate import Estimate
 from judging.rows import Columns
 
@@ -62,13 +65,14 @@ def choose_judge(
     fit = [name for name, one in found.items() if one.out is None]
     if not fit:
         return Choice(None, "no judge's agreement could be measured", found)
-    best = min(fit, key=lambda name: (-found[name].agreement.value, costs[name], name))
+    values = dict(zip(fit, equalised(np.array([[found[name].agreement.value for name in fit]]))[0], strict=True))
+    best = min(fit, key=lambda name: (-values[name], costs[name], name))
     for name in found:
         if name != best and found[name].out is None:
             ahead = compare(replace(columns, score=scores[name]), scores[best], **settings)[criterion]
             found[name] = replace(found[name], minus_best=ahead)
     good = [name for name in fit if name == best or _may_be_as_good(found[name].minus_best)]
-    chosen = min(good, key=lambda name: (costs[name], -found[name].agreement.value, name))
+    chosen = min(good, key=lambda name: (costs[name], -values[name], name))
     return Choice(chosen, _why(chosen, best, len(fit), criterion), found)
 
 

@@ -114,7 +114,7 @@ class Fitting:
             size = self._settings.batch_queries
             loss = self._loss(batch[self._rank * size : (self._rank + 1) * size])
             self._optimiser.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             self._average_gradients()
             torch.nn.utils.clip_grad_norm_(self._weights, 1.0)
             self._optimiser.step()

@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 from pydantic import Field, model_validator
 
 from cluster import runtime
-from cluster.artifacts import JobDir, file_hash, read_json
+from cluster.artifacts import JobDir, differences, file_hash, read_json
 from cluster.config import RunConfig, Strict
-from cluster.identity import input_hashes, model_identity, spec_of
+from cluster.identity import input_hashes, model_identity, spec_identity, spec_of
 from judging.datasets import DataConfig, read_pool
 from judging.errors import InputError
 from judging.records import Record
@@ -87,6 +87,11 @@ class Config(Strict):
         if self.vote.rule in ("best", "majority"):
             raise ValueError(f"vote.cascade: with the rule {self.vote.rule} a part of the judges cannot decide")
 
+    @property
+    def model_names(self) -> list[str]:
+        """The models that are asked, by their names under `models`."""
+        return [judge.model for judge in self.judges.values()] + ([self.integrator.model] if self.integrator else [])
+
     def told_judges(self) -> dict[str, dict[str, Any]]:
         """Each judge's configuration as plain values."""
         return {name: json.loads(judge.model_dump_json()) for name, judge in self.judges.items()}
@@ -137,8 +142,7 @@ def prepared(run: RunConfig, within: Path | None = None) -> Prepared:
             )
     prompts = {name: find_prompts(run.run, name, spec.model, spec.prompt) for name, spec in config.judges.items()}
     pool = read_pool(data)
-    names = [judge.model for judge in config.judges.values()] + ([config.integrator.model] if config.integrator else [])
-    asked = {name: model_identity(run.models[name]) for name in names}
+    asked = {name: model_identity(run.models[name]) for name in config.model_names}
     ballot = ballot_of(run.run, config.vote, config.told_judges())
     return Prepared(Evaluation(run, config, data, (within or run.run) / "evaluate", prompts, ballot), pool, asked)
 
@@ -157,6 +161,32 @@ def finished_evaluation(run: RunConfig) -> tuple[Prepared, dict[str, Any]]:
         return found, done
 
 
+def earlier_evaluation(run: RunConfig) -> tuple[JobDir, dict[str, Any]]:
+    """The folder of a run's finished evaluation and its manifest, for what reads the scores alone: the data and the
+    models need not be here.
+
+    Raises InputError where it is not finished, or where it is that of another configuration.
+    """
+    job = JobDir(run.run, "evaluate")
+    done = job.manifest()
+    if done is None or not (job.path / "scores.parquet").exists():
+        raise InputError(f"{job.path} holds no finished evaluation: run `inverdict evaluate` first")
+    earlier = {key: done["fingerprint"].get(key) for key in ("data", "evaluate", "models", "seed")}
+    if getattr(run, "evaluate", None) is None or getattr(run, "data", None) is None:
+        return job, done  # a configuration that names the run folder alone
+    config, data = _sections(run)
+    now = {**_asked_for(config, data), "seed": run.seed}
+    now["models"] = {name: spec_identity(run.models[name]) for name in config.model_names if name in run.models}
+    for spec in (earlier["models"] or {}).values():
+        spec.pop("weights", None)
+    if changed := differences(earlier, json.loads(json.dumps(now))):
+        raise InputError(
+            f"{job.path} holds the evaluation of another {changed[0]}: give the configuration that it was made with, "
+            "or evaluate with this one in another run directory (--set run=...)"
+        )
+    return job, done
+
+
 def _sections(run: RunConfig) -> tuple[Config, DataConfig]:
     config, data = getattr(run, "evaluate", None), getattr(run, "data", None)
     if config is None or data is None:
@@ -173,13 +203,20 @@ def _index_identity(run: RunConfig, config: Config, data: DataConfig) -> Any:
     return read_json(job.path / "fingerprint.json")
 
 
+def _asked_for(config: Config, data: DataConfig) -> dict[str, Any]:
+    """The sections of the configuration that decide the scores, as plain values."""
+    return {
+        "data": json.loads(data.model_dump_json()),
+        "evaluate": json.loads(config.model_dump_json(exclude={"max_unscored_share", "block_rows"})),
+    }
+
+
 def fingerprint(evaluation: Evaluation, asked: Mapping[str, Any]) -> dict[str, Any]:
     """Everything that decides the scores. `asked`: identities of the models, by name."""
     run, config, data = evaluation.run, evaluation.config, evaluation.data
     own_task = {data.task} if data.task is not None and is_task_file(data.task) else set()
     return {
-        "data": json.loads(data.model_dump_json()),
-        "evaluate": json.loads(config.model_dump_json(exclude={"max_unscored_share", "block_rows"})),
+        **_asked_for(config, data),
         "models": dict(asked),
         "files": input_hashes(sorted({*data.records, *data.pool, *data.dev, *own_task})),
         "prompts": {name: file_hash(one.path) for name, one in evaluation.prompts.items() if one.path},

@@ -14,13 +14,14 @@ from typing import Any, NamedTuple
 
 import pyarrow.parquet as pq
 
-from cluster.artifacts import JobDir, write_text
+from cluster.artifacts import write_text
 from cluster.config import RunConfig
 from cluster.parts import parts_of
 from cluster.tables import aligned
 from judging.errors import InputError
 from judging.labelplan import DIFFERENCES, LEVEL, POWER, STATISTICS, Next, Power, Unlabelled, label_next, power_of
 from judging.records import Scale
+from serve.evaluation import earlier_evaluation
 from serve.metrics import LENGTH, score_columns
 from serve.scores import PANEL
 from serve.tables import shown
@@ -40,9 +41,7 @@ def main(run: RunConfig, *, out: Path | None = None) -> Planned:
 
     Raises InputError where `evaluate` has not been done, and where there is nothing to plan by.
     """
-    folder = run.run / "evaluate"
-    if JobDir(run.run, "evaluate").manifest() is None:
-        raise InputError(f"{folder} holds no finished evaluation: run `inverdict evaluate` first")
+    folder = earlier_evaluation(run)[0].path
     if out is not None and (out.is_dir() or not out.parent.is_dir()):
         what = f"{out} is a folder" if out.is_dir() else f"there is no folder {out.parent}"
         raise InputError(f"--out: {what}: name another file")

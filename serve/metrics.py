@@ -68,7 +68,9 @@ class Slice:
     @property
     def shape(self) -> str:
         few = f"; fewer than {FEW_GROUPS} groups: the intervals are too narrow" if self.num_groups < FEW_GROUPS else ""
-        return f"{self.num_rows} rows, {self.num_groups} groups, {self.num_systems} systems{few}"
+        nameless = sum(not row["system"] for row in self.rows) if self.num_systems else 0
+        left_out = f" ({nameless} without a system, left out of system.*)" if nameless else ""
+        return f"{self.num_rows} rows{left_out}, {self.num_groups} groups, {self.num_systems} systems{few}"
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -194,14 +196,14 @@ def _negative(one: Estimate) -> Estimate:
 
 
 def columns_of(rows: Sequence[Mapping[str, Any]], score: Sequence[float | None]) -> Columns:
-    """Rows of a scores file with one of their columns as the score; systems only where every row has one."""
+    """Rows of a scores file with one of their columns as the score; systems where a row has one."""
     ratings = [json.loads(row["ratings"]) or None for row in rows]
-    systems = [row["system"] for row in rows]
+    systems = [row["system"] or None for row in rows]
     return Columns(
         group=[row["group"] for row in rows],
         human=[row["label"] for row in rows],
         score=score,
-        system=systems if all(systems) else None,
+        system=systems if any(systems) else None,
         ratings=ratings if any(ratings) else None,
     )
 

@@ -16,16 +16,16 @@ from typing import Any, NamedTuple
 from pydantic import Field
 
 from cluster import runtime
-from cluster.artifacts import JobDir, file_hash, write_text
+from cluster.artifacts import file_hash, write_text
 from cluster.config import RunConfig, Strict
 from cluster.parts import parts_of
 from cluster.tables import aligned
 from cluster.terminal import shown as visible
 from judging.bootstrap import Method
-from judging.errors import InputError
 from judging.estimate import Estimate
 from judging.records import UNSCORED_REASONS
 from serve.certificates import certificates_section
+from serve.evaluation import earlier_evaluation
 from serve.ingest import iter_rows
 from serve.learned import own_templates, prompts_section, retriever_section, training_section
 from serve.metrics import Comparison, Slice, comparisons, measure, worst
@@ -73,9 +73,7 @@ class _More:
 def main(run: RunConfig) -> Reported:
     """Measure `scores.parquet` and write the report. Raises InputError where `evaluate` has not been done."""
     config: Config = getattr(run, "report", None) or Config()
-    done = JobDir(run.run, "evaluate").manifest()
-    if done is None:
-        raise InputError(f"{run.run / 'evaluate'} holds no finished evaluation: run `inverdict evaluate` first")
+    _, done = earlier_evaluation(run)
     folder = run.run / "report"
     scores = run.run / "evaluate" / "scores.parquet"
     runtime.say(f"report: measuring {done['summary']['num_scores']} scores, {config.resamples} resamples")

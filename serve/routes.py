@@ -138,7 +138,7 @@ def _add_judging(app: FastAPI, service: Service, telemetry: Telemetry) -> None:
             task=body.task,
             fields=dict(body.fields),
             aspects=[body.aspect] if body.aspect else None,
-            options={"judges": [body.judge]},  # type: ignore[arg-type]
+            options={"judges": [body.judge]},
         )
         ask = to_ask(single, service.offer)
         found = await _in_time(service.retrieve(body.judge, ask.record, ask.aspects[0]), ask.timeout_s)
@@ -172,7 +172,7 @@ class _Kept:
             if known != digest:
                 raise BadRequest("this Idempotency-Key came with another body before", "Idempotency-Key")
         else:
-            task = asyncio.ensure_future(work())  # type: ignore[assignment]
+            task = asyncio.ensure_future(work())
             self._answers[key] = (digest, task)
             while len(self._answers) > KEPT_ANSWERS:
                 self._answers.popitem(last=False)

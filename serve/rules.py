@@ -94,7 +94,7 @@ def compared(run: Path, part: Slice, *, resamples: int, seed: int) -> Compared |
     whole = _sum(told[name].tokens for name in judges)
     tokens: dict[str, float | None] = {name: told[name].tokens for name in judges}
     for rule in ("mean", "median", "best", "learned"):
-        if ballot.knows(rule, part.task, part.aspect):  # type: ignore[arg-type]
+        if ballot.knows(rule, part.task, part.aspect):
             scores[rule] = [_counted(ballot, rule, part, row, judges) for row in rows]
             tokens[rule] = told[ballot.best[part.task, part.aspect]].tokens if rule == "best" else whole
     if f"{PANEL}.vote" in rows[0]:

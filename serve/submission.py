@@ -13,10 +13,11 @@ from typing import Any, NamedTuple
 
 import pyarrow.parquet as pq
 
-from cluster.artifacts import JobDir, write_text
+from cluster.artifacts import write_text
 from cluster.config import RunConfig
 from judging.errors import InputError
 from judging.rowfiles import AEOLLM_SUBTASKS
+from serve.evaluation import earlier_evaluation
 from serve.scores import PANEL
 
 COLUMNS = ("taskId", "questionId", "answerId", "score")
@@ -29,10 +30,7 @@ class Submitted(NamedTuple):
 
 def main(run: RunConfig) -> Submitted:
     """Write `{run}/submission.csv`. Raises InputError where the evaluation is missing, of other data, or not whole."""
-    job = JobDir(run.run, "evaluate")
-    file = job.path / "scores.parquet"
-    if job.manifest() is None or not file.exists():
-        raise InputError(f"{job.path} holds no finished evaluation: run `inverdict evaluate` first")
+    file = earlier_evaluation(run)[0].path / "scores.parquet"
     rows = pq.read_table(file, columns=["task", "dataset", "group", "system", f"{PANEL}.score"]).to_pylist()
     if strange := next((row for row in rows if not row["dataset"].startswith("aeollm_")), None):
         raise InputError(f"{file} holds texts of {strange['dataset'] or strange['task']}: set data.format to aeollm")

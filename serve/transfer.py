@@ -12,7 +12,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-import pyarrow.parquet as pq
 from pydantic import Field
 
 from cluster import runtime
@@ -25,6 +24,7 @@ from judging.several import mean_agreement
 from serve import batch
 from serve.evaluation import Config as EvaluateConfig
 from serve.judge import JudgeConfig
+from serve.metrics import labelled_slices
 from serve.prompts import RUBRIC
 from serve.tables import with_interval
 
@@ -107,12 +107,8 @@ def _files(run: RunConfig, config: Config, source: str, owner: str) -> dict[str,
 def _measured(
     scores: Path, columns: Mapping[Key, Sequence[str]], config: Config, seed: int
 ) -> Iterator[dict[str, Any]]:
-    """One entry a task, data set and aspect: every cell, and its difference to the rubric under the same judge."""
-    slices: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
-    for row in pq.read_table(scores).to_pylist():
-        if row["label"] is not None:
-            slices.setdefault((row["task"], row["dataset"], row["aspect"], row["scale_low"]), []).append(row)
-    for (task, dataset, aspect, _), rows in slices.items():
+    """One entry a task, data set, aspect and scale: every cell, and its difference to the judge's rubric."""
+    for (task, dataset, aspect, *_), rows in labelled_slices(scores).items():
         known = Columns([row["group"] for row in rows], [row["label"] for row in rows], [None] * len(rows))
         values = {key: [[row[f"{name}.score"] for row in rows] for name in names] for key, names in columns.items()}
         cells = []
@@ -126,6 +122,7 @@ def _measured(
             "task": task,
             "dataset": dataset,
             "aspect": aspect,
+            "scale": [rows[0]["scale_low"], rows[0]["scale_high"]],
             "num_rows": len(rows),
             "num_groups": len({row["group"] for row in rows}),
             "cells": cells,

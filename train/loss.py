@@ -134,7 +134,7 @@ class CompletionTrainer(Trainer):
     def _get_train_sampler(self, train_dataset: Any = None) -> LengthGrouped:
         return self.order
 
-    def compute_loss(  # type: ignore[override]
+    def compute_loss(
         self, model: Any, inputs: dict[str, torch.Tensor], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> torch.Tensor:
         loss, num_tokens = self.completion.sum(model, inputs)

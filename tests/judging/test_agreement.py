@@ -61,8 +61,8 @@ def test_aeollm_by_hand() -> None:
 
 def test_group_level_leaves_undefined_groups_out() -> None:
     found = agreement(worked_example(), resamples=50, levels=["group"])
-    assert found["group.tau_b"].value == pytest.approx((-1 + 0.8) / 2)
-    assert (found["group.tau_b"].n, found["group.tau_b"].num_undefined) == (2, 2)
+    assert found["group.kendall_b"].value == pytest.approx((-1 + 0.8) / 2)
+    assert (found["group.kendall_b"].n, found["group.kendall_b"].num_undefined) == (2, 2)
     # Accuracy is undefined for c only: (0 + .9 + .5) / 3.
     assert found["group.pairwise_accuracy"].value == pytest.approx(1.4 / 3)
     assert (found["group.pairwise_accuracy"].n, found["group.pairwise_accuracy"].num_undefined) == (3, 1)
@@ -91,7 +91,7 @@ def test_point_estimates_same_as_scipy(levels: int | None) -> None:
     taus = [
         scipy.stats.kendalltau(h, s).statistic for h, s in zip(human.reshape(-1, 7), score.reshape(-1, 7), strict=True)
     ]
-    assert found["group.tau_b"].value == pytest.approx(np.nanmean(taus))
+    assert found["group.kendall_b"].value == pytest.approx(np.nanmean(taus))
     assert found["aeollm.official.kendall"].value == pytest.approx(np.abs(np.nan_to_num(taus)).mean())
     means = [values.reshape(-1, 7).mean(axis=0) for values in (human, score)]
     assert found["system.spearman"].value == pytest.approx(scipy.stats.spearmanr(*means).statistic)
@@ -166,7 +166,7 @@ def test_group_and_system_replicates_are_exact() -> None:
     rows = sorted_rows(columns)
     values = group_values(rows)
     weights = np.array([[2.0, 2, 0, 0], [0, 0, 4, 0], [0, 1, 1, 2]])
-    tau = group_level(rows, values).resample(weights)[:, STATISTICS["group"].index("group.tau_b")]
+    tau = group_level(rows, values).resample(weights)[:, STATISTICS["group"].index("group.kendall_b")]
     # a twice, b twice: (-2 + 1.6) / 4; c only: undefined; b once: .8.
     np.testing.assert_allclose(tau, [-0.1, np.nan, 0.8])
     kendall = aeollm_level(rows, values).resample(weights)[:, 1]
@@ -186,7 +186,13 @@ def test_floor() -> None:
     exact = np.mean([abs(scipy.stats.spearmanr(range(5), order).statistic) for order in permutations(range(5))])
     assert found["floor.aeollm.official.spearman"].value == pytest.approx(exact, abs=0.02)
     assert found["floor.group.pairwise_accuracy"].value == pytest.approx(0.5, abs=0.02)
-    for name in ("dataset.pearson", "dataset.kendall_b", "dataset.krippendorff_alpha", "group.tau_c", "group.tau_a"):
+    for name in (
+        "dataset.pearson",
+        "dataset.kendall_b",
+        "dataset.krippendorff_alpha",
+        "group.kendall_c",
+        "group.kendall_a",
+    ):
         assert found[f"floor.{name}"].low < 0 < found[f"floor.{name}"].high < 0.4
     assert found["floor.dataset.mean_absolute_error"].value > found["dataset.mean_absolute_error"].value
     assert set(found) == {
@@ -213,8 +219,8 @@ def test_interval_kinds_and_one_group() -> None:
     assert percentile["dataset.pearson"].value == bca["dataset.pearson"].value
     assert percentile["dataset.pearson"].low != bca["dataset.pearson"].low
     one = agreement(Columns(group=["q"] * 4, human=[1, 2, 3, 4], score=[1, 2, 4, 3]))
-    assert one["group.tau_b"].value == pytest.approx(4 / 6)
-    assert math.isnan(one["group.tau_b"].low) and not any(name.startswith("system") for name in one)
+    assert one["group.kendall_b"].value == pytest.approx(4 / 6)
+    assert math.isnan(one["group.kendall_b"].low) and not any(name.startswith("system") for name in one)
 
 
 def test_unscored_rows_lower_coverage_only() -> None:
@@ -366,3 +372,48 @@ def test_intervals_over_few_groups_are_too_narrow() -> None:
     # Two standard errors of a rate here are 4 to 5 %.
     assert hits[3] == pytest.approx(0.75, abs=0.06)
     assert hits[10] == pytest.approx(0.89, abs=0.05)
+
+
+def of_two_systems(unit: float, *, ratings: bool = False) -> Columns:
+    """Two systems whose means over four questions are equal, in points of `unit`: in tenths the last bits differ."""
+    human = {"a": (1, 2, 3, 7), "b": (1, 7, 3, 2)}
+    rows = [(f"g{g}", system, human[system][g]) for system in human for g in range(4)]
+    return Columns(
+        group=[group for group, _, _ in rows],
+        human=[round(value * unit, 1) for _, _, value in rows],
+        score=[{"a": 1, "b": 2}[system] for _, system, _ in rows],
+        system=[system for _, system, _ in rows],
+    )
+
+
+def test_equal_within_rounding_is_a_tie_at_the_level_of_systems() -> None:
+    sums = [sum(one for one, of in zip(of_two_systems(0.1).human, "aaaabbbb", strict=True) if of == s) for s in "ab"]
+    assert sums[0] != sums[1]  # 1.3 and 1.2999999999999998
+    for name in STATISTICS["system"]:
+        # Both means are 13/4: constant, so that there is no correlation.
+        assert [math.isnan(agreement(of_two_systems(unit))[name].value) for unit in (1, 0.1)] == [True, True]
+
+
+def test_equal_within_rounding_is_a_tie_within_a_group() -> None:
+    human, score = [0.1 + 0.2, 0.3, 1.0], [1.0, 2.0, 3.0]
+    found = agreement(Columns(["g"] * 3, human, score), shuffles=0)
+    # One pair is tied: of the other two both are concordant. tau-b: 2 / sqrt(2 * 3).
+    assert found["group.kendall_b"].value == pytest.approx(2 / math.sqrt(6))
+    assert found["dataset.kendall_b"].value == pytest.approx(2 / math.sqrt(6))
+    assert found["aeollm.official.accuracy"].value == 1
+
+
+def test_a_row_without_a_system_counts_at_every_level_but_that_of_systems() -> None:
+    whole = simulated(12, 4, seed=3)
+    assert whole.system is not None
+    some = Columns(whole.group, whole.human, whole.score, [None, *whole.system[1:]])
+    rest = Columns(whole.group[1:], whole.human[1:], whole.score[1:], whole.system[1:])
+    found, of_all, of_rest = (agreement(columns, shuffles=20) for columns in (some, whole, rest))
+    for name in of_all:
+        level = name.removeprefix("floor.").split(".")[0]
+        if level != "system":
+            assert found[name] == of_all[name]
+    for name in STATISTICS["system"]:
+        assert found[name].value == pytest.approx(of_rest[name].value)
+        assert found[name].n == 4
+        assert math.isfinite(found[f"floor.{name}"].value)

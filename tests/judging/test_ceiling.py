@@ -15,7 +15,7 @@ def test_ceiling_by_hand() -> None:
     found = human_ceiling(columns, levels=["dataset", "group"])
     assert found is not None
     expected = (2 * 2 / math.sqrt(6) + 1 / 3) / 3
-    assert found["group.tau_b"].value == pytest.approx(expected)
+    assert found["group.kendall_b"].value == pytest.approx(expected)
     assert found["dataset.kendall_b"].value == pytest.approx(expected)
     assert found["dataset.kendall_b"].n == 3 and found["dataset.kendall_b"].coverage == 1
 

@@ -68,7 +68,7 @@ def test_text_is_an_aligned_table(tmp_path: Path, capsys: pytest.CaptureFixture[
 
 def test_baseline_and_difference(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found = as_json(write(tmp_path, GOOD), capsys, "--baseline", "length", "--interval", "bca")
-    for name in ("dataset.pearson", "group.tau_b", "aeollm.official.accuracy"):
+    for name in ("dataset.pearson", "group.kendall_b", "aeollm.official.accuracy"):
         difference = at(found, name)["value"] - at(found, f"baseline.{name}")["value"]
         assert at(found, f"difference.{name}")["value"] == pytest.approx(difference)
 
@@ -96,11 +96,28 @@ def test_unscored_rows_and_no_systems(tmp_path: Path, capsys: pytest.CaptureFixt
     assert "system" not in found and "no row names a system" in found["notes"][0]  # type: ignore[index]
 
 
+def test_a_row_without_a_system_is_left_out_of_the_system_level_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    odd = [*GOOD, {"group": GOOD[0]["group"], "human": 1, "score": 3, "length": 1}]
+    found, whole = (as_json(write(tmp_path, rows), capsys) for rows in (odd, GOOD))
+    assert at(found, "system.pearson") | {"coverage": 1} == at(whole, "system.pearson") | {"coverage": 1}
+    assert at(found, "dataset.pearson")["n"] == 25
+    assert found["notes"] == ["1 of 25 rows name no system and are left out of the system level"]
+
+
+def test_a_baseline_has_no_distance_in_points(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = as_json(write(tmp_path, GOOD), capsys, "--baseline", "length")
+    for name in ("mean_absolute_error", "krippendorff_alpha"):
+        assert name in found["dataset"] and name not in found["baseline"]["dataset"]  # type: ignore[index]
+        assert name not in found["difference"]["dataset"]  # type: ignore[index]
+
+
 def test_nothing_scored_is_null_and_one_group_has_no_interval(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     found = as_json(write(tmp_path, [row | {"score": None} for row in GOOD]), capsys)
-    assert at(found, "group.tau_b")["value"] is None and "no row is scored" in found["notes"][0]  # type: ignore[index]
+    assert at(found, "group.kendall_b")["value"] is None and "no row is scored" in found["notes"][0]  # type: ignore[index]
     path = write(tmp_path, GOOD[:4])
     found = as_json(path, capsys)
     assert at(found, "dataset.pearson")["low"] is None and "one group" in found["notes"][0]  # type: ignore[index]
@@ -144,7 +161,7 @@ ROW = '{"group": "a", "system": "x", "human": 1, "score": 2}'
         ('{"group": 1.5, "human": 1, "score": 1}', 1, '"group" holds no label'),
         ('{"group": "a", "system": true, "human": 1, "score": 1}', 1, '"system" holds no label'),
         ('{"group": "a", "human": 1, "score": 1, "ratings": ["x"]}', 1, "instead of a number"),
-        (f'{ROW}\n{{"group": "a", "human": 1, "score": 1}}', 2, "all rows or in none"),
+        (f'{ROW}\n{{"group": "a", "human": 1, "score": 1, "score": 2}}', 2, 'the key "score" stands twice'),
         (f"{ROW}\n\n{ROW}", 3, "already on line 1"),
     ],
 )  # fmt: skip
