@@ -32,6 +32,7 @@ from cluster.publish import address_problem
 
 # What a request to an endpoint holds beside model and messages.
 SENT = ("temperature", "top_p", "max_tokens", "seed", "logprobs", "top_logprobs", "response_format")
+NOT_SET = ("model", "messages", "stream", "n")
 PICKLED_FORMATS = ("pt", "npcache")  # vLLM's names
 
 
@@ -152,11 +153,11 @@ class HttpSpec(Strict):
     @field_validator("request")
     @classmethod
     def _asks_as_we_read(cls, request: dict[str, Any]) -> dict[str, Any]:
-        taken = [name for name in request if name in ("model", "messages", "stream", "n")]
-        if taken:
-            raise ValueError(f"{taken[0]} is not to be set here: the prompt, one whole reply and `model` are ours")
-        if not isinstance(request.get("extra_body", {}), dict):
+        more = request.get("extra_body", {})
+        if not isinstance(more, dict):
             raise ValueError("extra_body: it holds keys and values")
+        if taken := [name for name in (*request, *more) if name in NOT_SET]:
+            raise ValueError(f"{taken[0]} is not to be set here: the prompt, one whole reply and `model` are ours")
         return request
 
     @model_validator(mode="after")
@@ -164,6 +165,8 @@ class HttpSpec(Strict):
         for key, names in (("drop", self.drop), ("rename", self.rename)):
             if unknown := [name for name in names if name not in SENT]:
                 raise ValueError(f"{key}: {unknown[0]!r} is none of the parameters that are sent: {', '.join(SENT)}")
+        if odd := [name for name in self.rename.values() if not name or name in (*NOT_SET, *SENT)]:
+            raise ValueError(f"rename: {odd[0]!r} is no name that a parameter can have instead")
         if both := [name for name in self.rename if name in self.drop]:
             raise ValueError(f"drop and rename: {both[0]} is in both; keep one of the two")
         return self

@@ -7,20 +7,18 @@ is read by http_answer.py, which trusts none of it.
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import hashlib
 import json
 import math
 import os
 import random
-import re
 from collections.abc import Mapping
 from typing import Any, Protocol
 
 from cluster.config import HttpSpec, ScriptedSpec, ServedSpec
 from cluster.errors import UserError
 from cluster.exchange import Reply, Request
-from cluster.http_answer import Answer, error_words, is_too_long, masked, read_answer
+from cluster.http_answer import Answer, error_words, is_too_long, key_to_set, masked, read_answer
 
 NUM_TOP_LOGPROBS = 20  # the most that the OpenAI interface gives
 LABEL_TOKENS = 8  # a chat endpoint cannot be made to continue our prefix, so the label comes a few tokens in
@@ -28,11 +26,6 @@ TRANSIENT = (408, 409, 429, *range(500, 600))  # as the `openai` client counts t
 MAX_BACKOFF_S = 8.0
 MAX_DETAIL = 500
 MIN_KEY_CHARS = 8  # a shorter one may be any word
-REFUSES = re.compile(
-    r"unsupported|not support|does not exist|unrecogni[sz]ed|unexpected|not permitted|unknown|invalid|extra inputs|"
-    r"not allowed|deprecated|must be|too large|only the default|should be",
-    re.IGNORECASE,
-)
 
 
 class Engine(Protocol):
@@ -108,36 +101,38 @@ class HttpEngine:
     async def generate(self, request: Request) -> Reply:
         async with self._slots:
             for attempt in range(self._spec.max_retries + 1):
-                answer = await self._asked(request)
+                try:
+                    answer = await self._asked(request)
+                except Exception as error:  # whatever one request meets, the others are answered and saved
+                    answer = Answer(Reply(error="error", detail=masked(f"{type(error).__name__}: {error}", MAX_DETAIL)))
                 # An error in a 200 is no failure to the client, so it is retried here.
                 if answer.status not in TRANSIENT or attempt == self._spec.max_retries:
                     break
                 await asyncio.sleep(min(MAX_BACKOFF_S, 0.5 * 2**attempt) * random.uniform(0.75, 1.0))
-        if len(self._key) >= MIN_KEY_CHARS and self._key in answer.reply.detail:
-            return dataclasses.replace(answer.reply, detail=answer.reply.detail.replace(self._key, "***"))
         return answer.reply
 
     async def _asked(self, request: Request) -> Answer:
+        body = self.body(request)
         try:
-            body = self.body(request)
             raw = await self._client.chat.completions.with_raw_response.create(
                 model=body.pop("model"), messages=body.pop("messages"), extra_body=body
             )
-            return read_answer(raw.content, request.labels, request.reply_prefix)
         except self._openai.APITimeoutError as error:
             return Answer(Reply(error="timeout", detail=str(error)))
         except self._openai.APIStatusError as error:
-            return Answer(self._refused(error.status_code, error.response.content, request))
+            return Answer(self._refused(error.status_code, self._without_key(error.response.content), body))
         except self._openai.OpenAIError as error:
             cause = f" ({error.__cause__})" if error.__cause__ and str(error.__cause__) else ""
             return Answer(Reply(error="error", detail=masked(f"{error}{cause}", MAX_DETAIL)))
-        except Exception as error:  # whatever one request meets, the others are answered and saved
-            return Answer(Reply(error="error", detail=masked(f"{type(error).__name__}: {error}", MAX_DETAIL)))
+        return read_answer(self._without_key(raw.content), request.labels, request.reply_prefix)
 
-    def _refused(self, status: int, content: bytes, request: Request) -> Reply:
+    def _without_key(self, content: bytes) -> bytes:
+        return content.replace(self._key.encode(), b"***") if len(self._key) >= MIN_KEY_CHARS else content
+
+    def _refused(self, status: int, content: bytes, body: Mapping[str, Any]) -> Reply:
         words = error_words(content)
-        too_long = status != 429 and is_too_long(words)
-        hint = "" if too_long or status not in (400, 422) else _what_to_set(words, self.body(request))
+        too_long = is_too_long(words, status)
+        hint = "" if too_long or status not in (400, 403, 422) else key_to_set(words, body, self._spec.rename)
         detail = f"{masked(f'{status}: {words}', MAX_DETAIL)}{hint}"
         return Reply(error="too_long" if too_long else "error", detail=detail)
 
@@ -161,22 +156,6 @@ class HttpEngine:
         more = own.pop("extra_body", {})
         messages = [{"role": "user", "content": request.prompt}]
         return {"model": spec.model, "messages": messages, **kept, **own, **more}
-
-
-def _what_to_set(words: str, body: dict[str, Any]) -> str:
-    """Which key of the configuration to set, where an endpoint refuses a parameter by its name."""
-    named = [name for name in body if name not in ("model", "messages") and re.search(rf"\b{name}\b", words)]
-    if not named or not REFUSES.search(words):
-        return ""
-    if "max_completion_tokens" in words and "max_tokens" in body:
-        key = "rename: {max_tokens: max_completion_tokens}"
-    elif named[0] == "response_format":
-        key = "json_schema: false"
-    elif named[0] in ("logprobs", "top_logprobs"):
-        key = f"request: {{{named[0]}: VALUE}}` or, where the endpoint has none, the judge's `score_mode: parsed"
-    else:
-        key = f"drop: [{named[0]}]` or `request: {{{named[0]}: VALUE}}"
-    return f" (set `{key}` for this model)"
 
 
 class HandleEngine:

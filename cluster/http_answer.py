@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal, NamedTuple
 
+from cluster.config import SENT
 from cluster.exchange import Reply
 from cluster.label_tokens import CutOff, NoLabel, NoLogprobs, label_logprobs
 
@@ -27,21 +28,42 @@ ENDINGS: Mapping[str, Ending] = {
     **dict.fromkeys(("content_filter", "safety", "recitation", "blocklist", "refusal", "spii"), "filtered"),
     **dict.fromkeys(("prohibited_content", "content_filtered", "sensitive", "image_safety"), "filtered"),
 }
-# OpenAI, vLLM, llama.cpp, TGI, Anthropic, Gemini, Mistral, SGLang, Ollama.
+# OpenAI, vLLM, llama.cpp, TGI, Anthropic, Gemini, Vertex, Mistral, SGLang, Ollama, Cohere, Qwen.
 TOO_LONG = re.compile(
-    r"context[_ ](?:length|size|window|limit)"
+    r"context[_ ](?:length|size|limit)(?![_ ]?['\"`]?\s*(?:is (?:not|un)|parameter))"
+    r"|exceed[^.]{0,40}context|context window (?:of|exceeded)|exceeds? the[^.]{0,30}context window"
     r"|max(?:imum)?[_ ](?:model|prompt|input|sequence)[_ ](?:length|len)\b"
-    r"|prompt is too long"
-    r"|\b(?:input|prompt)s?\b[^.]{0,60}\b(?:too long|longer than|exceeds? the (?:maximum|limit|model))"
-    r"|input token count[^.]{0,60}exceeds"
+    r"|prompt is too long|too many (?:input )?tokens"
+    r"|(?:input|prompt|message)s?\b[^.]{0,60}\btokens?\b[^.]{0,60}(?:exceed|too large|longer than|only supports)"
+    r"|tokens in the (?:prompt|input)[^.]{0,20}too large"
+    r"|token count[^.]{0,60}(?:exceed|only supports)"
+    r"|range of input length|exceeded model token limit"
     r"|tokens`? ?\+ ?`?max_new_tokens`? must be"
-    r"|inputs?`? must have less than \d+ tokens",
+    r"|inputs?`? must have less than \d+ tokens"
+    r"|longer than the (?:maximum |model's )",
     re.IGNORECASE,
 )
+# Too much at once, not too long.
+RATE = re.compile(
+    r"\brate\b|per minute|per day|\bquota\b|overloaded|\brequests\b", re.IGNORECASE
+)  # too much, not too long
+CODES_OF_LENGTH = re.compile(r"context_length|exceed_context|string_above_max", re.IGNORECASE)
 SECRET = re.compile(
-    r"\b(?:sk|pk|hf|gsk|xai)[-_](?=[A-Za-z0-9_*-]*[0-9*])[A-Za-z0-9_*-]{8,}|(?<=Bearer )\S{8,}|\bAIza[A-Za-z0-9_-]{20,}"
+    r"\b(?:sk|pk|hf|gsk|xai|nvapi|r8|pplx|csk|tgp_v1|fw|dapi)[-_]?(?=[A-Za-z0-9_*-]*[0-9*])[A-Za-z0-9_*-]{12,}"
+    r"|\bsk-[A-Za-z0-9_*-]{8,}|\b(?:AIza|AKIA|ya29\.|eyJ)[A-Za-z0-9_.-]{12,}"
+    r"|(?<=Bearer )\S{8,}|(?<=Basic )\S{8,}|(?<=bearer )\S{8,}"
+    r"|(?<=api[-_]key)[\"'=:\s]{1,4}[^\s\"',}]{8,}|(?<=://)[^\s/@]+:[^\s/@]+(?=@)"
 )
-MESSAGE_KEYS = ("message", "msg", "detail", "details", "error", "errors", "error_message", "reason", "title")
+REFUSES = re.compile(
+    r"unsupported|not support|does not exist|unrecogni[sz]ed|unexpected|not permitted|unknown|invalid|extra inputs|"
+    r"not allowed|deprecated|must be|too large|only the default|should be|cannot|can ?not|may only|unavailable|"
+    r"not available|not enabled|greater than|exceeds|at most|not a valid",
+    re.IGNORECASE,
+)
+MESSAGE_KEYS = (
+    *("message", "msg", "detail", "details", "error", "errors", "error_message", "error_description", "reason"),
+    *("title", "fault", "faultstring", "data"),
+)
 
 
 class Answer(NamedTuple):
@@ -66,28 +88,48 @@ def read_answer(content: bytes, labels: Sequence[str] = (), reply_prefix: str = 
 def _read(body: Any, content: bytes, labels: tuple[str, ...], reply_prefix: str) -> Answer:
     if not isinstance(body, dict):
         return _unreadable("the endpoint's answer is no chat completion", content)
-    if body.get("error"):
-        return _failed(body["error"], content)
     choices = body.get("choices")
+    if (error := _error_in(body)) and (not choices or _says(error)):
+        return _failed(error, body, content)
     if not isinstance(choices, list) or not choices:
         return _unreadable("the endpoint answered without choices", content)
     choice = choices[0]
-    if isinstance(choice, dict) and choice.get("error"):
-        return _failed(choice["error"], content)
-    message = choice.get("message") if isinstance(choice, dict) else None
-    text = text_of(message["content"]) if isinstance(message, dict) and "content" in message else None
-    if not isinstance(message, dict) or text is None:
+    if not isinstance(choice, dict):
         return _unreadable("the endpoint's answer holds no message with a text", content)
-    ending, words = _ending(choice.get("finish_reason"), message)
+    if _says(choice.get("error")):
+        return _failed(choice["error"], body, content)
+    message = choice["message"] if isinstance(choice.get("message"), dict) else None
+    ending, words = _ending(choice.get("finish_reason"), message or {})
+    text = text_of(message.get("content")) if message is not None else ""
+    # A reply that was cut, filtered or spent on thinking may hold no text; one that ended by itself holds one.
+    has_none = message is None or text is None or ("content" not in message and not _reasoning(message))
+    if has_none and (ending in ("stop", "other") or (message is not None and text is None and ending != "length")):
+        return _unreadable("the endpoint's answer holds no message with a text", content)
     usage = body["usage"] if isinstance(body.get("usage"), dict) else {}
     reply = Reply(
-        storable(text),
+        storable(text or ""),
         ending,
         num_prompt_tokens=_count(usage.get("prompt_tokens")),
         num_generated_tokens=_count(usage.get("completion_tokens")),
         detail=words,
     )
-    return Answer(_with_labels(reply, choice.get("logprobs"), message, labels, reply_prefix) if labels else reply)
+    if not labels:
+        return Answer(reply)
+    return Answer(_with_labels(reply, choice.get("logprobs"), message or {}, labels, reply_prefix))
+
+
+def _error_in(body: Mapping[str, Any]) -> Any:
+    """The error object of a body with status 200; vLLM's older form is the whole body."""
+    return body if body.get("object") == "error" else body.get("error")
+
+
+def _says(error: Any) -> bool:
+    """Whether an error says anything: some endpoints put an empty one beside a good answer."""
+    return bool(error) and (not isinstance(error, dict) or any(_messages(error, 0)) or bool(error.get("code")))
+
+
+def _reasoning(message: Mapping[str, Any]) -> bool:
+    return any(message.get(key) for key in ("reasoning_content", "reasoning"))
 
 
 def _with_labels(
@@ -96,7 +138,6 @@ def _with_labels(
     """The reply with the labels' log-probabilities: none where none are told, NaN where its text is no label."""
     if reply.finish_reason in ("filtered", "other"):
         return replace(reply, label_logprobs=(float("nan"),) * len(labels))
-    has_reasoning = any(message.get(key) for key in ("reasoning_content", "reasoning"))
     try:
         found = label_logprobs(
             reply.text,
@@ -104,7 +145,7 @@ def _with_labels(
             labels,
             reply_prefix=reply_prefix,
             is_cut=reply.finish_reason == "length",
-            has_reasoning=has_reasoning,
+            has_reasoning=_reasoning(message),
         )
     except NoLogprobs as error:
         return replace(reply, finish_reason="stop", detail=str(error))
@@ -122,9 +163,18 @@ def text_of(content: Any) -> str | None:
         return content or ""
     if not isinstance(content, list):
         return None
-    parts = [part for part in content if isinstance(part, dict) and part.get("type") in ("text", "output_text")]
-    texts = [part.get("text") for part in parts]
-    return "".join(one for one in texts if isinstance(one, str)) if parts else None
+    texts = [text for part in content if (text := _part_text(part)) is not None]
+    return "".join(texts) if texts else None
+
+
+def _part_text(part: Any) -> str | None:
+    if isinstance(part, str):
+        return part
+    if not isinstance(part, dict) or part.get("type", "text") not in ("text", "output_text"):
+        return None
+    text = part.get("text")
+    text = text.get("value") if isinstance(text, dict) else text
+    return text if isinstance(text, str) else None
 
 
 def _ending(finish_reason: Any, message: Mapping[str, Any]) -> tuple[Ending, str]:
@@ -136,13 +186,15 @@ def _ending(finish_reason: Any, message: Mapping[str, Any]) -> tuple[Ending, str
     return known, "" if known == "stop" else masked(f"finish_reason {json.dumps(finish_reason)}")
 
 
-def _failed(error: Any, content: bytes) -> Answer:
+def _failed(error: Any, body: Mapping[str, Any], content: bytes) -> Answer:
     """An error object in a 200."""
     words = "; ".join(_messages(error, 0)) or _start_of(content)
-    code = error.get("code", error.get("status")) if isinstance(error, dict) else None
-    status = int(code) if isinstance(code, int | str) and str(code).isdecimal() and len(str(code)) == 3 else 0
-    kind: Literal["too_long", "error"] = "too_long" if is_too_long(words) else "error"
-    said = f"{status}: {words}" if status else words
+    places = [error, body] if isinstance(error, dict) else [body]
+    codes = [place.get(key) for place in places for key in ("code", "status", "status_code")]
+    numbers = [int(code) for code in codes if isinstance(code, int | str) and re.fullmatch(r"[45]\d\d", str(code))]
+    status = numbers[0] if numbers else 429 if re.search(r"rate.?limit|too many requests", words, re.I) else 0
+    kind: Literal["too_long", "error"] = "too_long" if is_too_long(words, status) else "error"
+    said = f"{status}: {words}" if numbers else words
     return Answer(Reply(error=kind, detail=masked(said, 2 * SHOWN_CHARS)), 0 if kind == "too_long" else status)
 
 
@@ -173,25 +225,52 @@ def _messages(value: Any, depth: int) -> Iterator[str]:
         for one in value[:4]:
             yield from _messages(one, depth + 1)
     elif isinstance(value, dict):
-        place = value.get("loc")
-        where = f"{'.'.join(map(str, place))}: " if isinstance(place, list) else ""
-        found = (one for key in MESSAGE_KEYS if key in value for one in _messages(value[key], depth + 1))
-        seen: list[str] = []
-        for one in found:
-            if one not in seen:
-                seen.append(one)
-                yield f"{where}{one}"
-        code = value.get("code", value.get("type"))
-        if isinstance(code, str) and "context_length" in code:
+        yield from dict.fromkeys(_of_object({str(key).lower(): one for key, one in value.items()}, depth))
+
+
+def _of_object(value: Mapping[str, Any], depth: int) -> Iterator[str]:
+    place = value.get("loc", value.get("param"))
+    where = ".".join(map(str, place)) if isinstance(place, list) else place if isinstance(place, str) else ""
+    found = [one for key in MESSAGE_KEYS if key in value for one in _messages(value[key], depth + 1)]
+    if not found and depth:  # {"temperature": ["must be 1"]}
+        found = [f"{key}: {one}" for key in list(value)[:4] for one in _messages(value[key], depth + 1)]
+        found = [] if {"code", "type"} & value.keys() else found
+    for one in found:
+        yield f"{where}: {one}" if where and where not in one else one
+    for code in (value.get("code"), value.get("type")):
+        if isinstance(code, str) and CODES_OF_LENGTH.search(code):
             yield code
-        metadata = value.get("metadata")
-        if isinstance(metadata, dict):
-            yield from _messages(metadata.get("raw"), depth + 1)
+    metadata = value.get("metadata")
+    if isinstance(metadata, dict):
+        yield from _messages(metadata.get("raw"), depth + 1)
 
 
-def is_too_long(words: str) -> bool:
-    """Whether an error says that the prompt is too long for the model."""
-    return bool(TOO_LONG.search(words))
+def is_too_long(words: str, status: int = 400) -> bool:
+    """Whether an error says that the prompt is too long for the model, and not that too much is asked at once."""
+    if status in (401, 403, 404, 429, 503) or (RATE.search(words) and not CODES_OF_LENGTH.search(words)):
+        return False
+    return bool(TOO_LONG.search(words) or CODES_OF_LENGTH.search(words))
+
+
+def key_to_set(words: str, body: Mapping[str, Any], rename: Mapping[str, str]) -> str:
+    """Which key of the configuration to set, where an endpoint refuses a parameter of the request by its name."""
+    places = {name: re.search(rf"\b{re.escape(name)}\b", words, re.IGNORECASE) for name in body}
+    named = sorted((found.start(), name) for name, found in places.items() if found)
+    if not named or not REFUSES.search(words):
+        return ""
+    name = named[0][1]
+    ours = {theirs: ours for ours, theirs in rename.items()}.get(name, name)
+    if "max_completion_tokens" in words and "max_tokens" in body:
+        key = "rename: {max_tokens: max_completion_tokens}"
+    elif name == "response_format":
+        key = "json_schema: false"
+    elif name in ("logprobs", "top_logprobs"):
+        key = f"request: {{{name}: VALUE}}` or, where the endpoint has none, the judge's `score_mode: parsed"
+    elif ours not in SENT:
+        key = f"request` without {name}, or with another value: `request: {{{name}: VALUE}}"
+    else:
+        key = f"drop: [{ours}]` or `request: {{{name}: VALUE}}"
+    return f" (set `{key}` for this model)"
 
 
 def masked(text: str, limit: int = SHOWN_CHARS) -> str:

@@ -17,6 +17,7 @@ Signs = npt.NDArray[np.int8]
 
 MAX_COMPARED = 128
 ROUNDING = 1e-9
+LAST_BITS = 1e-15  # of the largest value: what is left of a difference that should be 0
 # Comparisons in memory at once; each holds a few bytes.
 CHUNK_CELLS = 2_000_000
 
@@ -98,8 +99,9 @@ def standardise(values_GN: Floats) -> Floats:
 
 
 def equalised(values_GN: Floats) -> Floats:
-    """Rows in which values that are equal within rounding (`ROUNDING`, relative) are the same number, so that they tie.
+    """Rows in which values that are equal within rounding are the same number, so that they tie.
 
+    Within rounding: nearer to each other than `ROUNDING` of their size, or than `LAST_BITS` of the row's largest.
     Means of equal scores differ in their last bits. Values one after the other that close are all set to the smallest.
     """
     if values_GN.size == 0:
@@ -108,7 +110,9 @@ def equalised(values_GN: Floats) -> Floats:
     sorted_GN = np.take_along_axis(values_GN, order_GN, axis=1)
     low_GN, high_GN = sorted_GN[:, :-1], sorted_GN[:, 1:]
     with np.errstate(invalid="ignore", over="ignore"):
-        is_tie_GN = high_GN - low_GN <= ROUNDING * np.maximum(np.abs(low_GN), np.abs(high_GN))
+        size_GN = np.maximum(np.abs(low_GN), np.abs(high_GN))
+        largest_G1 = np.nanmax(np.abs(values_GN), axis=1, keepdims=True, initial=0.0)
+        is_tie_GN = high_GN - low_GN <= np.maximum(ROUNDING * size_GN, LAST_BITS * largest_G1)
     if not (is_tie_GN & (high_GN > low_GN)).any():
         return values_GN
     first_GN = np.zeros(values_GN.shape, dtype=np.intp)

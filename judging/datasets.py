@@ -6,7 +6,9 @@ caller as a `Rejected` value with file, line and reason; what comes out as a `Re
 
 from __future__ import annotations
 
+import difflib
 import math
+import re
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -24,7 +26,7 @@ from pydantic import (
     model_validator,
 )
 
-from judging.columns import INNER, as_text, renamed
+from judging.columns import INNER, as_text, renamed, task_fields, trimmed
 from judging.errors import InputError
 from judging.records import Record, Scale, content_id
 from judging.rowfiles import Format, RowError, raw_rows
@@ -41,11 +43,17 @@ NonEmpty = Annotated[str, StringConstraints(min_length=1)]
 
 
 def _whole_number_as_text(value: Any) -> Any:
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)  # how pandas writes whole numbers with gaps
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
 AsText = BeforeValidator(_whole_number_as_text)
-BLANK_LETTERS = "\u115f\u1160\u2800\u3164\uffa0"  # letters and a sign without ink
+BLANK_KINDS = frozenset(("Cc", "Cf", "Cs", "Zl", "Zp", "Zs"))
+# Letters without ink, and marks that only choose how another sign looks.
+BLANK_SIGNS = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
+)
 Share = Annotated[float, Field(gt=0, le=1)]
 
 
@@ -195,14 +203,14 @@ class Names:
     rated: set[tuple[str, str]] = field(default_factory=set)  # task, aspect
 
     def add(self, raw: Mapping[str, Any], record: Record) -> None:
-        self.columns.update(map(str.strip, raw))
+        self.columns.update(map(trimmed, raw))
         self.tasks.add(record.task)
         self.datasets.add(record.dataset)
         self.rated.update((record.task, aspect) for aspect in (*record.scores, *record.ratings))
 
     def problem(self, data: DataConfig) -> str | None:
         """The first setting of `data` that names what no file has."""
-        if missing := [name for name in data.columns if name.strip() not in self.columns]:
+        if missing := [name for name in data.columns if trimmed(name) not in self.columns]:
             return f"data.columns: no file has a column {missing[0]!r}: they have {_listed(self.columns)}"
         for task, aspects in data.aspects.items():
             if task not in self.tasks:
@@ -223,8 +231,14 @@ def _listed(names: Iterable[str]) -> str:
 def dev_groups(data: DataConfig) -> frozenset[str]:
     """Keys of the groups in the files of `data.dev`: they must not be tested on."""
     rows = read_records(data.dev, **data.reading()) if data.dev else ()
-    known = (row.record if isinstance(row, Empty) else row for row in rows)
-    return frozenset(row.group_key for row in known if isinstance(row, Record))
+    found = set()
+    for row in rows:
+        if isinstance(row, Rejected) and not isinstance(row, Empty):
+            if data.max_rejected_share == 0:
+                raise InputError(str(row))  # its group could not be left out
+            continue
+        found.add((row.record if isinstance(row, Empty) else row).group_key)
+    return frozenset(found)
 
 
 def read_pool(data: DataConfig, *, check: Callable[[Record], str | None] = lambda record: None) -> dict[str, Record]:
@@ -274,7 +288,7 @@ def read_records(
             try:
                 if isinstance(raw, RowError):
                     raise raw
-                whole = _to_record(renamed(raw, columns or {}, task), defaults or {}, group_by_source)
+                whole = _to_record(renamed(raw, columns or {}, task), defaults or {}, task, group_by_source)
                 if names is not None:
                     names.add(raw, whole)
                 record = _only(whole, aspects or {})
@@ -322,10 +336,10 @@ def _plain(text: str) -> str:
 
 def is_blank(text: str) -> bool:
     """Whether nothing of the text can be seen: it is empty, white space, or of zero width."""
-    return not any(unicodedata.category(one)[0] not in "CZ" and one not in BLANK_LETTERS for one in text)
+    return not any(unicodedata.category(one) not in BLANK_KINDS and not BLANK_SIGNS.match(one) for one in text)
 
 
-def _to_record(raw: dict[str, Any], defaults: Mapping[str, Any], group_by_source: bool) -> Record:
+def _to_record(raw: dict[str, Any], defaults: Mapping[str, Any], task: str | None, group_by_source: bool) -> Record:
     try:
         row = Row(**{**defaults, **raw})
     except ValidationError as error:
@@ -335,7 +349,11 @@ def _to_record(raw: dict[str, Any], defaults: Mapping[str, Any], group_by_source
         raise RowError(f"{place}: {reason[0].lower()}{reason[1:]}") from error
     except TypeError as error:
         raise RowError(f"field names must be text: {error}") from error
-    scales = {aspect: _scale(aspect, row) for aspect in {*row.scores, *row.ratings}}
+    rated = {*row.scores, *row.ratings}
+    scales = {aspect: _scale(aspect, row) for aspect in rated}
+    for aspect in row.scales.keys() - rated:
+        if near := difflib.get_close_matches(aspect, rated - row.scales.keys(), 1, 0.8):
+            raise RowError(f"scales.{aspect}: nobody rated it: did you mean {near[0]!r}?")
     for aspect, score in row.scores.items():
         if score not in scales[aspect]:
             raise RowError(f"scores.{aspect}: {score:g} lies outside the scale {scales[aspect]}")
@@ -344,8 +362,9 @@ def _to_record(raw: dict[str, Any], defaults: Mapping[str, Any], group_by_source
             if rating is not None and rating not in scales[aspect]:
                 raise RowError(f"ratings.{aspect}: {rating:g} lies outside the scale {scales[aspect]}")
     fields = {name: as_text(name, value) for name, value in (row.model_extra or {}).items()}
-    # A further text, such as a fact, makes another record of the same candidate.
-    more = [text for name in sorted(fields) for text in (name, fields[name])]
+    # A further text that a judge reads, such as a fact, makes another record of the same candidate.
+    read = task_fields(row.task, task)
+    more = [text for name in sorted(fields) if read is None or name in read for text in (name, fields[name])]
     return Record(
         id=row.id or content_id(row.task, row.dataset, row.group, row.system, row.source, row.candidate, *more),
         task=row.task,

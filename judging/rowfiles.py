@@ -22,7 +22,8 @@ SUFFIXES: Mapping[str, Format] = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv":
 # The AEOLLM task's columns, and the subtasks that its `taskId` counts.
 AEOLLM_COLUMNS = {"questionId": "group", "question": "source", "answerId": "system", "answer": "candidate"}
 AEOLLM_SUBTASKS = ("dialogue", "expansion", "summarisation", "qa")
-DELIMITERS = {";": "semicolon (;)", "\t": "tab", "|": "bar (|)"}
+DELIMITERS = {";": "semicolon (;)", "\t": "tab", "|": "bar (|)", "^": "caret (^)", "\uff0c": "full-width comma"}
+BLANK = " \t\r\n\v\f\ufeff\u200b\u200c\u200d\u2060\u00ad"
 SURROGATE = re.compile(r"\\ud[89a-f]", re.IGNORECASE)
 
 
@@ -79,10 +80,23 @@ def _jsonl_rows(path: Path) -> Iterator[tuple[int, dict[str, Any] | RowError]]:
         if isinstance(text, RowError):
             yield line, text
         elif text.strip():
-            if is_first and text.strip() in ("[", "[{"):
+            if is_first and _opens_an_array(text):
                 raise InputError(f"{path}, line {line}: a JSON array: write one object a line (`jq -c '.[]'` does it)")
             is_first = False
             yield line, _json_object(text)
+
+
+def _opens_an_array(text: str) -> bool:
+    """Whether the line is the beginning of an array over several lines."""
+    if not text.lstrip().startswith("["):
+        return False
+    try:
+        json.loads(text)
+    except json.JSONDecodeError:
+        return True
+    except (RecursionError, ValueError):
+        pass
+    return False
 
 
 def _json_object(text: str) -> dict[str, Any] | RowError:
@@ -113,15 +127,14 @@ def _is_unicode(value: Any) -> bool:
 def _csv_rows(path: Path) -> Iterator[tuple[int, dict[str, Any] | RowError]]:
     csv.field_size_limit(2**31 - 1)
     with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.reader(file, strict=True)
         try:
-            header = [name.strip() for name in next(reader, [])]
-            if not header:
-                if any(reader):
-                    raise InputError(f"{path}, line 1: the line is blank: the columns' names belong there")
+            if problem := _header_problem(file.readline()):
+                if any(line.strip() for line in file):
+                    raise InputError(f"{path}, line 1: {problem}")
                 return
-            if problem := _header_problem(header):
-                raise InputError(f"{path}, line 1: {problem}")
+            file.seek(0)
+            reader = csv.reader(file, strict=True)
+            header = [name.strip(BLANK) for name in next(reader, [])]
             twice = [name for name in header if header.count(name) > 1]
             if twice:
                 raise InputError(f"{path}, line 1: the column name {twice[0]!r} stands twice")
@@ -144,12 +157,14 @@ def _csv_row(header: list[str], cells: list[str]) -> dict[str, Any] | RowError:
     return {name: cell or None for name, cell in zip(header, cells, strict=True)}
 
 
-def _header_problem(header: list[str]) -> str | None:
-    """Why the first line is no header of columns between commas, or None."""
-    if header and header[0].lower().startswith("sep="):
-        return f"`{header[0]}` names a delimiter: remove the line, and save the file with commas"
+def _header_problem(line: str) -> str | None:
+    """Why a file's first line is no header of columns between commas, or None."""
+    if not line.strip(BLANK):
+        return "the line is blank: the columns' names belong there"
+    if line.lower().startswith(("sep=", '"sep=')):
+        return f"`{line.strip()}` names a delimiter: remove the line, and save the file with commas"
     for mark, name in DELIMITERS.items():
-        if sum(cell.count(mark) for cell in header) >= max(1, len(header)):
+        if line.count(mark) > line.count(","):
             return f"the delimiter is a {name}, not a comma: save the file with commas"
     return None
 
@@ -180,17 +195,33 @@ def _parquet_rows(path: Path) -> Iterator[tuple[int, dict[str, Any] | RowError]]
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    files = sorted(path.rglob("*.parquet")) if path.is_dir() else [path]
-    # Copies of editors and side files of systems, as pyarrow's own data sets leave them out.
-    files = [file for file in files if not any(part.startswith((".", "_")) for part in file.relative_to(path).parts)]
-    if not files:
-        raise InputError(f"{path} holds no .parquet file that is not hidden: give the folder that holds them")
+    files = _parquet_files(path) if path.is_dir() else [path]
     line = 0
     for file in files:
         try:
-            for batch in pq.ParquetFile(file).iter_batches(batch_size=1024):
+            whole = pq.ParquetFile(file)
+            names = [name.strip() for name in whole.schema_arrow.names]
+            if twice := [name for name in names if names.count(name) > 1]:
+                raise InputError(f"{file}: the column name {twice[0]!r} stands twice")
+            for batch in whole.iter_batches(batch_size=1024):
                 for row in batch.to_pylist():
                     line += 1
                     yield line, row
-        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        except InputError:
+            raise
+        except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
             raise InputError(f"{file} is not a readable Parquet file: {str(error).splitlines()[0]}") from error
+
+
+def _parquet_files(folder: Path) -> list[Path]:
+    """The Parquet files below a folder, without copies of editors and side files, as pyarrow's data sets have them."""
+    found = sorted(file for file in folder.rglob("*") if file.suffix.lower() == ".parquet" and file.is_file())
+    places = {file: file.relative_to(folder).parts for file in found}
+    files = [file for file, parts in places.items() if not any(part.startswith((".", "_")) for part in parts)]
+    if not files:
+        raise InputError(f"{folder} holds no .parquet file that is not hidden: give the folder that holds them")
+    if columns := [part for file in files for part in places[file][:-1] if "=" in part]:
+        raise InputError(
+            f"{folder}: the folder name {columns[0]!r} holds a column, which is not read: write it into the files"
+        )
+    return files

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from judging.rows import Columns
 
 Estimates = Mapping[str, Estimate]
+KNOWN = ("group", "system", "ratings")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -63,6 +64,8 @@ def read_rows(path: Path, *, human: str, scores: Sequence[str]) -> list[dict[str
         if not line.strip():
             continue
         try:
+            if not rows and line.strip() in (b"[", b"[{"):
+                raise InputError("a JSON array; write one object a line")
             row = _checked(_parse(line), human, scores)
             first = line_of.setdefault((row["group"], row["system"]), number) if "system" in row else number
             if first != number:
@@ -102,7 +105,10 @@ def _no_constant(token: str) -> NoReturn:
 
 def _checked(row: Mapping[str, Any], human: str, scores: Sequence[str]) -> dict[str, Any]:
     checked: dict[str, Any] = {"group": _label(row, "group")}
-    if row.get("system") is not None:
+    for name in KNOWN:
+        if row.get(name) is None and (near := [one for one in row if one != name and one.strip().lower() == name]):
+            raise InputError(f"the column {json.dumps(near[0])} is unknown; did you mean {json.dumps(name)}?")
+    if row.get("system") not in (None, ""):
         checked["system"] = _label(row, "system")
     if row.get(human) is None:
         raise InputError(f"there is no number in the column {json.dumps(human)}; every row needs a human score")
@@ -112,7 +118,9 @@ def _checked(row: Mapping[str, Any], human: str, scores: Sequence[str]) -> dict[
         if column not in row:
             raise InputError(f"there is no column {json.dumps(column)}; write null for an unscored row")
         checked["scores"].append(None if row[column] is None else _number(row[column], column))
-    if isinstance(row.get("ratings"), list):
+    if row.get("ratings") is not None:
+        if not isinstance(row["ratings"], list):
+            raise InputError('the column "ratings" holds no list; give the single ratings as [4, null, 5]')
         checked["ratings"] = [None if value is None else _number(value, "ratings") for value in row["ratings"]]
     return checked
 

@@ -33,9 +33,15 @@ CHAT_TOKENS = re.compile(
 )
 
 
-# What looks like an angle bracket, and what cannot be seen.
-OPENING, CLOSING = "<\uff1c\ufe64\u2039\u27e8\u3008", ">\uff1e\ufe65\u203a\u27e9\u3009"
-ZERO_WIDTH = "[\u00ad\u200b-\u200f\u2060-\u2064\ufeff]"
+# What looks like an angle bracket or a slash, and what cannot be seen: signs of no width, marks and controls.
+OPENING = "<\uff1c\ufe64\u2039\u27e8\u3008\u02c2\u276e\u300a\u00ab"
+CLOSING = ">\uff1e\ufe65\u203a\u27e9\u3009\u02c3\u276f\u300b\u00bb"
+SLASHES = "/\\\\\uff0f\u2215\u2044\uff3c"
+UNSEEN = (
+    "[\\s\x00-\x1f\x7f-\x9f\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e"
+    "\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0\U000e0000-\U000e0fff]"
+)
+FULL_WIDTH = 0xFEE0  # from a letter to its full-width form
 
 # A token between brackets, without white space or a bracket of either kind inside: so no match can hide another.
 BRACKETED = re.compile(r"<[^<>\[\]\s]{1,80}>|\[[^<>\[\]\s]{1,80}\]")
@@ -203,19 +209,22 @@ def fill(text: str, values: Mapping[str, str]) -> str:
 def break_tags(text: str, names: tuple[str, ...]) -> str:
     """`text` with parentheses for the brackets of every tag of these names, so that it cannot end its block.
 
-    However it is written: `</candidate >`, `< /Candidate>`, `<candidate id=2>`, with full-width brackets or with signs
-    of zero width in the name. Text without such tags comes back unchanged.
+    However it is written: `</candidate >`, `< /Candidate>`, `<candidate id=2>`, with other brackets, slashes or letters
+    that look alike, or with white space and signs that cannot be seen in the name. Text without such tags comes back
+    unchanged.
     """
     return _tags(names).sub(lambda found: f"({found.group(1)}{')' if found.group(2) else ''}", text)
 
 
 @lru_cache(maxsize=64)
 def _tags(names: tuple[str, ...]) -> re.Pattern[str]:
-    spelled = "|".join(f"{ZERO_WIDTH}*".join(map(re.escape, name)) for name in names)
-    between = rf"(?:\s|{ZERO_WIDTH})*"
+    def letter(one: str) -> str:
+        return f"[{one.lower()}{one.upper()}{chr(ord(one.lower()) + FULL_WIDTH)}{chr(ord(one.upper()) + FULL_WIDTH)}]"
+
+    spelled = "|".join(f"{UNSEEN}*".join(map(letter, name)) for name in names)
+    start = rf"{UNSEEN}*(?:[{SLASHES}]{UNSEEN}*){{0,3}}"
     return re.compile(
-        rf"[{OPENING}]({between}(?:[/\uff0f\\]{between})?(?:{spelled})(?!\w)[^{OPENING}{CLOSING}]{{0,200}})([{CLOSING}]?)",
-        re.IGNORECASE,
+        rf"[{OPENING}]({start}(?:{spelled})(?!\w)[^{OPENING}{CLOSING}]{{0,200}})([{CLOSING}]?)", re.IGNORECASE
     )
 
 

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
+from judging.datasets import is_blank
 from serve.problems import BadRequest
 from serve.wire import MAX_RUBRIC_CHARS, JudgeBody, Options
 
@@ -82,6 +83,7 @@ def judged_conversation(body: ChatBody) -> JudgeBody:
             f"{PANEL_MODEL} judges the last message, which must be the assistant's answer to a user's", "messages"
         )
     rubric = "\n".join(one.text for one in body.messages if one.role in ("system", "developer"))
+    rubric = "" if is_blank(rubric) else rubric
     if len(rubric) > MAX_RUBRIC_CHARS:
         raise BadRequest(f"the rubric (the system messages) has more than {MAX_RUBRIC_CHARS:,} characters", "messages")
     earlier = "\n\n".join(f"{one.role}: {one.text}" for one in body.messages[:-1] if one.role in ("user", "assistant"))

@@ -49,7 +49,8 @@ class EngineServer:
             "completion_tokens": reply.num_generated_tokens,
             "total_tokens": reply.num_prompt_tokens + reply.num_generated_tokens,
         }
-        for part in chat_answer(body, reply.text, reply.finish_reason or "stop", usage):
+        ending = {"length": "length", "filtered": "content_filter"}.get(reply.finish_reason, "stop")
+        for part in chat_answer(body, reply.text, ending, usage):
             yield part
 
 

@@ -18,7 +18,7 @@ from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
 from cluster.exchange import Reply, Request
 from judging import strictjson
-from judging.parse import UNFINISHED
+from judging.parse import UNFINISHED, behind_thinking
 from judging.template import neutralise
 from serve.problems import BadRequest
 from serve.wire import Body
@@ -26,6 +26,7 @@ from serve.wire import Body
 # Whatever stands between double braces: what cannot be filled is an error, never left as it is.
 SLOT = re.compile(r"\{\{(.*?)\}\}", re.DOTALL)
 INDEX = re.compile(r"(.*)\[(\d{1,6})\]", re.DOTALL)
+KEY = re.compile(r"\s*[^\s\[\]{}|'\"][^\[\]{}|'\"]*(?:\[\d{1,6}\])*\s*")
 MAX_SLOT_CHARS = 200
 LongText = Annotated[str, StringConstraints(max_length=200_000)]
 GraderName = Annotated[str, StringConstraints(min_length=1, max_length=100)]
@@ -61,6 +62,8 @@ def _slot_problem(inside: str) -> str | None:
         return "a slot names a part of the sample that there is not: {{sample.output_text}} is"
     if source not in ("sample", "item") or not dot or not path or len(inside) > MAX_SLOT_CHARS:
         return "a slot is neither {{sample.output_text}} nor {{item.KEY}}"
+    if source == "item" and not all(KEY.fullmatch(key) for key in path.split(".")):
+        return "a slot names no key of `item`: {{item.KEY}}, {{item.KEY.KEY}} and {{item.KEY[0]}} are understood"
     return None
 
 
@@ -232,7 +235,7 @@ async def _single(
 
 def _told(grader: LabelModel | ScoreModel, text: str, key: str) -> tuple[float | None, str | None]:
     try:
-        value = strictjson.loads(text)[key]
+        value = strictjson.loads(behind_thinking(text) or "")[key]
     except (ValueError, KeyError, TypeError, RecursionError):
         return None, "unparsed"
     if isinstance(grader, LabelModel):
@@ -265,9 +268,9 @@ def fill(text: str, body: RunBody, safe: Callable[[str], str] = str) -> str:
         source, _, path = slot.group(1).strip().partition(".")
         if source == "sample":
             return safe(body.model_sample)
-        found: Any = body.item
-        for key in path.split("."):
-            found = _part(found, key.strip())
+        found: Any = body.item.get(path)  # a key may hold a point
+        for key in path.split(".") if path not in body.item else ():
+            found = _part(body.item if found is None else found, key.strip())
         return safe(found if isinstance(found, str) else json.dumps(found, ensure_ascii=False))
 
     return SLOT.sub(value, text)

@@ -88,7 +88,7 @@ class Judged:
 
     @property
     def has_quorum(self) -> bool:
-        return self.score.unscored != "no_quorum"
+        return self.score.unscored not in ("no_quorum", EMPTY)
 
     @property
     def is_degraded(self) -> bool:

@@ -5,18 +5,20 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import Any, Protocol
 
-from fastapi import FastAPI, Header
+from fastapi import FastAPI, Header, Request
 from fastapi.responses import HTMLResponse, Response, StreamingResponse
+from fastapi.routing import APIRoute
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 
 from cluster.exchange import Reply
 from cluster.exchange import Request as EngineRequest
+from judging import strictjson
 from judging.records import Record
 from serve import graders
 from serve.answering import Offer, judgement, to_ask, to_count
@@ -62,6 +64,7 @@ class Service(Protocol):
 def make_app(service: Service, keys: Keys | None, report: Path | None = None) -> Any:
     """The whole interface as an ASGI application: routes, errors, guard. `report`: a report.html to serve."""
     app = FastAPI(title="Inverdict", version="1", docs_url=None, redoc_url=None)
+    app.router.route_class = _StrictRoute
     telemetry = Telemetry()
     _add_judging(app, service, telemetry)
     _add_openai(app, service, telemetry)
@@ -77,6 +80,26 @@ def make_app(service: Service, keys: Keys | None, report: Path | None = None) ->
             allow_headers=["authorization", "content-type", "idempotency-key"],
         )
     return _Counted(guarded, telemetry)
+
+
+class _StrictRequest(Request):
+    """A body in which a key stands twice is refused: of two texts none must count unseen."""
+
+    async def json(self) -> Any:
+        try:
+            return strictjson.loads((await self.body()).decode("utf-8"))
+        except strictjson.TwiceError as error:
+            raise HTTPException(400, "a key stands twice in the body") from error
+
+
+class _StrictRoute(APIRoute):
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handler = super().get_route_handler()
+
+        async def handled(request: Request) -> Response:
+            return await handler(_StrictRequest(request.scope, request.receive))
+
+        return handled
 
 
 # ---------------------------------------------------------------------------- judging

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
+from judging.datasets import is_blank
 from judging.tasks import RESERVED_SLOTS
 
 Name = Annotated[str, StringConstraints(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
@@ -68,6 +69,9 @@ class JudgeBody(Body):
             raise ValueError("fields: the text to judge, `candidate`, is missing")
         if taken := [name for name in RESERVED_SLOTS if name in self.fields and self.rubric is not None]:
             raise ValueError(f"fields: `{taken[0]}` is the name of a slot of ours: give the text another name")
+        words = self.rubric if isinstance(self.rubric, str) else self.rubric.criteria if self.rubric else None
+        if words is not None and is_blank(words):
+            raise ValueError("rubric: it is empty or blank")
         if self.rubric is not None and self.aspects is not None and len(self.aspects) > 1:
             raise ValueError("aspects: a rubric has one aspect")
         if self.aspects is not None and len(set(self.aspects)) != len(self.aspects):

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from judging.parse import UNFINISHED
 from judging.records import Record
 from judging.tasks import load_task
 from judging.template import Template
@@ -57,8 +58,10 @@ def make_candidate(
     """`draft`: number, example (its id), reply, finish_reason, error of one sampled prompt."""
     example = next(one for one in unit.examples if one.id == draft["example"])
     made = partial(Candidate, int(draft["number"]), example.id, draft["reply"])
-    if draft["error"] or draft["finish_reason"] == "length":
-        why = f"the model failed: {draft['error']}" if draft["error"] else "cut off at invert.max_tokens"
+    if draft["error"] or draft["finish_reason"] in UNFINISHED:
+        why = f"the model failed: {draft['error'] or UNFINISHED[draft['finish_reason']]}"
+        if draft["finish_reason"] == "length" and not draft["error"]:
+            why = "cut off at invert.max_tokens"
         return made("", {}, (), (why,), {})
     content = unit.content(example, special_tokens)
     shaped = generalise(draft["reply"], content, unit.fields, unit.aspects)

@@ -1,12 +1,13 @@
 """Instruction sets -> checked `Instruction`s, each once, a chosen number of them. Knows no model.
 
-Read: JSONL or Parquet with `instruction`, `input`, `output`; TRL's `prompt`, `completion`; `messages` (role, content)
-or ShareGPT's `conversations` (from, value), of which the first turn of each side counts. A row that does not fit is
-counted and listed; it never ends a job.
+Read: JSONL or Parquet with `instruction`, `input`, `output` (or Dolly's `context`, `response`); TRL's `prompt`,
+`completion`; `messages` (role, content) or ShareGPT's `conversations` (from, value), of which the first turn of each
+side counts. A row that does not fit is counted and listed; it never ends a job.
 """
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import heapq
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,11 +17,14 @@ from typing import Any
 from pydantic import Field
 
 from cluster.config import Strict
-from judging.datasets import Rejected
+from judging.columns import NEAR, is_missing, trimmed
+from judging.datasets import Rejected, is_blank
 from judging.errors import InputError
 from judging.records import content_id
 from judging.rowfiles import RowError, raw_rows
 
+KNOWN = ("instruction", "input", "output", "prompt", "completion", "messages", "conversations")
+ALSO = {"context": "input", "response": "output"}  # Dolly's names
 ROLES = {"user": "user", "human": "user", "assistant": "assistant", "gpt": "assistant"}
 
 
@@ -100,8 +104,22 @@ def _rows(files: Sequence[str]) -> Iterator[Instruction | Rejected]:
                 yield Rejected(file, line, str(error))
 
 
+def _named(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """A row's columns by our names, without what is missing. Raises RowError for a name that is nearly one of ours."""
+    row = {trimmed(name): value for name, value in raw.items() if not is_missing(value)}
+    for theirs, ours in ALSO.items():
+        if theirs in row and ours not in row:
+            row[ours] = row.pop(theirs)
+    folded = {name.casefold(): name for name in row if name not in KNOWN}
+    for ours in KNOWN:
+        if ours not in row and (near := difflib.get_close_matches(ours, folded, 1, NEAR)):
+            raise RowError(f"the column {folded[near[0]]!r} is unknown: did you mean {ours!r}?")
+    return row
+
+
 def to_instruction(raw: Mapping[str, Any]) -> Instruction:
     """One row of any of the known forms. Raises RowError with the reason."""
+    raw = _named(raw)
     if raw.get("instruction") is not None:
         asked = _text("instruction", raw["instruction"])
         if given := _text("input", _or_empty(raw, "input")):
@@ -116,7 +134,7 @@ def to_instruction(raw: Mapping[str, Any]) -> Instruction:
         asked, answered = _turn(name, raw[name], "user"), _turn(name, raw[name], "assistant")
     else:
         raise RowError("it has none of `instruction`, `prompt`, `messages`, `conversations`")
-    if not asked:
+    if is_blank(asked):
         raise RowError("the instruction is empty")
     return Instruction(content_id(asked), asked, answered)
 

@@ -21,7 +21,7 @@ from judging.datasets import DataConfig, Empty, Rejected, read_pool, read_record
 from judging.errors import InputError
 from judging.records import Record
 from judging.tasks import FOLDER as TASK_FOLDER
-from judging.tasks import is_task_file
+from judging.tasks import is_task_file, unknown_aspect
 from train.inverting import Inversion, Source
 from train.oneshot import Unit, units
 from train.sft import folder_of
@@ -72,7 +72,7 @@ def main(run: RunConfig) -> Inverted:
         raise InputError("invert.examples: at least one example is needed")
     for name in config.models:
         _specs(run, config, name)  # a wrong name is found before any judge's work
-    pool = read_pool(data)
+    pool = read_pool(data, check=unknown_aspect)
     dev = list(_records(data, config.dev))
     wanted = units(pool, config.examples, aspects=config.aspects, together=config.aspects_together, seed=run.seed)
     _check_dev(config, wanted, dev)
@@ -82,7 +82,7 @@ def main(run: RunConfig) -> Inverted:
 
 
 def _records(data: DataConfig, files: Sequence[str]) -> Iterable[Record]:
-    for row in read_records(files, **data.reading()):
+    for row in read_records(files, check=unknown_aspect, **data.reading()):
         if isinstance(row, Empty):
             continue
         if isinstance(row, Rejected):

@@ -23,7 +23,7 @@ from judging.datasets import DataConfig, Empty, Rejected, read_records
 from judging.errors import InputError
 from judging.records import Record, content_id
 from judging.tasks import FOLDER as TASK_FOLDER
-from judging.tasks import is_task_file, load_task
+from judging.tasks import is_task_file, load_task, unknown_aspect
 from judging.template import Template, rubric_template
 from judging.templatefile import file_name, load_templates
 from train.rounds import Rounds, shared_groups, shown_groups, state_of
@@ -83,7 +83,7 @@ def _labelled(data: DataConfig, config: Config) -> dict[tuple[str, str], list[Re
     """The rated records of the dev part by task and aspect, in the order of their ids."""
     dev = data.model_copy(update={"part": "dev"})
     found: dict[tuple[str, str], list[Record]] = {}
-    for row in read_records(dev.judged, **data.reading()):
+    for row in read_records(dev.judged, check=unknown_aspect, **data.reading()):
         if isinstance(row, Empty):
             continue
         if isinstance(row, Rejected):

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from judging.expected import expected_score
+from judging.parse import UNFINISHED
 from judging.records import Record
 from judging.template import SLOT, Template, break_tags, slot_block, texts_for
 from judging.verify import verify
@@ -131,8 +132,8 @@ def problems_of(
     """Why a rewritten template must not be used, one sentence each; empty: it may."""
     if reply["error"]:
         return [f"the model failed: {reply['error']}"]
-    if reply["finish_reason"] == "length":
-        return ["cut off at optimise.max_tokens"]
+    if ending := UNFINISHED.get(str(reply["finish_reason"])):
+        return ["cut off at optimise.max_tokens" if ending == "cut_off" else f"the model failed: {ending}"]
     contents = [texts_for(case.record, template) for case in cases]
     text = instruction_of(template)
     problems = ["it tells of the cases"] if OF_A_CASE.search(text) else []

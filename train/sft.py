@@ -24,6 +24,7 @@ from cluster.parts import parts_of, sound_rows
 from cluster.tokens import Encoder, encoder
 from cluster.training import TrainingConfig, train
 from judging.errors import InputError
+from judging.parse import UNFINISHED
 from train.instructions import InstructionConfig, read_instructions
 from train.pairs import Answered, Direction, Encoded, encode, make_pairs
 from train.settings import Settings
@@ -180,7 +181,7 @@ def _answers(run: RunConfig, name: str, chosen: ModelConfig) -> Iterator[Answere
         return
     folder = _distilled(run, name)
     for row in sound_rows(folder, ["id", "instruction", "response", "finish_reason", "error"]):
-        flaw = "error" if row["error"] else "cut_off" if row["finish_reason"] == "length" else ""
+        flaw = "error" if row["error"] else UNFINISHED.get(row["finish_reason"], "")
         yield Answered(row["id"], row["instruction"], row["response"], flaw)
 
 

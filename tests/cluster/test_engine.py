@@ -20,7 +20,7 @@ from cluster.config import HttpSpec, ScriptedSpec, ScriptRule
 from cluster.engine import HttpEngine, ScriptedEngine
 from cluster.errors import UserError
 from cluster.exchange import Reply, Request
-from cluster.http_answer import error_words, read_answer
+from cluster.http_answer import error_words, masked, read_answer
 from tests.cluster.fake_endpoint import Answer, Endpoint, failed, said, serving
 
 LABELS = ("1", "2", "3", "4", "5")
@@ -263,6 +263,10 @@ def test_no_endpoint_is_an_error() -> None:
         "prompt is too long: 210000 tokens > 200000 maximum",
         "input length and `max_tokens` exceed context limit: 190000 + 20000 > 200000",
         "The input token count (1200000) exceeds the maximum number of tokens allowed (1048576).",
+        "The input token count is 1200000 but model only supports up to 1048576",
+        "Input tokens exceed the configured limit of 272000 tokens.",
+        "Range of input length should be [1, 30720]",
+        "the total number of tokens in the prompt is too large: 3000 > 2048",
     ],
 )
 def test_a_prompt_beyond_the_context_is_too_long(endpoint: Endpoint, message: str) -> None:
@@ -307,7 +311,7 @@ def test_log_probabilities_without_alternatives_are_none(endpoint: Endpoint) -> 
     endpoint.answers = [Answer(body)]
     reply = ask(endpoint, Request("p", labels=LABELS))
     assert (reply.error, reply.label_logprobs) == (None, ())
-    assert "score_mode: parsed" in reply.detail
+    assert "no log-probabilities" in reply.detail
 
 
 @pytest.mark.parametrize(
@@ -349,6 +353,35 @@ def test_parts_of_a_content_are_joined_without_the_thinking(endpoint: Endpoint) 
     assert ask(endpoint).text == "Score: 4"
 
 
+@pytest.mark.parametrize(
+    ("choice", "ending"),
+    [
+        ({"message": {"role": "assistant"}, "finish_reason": "length"}, "length"),
+        ({"message": {"role": "assistant"}, "finish_reason": "content_filter"}, "filtered"),
+        ({"message": None, "finish_reason": "content_filter"}, "filtered"),
+        ({"message": {"refusal": "I can't"}, "finish_reason": "stop"}, "filtered"),
+        ({"message": {"content": [{"type": "thinking", "thinking": "hm"}]}, "finish_reason": "length"}, "length"),
+        ({"message": {"content": None, "reasoning_content": "Score: 4"}, "finish_reason": "length"}, "length"),
+        ({"message": {"content": None, "reasoning_content": "Score: 4"}, "finish_reason": "stop"}, "stop"),
+        ({"message": {"content": None}, "finish_reason": "stop"}, "stop"),
+    ],
+)
+def test_how_a_reply_without_a_text_ended(endpoint: Endpoint, choice: dict[str, Any], ending: str) -> None:
+    endpoint.answers = [Answer({"choices": [choice]})]
+    reply = ask(endpoint)
+    assert (reply.error, reply.text, reply.finish_reason) == (None, "", ending)
+    labelled = ask(endpoint, Request("p", labels=LABELS))
+    assert labelled.finish_reason in (ending, "stop") and labelled.error is None
+
+
+@pytest.mark.parametrize(
+    "content", [[{"text": "Score: 4"}], ["Score: 4"], [{"type": "text", "text": {"value": "Score: 4"}}]]
+)
+def test_other_forms_of_a_text_are_read(endpoint: Endpoint, content: Any) -> None:
+    endpoint.answers = [Answer({"choices": [{"finish_reason": "stop", "message": {"content": content}}]})]
+    assert ask(endpoint).text == "Score: 4"
+
+
 def test_an_error_in_a_200_is_retried_and_told(endpoint: Endpoint) -> None:
     busy = {"error": {"code": 502, "message": "Provider returned error", "metadata": {"raw": "upstream is full"}}}
     endpoint.answers = [Answer(busy), Answer(said("fine"))]
@@ -356,6 +389,11 @@ def test_an_error_in_a_200_is_retried_and_told(endpoint: Endpoint) -> None:
     endpoint.answers = [Answer(busy)]
     reply = ask(endpoint, max_retries=0)
     assert (reply.error, reply.detail) == ("error", "502: Provider returned error; upstream is full")
+    endpoint.answers = [Answer({"error": {"code": None, "message": "slow down"}, "status": 429}), Answer(said("fine"))]
+    assert ask(endpoint, max_retries=1).text == "fine"
+    # An empty one beside a good answer is none.
+    endpoint.answers = [Answer({**said("fine"), "error": {"code": 0, "message": ""}})]
+    assert ask(endpoint, max_retries=0).text == "fine"
     endpoint.requests.clear()
     endpoint.answers = [Answer({"error": {"code": 400, "message": "no such model"}})]
     assert ask(endpoint, max_retries=2).detail == "400: no such model"
@@ -372,6 +410,11 @@ def test_an_error_in_a_200_is_retried_and_told(endpoint: Endpoint) -> None:
         ({"detail": "Not Found"}, "Not Found"),
         ([{"error": {"code": 400, "message": "API key not valid", "status": "INVALID_ARGUMENT"}}], "API key not valid"),
         ({"errors": [{"message": "one"}, {"message": "two"}]}, "one; two"),
+        ({"Message": "in capitals"}, "in capitals"),
+        ({"errors": {"temperature": ["must be 1"]}}, "temperature: must be 1"),
+        ({"fault": {"faultstring": "gateway"}}, "gateway"),
+        ({"error": {"message": {"a": {"msg": "deep"}}}}, "deep"),
+        ({"error": {"message": "Unsupported value.", "param": "temperature"}}, "temperature: Unsupported value."),
         ("payload too large: 9 MB", "payload too large: 9 MB"),
         ({}, "{}"),
     ],
@@ -399,11 +442,68 @@ def test_keys_are_masked_and_control_characters_stay_out_of_the_line(
         ("Unsupported value: 'temperature' does not support 0.0 with this model.", "`drop: [temperature]`"),
         ("body.seed: Extra inputs are not permitted", "`drop: [seed]`"),
         ("Invalid parameter: 'response_format' of type 'json_schema'", "`json_schema: false`"),
+        ("Unsupported parameter: 'seed'. Supported are: temperature, top_p", "`drop: [seed]`"),
+        ("`temperature` and `top_p` cannot both be specified", "`drop: [temperature]`"),
     ],
 )
 def test_a_refused_parameter_is_told_with_the_key_to_set(endpoint: Endpoint, message: str, hint: str) -> None:
     endpoint.answers = [Answer(failed(message), 400)]
     assert hint in ask(endpoint, Request("p", json_schema=SCHEMA, seed=1)).detail
+
+
+@pytest.mark.parametrize(
+    ("words", "spec", "hint"),
+    [
+        ("reasoning_effort is not supported", {"request": {"reasoning_effort": "low"}}, "`request` without reasoning_"),
+        ("a( is unsupported", {"request": {"a(": 1}}, ""),
+        (
+            "max_completion_tokens must be at most 9",
+            {"rename": {"max_tokens": "max_completion_tokens"}},
+            "[max_tokens]",
+        ),
+    ],
+)
+def test_hints_about_parameters_of_the_configuration(
+    endpoint: Endpoint, words: str, spec: dict[str, Any], hint: str
+) -> None:
+    endpoint.answers = [Answer(failed(words), 400)]
+    engine = HttpEngine(HttpSpec(backend="http", base_url=endpoint.base_url, model="m", **spec))
+    reply = asyncio.run(engine.generate(Request("p")))
+    assert reply.error == "error" and words in reply.detail and hint in reply.detail
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        (503, "The context window model is overloaded"),
+        (400, "Invalid input: the name of the schema is too long"),
+        (400, "The prompt exceeds the limit of 100 requests per minute"),
+        (429, "your prompt exceeds the limit of 10000 tokens per minute"),
+    ],
+)
+def test_other_limits_are_not_the_context(endpoint: Endpoint, status: int, words: str) -> None:
+    endpoint.answers = [Answer(failed(words), status)]
+    assert ask(endpoint, max_retries=0).error == "error"
+    endpoint.answers = [Answer({"error": {"code": status, "message": words}})]
+    assert ask(endpoint, max_retries=0).error == "error"
+
+
+def test_a_key_is_masked_wherever_the_words_are_cut(endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MY_KEY", "abcdEFGH1234567890zzzzYYYY")
+    endpoint.answers = [Answer(failed("x" * 480 + " key abcdEFGH1234567890zzzzYYYY"), 401)]
+    assert "abcd" not in ask(endpoint, api_key_env="MY_KEY").detail
+
+
+@pytest.mark.parametrize(
+    "secret",
+    [
+        *("sk-abcdefghijklmnop", "nvapi-abc123def456", "Bearer abcdefghij", "eyJhbGciOiJIUzI1NiJ9.abc"),
+        *("AKIAABCDEFGHIJKLMNOP", "https://user:pass@host/", "api_key=abcdefgh1234"),
+    ],
+)
+def test_keys_of_others_are_masked(secret: str) -> None:
+    shown = masked(f"refused: {secret}")
+    assert "***" in shown and secret not in shown
 
 
 def test_a_400_about_something_else_has_no_hint(endpoint: Endpoint) -> None:
@@ -436,6 +536,10 @@ def test_a_specification_renames_drops_and_adds_parameters(endpoint: Endpoint) -
         {"rename": {"messages": "prompt"}},
         {"request": {"stream": True}},
         {"request": {"extra_body": 3}},
+        {"request": {"extra_body": {"stream": True}}},
+        {"rename": {"seed": "messages"}},
+        {"rename": {"temperature": "top_p"}},
+        {"rename": {"seed": ""}},
         {"drop": ("seed",), "rename": {"seed": "random_seed"}},
     ],
 )

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from judging.datasets import DataConfig, Empty, Names, Rejected, dev_groups, read_records
+from judging.datasets import DataConfig, Empty, Names, Rejected, dev_groups, is_blank, read_records
+from judging.errors import InputError
 from judging.records import Record, Scale, content_id
 from tests.judging.ratedfiles import GOOD, RECORD, jsonl, records, rejected, row, write
 
@@ -92,11 +93,20 @@ def test_null_is_the_same_as_nothing(tmp_path: Path) -> None:
         ({"candidate": " \n\u200b\ufeff\u2800"}, "candidate: it is empty or blank"),
         ({"fact": float("inf")}, "fact: inf is no number that a text can hold"),
         ({"scores": None, "scroes": {"overall": 4}}, "the column 'scroes' is unknown: did you mean 'scores'?"),
-        ({"Candidate": "b"}, "the column 'Candidate' is unknown: did you mean 'candidate'?"),
+        ({"candidate": None, "Candidate": "b"}, "the column 'Candidate' is unknown: did you mean 'candidate'?"),
         ({"candidate": None, "candidates": "b"}, "the column 'candidates' is unknown: did you mean 'candidate'?"),
+        ({"scores": None, "Overall": 4}, "the column 'Overall' is unknown: did you mean 'scores.overall'?"),
+        (
+            {"scores": None, "utility_rating": 4},
+            "the column 'utility_rating' is unknown: did you mean 'scores.utility'?",
+        ),
+        ({"scroes.overall": 4}, "the column 'scroes.overall' is unknown: did you mean 'scores.overall'?"),
+        ({"scores[overall]": 4}, "the column 'scores[overall]' is unknown: did you mean 'scores.overall'?"),
+        ({"human.overall": 4}, "the column 'human.overall' is unknown: did you mean 'scores.overall'?"),
+        ({"fields": {"candidate": "b"}}, "two columns give 'candidate': one of them stands in `fields`"),
         ({"data_set": "b"}, "the column 'data_set' is unknown: did you mean 'dataset'?"),
-        ({"score": 4}, "the column 'score' is unknown: did you mean 'scores.ASPECT'?"),
-        ({"human_score": 4}, "the column 'human_score' is unknown: did you mean 'scores.ASPECT'?"),
+        ({"scores": None, "score": 4}, "the column 'score' is unknown: did you mean 'scores.ASPECT'?"),
+        ({"scores": None, "human_score": 4}, "the column 'human_score' is unknown: did you mean 'scores.ASPECT'?"),
         ({"score.fluency": 4}, "the column 'score.fluency' is unknown: did you mean 'scores.fluency'?"),
         ({"scores_fluency": 4}, "the column 'scores_fluency' is unknown: did you mean 'scores.fluency'?"),
         ({"task": "dialogue", "facts": "a"}, "the column 'facts' is unknown: did you mean 'fact'?"),
@@ -111,7 +121,6 @@ def test_null_is_the_same_as_nothing(tmp_path: Path) -> None:
         ({"scores": {"overall": [4]}}, "scores.overall: input should be a valid number"),
         ({"scores": {"overall": True}}, "scores.overall: a number is needed, not true or false"),
         ({"ratings": {"overall": [3, False]}}, "ratings.overall.1: a number is needed, not true or false"),
-        ({"scores": {"overall": float("nan")}}, "scores.overall: input should be a finite number"),
         ({"scores": {"overall": float("inf")}}, "scores.overall: input should be a finite number"),
         ({"scores": {"overall": float("-inf")}}, "scores.overall: input should be a finite number"),
         ({"scores": {"overall": "NaN"}}, "scores.overall: input should be a finite number"),
@@ -132,7 +141,8 @@ def test_null_is_the_same_as_nothing(tmp_path: Path) -> None:
         ({"scale": [3, 3]}, "scales.overall: a scale goes from a lower to a higher finite number, not from 3.0 to 3.0"),
         ({"scales": {"overall": [1, 3]}}, "scores.overall: 4 lies outside the scale 1 to 3"),
         ({"ratings": {"overall": [4, 6]}}, "ratings.overall: 6 lies outside the scale 1 to 5"),
-        ({"ratings": {"overall": [float("nan")]}}, "ratings.overall.0: input should be a finite number"),
+        ({"ratings": {"overall": [float("inf")]}}, "ratings.overall.0: input should be a finite number"),
+        ({"scales": {"overal": [1, 10]}}, "scales.overal: nobody rated it: did you mean 'overall'?"),
         ({"ratings": {"overall": 4}}, "ratings.overall: input should be a valid list"),
         ({"scores.overall": 3}, "two columns give 'scores.overall'"),
         ({"scores": 4, "scores.overall": 3}, "two columns give 'scores.overall'"),
@@ -199,7 +209,9 @@ def test_without_an_id_the_content_is_the_id(tmp_path: Path) -> None:
 
 
 def test_another_fact_makes_another_record(tmp_path: Path) -> None:
-    rows = [row(id=None, fact="a"), row(id=None, fact="b"), row(id=None, fact="a")]
+    rows = [
+        row(id=None, task="dialogue", fact=fact, url=url) for fact, url in ("ax", "bx", "ay")
+    ]  # no judge reads a url
     first, second, third = read_records([jsonl(tmp_path, *rows)])
     assert isinstance(first, Record) and isinstance(second, Record) and first.id != second.id
     assert isinstance(third, Rejected) and "stands already" in third.reason
@@ -211,6 +223,62 @@ def test_an_empty_candidate_is_told_with_its_record(tmp_path: Path) -> None:
     assert isinstance(only, Empty) and (only.record.candidate, only.record.scores) == (" ", {"overall": 4})
     csv_ = write(tmp_path, "task,group,source,candidate\nqa,g,s,\n", "x.csv")
     assert [type(one) for one in read_records([csv_])] == [Empty]
+
+
+def test_what_pandas_writes_for_what_is_missing(tmp_path: Path) -> None:
+    nan = float("nan")
+    odd = row(scores={"overall": nan, "utility": 4}, ratings={"overall": [3, nan]}, fact=nan, group=7.0, id=1.0)
+    (only,) = records(jsonl(tmp_path, {**odd, "Unnamed: 0": 3, "__index_level_0__": 1}))
+    assert (only.scores, only.ratings) == ({"overall": 3, "utility": 4}, {"overall": (3, None)})
+    assert (only.id, only.group, only.fields) == ("1", "7", {})
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        *(
+            {name: "x"}
+            for name in ("label", "human", "Source", "_id", "systems", "idx", "uid", "story_id", "bleu_score")
+        ),
+        *({name: 1} for name in ("score_std", "rating_count", "score_mode", "scale_type", "bleu_score")),
+    ],
+)
+def test_a_common_column_beside_ours_is_a_text(tmp_path: Path, more: dict[str, Any]) -> None:
+    (only,) = records(jsonl(tmp_path, {**GOOD, **more}))
+    assert only.fields == {name: str(value) for name, value in more.items()} and only.scores == {"overall": 4}
+
+
+def test_names_are_looked_at_after_trimming_and_renaming(tmp_path: Path) -> None:
+    known = {name: value for name, value in GOOD.items() if name != "task"}
+    for task, columns in ((" task", {}), ("kind", {" kind": "task"})):
+        path = jsonl(tmp_path, {**known, task: "dialogue", "facts": "F"})
+        assert "did you mean 'fact'" in rejected(path, columns=columns)[0].reason
+    path = jsonl(tmp_path, {**known, "\ufefftask ": "qa", " fields": {"fact": "F"}})
+    assert [one.fields for one in records(path)] == [{"fact": "F"}]
+
+
+def test_a_name_of_ours_in_data_columns_is_checked_too(tmp_path: Path) -> None:
+    path = jsonl(tmp_path, {**GOOD, "scores": None, "rating": 4})
+    for ours in ("score.overall", "overall", "Scores.overall"):
+        assert "did you mean 'scores.overall'?" in rejected(path, columns={"rating": ours})[0].reason
+    assert records(path, columns={"rating": " scores.overall "})[0].scores == {"overall": 4}
+
+
+@pytest.mark.parametrize("text", ["\ufe0f", "\u034f", "\u180b", "\u17b4", "\U000e0100", "\u200b\n\ufe0f", "\x00"])
+def test_what_cannot_be_seen_is_blank(text: str) -> None:
+    assert is_blank(text)
+    assert not is_blank(f"{text}.")
+
+
+@pytest.mark.parametrize("text", [".", "\U0001fae9", "\ue000", "0", "\u0301e"])
+def test_what_may_be_seen_is_not_blank(text: str) -> None:
+    assert not is_blank(text)
+
+
+def test_a_dev_row_that_does_not_fit_cannot_be_left_out(tmp_path: Path) -> None:
+    dev = write(tmp_path, json.dumps({**GOOD, "scores": {"overall": 9}}) + "\n", "dev.jsonl")
+    with pytest.raises(InputError, match="9 lies outside the scale"):
+        dev_groups(DataConfig(records=("x",), dev=(str(dev),)))
 
 
 # Groups
@@ -283,14 +351,14 @@ def test_a_dotted_name_joins_the_object_in_any_order(tmp_path: Path) -> None:
 )
 def test_a_dotted_name_never_takes_another_score_s_place(tmp_path: Path, more: dict[str, Any], name: str) -> None:
     path = jsonl(tmp_path, {**GOOD, **more})
-    assert [one.reason for one in rejected(path, columns={"rating": "scores.overall"})] == [
-        f"two columns give {name!r}"
-    ]
+    (only,) = rejected(path, columns={"rating": "scores.overall"})
+    assert only.reason.startswith(f"two columns give {name!r}: ")
 
 
 def test_two_columns_with_one_name_of_ours(tmp_path: Path) -> None:
     path = jsonl(tmp_path, {**GOOD, "article": "Another source."})
-    assert [one.reason for one in rejected(path, columns={"article": "source"})] == ["two columns give 'source'"]
+    (only_,) = rejected(path, columns={"article": "source"})
+    assert only_.reason.startswith("two columns give 'source': call one of them otherwise in data.columns")
     # A way out: both get another name.
     (only,) = records(path, columns={"article": "source", "source": "origin"})
     assert (only.source, only.fields) == ("Another source.", {"origin": "Why?"})

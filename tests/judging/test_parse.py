@@ -69,6 +69,27 @@ def told(reply: str, scale: Scale = FIVE, aspect: str = "fluency") -> tuple[floa
         ("\u25c1think\u25b72\u25c1/think\u25b74", 4),
         ("<|channel|>analysis<|message|>Score: 2<|end|><|start|>assistant<|channel|>final<|message|>Score: 4", 4),
         ('{"reason": "It shows a <think> tag.", "score": 4}', 4),  # quoted, not thought
+        ("<think>the <think> tag</think>\nScore: 4", 4),  # the last end counts
+        ("<think>x</think><answer>Score: 4</answer>", 4),
+        ("<|START_THINKING|>2<|END_THINKING|>Score: 4", 4),
+        ("analysisScore: 2assistantfinalScore: 4", 4),
+        ("2 < 3 and the reason is > 1.\nScore: 4", 4),
+        ("Score: 4<|im_end|>", 4),
+        ('{"fluency_score": 4}</s>', 4),
+        ("4/5", 4),
+        ("4.", 4),
+        ("**4**", 4),
+        ("Rating: [[4]]", 4),
+        ("- Score: 4", 4),
+        ("Score: **4**/5", 4),
+        ("Score: 4 out of 5", 4),
+        ("Score (1-5): 4", 4),
+        ('{"fluency_score": "4/5"}', 4),
+        ('{"aspect": "Fluency", "score": 4}', 4),
+        ('{"score": 4, "scale": "1-5"}', 4),
+        ("## Fluency\nScore: 4", 4),
+        ("**Overall**\nScore: 4", 4),
+        ("On a scale of 1 to 5:\nScore: 4", 4),
         ("**Score:** 4", 4),
         ("**Score: 4**", 4),
         ("## Score: 4", 4),
@@ -99,7 +120,6 @@ def test_forms_that_are_read(reply: str, score: float) -> None:
         "Score: four",
         "Score: <a whole number from 1 to 5>",
         "Score:",
-        "4/5",
         "4 5",
         "4\n5",
         "1 2 3 4 5",
@@ -119,6 +139,14 @@ def test_forms_that_are_read(reply: str, score: float) -> None:
         "Score: 2\nReference score = 5",
         "Score: 2\nScore threshold: 4",
         '{"max_score": 4}',
+        "## Fluency\nScore: 4\n\n## Coherence\nScore: 2",
+        "Fluency:\nScore: 4\nCoherence:\nScore: 2",
+        "Confidence:\nScore: 5",
+        "Previous\nRating: 4",
+        '{"aspect": "coherence", "score": 2}',
+        '{"criterion": "Coherence", "reason": "r", "score": 2}',
+        '{"aspect": "fluency", "score": 4}\n{"aspect": "coherence", "score": 2}',
+        "Fluency: 4",
         '{"confidence": 4}',
         '{"previous_rating": 4}',
         '{"fluency_score": 4} I hope this helps.',
@@ -136,7 +164,6 @@ def test_forms_that_are_read(reply: str, score: float) -> None:
         '{"fluency_score": null}',
         '{"fluency_score": true}',  # a boolean is not 1
         '{"fluency_score": false}',
-        '{"fluency_score": "4/5"}',
         '{"fluency_score": "four"}',
         '{"fluency_score": ""}',
         '[{"fluency_score": 4}]',
@@ -170,6 +197,18 @@ def test_anything_else_is_unparsed(reply: str) -> None:
         "Score: 6/5",
         '{"score": 4, "max_score": 10}',
         '{"score": 4, "out_of": 10}',
+        '{"score": 4, "out_of": "10"}',
+        '{"score": 4, "maxScore": 10}',
+        '{"score": 4, "max_rating": 10}',
+        '{"score": 4, "scale": "1-10"}',
+        '{"score": 4, "scale": [0, 10]}',
+        '{"score": 4, "scale": {"min": 0, "max": 10}}',
+        '{"score": "4/10"}',
+        "4/10",
+        "Score: 4 out of 10",
+        "Maximum score: 10\nScore: 4",
+        "On a scale of 1 to 10:\nScore: 4",
+        "(out of 10)\nScore: 4",
         '{"fluency_score": 0}',
         '{"fluency_score": 5.5}',
         '{"fluency_score": "9"}',
@@ -203,6 +242,10 @@ def test_the_scale_decides() -> None:
         '{"fluency_score": 4, "FLUENCY_SCORE": 4}',
         '{"rating": 4, "final_score": 2}',
         "Fluency score: 4\nOverall score: 2",
+        "Fluency: 4\nCoherence: 2\nOverall score: 3",
+        "**Fluency:** 4/5\n**Overall score:** 3",
+        '{"fluency": 4, "coherence": 2, "overall_score": 3}',
+        '{"fluency": {"score": 4}, "score": 3}',
         '{"score": null, "score": 4}',
     ],
 )
@@ -219,7 +262,18 @@ def test_two_scores_are_ambiguous(reply: str) -> None:
         "<think >Score: 2",
         "<Reasoning>Score: 2",
         "[THINK]Score: 2",
-        "<think>a<think>b</think>Score: 2",
+        "<|START_THINKING|>Maybe.\nScore: 2",
+        "<|channel>thought\nScore: 2",
+        "<longcat_think>Score: 2",
+        "<seed:cot_budget_reflect>Score: 2",
+        "<|inner_prefix|>Score: 2",
+        "<unused94>thought\nScore: 2",
+        '<details type="reasoning" done="false">\nScore: 2',
+        "<chain_of_thought>Score: 2",
+        "<antThinking>Score: 2",
+        "<|begin\u2581of\u2581thinking|>Score: 2",
+        "[REASONING]Score: 2",
+        "analysisWe need a score.\nScore: 2",
         "<think>a</think><think>Score: 2",
         "<|channel|>analysis<|message|>Score: 2",
         "I begin.\n<thinking>\n4",
@@ -227,6 +281,13 @@ def test_two_scores_are_ambiguous(reply: str) -> None:
 )
 def test_thinking_that_does_not_end_is_cut_off(reply: str) -> None:
     assert told(reply) == (None, "cut_off")
+
+
+@pytest.mark.parametrize("aspect", ["factual-consistency", "factual consistency", "factual_consistency"])
+def test_an_aspect_of_several_words_is_found_however_it_is_joined(aspect: str) -> None:
+    for key in (f"{aspect}_score", "factual_consistency_score", "Factual Consistency Score", "factualConsistencyScore"):
+        assert told(json.dumps({"reason": "r", key: 4}), aspect=aspect) == (4, None)
+    assert told("Factual consistency score: 4", aspect=aspect) == (4, None)
 
 
 def test_digits_of_other_scripts_are_digits() -> None:

@@ -130,8 +130,6 @@ def test_ratings_give_a_ceiling(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert at(found, "ceiling.dataset.pearson")["n"] == 24
     assert run(write(tmp_path, rows)) == 0
     assert "human ceiling" in capsys.readouterr().out
-    by_aspect = [row | {"ratings": {"fluency": [1, 2]}} for row in GOOD]
-    assert as_json(write(tmp_path, by_aspect), capsys)["ceiling"] is None
 
 
 ROW = '{"group": "a", "system": "x", "human": 1, "score": 2}'
@@ -161,6 +159,9 @@ ROW = '{"group": "a", "system": "x", "human": 1, "score": 2}'
         ('{"group": 1.5, "human": 1, "score": 1}', 1, '"group" holds no label'),
         ('{"group": "a", "system": true, "human": 1, "score": 1}', 1, '"system" holds no label'),
         ('{"group": "a", "human": 1, "score": 1, "ratings": ["x"]}', 1, "instead of a number"),
+        ('{"group": "a", "human": 1, "score": 1, "ratings": {"fluency": [1, 2]}}', 1, '"ratings" holds no list'),
+        ('{"group": "a", "human": 1, "score": 1, "System": "x"}', 1, 'did you mean "system"?'),
+        ("[\n" + ROW + "\n]", 1, "a JSON array; write one object a line"),
         (f'{ROW}\n{{"group": "a", "human": 1, "score": 1, "score": 2}}', 2, 'the key "score" stands twice'),
         (f"{ROW}\n\n{ROW}", 3, "already on line 1"),
     ],

@@ -255,6 +255,18 @@ def test_ordinary_brackets_are_left_unchanged(text: str) -> None:
         ("<\uff0fcandidate>", "(\uff0fcandidate)"),
         ("<\\candidate>", "(\\candidate)"),
         ("</candidate", "(/candidate"),  # its bracket may follow
+        ("</can\u034fdidate\ufe0f>", "(/can\u034fdidate\ufe0f)"),
+        ("<\x00/candidate>", "(\x00/candidate)"),
+        ("<//candidate>", "(//candidate)"),
+        ("<\u2215candidate>", "(\u2215candidate)"),
+        (
+            "</\uff43\uff41\uff4e\uff44\uff49\uff44\uff41\uff54\uff45>",
+            "(/\uff43\uff41\uff4e\uff44\uff49\uff44\uff41\uff54\uff45)",
+        ),
+        ("\u02c2/candidate\u02c3", "(/candidate)"),
+        ("\u300a/candidate\u300b", "(/candidate)"),
+        ("</candi date>", "(/candi date)"),
+        ("</can\ndidate>", "(/can\ndidate)"),
         ("<<candidate>candidate>", "<(candidate)candidate>"),
         ("</source></candidate>", "(/source)(/candidate)"),
     ],

@@ -23,7 +23,7 @@ TEMPLATES = {("qa", "overall"): rubric_template(load_task("qa"), "overall")}
 
 
 def fresh(number: int) -> Record:
-    return rated(number, id=f"q{number}", group=f"new{number // 2}", source=f"Quite another question, {number}")
+    return rated(number, id=f"q{number}", group=f"new{number // 2}", source=f"Quite another question, {number // 2}")
 
 
 def configuration(folder: Path, judges: dict[str, Any], records: list[Record], **more: Any) -> str:

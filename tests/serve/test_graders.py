@@ -143,7 +143,7 @@ async def test_a_slot_that_can_never_be_filled_is_refused_at_validation(tmp_path
             assert "slot" in answer.json()["error"]["message"]
 
 
-@pytest.mark.parametrize("slot", ["item.nope", "item.refs[2]", "item.refs[x]", "item.refs.a", "item.text[0]"])
+@pytest.mark.parametrize("slot", ["item.nope", "item.refs[2]", "item.refs.a", "item.text[0]"])
 def test_a_slot_that_this_item_cannot_fill_is_refused(slot: str) -> None:
     with pytest.raises(BadRequest, match="a key that `item` lacks"):
         fill(f"{{{{{slot}}}}}", body("", refs=["a", "b"], text="abc"))

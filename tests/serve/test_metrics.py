@@ -201,7 +201,13 @@ def test_rows_without_systems_have_no_system_level(tmp_path: Path) -> None:
     assert "system.spearman" in part.estimates["j"]
     given[0]["system"] = ""
     (part,) = measured(tmp_path, given)
-    assert "system.spearman" not in part.estimates["j"]
+    # The row that names none is left out there, and the heading says so.
+    assert "1 without a system, left out of system.*" in part.shape
+    assert part.estimates["j"]["system.spearman"].n == len({one["system"] for one in given} - {""})
+    for one in given:
+        one["system"] = ""
+    (part,) = measured(tmp_path, given)
+    assert "system.spearman" not in part.estimates["j"] and "without a system" not in part.shape
 
 
 def test_the_worst_are_farthest_in_points_and_scored(tmp_path: Path) -> None:

@@ -287,7 +287,7 @@ async def test_judges_and_models_are_listed(service: Local) -> None:
 async def test_a_blank_text_is_counted_and_no_judge_is_asked(service: Local, text: str) -> None:
     for more in ({"fields": {**FIELDS, "candidate": text}}, {"other": text}):
         told = (await post(service, "/v1/judge", {**BODY, **more})).json()
-        assert (told["score"], told["quorum"]) == (None, True)
+        assert (told["score"], told["quorum"]) == (None, False)
         assert told["results"][0]["unscored"] == "empty"
         assert {vote["unscored"] for vote in told["results"][0]["votes"]} == {"empty"}
     answer = await post(
@@ -295,6 +295,25 @@ async def test_a_blank_text_is_counted_and_no_judge_is_asked(service: Local, tex
     )
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, "fields.candidate")
     assert all(not engine.seen for engine in service._engines.values() if isinstance(engine, Noting))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        '{"task": "qa", "fields": {"source": "s", "candidate": "a"}, "fields": {"source": "s", "candidate": "b"}}',
+        '{"task": "qa", "fields": {"source": "s", "candidate": "a", "candidate": "b"}}',
+    ],
+)
+async def test_a_key_that_stands_twice_is_refused(service: Local, body: str) -> None:
+    async with client(service) as http:
+        answer = await http.post("/v1/judge", content=body, headers={"content-type": "application/json"})
+    assert (answer.status_code, answer.json()["error"]["message"]) == (400, "a key stands twice in the body")
+
+
+@pytest.mark.parametrize("rubric", [" ", "\u200b", {"criteria": "\n"}])
+async def test_a_blank_rubric_is_refused(service: Local, rubric: Any) -> None:
+    answer = await post(service, "/v1/judge", {"fields": {"candidate": "c"}, "rubric": rubric})
+    assert (answer.status_code, answer.json()["error"]["message"]) == (400, "rubric: it is empty or blank")
 
 
 async def test_a_rubric_over_the_limit_is_refused_and_never_cut(service: Local) -> None:
