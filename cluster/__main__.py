@@ -22,24 +22,36 @@ from cluster.terminal import shown
 # the configuration has; `report` follows `evaluate`.
 JOBS = {
     "distill": ("train.distill", "let a judge's model answer instructions: the data of its inversion"),
-    "sft": ("train.sft", "fine-tune inversion models on swapped pairs (Ray Train)"),
-    "invert": ("train.invert", "one rated example -> the judge's own evaluation template"),
-    "optimise": ("train.optimise", "rewrite a judge's instruction from the labelled texts it gets most wrong"),
+    "sft": ("train.finetuning.sft", "fine-tune inversion models on swapped pairs (Ray Train)"),
+    "invert": ("train.inversion.invert", "one rated example -> the judge's own evaluation template"),
+    "optimise": (
+        "train.optimisation.optimise",
+        "rewrite a judge's instruction from the labelled texts it gets most wrong",
+    ),
     "feedback": ("retrieval.feedback", "what each example is worth to the judge: its error with it in the prompt"),
     "fit": ("retrieval.fit", "train the two towers that find helpful examples on that feedback (Ray Train)"),
-    "index": ("retrieval.indexing", "index the rated texts that may be shown as examples (FAISS)"),
-    "panel": ("serve.choosing", "on a labelled dev part: the best judge for each task and aspect, and a learned vote"),
-    "evaluate": ("serve.batch", "judge records with every judge and vote: scores.parquet"),
-    "certify": ("serve.certify", "probe the judges for bias and certify those that can be trusted on this data"),
-    "report": ("serve.report", "the agreement with people: metrics.json, a table, report.html"),
-    "transfer": ("serve.transfer", "every model's prompts under every judge: the matrix of agreement"),
+    "index": ("retrieval.build_index", "index the rated texts that may be shown as examples (FAISS)"),
+    "panel": (
+        "evaluation.panel_selection",
+        "on a dev part: the best judge for each task and aspect, a learned vote",
+    ),
+    "evaluate": ("evaluation.batch.evaluate", "judge records with every judge and vote: scores.parquet"),
+    "certify": (
+        "evaluation.certification.certify",
+        "probe the judges for bias, certify those that can be trusted here",
+    ),
+    "report": ("evaluation.reporting.report", "the agreement with people: metrics.json, a table, report.html"),
+    "transfer": ("evaluation.transfer", "every model's prompts under every judge: the matrix of agreement"),
 }
 RETRIES = ("feedback", "evaluate")  # jobs that can ask again where a model gave no score
 # Beside the jobs, with the same `main` and `render`: they only look at a configuration, so `run` leaves them out.
 LOOKS = {
-    "plan": ("train.plan", "what the jobs of a configuration will cost: tokens, hours, bytes; starts nothing"),
-    "submission": ("serve.submission", "a finished evaluation as the CSV file of the AEOLLM task: submission.csv"),
-    "plan-labels": ("serve.labelling", "how many groups to label to tell judges apart, and which texts to label next"),
+    "plan": ("train.planning.plan", "what the jobs of a configuration will cost: tokens, hours, bytes; starts nothing"),
+    "submission": ("evaluation.submission", "a finished evaluation as the CSV file of the AEOLLM task: submission.csv"),
+    "plan-labels": (
+        "evaluation.label_plan",
+        "how many groups to label to tell judges apart, and which texts to label next",
+    ),
 }
 SERVE = ("serve.app", "answer over HTTP with the panel of a configuration, until it is stopped")
 # Section of the configuration -> where its class stands.
@@ -47,30 +59,30 @@ SECTIONS = {
     "data": "judging.datasets:DataConfig",
     "instructions": "train.instructions:InstructionConfig",
     "distill": "train.distill:Config",
-    "sft": "train.sft:Config",
-    "invert": "train.invert:Config",
-    "optimise": "train.optimise:Config",
+    "sft": "train.finetuning.sft:Config",
+    "invert": "train.inversion.invert:Config",
+    "optimise": "train.optimisation.optimise:Config",
     "feedback": "retrieval.feedback:Config",
     "fit": "retrieval.fit:Config",
-    "index": "retrieval.indexing:Config",
-    "panel": "serve.choosing:Config",
-    "evaluate": "serve.evaluation:Config",
-    "serve": "serve.settings:Config",
-    "certify": "serve.certify:Config",
-    "report": "serve.report:Config",
-    "transfer": "serve.transfer:Config",
-    "plan": "train.plan:Config",
+    "index": "retrieval.build_index:Config",
+    "panel": "evaluation.panel_selection:Config",
+    "evaluate": "evaluation.batch.config:Config",
+    "serve": "serve.panel.config:Config",
+    "certify": "evaluation.certification.certify:Config",
+    "report": "evaluation.reporting.report:Config",
+    "transfer": "evaluation.transfer:Config",
+    "plan": "train.planning.plan:Config",
 }
 # Commands beside the jobs -> their module, which has `add_arguments(parser)` and `main(args)`.
 TOOLS = {
     "agreement": (
-        "judging.scorefile",
+        "judging.stats.cli",
         "agreement statistics for anybody's scores (JSONL: group, system, human, score)",
     ),
     "submit": ("cluster.submit", "run a job on a Ray cluster through its job server, follow it, take its exit code"),
     "doctor": ("cluster.doctor", "whether this machine, or a cluster, can do what a configuration asks for"),
     "models": ("cluster.models", "list or fetch the embedded models"),
-    "keys": ("serve.keys", "make, list or revoke API keys of a server"),
+    "keys": ("serve.api.api_keys", "make, list or revoke API keys of a server"),
 }
 
 

@@ -18,12 +18,13 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 from urllib.parse import urlsplit
 
-from cluster import demands, runtime
+from cluster import feasibility as demands
+from cluster import runtime
 from cluster.config import HttpSpec, RunConfig, VllmSpec
 from cluster.embedded import EMBEDDED, damage, model_place
 from cluster.errors import UserError
 from cluster.models import num_parameters
-from cluster.probes import Look, Seen, look
+from cluster.node_checks import Look, Seen, look
 from cluster.terminal import shown
 
 PATIENCE_S = 60.0

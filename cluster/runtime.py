@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from cluster import demands
+from cluster import feasibility as demands
 from cluster.config import RayConfig
 from cluster.errors import UserError
 from cluster.terminal import shown

@@ -16,7 +16,8 @@ from typing import Any
 
 from pydantic import Field
 
-from cluster import demands, runtime
+from cluster import feasibility as demands
+from cluster import runtime
 from cluster.artifacts import write_text
 from cluster.config import Strict
 from cluster.errors import JobFailed

@@ -19,7 +19,7 @@ from functools import lru_cache
 from typing import Any
 
 from judging.errors import InputError
-from judging.rowfiles import RowError
+from judging.readers import RowError
 from judging.tasks import is_task_file, load_task
 
 INNER = ("scores", "scales", "ratings")  # a dotted column such as `scores.overall` stands for a key of one of these

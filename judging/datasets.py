@@ -28,8 +28,8 @@ from pydantic import (
 
 from judging.columns import INNER, as_text, renamed, task_fields, trimmed
 from judging.errors import InputError
+from judging.readers import Format, RowError, raw_rows
 from judging.records import Record, Scale, content_id
-from judging.rowfiles import Format, RowError, raw_rows
 
 
 def _no_truth_value(value: Any) -> Any:

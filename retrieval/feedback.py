@@ -20,7 +20,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import Field, model_validator
 
-from cluster import demands, models, runtime
+from cluster import feasibility as demands
+from cluster import models, runtime
 from cluster.artifacts import JobDir
 from cluster.config import HttpSpec, ModelSpec, RunConfig, Strict
 from cluster.engine import api_key

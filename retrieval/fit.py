@@ -25,11 +25,11 @@ from cluster.training import TrainingConfig, train
 from judging.datasets import DataConfig
 from judging.errors import InputError
 from judging.records import Record, content_id
-from retrieval.lists import QueryList, query_lists
-from retrieval.orders import compare
-from retrieval.orders import render as render_orders
+from retrieval.fit_worker_args import Settings, Weight
+from retrieval.ndcg import compare
+from retrieval.ndcg import render as render_orders
 from retrieval.pool import finished, pool_identity, rated_pool, towers_identity
-from retrieval.settings import Settings, Weight
+from retrieval.ranked_lists import QueryList, query_lists
 from retrieval.texts import example_text, query_text
 
 TEXT_SCHEMA = pa.schema([("text", pa.large_string()), ("group", pa.string())])
@@ -101,7 +101,7 @@ def main(run: RunConfig) -> Fitted:
         runtime.say(f"fit: {counts['num_train']} texts with their tried examples, {counts['num_dev']} held out")
         runtime.start(run.ray)
         if not (job.path / "fit.json").exists():
-            from retrieval.fitting import fitting
+            from retrieval.fit_worker import fitting
 
             train(
                 fitting, asdict(_settings(run, config, str(start.path), job.path)), config, folder=job.path, what="fit"

@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch.nn.functional import cross_entropy, softplus
 
-from retrieval.settings import Weight
+from retrieval.fit_worker_args import Weight
 
 
 def lambdarank_loss(

@@ -16,8 +16,8 @@ import pyarrow.parquet as pq
 
 from cluster import runtime
 from judging.records import Record, content_id
-from retrieval.candidates import Bm25, by_score, candidates, random_order
 from retrieval.encode import encode
+from retrieval.rankers import Bm25, by_score, candidates, random_order
 from retrieval.texts import example_text, plain_text, query_text
 
 if TYPE_CHECKING:

@@ -18,10 +18,10 @@ from cluster import models
 from cluster.artifacts import JobDir
 from judging.errors import InputError
 from judging.records import Record, content_id
-from retrieval.candidates import Bm25, random_order
 from retrieval.encode import encode_here
-from retrieval.index import ExampleIndex
+from retrieval.faiss_index import ExampleIndex
 from retrieval.pool import towers_identity
+from retrieval.rankers import Bm25, random_order
 from retrieval.texts import may_serve, plain_text, query_text
 
 Arm = Literal["none", "random", "bm25", "semantic", "trained", "diverse"]

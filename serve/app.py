@@ -17,21 +17,22 @@ import ray
 import ray.serve
 from pydantic import BaseModel
 
-from cluster import demands, models, runtime
+from cluster import feasibility as demands
+from cluster import models, runtime
 from cluster.config import HttpSpec, ModelSpec, RunConfig, ScriptedSpec, VllmSpec, load
 from cluster.config import build as build_config
 from cluster.engine import HandleEngine
 from cluster.exchange import Reply, Request
 from cluster.generate import vllm_arguments
 from judging.records import Record
-from serve.answering import Offer
-from serve.assemble import Online, build_panel, describe, online, versions
-from serve.evaluators import EngineServer
-from serve.keys import Keys
-from serve.panel import Ask, Judged
-from serve.problems import Unavailable
-from serve.routes import About, make_app
-from serve.settings import Config, Replicas
+from serve.api.api_keys import Keys
+from serve.api.conversion import Offer
+from serve.api.error_handlers import Unavailable
+from serve.api.routes import About, make_app
+from serve.engines.engine_server import EngineServer
+from serve.panel.build import Online, build_panel, describe, online, versions
+from serve.panel.config import Config, Replicas
+from serve.panel.panel import Ask, Judged
 
 PING_S, KEPT_S = 3.0, 1.0
 # Of one CPU, for actors that wait more than they compute.
@@ -103,7 +104,7 @@ def _vllm_evaluator(name: str, spec: VllmSpec, found: Online, options: dict[str,
 def _llm_deployment(name: str, spec: VllmSpec, folder: str, options: dict[str, Any], arguments: dict[str, Any]) -> Any:
     from ray.serve.llm import LLMConfig, build_llm_deployment
 
-    from serve.vllm_server import VllmServer
+    from serve.engines.vllm_server import VllmServer
 
     config = LLMConfig(
         model_loading_config={"model_id": name, "model_source": folder},
@@ -273,6 +274,6 @@ class RemoteService:
 
 def main(run: RunConfig) -> int:
     """`inverdict serve`: start everything, say where it answers, run until it is stopped."""
-    from serve.starting import serve_until_stopped
+    from serve.launch import serve_until_stopped
 
     return serve_until_stopped(run, build_app)

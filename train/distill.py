@@ -18,7 +18,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import Field
 
-from cluster import demands, runtime
+from cluster import feasibility as demands
+from cluster import runtime
 from cluster.artifacts import JobDir, write_text
 from cluster.config import ModelSpec, RunConfig, Strict
 from cluster.generate import Batch, Sampling, generate

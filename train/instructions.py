@@ -20,8 +20,8 @@ from cluster.config import Strict
 from judging.columns import NEAR, is_missing, trimmed
 from judging.datasets import Rejected, is_blank
 from judging.errors import InputError
+from judging.readers import RowError, raw_rows
 from judging.records import content_id
-from judging.rowfiles import RowError, raw_rows
 
 KNOWN = ("instruction", "input", "output", "prompt", "completion", "messages", "conversations")
 ALSO = {"context": "input", "response": "output"}  # Dolly's names

@@ -36,7 +36,7 @@ def main() -> dict[str, dict[str, float]]:
 def measure(name: str) -> dict[str, float]:
     """One case in this process."""
     columns = simulate(*CASES[name])
-    from judging.agreement import agreement
+    from judging.stats.agreement import agreement
 
     start, cpu_start = time.perf_counter(), time.process_time()
     agreement(columns, resamples=10_000)
@@ -53,7 +53,7 @@ def simulate(num_groups: int, size: int, num_values: int | None) -> Any:
     """Columns of simulated scores: human is a system effect plus noise, score is human plus noise."""
     import numpy as np
 
-    from judging.rows import Columns
+    from judging.stats.rows import Columns
 
     draws = np.random.default_rng(0)
     systems = np.tile(np.arange(size), num_groups)

@@ -76,7 +76,7 @@ def _scripted() -> dict[str, Any]:
 
 def _scripted_child(num: int) -> dict[str, float]:
     from cluster import runtime
-    from serve import batch
+    from evaluation.batch import evaluate as batch
 
     with tempfile.TemporaryDirectory() as folder:
         records = Path(folder) / "records.jsonl"
@@ -171,7 +171,7 @@ def _head(name: str, number: int) -> list[dict[str, Any]]:
 
 
 def _pipeline_child() -> dict[str, Any]:
-    from serve import batch
+    from evaluation.batch import evaluate as batch
 
     with tempfile.TemporaryDirectory() as folder:
         model = {"source": "embedded:smollm2-135m-instruct", "max_model_len": ENGINE["max_model_len"]}
@@ -215,8 +215,8 @@ def watched(job: Callable[[], Any], prompts: Sequence[str], folder: str) -> dict
 
 def _requests(run: Any) -> list[dict[str, Any]]:
     """What the pipeline asks, in its order."""
+    from evaluation.judges.judge_config import build_judge
     from judging.datasets import read_records
-    from serve.judge import build_judge
 
     records = list(read_records(run.data.records))
     wanted = [(task, "overall") for task in ("dialogue", "summarisation")]

@@ -36,8 +36,8 @@ def measure(name: str) -> dict[str, float]:
 
     import numpy as np
 
-    from judging.probes import flip_share, shift
-    from serve.certifying import baselines, statistics
+    from evaluation.certification.issue import baselines, statistics
+    from judging.stats.bias import flip_share, shift
     from tests.bench.agreement import simulate
 
     columns = simulate(*CASES[name], 5)

@@ -91,9 +91,9 @@ def _config(folder: str, job: dict[str, Any], plan: dict[str, Any]) -> Any:
 
 
 def _child(job: dict[str, Any], plan: dict[str, Any]) -> dict[str, Any]:
-    from serve import batch
+    from evaluation.batch import evaluate as batch
     from train import distill
-    from train import plan as planning
+    from train.planning import plan as planning
 
     with tempfile.TemporaryDirectory() as folder:
         run = _config(folder, job, plan)

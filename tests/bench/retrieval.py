@@ -124,7 +124,7 @@ def _vectors(num: int, seed: int) -> np.ndarray:
 def _search() -> dict[str, Any]:
     import faiss
 
-    from retrieval.index import Example, ExampleIndex
+    from retrieval.faiss_index import Example, ExampleIndex
     from retrieval.retriever import _deepening, _serving
     from tests.retrieval.making import rated
 
@@ -163,7 +163,7 @@ def _million_apart() -> dict[str, Any]:
 
 
 def _million() -> dict[str, Any]:
-    from retrieval.index import Example, ExampleIndex
+    from retrieval.faiss_index import Example, ExampleIndex
 
     with PeakMemory() as memory:
         start = time.perf_counter()

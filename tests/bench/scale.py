@@ -77,11 +77,11 @@ def _child(num: int) -> dict[str, Any]:
 def _driver_child(num: int) -> dict[str, Any]:
     """No Ray: the records are read and regrouped, verdicts lie there, the vote joins them."""
     from cluster.parts import parts_of, write_part
-    from serve.ingest import ingest, iter_rows
-    from serve.judge import build_judge
-    from serve.scores import write_scores
-    from serve.verdicts import VERDICT_SCHEMA
-    from serve.voting import Ballot
+    from evaluation.batch.ingest import ingest, iter_rows
+    from evaluation.batch.scores import write_scores
+    from evaluation.batch.verdicts import VERDICT_SCHEMA
+    from evaluation.judges.aggregation import Ballot
+    from evaluation.judges.judge_config import build_judge
 
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
@@ -133,7 +133,7 @@ def _connect(first: Head) -> None:
 
 def _timed(run: Any, folder: Path, num: int) -> dict[str, float]:
     """Seconds of each phase, by when its last file was written."""
-    from serve import batch
+    from evaluation.batch import evaluate as batch
 
     began = time.time()
     judged = batch.main(run)

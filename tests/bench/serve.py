@@ -173,9 +173,9 @@ async def _smollm2_against_handle(address: str, run: Any) -> dict[str, Any]:
     import ray.serve
 
     from cluster.exchange import Request
-    from serve.answering import Offer, to_ask
-    from serve.assemble import online
-    from serve.wire import JudgeBody
+    from serve.api.conversion import Offer, to_ask
+    from serve.api.schemas import JudgeBody
+    from serve.panel.build import online
 
     found = online(run)
     judge = found.judges["m"]
@@ -271,7 +271,7 @@ def _parity() -> dict[str, Any]:
         return {"skipped": f"{DATA} is missing"}
     import pyarrow.parquet as pq
 
-    from serve import batch
+    from evaluation.batch import evaluate as batch
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "rows.jsonl"

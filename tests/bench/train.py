@@ -126,7 +126,7 @@ def _rows(folder: Path) -> Path:
 
     from cluster import models
     from cluster.tokens import encoder
-    from train.sft import PAIR_SCHEMA
+    from train.finetuning.sft import PAIR_SCHEMA
 
     known = encoder(str(models.resolve(SMOLLM2).path), "auto")
     text = "".join(path.read_text(encoding="utf-8") for path in sorted((ROOT / "examples").glob("*.jsonl")))
@@ -147,8 +147,8 @@ def _ray_train_child() -> dict[str, float]:
     from cluster import models, runtime
     from cluster.config import RayConfig
     from cluster.training import TrainingConfig, train
-    from train.finetune import finetune
-    from train.settings import Settings
+    from train.finetuning.worker import finetune
+    from train.finetuning.worker_args import Settings
 
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
@@ -224,7 +224,7 @@ def _step_child() -> dict[str, float]:
     from transformers import AutoModelForCausalLM
 
     from cluster import models
-    from train.loss import IGNORED, CompletionLoss
+    from train.finetuning.loss import IGNORED, CompletionLoss
 
     torch.manual_seed(SEED)
     base = AutoModelForCausalLM.from_pretrained(models.resolve(GEMMA).path, dtype=torch.float32)

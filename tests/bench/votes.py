@@ -42,9 +42,9 @@ def measure(name: str) -> dict[str, float]:
 def _case(name: str) -> Callable[[], Any]:
     import numpy as np
 
-    from judging.calibrate import calibrate
     from judging.records import Scale
-    from judging.stacking import stack
+    from judging.voting.calibration import calibrate
+    from judging.voting.stacking import stack
 
     scale = Scale(1, 5)
     draws = np.random.default_rng(0)

@@ -19,7 +19,7 @@ import yaml
 
 from cluster.runtime import say
 from tests.cluster.heads import Head, end, free_port, head
-from tests.serve.making import jsonl, row
+from tests.evaluation.making import jsonl, row
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 ROOT = Path(__file__).parents[2]

@@ -17,10 +17,11 @@ from typing import Any
 import pytest
 import yaml
 
-from cluster import doctor, probes
+from cluster import doctor
+from cluster import node_checks as probes
 from cluster.__main__ import main
 from cluster.config import RunConfig
-from cluster.probes import Seen
+from cluster.node_checks import Seen
 from tests.cluster.heads import head
 from tests.train.tiny import tiny_model
 

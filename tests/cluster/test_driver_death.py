@@ -16,8 +16,8 @@ import yaml
 from cluster.__main__ import main
 from cluster.runtime import say
 from tests.cluster.fake_endpoint import Answer, Endpoint, said, serving
+from tests.evaluation.making import jsonl, row
 from tests.killing import killed_when
-from tests.serve.making import jsonl, row
 from tests.train.test_distill import numbered
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.usefixtures("ray_cluster")]

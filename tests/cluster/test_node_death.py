@@ -18,10 +18,10 @@ import pytest
 from cluster.runtime import say
 from judging.records import content_id
 from tests.cluster.heads import Head, end, head, living, node
+from tests.evaluation.batch.test_evaluate import configuration as evaluate_configuration
+from tests.evaluation.making import row
 from tests.retrieval.making import configuration as feedback_configuration
 from tests.retrieval.making import pool_of
-from tests.serve.making import row
-from tests.serve.test_batch import configuration as evaluate_configuration
 from tests.train.test_distill import configuration as distill_configuration
 from tests.train.test_distill import numbered
 

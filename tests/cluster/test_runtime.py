@@ -6,10 +6,11 @@ import sys
 
 import pytest
 
-from cluster import demands, runtime
+from cluster import feasibility as demands
+from cluster import runtime
 from cluster.config import RayConfig
-from cluster.demands import UNLIMITED, NodeType
 from cluster.errors import UserError
+from cluster.feasibility import UNLIMITED, NodeType
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,8 @@ import pytest
 from cluster import artifacts, parts
 from cluster.__main__ import main
 from cluster.errors import storage_problem
-from tests.serve.making import row
-from tests.serve.test_batch import configuration
+from tests.evaluation.batch.test_evaluate import configuration
+from tests.evaluation.making import row
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from cluster import submit
 from cluster.__main__ import main
 from cluster.errors import UserError
 from tests.cluster.heads import Head, head
-from tests.serve.making import jsonl, row
+from tests.evaluation.making import jsonl, row
 
 ROOT = Path(__file__).parents[2]
 NOWHERE = "http://127.0.0.1:9"  # the discard port: nothing listens
@@ -140,7 +140,7 @@ def environment(token: str, home: Path) -> Mapping[str, str]:
 @pytest.fixture
 def here(tmp_path: Path) -> Path:
     """A folder with the packages and a configuration in it, as a checkout has them."""
-    for package in ("cluster", "judging", "serve", "train", "retrieval"):
+    for package in ("cluster", "judging", "evaluation", "serve", "train", "retrieval"):
         shutil.copytree(ROOT / package, tmp_path / "here" / package, ignore=shutil.ignore_patterns("__pycache__"))
     configuration(tmp_path / "here", "runs/r")
     return tmp_path / "here"

@@ -45,8 +45,8 @@ def test_a_summary_obeys_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     # As a data set's name in the report's table would be.
-    monkeypatch.setattr("serve.report.main", lambda run: (0, {"dataset": "\x1b[31mred"}))
-    monkeypatch.setattr("serve.report.render", lambda summary: summary["dataset"])
+    monkeypatch.setattr("evaluation.reporting.report.main", lambda run: (0, {"dataset": "\x1b[31mred"}))
+    monkeypatch.setattr("evaluation.reporting.report.render", lambda summary: summary["dataset"])
     (tmp_path / "c.yaml").write_text("run: r\n")
     assert main(["report", str(tmp_path / "c.yaml")]) == 0
     assert capsys.readouterr().out == "\\x1b[31mred\n"

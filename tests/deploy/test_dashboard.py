@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from serve.telemetry import Telemetry
+from serve.api.metrics import Telemetry
 
 ROOT = Path(__file__).parents[2]
 BOARD = json.loads((ROOT / "deploy" / "grafana" / "inverdict.json").read_text())

@@ -21,9 +21,8 @@ def said() -> str:
     """The sources of ours and of Ray's that speak to people, with adjacent string literals joined."""
     import ray
 
-    texts = [
-        path.read_text() for package in ("cluster", "serve", "train") for path in sorted((ROOT / package).glob("*.py"))
-    ]
+    packages = ("cluster", "evaluation", "serve", "train")
+    texts = [path.read_text() for package in packages for path in sorted((ROOT / package).rglob("*.py"))]
     texts.append((Path(ray.__file__).parent / "_private/authentication/authentication_constants.py").read_text())
     return re.sub(r"\"\s*\n\s*f?\"", "", "\n".join(texts))
 

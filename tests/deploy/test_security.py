@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("judging", "cluster", "serve", "train", "retrieval")
+PACKAGES = ("judging", "cluster", "evaluation", "serve", "train", "retrieval")
 # Package -> first version with every fix that SECURITY.md names.
 FIXED_IN = {"ray": (2, 54, 0), "vllm": (0, 18, 0)}
 

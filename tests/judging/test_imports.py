@@ -8,7 +8,7 @@ EVERY_MODULE = """
 import importlib, pkgutil, judging
 for module in pkgutil.walk_packages(judging.__path__, "judging."):
     importlib.import_module(module.name)
-assert {"judging.records", "judging.scorefile", "judging.vote"} <= set(sys.modules)
+assert {"judging.records", "judging.stats.cli", "judging.voting.vote"} <= set(sys.modules)
 """
 
 

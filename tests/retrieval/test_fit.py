@@ -18,12 +18,12 @@ from judging.datasets import DataConfig
 from judging.errors import InputError
 from judging.records import Record, content_id
 from retrieval.feedback import SCHEMA
-from retrieval.fitting import Query, batches_of, lists_of
-from retrieval.lists import query_lists
-from retrieval.orders import ARMS, order_ndcg
+from retrieval.fit_worker import Query, batches_of, lists_of
+from retrieval.fit_worker_args import Settings
+from retrieval.ndcg import ARMS, order_ndcg
 from retrieval.pool import pool_identity
+from retrieval.ranked_lists import query_lists
 from retrieval.retriever import LEARNED, Retriever
-from retrieval.settings import Settings
 from retrieval.texts import plain_text
 from tests.killing import killed_when
 from tests.retrieval.making import configuration, jsonl, rated

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from sentence_transformers.cross_encoder.losses.lambda_loss import LambdaRankScheme
 from sklearn.metrics import ndcg_score
 
+from retrieval.fit_worker_args import Weight
 from retrieval.lambdarank import in_batch_loss, lambdarank_loss, mixed_loss, ndcg
-from retrieval.settings import Weight
 
 
 def loop(scores, gains, mask, weight):

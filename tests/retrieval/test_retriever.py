@@ -10,7 +10,7 @@ import pytest
 from cluster.__main__ import main
 from judging.errors import InputError
 from judging.records import Record
-from retrieval.index import ExampleIndex
+from retrieval.faiss_index import ExampleIndex
 from retrieval.retriever import Arm, Retriever, merged, semantic_folder
 from tests.retrieval.making import configuration, pool_of, rated
 

@@ -18,12 +18,12 @@ from cluster.config import ScriptedSpec, build
 from cluster.engine import Engine, ScriptedEngine
 from cluster.exchange import Reply, Request
 from judging.records import Record
-from serve.answering import Offer
-from serve.assemble import Online, build_panel, describe, online, versions
-from serve.evaluators import EngineServer
-from serve.keys import Keys
-from serve.panel import Ask, Judged
-from serve.routes import About, make_app
+from serve.api.api_keys import Keys
+from serve.api.conversion import Offer
+from serve.api.routes import About, make_app
+from serve.engines.engine_server import EngineServer
+from serve.panel.build import Online, build_panel, describe, online, versions
+from serve.panel.panel import Ask, Judged
 
 FIELDS = {"source": "Why is the sky blue?", "candidate": "Air scatters blue light most."}
 BODY = {"task": "qa", "fields": FIELDS}

@@ -18,10 +18,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from cluster.__main__ import main
-from serve.keys import add
+from serve.api.api_keys import add
+from tests.serve.api.test_routes import HOSTILE
 from tests.serve.online import BODY, SCRIPTED
 from tests.serve.serving import PLANTED, ROOT, SMALL, Served, configuration, free_port, serving
-from tests.serve.test_routes import HOSTILE
 
 pytestmark = pytest.mark.ray
 RECORDS = ROOT / "examples" / "constructed.jsonl"

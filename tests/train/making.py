@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 from judging.records import Record, Scale
 from judging.tasks import load_task
 from judging.template import Template
-from train.candidates import Candidate
-from train.oneshot import Unit
+from train.inversion.one_shot import Unit
+from train.inversion.prompt_candidates import Candidate
 
 
 def jsonl(path: Path, rows: Iterable[Mapping[str, Any] | str]) -> str:

@@ -8,9 +8,9 @@ from cluster import config
 from cluster.__main__ import main, sections
 from cluster.artifacts import JobDir
 from judging.errors import InputError
+from tests.train.inversion.test_invert import BRIDGE, ONIONS, configuration, rated
 from tests.train.making import jsonl
-from tests.train.test_invert import BRIDGE, ONIONS, configuration, rated
-from train.invert import _inversion_spec
+from train.inversion.invert import _inversion_spec
 
 
 @pytest.mark.parametrize(

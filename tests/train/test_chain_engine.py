@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM
 
 from cluster import models
 from cluster.__main__ import main
-from judging.templatefile import load_templates
+from judging.template_io import load_templates
 
 pytestmark = [pytest.mark.engine, pytest.mark.usefixtures("ray_cluster")]
 ROOT = Path(__file__).parents[2]

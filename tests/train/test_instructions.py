@@ -10,7 +10,7 @@ import pytest
 from pydantic import ValidationError
 
 from judging.errors import InputError
-from judging.rowfiles import RowError
+from judging.readers import RowError
 from tests.train.making import jsonl, parquet
 from train.instructions import Instruction, InstructionConfig, Taken, read_instructions, share, to_instruction
 

@@ -1,0 +1,284 @@
+"""Job `evaluate`: records x judges -> verdicts -> vote -> `scores.parquet`. The batch path over Ray Data.
+
+Below `{run}/evaluate`: `records/` (the checked input), `verdicts/{judge}/part-*.parquet` (one row a record and aspect),
+`scores.parquet` (one row a record and aspect; columns of every judge and of the panel, in points of the human scale),
+`manifest.json`. A killed run goes on from the verdicts that are there. Records whose human scores a judge's prompt
+has seen are left out, for all judges alike.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from cluster import feasibility as demands
+from cluster import runtime
+from cluster.artifacts import JobDir
+from cluster.config import HttpSpec, ModelSpec, RunConfig, VllmSpec
+from cluster.engine import api_key
+from cluster.parts import parts_of
+from cluster.terminal import shown
+from cluster.tokens import labels_problem, special_tokens_of
+from evaluation.batch.config import Config, Evaluation, fingerprint, prepared
+from evaluation.batch.fingerprints import code_fingerprint
+from evaluation.batch.inference import ask_all
+from evaluation.batch.ingest import Ingested, ingest, ingested, iter_rows
+from evaluation.batch.integration import integrate_all, integrated
+from evaluation.batch.scores import write_scores
+from evaluation.batch.served_models import served_models
+from evaluation.batch.verdicts import ON_PURPOSE, aspects_of, aspects_of_row, forget_unscored, most_frequent_details
+from evaluation.judges.few_shot import Chooser, choose_examples, say_what_is_missing
+from evaluation.judges.few_shot import summary as examples_summary
+from evaluation.judges.judge_config import Judge, JudgeConfig, build_judge
+from evaluation.judges.prompt_sources import warnings
+from judging.datasets import dev_groups
+from judging.errors import InputError
+from judging.records import Record
+from judging.template import LABEL_PREFIX
+from retrieval.retriever import INDEXED, Retriever
+
+EXIT_UNSCORED = 3
+TOLD = {"model", "prompt", "score_mode", "examples"}  # of a judge's configuration, in the summary
+
+
+class Judged(NamedTuple):
+    """What the job leaves behind: exit code and the summary of `scores.parquet`."""
+
+    exit_code: int
+    summary: dict[str, Any]
+
+
+def main(
+    run: RunConfig, *, retry_failed: bool = False, through_serve: bool = False, within: Path | None = None
+) -> Judged:
+    """Judge the configured records; resume what a killed run left. `through_serve`: by the evaluators that run already.
+    `within`: the folder below which `evaluate/` is written; none: the run's.
+
+    Raises InputError or UserError before anything is written where configuration or data do not fit.
+    """
+    evaluation, pool, asked = prepared(run, within)
+    config, job = evaluation.config, JobDir(within or run.run, "evaluate")
+    with job.opened(fingerprint(evaluation, asked)):
+        asks_again = retry_failed and forget_unscored(job)
+        done = job.manifest()
+        if done and not asks_again and (job.path / "scores.parquet").exists():
+            runtime.say(f"evaluate: done before, {job.path} is up to date")
+            return Judged(_exit_code(done["summary"], config), done["summary"])
+        counts, wanted = _take_in(evaluation, job, pool)
+        judges = {
+            name: build_judge(
+                name, spec, wanted, pool, special_tokens_of(run.models[spec.model]), evaluation.prompts[name]
+            )
+            for name, spec in config.judges.items()
+        }
+        _say_what_to_know(counts, job.path, judges)
+        _check_askable(run, config, judges)
+        _check_indexes(run, config, pool, wanted)
+        evaluation.ballot.check(wanted)
+        job.claim()
+        for name, judge in judges.items():
+            evaluation.prompts[name].save(judge.templates, job.path / "templates" / name)
+        runtime.start(run.ray)
+        if not through_serve:
+            demands.check(run, list(asked))
+        specs = served_models(run, list(asked)) if through_serve else run.models
+        scored, found = judge_all(evaluation, judges, pool, specs)
+        summary = _summary(config, counts, scored, found, job.path)
+        job.finish(summary)
+    return Judged(_exit_code(summary, config), summary)
+
+
+def judge_all(
+    evaluation: Evaluation, judges: Mapping[str, Judge], pool: Mapping[str, Record], specs: Mapping[str, ModelSpec]
+) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    """Judge the records in `evaluation.folder` with every judge and vote.
+
+    Returns the summary of its `scores.parquet`, and by judge what there is to say of the examples that were found.
+    """
+    config, folder = evaluation.config, evaluation.folder
+    found = _find_examples(evaluation, folder, judges, pool)
+    ask_all(
+        folder,
+        judges,
+        config.judges,
+        specs,
+        aspects=config.aspects,
+        seed=evaluation.run.seed,
+        cascade=config.vote.cascade,
+    )
+    if config.integrator:
+        _integrate(evaluation, folder, judges, specs[config.integrator.model])
+    return write_scores(folder, judges, evaluation.ballot, integrated(folder) if config.integrator else None), found
+
+
+def _say_what_to_know(counts: Ingested, folder: Path, judges: Mapping[str, Judge]) -> None:
+    if counts.num_rejected:
+        runtime.say(f"evaluate: {counts.num_rejected} rows did not fit, see {folder / 'records' / 'rejected.jsonl'}")
+    if counts.num_left_out:
+        runtime.say(
+            f"evaluate: {counts.num_left_out} records are left out for all judges: "
+            "a judge's prompt has seen human scores of their groups"
+        )
+    for name, judge in judges.items():
+        for warning in warnings(name, judge.templates):
+            runtime.say(f"evaluate: WARNING: {warning}")
+
+
+def _find_examples(
+    evaluation: Evaluation, folder: Path, judges: Mapping[str, Judge], pool: Mapping[str, Record]
+) -> dict[str, dict[str, Any]]:
+    """The examples of every judge that has a retriever, and what there is to say of them."""
+    run, told = evaluation.run, {}
+    for name, judge in judges.items():
+        config = evaluation.config.judges[name]
+        if config.icl is None:
+            continue
+        chooser = judge_chooser(config, run.models[config.model], judge, pool, run)
+        aspects_of = partial(aspects_of_row, aspects=evaluation.config.aspects)
+        choose_examples(folder, name, chooser, aspects_of)
+        told[name] = examples_summary(folder, name, config.icl)
+        say_what_is_missing(name, told[name])
+    return told
+
+
+def _integrate(evaluation: Evaluation, folder: Path, judges: Mapping[str, Judge], spec: ModelSpec) -> None:
+    run, config = evaluation.run, evaluation.config.integrator
+    assert config is not None
+    special_tokens = special_tokens_of(run.models[config.model])
+    integrate_all(
+        folder,
+        judges,
+        config,
+        spec,
+        special_tokens,
+        evaluation.ballot,
+        aspects=evaluation.config.aspects,
+        seed=run.seed,
+    )
+
+
+def judge_chooser(
+    config: JudgeConfig, spec: ModelSpec, judge: Judge, pool: Mapping[str, Record], run: RunConfig
+) -> Chooser:
+    """How that judge's examples are found, in batch and online alike."""
+    assert config.icl is not None
+    return Chooser(
+        config.icl,
+        spec,
+        judge.templates,
+        pool,
+        judge.special_tokens,
+        config.score_mode,
+        1 if config.score_mode == "expected" else config.max_tokens,
+        (run.run / "index").resolve(),
+        run.seed,
+    )
+
+
+def _details(folder: Path, name: str, found: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What was said of a judge's rows without a score; nothing where all have one, and for the panel."""
+    verdicts = folder / "verdicts" / name
+    return most_frequent_details(verdicts) if found["unscored"] and verdicts.is_dir() else []
+
+
+def _summary(
+    config: Config,
+    counts: Ingested,
+    scored: Mapping[str, Any],
+    examples: Mapping[str, Mapping[str, Any]],
+    folder: Path,
+) -> dict[str, Any]:
+    """The summary of `scores.parquet`, with what each judge is and how many records were left out."""
+    judges = {
+        name: {
+            **found,
+            **(config.judges[name].model_dump(include=TOLD) if name in config.judges else {}),
+            **({"icl": dict(examples[name])} if name in examples else {}),
+            **({"details": details} if (details := _details(folder, name, found)) else {}),
+        }
+        for name, found in scored["judges"].items()
+    }
+    return {**scored, "judges": judges, "num_left_out": counts.num_left_out, "code": code_fingerprint()}
+
+
+def _check_askable(run: RunConfig, config: Config, judges: Mapping[str, Judge]) -> None:
+    """What the engines would find out only inside the workers, before anything is started or written."""
+    for name, judge in judges.items():
+        spec = run.models[config.judges[name].model]
+        for task, aspect in judge.templates if config.judges[name].examples else ():
+            if not judge.examples[task, aspect]:
+                runtime.say(f"evaluate: none of {name}'s examples is rated on {aspect} for the task {task}")
+        if isinstance(spec, HttpSpec):
+            api_key(spec)
+        for template in judge.templates.values() if judge.mode == "expected" else ():
+            if problem := labels_problem(spec, LABEL_PREFIX, template.scale.labels()):
+                raise InputError(f"evaluate.judges.{name}: {problem}")
+        no_room = isinstance(spec, VllmSpec) and config.judges[name].max_tokens >= spec.max_model_len
+        if judge.mode == "parsed" and no_room:
+            raise InputError(f"evaluate.judges.{name}.max_tokens leaves no room in max_model_len for a prompt")
+
+
+def _check_indexes(
+    run: RunConfig, config: Config, pool: Mapping[str, Record], wanted: Sequence[tuple[str, str]]
+) -> None:
+    """A broken index or one of other towers is found here, not in a worker."""
+    arms = {judge.icl.arm for judge in config.judges.values() if judge.icl and judge.icl.arm in INDEXED}
+    if arms:
+        retriever = Retriever(pool, folder=run.run / "index")
+        for arm in sorted(arms):
+            retriever.open(wanted, arm)
+
+
+def _shown_groups(config: Config, pool: Mapping[str, Record]) -> frozenset[str]:
+    """Groups whose human scores a retriever may show or has learned from: they cannot test it."""
+    retrieves = any(judge.icl and judge.icl.arm != "none" for judge in config.judges.values())
+    return frozenset(record.group_key for record in pool.values()) if retrieves else frozenset()
+
+
+def _take_in(evaluation: Evaluation, job: JobDir, pool: Mapping[str, Record]) -> tuple[Ingested, list[tuple[str, str]]]:
+    """The checked records in `records/`, and every (task, aspect) among them."""
+    folder = evaluation.folder / "records"
+    if not job.is_claimed():
+        # Left by a process that was killed before it claimed the folder: nobody knows of which input.
+        shutil.rmtree(folder, ignore_errors=True)
+    counts = ingested(folder) or ingest(
+        evaluation.data,
+        folder,
+        block_rows=evaluation.config.block_rows,
+        check=evaluation.check,
+        without=frozenset().union(
+            *(prompts.seen_groups() for prompts in evaluation.prompts.values()),
+            _shown_groups(evaluation.config, pool),
+            dev_groups(evaluation.data) if evaluation.data.part == "test" else (),
+        ),
+    )
+    wanted = {
+        (row["task"], aspect): None
+        for row in iter_rows(parts_of(folder), ("task", "scores"))
+        for aspect in aspects_of(row["task"], row["scores"], evaluation.config.aspects)
+    }
+    return counts, list(wanted)
+
+
+def _exit_code(summary: Mapping[str, Any], config: Config) -> int:
+    worst = min(
+        judge["coverage"] + sum(judge["unscored"].get(reason, 0) for reason in ON_PURPOSE) / summary["num_scores"]
+        for judge in summary["judges"].values()
+    )
+    # 1 - 0.95 is a little more than 0.05.
+    return EXIT_UNSCORED if 1 - worst > config.max_unscored_share + 1e-9 else 0
+
+
+def render(summary: Mapping[str, Any]) -> str:
+    """The summary for the terminal."""
+    left_out = f", {summary['num_left_out']} left out" if summary["num_left_out"] else ""
+    lines = [f"{summary['num_scores']} scores of {summary['num_records']} records{left_out}"]
+    for name, judge in summary["judges"].items():
+        why = ", ".join(f"{number} {reason}" for reason, number in judge["unscored"].items())
+        lines.append(f"  {name:<16} coverage {judge['coverage']:.3f}" + (f"  unscored: {why}" if why else ""))
+        lines += [f"    {one['count']} x {one['unscored']}: {shown(one['detail'])}" for one in judge.get("details", ())]
+    lines.append(f"  {summary['file']}")
+    return "\n".join(lines)

@@ -1,0 +1,99 @@
+"""Fingerprints of what decides a judge's score: code, model, template, settings, examples, vote. Short sha256.
+
+The same functions serve the certificate and the running panel, so that the two can be compared.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import judging
+from cluster.artifacts import read_json
+from cluster.config import RunConfig
+from cluster.identity import model_identity
+from evaluation.batch.scores import PANEL
+from evaluation.judges.aggregation import panel_identity
+from evaluation.judges.judge_config import JudgeConfig
+from evaluation.judges.prompt_sources import Templates
+from judging.certificates.certificate import Fingerprints
+from judging.records import Record
+
+if TYPE_CHECKING:
+    from evaluation.batch.config import Config as EvaluateConfig
+
+CODE = ("judging", "cluster", "evaluation", "serve", "retrieval")
+INTEGRATOR = "integrator"
+# Of a judge's configuration: what has a fingerprint of its own, and which examples there are (the pool has one).
+APART = {"model", "prompt"}
+
+
+def short(value: Any) -> str:
+    """16 hexadecimal digits from a plain value."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+@cache
+def code_fingerprint() -> str:
+    """Of every Python file of ours that can change a score."""
+    root = Path(judging.__file__).parents[1]
+    digest = hashlib.sha256()
+    for package in CODE:
+        for file in sorted((root / package).rglob("*.py")):
+            digest.update(f"{file.relative_to(root)}\0".encode() + file.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+class Known:
+    """What runs or was evaluated: configuration, templates by judge, rated pool. Hashes each thing once."""
+
+    def __init__(
+        self, run: RunConfig, evaluate: EvaluateConfig, templates: Mapping[str, Templates], pool: Mapping[str, Record]
+    ) -> None:
+        self._evaluate = evaluate
+        self._templates = templates
+        names = {judge.model for judge in evaluate.judges.values()}
+        names |= {evaluate.integrator.model} if evaluate.integrator else set()
+        self._models = {name: short(model_identity(run.models[name])) for name in names}
+        self._taught = panel_identity(run.run, evaluate.vote)
+        self._retriever = short([_pool(pool), read_json(run.run / "index" / "manifest.json")])
+
+    def of(self, subject: str, task: str, aspect: str) -> Fingerprints:
+        """Of one judge for one task and aspect, or of the panel: all judges and their vote."""
+        return self._panel(task, aspect) if subject == PANEL else self._of([subject], task, aspect, weights=None)
+
+    def _panel(self, task: str, aspect: str) -> Fingerprints:
+        evaluate = self._evaluate
+        integrator = json.loads(evaluate.integrator.model_dump_json()) if evaluate.integrator else None
+        weights = short([json.loads(evaluate.vote.model_dump_json()), integrator, self._taught])
+        return self._of(list(evaluate.judges), task, aspect, weights=weights)
+
+    def _of(self, names: list[str], task: str, aspect: str, weights: str | None) -> Fingerprints:
+        configs = {name: self._evaluate.judges[name] for name in names}
+        models = {name: self._models[config.model] for name, config in configs.items()}
+        if weights and self._evaluate.integrator:
+            models[INTEGRATOR] = self._models[self._evaluate.integrator.model]
+        return Fingerprints(
+            code=code_fingerprint(),
+            models=models,
+            templates={name: self._templates[name][task, aspect].fingerprint[:16] for name in names},
+            settings={name: _settings(config) for name, config in configs.items()},
+            retriever=self._retriever if any(map(_shows_examples, configs.values())) else None,
+            weights=weights,
+        )
+
+
+def _settings(config: JudgeConfig) -> str:
+    return short(json.loads(config.model_dump_json(exclude=APART)))
+
+
+def _shows_examples(config: JudgeConfig) -> bool:
+    return bool(config.examples) or (config.icl is not None and config.icl.arm != "none")
+
+
+def _pool(pool: Mapping[str, Record]) -> list[str]:
+    return sorted(short(record.to_row()) for record in pool.values())

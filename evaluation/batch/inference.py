@@ -1,0 +1,117 @@
+"""Every judge asks its model about every record that has no verdict of its yet. The job's only Ray Dataset.
+
+An engine is slow to start, so judges of one model that ask alike share a start; the work is ordered judge by judge.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from cluster import runtime
+from cluster.config import ModelSpec
+from cluster.generate import Sampling, generate
+from cluster.progress import progress
+from evaluation.batch.verdicts import done_keys, pending, requests, write_not_asked, write_unasked, write_verdicts
+from evaluation.judges.aggregation import CascadeConfig
+from evaluation.judges.judge_config import Judge, JudgeConfig
+
+
+class Start(NamedTuple):
+    """One start of an engine: the model's name under `models`, how replies are drawn, and the judges that share it."""
+
+    model: str
+    sampling: Sampling
+    judges: list[str]
+
+
+class _Open(NamedTuple):
+    """What a judge has still to do: blocks of records, the number of verdicts to come, and the keys of those there."""
+
+    parts: list[Path]
+    num_pending: int
+    done: np.ndarray
+
+
+def starts(judges: Mapping[str, JudgeConfig], seed: int) -> list[Start]:
+    """Judges of one model that ask alike together: all for the labels' probabilities, or all for replies drawn alike.
+
+    The engine's batches join rows of several judges, and in Ray's vLLM stage rows of both kinds spoil each other.
+    """
+    shared: dict[tuple[str, str, Sampling], list[str]] = {}
+    for name, config in judges.items():
+        shared.setdefault((config.model, config.score_mode, _sampling(config, seed)), []).append(name)
+    return [Start(model, sampling, names) for (model, _, sampling), names in shared.items()]
+
+
+def _sampling(config: JudgeConfig, seed: int) -> Sampling:
+    if config.score_mode == "expected":  # nothing is drawn
+        return Sampling(seed=seed)
+    return Sampling(max_tokens=config.max_tokens, temperature=config.temperature, seed=seed)
+
+
+def ask_all(
+    folder: Path,
+    judges: Mapping[str, Judge],
+    configs: Mapping[str, JudgeConfig],
+    models: Mapping[str, ModelSpec],
+    *,
+    aspects: tuple[str, ...] | None,
+    seed: int,
+    cascade: CascadeConfig | None = None,
+) -> None:
+    """Complete `folder/verdicts/{judge}` for the records in `folder/records`."""
+    if cascade:
+        first = {cascade.first: judges[cascade.first]}
+        ask_all(folder, first, configs, models, aspects=aspects, seed=seed)
+        judges = {name: judge for name, judge in judges.items() if name != cascade.first}
+        for judge in judges.values():
+            write_unasked(folder, judge, aspects)
+        write_not_asked(folder, cascade.first, list(judges.values()), cascade, aspects)
+    found = {name: _open(folder, judge, aspects) for name, judge in judges.items()}
+    waiting = {name: one for name, one in found.items() if one.parts}
+    for start in starts({name: configs[name] for name in waiting}, seed):
+        sharing = {name: judges[name] for name in start.judges}
+        _ask(folder, start, models[start.model], sharing, waiting, aspects)
+
+
+def _open(folder: Path, judge: Judge, aspects: tuple[str, ...] | None) -> _Open:
+    verdicts = folder / "verdicts" / judge.name
+    verdicts.mkdir(parents=True, exist_ok=True)
+    write_unasked(folder, judge, aspects)
+    done = done_keys(verdicts)
+    return _Open(*pending(folder / "records", aspects, done), done)
+
+
+def _ask(
+    folder: Path,
+    start: Start,
+    spec: ModelSpec,
+    judges: Mapping[str, Judge],
+    waiting: Mapping[str, _Open],
+    aspects: tuple[str, ...] | None,
+) -> None:
+    import ray.data
+
+    done = {name: waiting[name].done for name in judges}
+    items = [{"judge": name, "part": str(part.resolve())} for name in judges for part in waiting[name].parts]
+    # One item a block: Ray's own Parquet reader starts an actor for every few files.
+    blocks = ray.data.from_items(items, override_num_blocks=len(items))
+    asked = blocks.map_batches(requests, fn_args=(judges, aspects, done), batch_size=None)
+    written = generate(asked, spec, start.sampling).map_batches(
+        write_verdicts, fn_args=(judges, str((folder / "verdicts").resolve())), batch_size=None
+    )
+    what = f"evaluate: {_names(start)}"
+    num_done = sum(map(len, done.values()))
+    num_pending = sum(waiting[name].num_pending for name in judges)
+    runtime.say(f"{what}: starting the model")
+    with progress(what, num_done + num_pending, num_done) as bar:
+        for batch in written.iter_batches(batch_size=None, prefetch_batches=0):
+            bar.add(int(np.sum(batch["num_verdicts"])))
+
+
+def _names(start: Start) -> str:
+    return ", ".join(start.judges) if len(start.judges) <= 3 else f"{start.model}: {len(start.judges)} prompts"

@@ -1,0 +1,159 @@
+"""The integrating model in batch: for every record and aspect it reads the judges' verdicts and gives the final score.
+
+Below `{run}/evaluate/integrator`: `asked/part-*.parquet` (requests, made once all judges are done) and
+`part-*.parquet` (id, aspect, score, reason, error). What has no score from the vote is not asked about.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from cluster import runtime
+from cluster.artifacts import whole_folder
+from cluster.config import ModelSpec
+from cluster.generate import Batch, Sampling, generate
+from cluster.parts import parts_of, sound_rows, write_part
+from cluster.progress import progress
+from evaluation.batch.scores import VerdictsOnDisk
+from evaluation.batch.verdicts import aspects_of_row
+from evaluation.judges.aggregation import Ballot
+from evaluation.judges.integrator import IntegratorConfig, integration_request, integration_score
+from evaluation.judges.judge_config import Judge
+from judging.records import Record, Verdict, content_id
+from judging.template import Template
+
+ASKED_SCHEMA = pa.schema(
+    [(name, pa.large_string()) for name in ("id", "task", "aspect", "prompt", "reply_prefix", "json_schema")]
+)
+SCHEMA = pa.schema(
+    [
+        *((name, pa.string()) for name in ("id", "aspect", "reason", "error")),
+        ("score", pa.float64()),
+        ("num_prompt_tokens", pa.int64()),
+        ("num_generated_tokens", pa.int64()),
+    ]
+)
+
+
+def integrate_all(
+    folder: Path,
+    judges: Mapping[str, Judge],
+    config: IntegratorConfig,
+    spec: ModelSpec,
+    special_tokens: tuple[str, ...],
+    ballot: Ballot,
+    *,
+    aspects: tuple[str, ...] | None,
+    seed: int,
+) -> None:
+    """Complete `folder/integrator` for the verdicts in `folder/verdicts`."""
+    out = folder / "integrator"
+    out.mkdir(exist_ok=True)
+    if not (out / "asked").exists():
+        with whole_folder(out / "asked") as beside:
+            _write_asked(folder, beside, judges, special_tokens, ballot, aspects, seed)
+    done = {content_id(row["id"], row["aspect"]) for row in sound_rows(out, ("id", "aspect"))}
+    known = {part: pq.read_table(part, columns=["id", "aspect"]).to_pylist() for part in parts_of(out / "asked")}
+    parts = [part for part, rows in known.items() if any(content_id(r["id"], r["aspect"]) not in done for r in rows)]
+    if not parts:
+        return
+    import ray.data
+
+    templates = dict(next(iter(judges.values())).templates)
+    blocks = ray.data.from_items([{"part": str(part.resolve())} for part in parts], override_num_blocks=len(parts))
+    asked = blocks.map_batches(_requests, fn_args=(done,), batch_size=None)
+    sampling = Sampling(max_tokens=config.max_tokens, temperature=config.temperature, seed=seed)
+    written = generate(asked, spec, sampling).map_batches(
+        _write, fn_args=(templates, str(out.resolve())), batch_size=None
+    )
+    runtime.say(f"evaluate: integrator {config.model}: starting the model")
+    with progress(f"evaluate: integrator {config.model}", sum(map(len, known.values())), len(done)) as bar:
+        for batch in written.iter_batches(batch_size=None, prefetch_batches=0):
+            bar.add(int(np.sum(batch["num_rows"])))
+
+
+def _write_asked(
+    folder: Path,
+    beside: Path,
+    judges: Mapping[str, Judge],
+    special_tokens: tuple[str, ...],
+    ballot: Ballot,
+    aspects: tuple[str, ...] | None,
+    seed: int,
+) -> None:
+    """The requests, one part a block of records."""
+    verdicts = {name: VerdictsOnDisk(folder / "verdicts" / name) for name in judges}
+    templates = next(iter(judges.values())).templates
+    for part in parts_of(folder / "records"):
+        rows = list(_asked_rows(part, verdicts, templates, special_tokens, ballot, aspects, seed))
+        if rows:
+            pq.write_table(pa.Table.from_pylist(rows, schema=ASKED_SCHEMA), beside / part.name)
+
+
+def _asked_rows(
+    part: Path,
+    verdicts: Mapping[str, VerdictsOnDisk],
+    templates: Mapping[tuple[str, str], Template],
+    special_tokens: tuple[str, ...],
+    ballot: Ballot,
+    aspects: tuple[str, ...] | None,
+    seed: int,
+) -> Iterator[dict[str, Any]]:
+    rows = pq.read_table(part).to_pylist()
+    wanted = {row["id"]: aspects_of_row(row, aspects) for row in rows}
+    keys = [(id, aspect) for id, some in wanted.items() for aspect in some]
+    said = {name: known.of(keys) for name, known in verdicts.items()}
+    for row in rows:
+        record = Record.from_row(row)
+        for aspect in wanted[record.id]:
+            given = [
+                Verdict(name, aspect, *(one[record.id, aspect][key] for key in ("score", "mode", "unscored", "reason")))
+                for name, one in said.items()
+            ]
+            if ballot.count(record.task, given).score is None:
+                continue
+            template = templates[record.task, aspect]
+            asked = integration_request(record, template, given, seed=seed, special_tokens=special_tokens)
+            columns = {name: asked[name] for name in ("prompt", "reply_prefix", "json_schema")}
+            yield {"id": record.id, "task": record.task, "aspect": aspect, **columns}
+
+
+def _requests(batch: Batch, done: set[str]) -> Batch:
+    """Input column: part. Output columns: id, task, aspect, and those that cluster.generate reads."""
+    rows = [
+        {**row, "labels": []}
+        for part in batch["part"]
+        for row in pq.read_table(part).to_pylist()
+        if content_id(row["id"], row["aspect"]) not in done
+    ]
+    return {name: [row[name] for row in rows] for name in rows[0]} if rows else {}
+
+
+def _write(batch: Batch, templates: Mapping[tuple[str, str], Template], folder: str) -> Batch:
+    """Input columns: those of `_requests` and of cluster.generate. Writes one part; output column: num_rows."""
+    rows = []
+    for place in range(len(batch["id"])):
+        reply = {name: column[place] for name, column in batch.items()}
+        template = templates[reply["task"], reply["aspect"]]
+        score, reason, error = integration_score(template, reply["reply"], reply["error"], reply["finish_reason"])
+        tokens = {name: int(reply[name]) for name in ("num_prompt_tokens", "num_generated_tokens")}
+        rows.append(
+            {"id": reply["id"], "aspect": reply["aspect"], "score": score, "reason": reason, "error": error, **tokens}
+        )
+    write_part(Path(folder), rows, SCHEMA, (f"{row['id']}/{row['aspect']}" for row in rows))
+    return {"num_rows": [len(rows)]}
+
+
+def integrated(folder: Path) -> dict[tuple[str, str], dict[str, Any]] | None:
+    """(record id, aspect) -> score, reason, error; None where no model integrates."""
+    out = folder / "integrator"
+    if not out.is_dir():
+        return None
+    rows = sound_rows(out, ("id", "aspect", "score", "reason", "error"))
+    return {(row["id"], row["aspect"]): row for row in rows}

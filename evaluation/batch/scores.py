@@ -1,0 +1,195 @@
+"""Verdicts of every judge -> votes -> `scores.parquet`, one row a record and aspect, and its summary.
+
+Columns: id, task, dataset, group, system, aspect, label (what people gave, or the
+constructed level; null: not rated), ratings (JSON), scale_low, scale_high,
+candidate_chars; for each judge and for the panel `NAME.score` (points of that scale; null: unscored), `NAME.unscored`;
+for judges also `NAME.mode`, `NAME.label_mass`, `NAME.reason`; `panel.num_votes`, `panel.num_abstentions`.
+Where a model integrates also `panel.vote` (what the vote alone says), `panel.reason`, and `panel.fallback` (why it gave
+no score, so that the vote's stands).
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import compress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from cluster.parts import parts_of
+from evaluation.judges.aggregation import Ballot
+from evaluation.judges.judge_config import Judge
+from judging.records import Scale, Verdict
+
+PANEL = "panel"
+Key = tuple[str, str]  # record id, aspect
+KEY = ("id", "aspect")
+Integrated = Mapping[Key, Mapping[str, Any]]  # -> score, reason, error
+RECORD_COLUMNS = ("id", "task", "dataset", "group", "system", "candidate", "scores", "scales", "ratings")
+VERDICT_COLUMNS = (*KEY, "score", "mode", "unscored", "label_mass", "reason")
+
+
+def write_scores(
+    folder: Path, judges: Mapping[str, Judge], ballot: Ballot, integrated: Integrated | None = None
+) -> dict[str, Any]:
+    """Write `folder/scores.parquet`, block by block, and return the summary.
+
+    `integrated`: what an integrating model said; its score is the panel's, and the vote's where it has none.
+    """
+    schema = _schema(judges, integrated is not None)
+    counter = _Counter(judges)
+    verdicts = {name: VerdictsOnDisk(folder / "verdicts" / name) for name in judges}
+    beside = folder / ".scores.parquet"
+    with pq.ParquetWriter(beside, schema, compression="zstd") as writer:
+        for part in parts_of(folder / "records"):
+            rows = list(_rows(part, judges, verdicts, ballot, integrated))
+            counter.add(rows)
+            writer.write_table(pa.Table.from_pylist(rows, schema=schema))
+    beside.rename(folder / "scores.parquet")
+    return {**counter.summary(), "file": str(folder / "scores.parquet")}
+
+
+class VerdictsOnDisk:
+    """One judge's verdicts, found by record and aspect: an Arrow table, and sorted keys with their row numbers."""
+
+    def __init__(self, folder: Path) -> None:
+        tables, keys = [], []
+        for part in parts_of(folder):
+            table = pq.read_table(part, columns=list(VERDICT_COLUMNS))
+            keys.append(_hashes(zip(*(table.column(name).to_pylist() for name in KEY), strict=True)))
+            tables.append(table.drop_columns(list(KEY)))
+        self._table = pa.concat_tables(tables).combine_chunks()
+        unsorted = np.concatenate(keys)
+        # Stable: of a verdict that lies there twice the first part's counts.
+        self._places = np.argsort(unsorted, kind="stable")
+        self._keys = unsorted[self._places]
+
+    def of(self, keys: Iterable[Key]) -> dict[Key, dict[str, Any]]:
+        """The verdicts that lie there: a block's keys at once, since a look into the table costs more than a row."""
+        wanted = list(keys)
+        if not len(self._keys):
+            return {}
+        hashes = _hashes(wanted)
+        at = np.minimum(np.searchsorted(self._keys, hashes), len(self._keys) - 1)
+        is_there = self._keys[at] == hashes
+        rows = self._table.take(pa.array(self._places[at[is_there]])).to_pylist()
+        return dict(zip(compress(wanted, is_there), rows, strict=True))
+
+
+def _hashes(keys: Iterable[Key]) -> np.ndarray:
+    return np.fromiter(map(hash, keys), dtype=np.int64)
+
+
+def _rows(
+    part: Path,
+    judges: Mapping[str, Judge],
+    verdicts: Mapping[str, VerdictsOnDisk],
+    ballot: Ballot,
+    integrated: Integrated | None,
+) -> Iterator[dict[str, Any]]:
+    first = next(iter(judges.values()))
+    aspects: dict[str, list[str]] = {}
+    for task, aspect in first.templates:
+        aspects.setdefault(task, []).append(aspect)
+    records = pq.read_table(part, columns=list(RECORD_COLUMNS)).to_pylist()
+    keys = [(record["id"], aspect) for record in records for aspect in aspects.get(record["task"], ())]
+    said = {name: known.of(keys) for name, known in verdicts.items()}
+    for record in records:
+        labels, scales, ratings = (json.loads(record[name]) for name in ("scores", "scales", "ratings"))
+        for aspect in aspects.get(record["task"], ()):
+            key = (record["id"], aspect)
+            if key not in said[first.name]:
+                continue
+            scale = first.templates[record["task"], aspect].scale
+            to = Scale(*scales[aspect]) if aspect in scales else scale
+            columns = _columns({name: said[name][key] for name in judges}, (record["task"], aspect), scale, to, ballot)
+            if integrated is not None:
+                columns |= _overruled(columns[f"{PANEL}.score"], integrated.get(key), scale, to)
+            yield {
+                **{name: record[name] for name in ("id", "task", "dataset", "group", "system")},
+                "aspect": aspect,
+                "label": labels.get(aspect),
+                "ratings": json.dumps(ratings.get(aspect, [])),
+                "scale_low": to.low,
+                "scale_high": to.high,
+                "candidate_chars": len(record["candidate"]),
+                **columns,
+            }
+
+
+def _columns(
+    said: Mapping[str, Mapping[str, Any]], key: tuple[str, str], scale: Scale, to: Scale, ballot: Ballot
+) -> dict[str, Any]:
+    task, aspect = key
+    columns: dict[str, Any] = {}
+    votes = []
+    for name, row in said.items():
+        votes.append(Verdict(name, aspect, row["score"], row["mode"], row["unscored"]))
+        columns |= {f"{name}.{key}": row[key] for key in ("mode", "unscored", "label_mass", "reason")}
+        columns[f"{name}.score"] = None if row["score"] is None else scale.rescale(row["score"], to)
+    score = ballot.count(task, votes)
+    columns[f"{PANEL}.score"] = None if score.score is None else scale.rescale(score.score, to)
+    return columns | {
+        f"{PANEL}.unscored": score.unscored,
+        f"{PANEL}.num_votes": score.num_votes,
+        f"{PANEL}.num_abstentions": score.num_abstentions,
+    }
+
+
+def _overruled(vote_alone: float | None, told: Mapping[str, Any] | None, scale: Scale, to: Scale) -> dict[str, Any]:
+    """The panel's columns where a model integrates; `told` None: it was not asked, since the vote has no score."""
+    columns = {f"{PANEL}.vote": vote_alone, f"{PANEL}.reason": None, f"{PANEL}.fallback": None}
+    if told is None:
+        return columns
+    if told["score"] is None:
+        return {**columns, f"{PANEL}.fallback": told["error"]}
+    return {**columns, f"{PANEL}.reason": told["reason"], f"{PANEL}.score": scale.rescale(told["score"], to)}
+
+
+def _schema(judges: Mapping[str, Judge], is_integrated: bool = False) -> pa.Schema:
+    text = [(name, pa.string()) for name in ("id", "task", "dataset", "group", "system", "aspect")]
+    numbers = [
+        ("label", pa.float64()),
+        ("ratings", pa.string()),
+        ("scale_low", pa.float64()),
+        ("scale_high", pa.float64()),
+    ]
+    fields = [*text, *numbers, ("candidate_chars", pa.int64())]
+    for name in judges:
+        fields += [(f"{name}.score", pa.float64()), (f"{name}.unscored", pa.string()), (f"{name}.mode", pa.string())]
+        fields += [(f"{name}.label_mass", pa.float64()), (f"{name}.reason", pa.string())]
+    fields += [(f"{PANEL}.score", pa.float64()), (f"{PANEL}.unscored", pa.string())]
+    if is_integrated:
+        fields += [
+            (f"{PANEL}.vote", pa.float64()),
+            (f"{PANEL}.reason", pa.string()),
+            (f"{PANEL}.fallback", pa.string()),
+        ]
+    return pa.schema([*fields, (f"{PANEL}.num_votes", pa.int64()), (f"{PANEL}.num_abstentions", pa.int64())])
+
+
+class _Counter:
+    """Coverage and reasons, block by block."""
+
+    def __init__(self, judges: Mapping[str, Judge]) -> None:
+        self._unscored: dict[str, Counter[str]] = {name: Counter() for name in (*judges, PANEL)}
+        self._num_scores = 0
+        self._num_records = 0
+
+    def add(self, rows: list[dict[str, Any]]) -> None:
+        self._num_scores += len(rows)
+        self._num_records += len({row["id"] for row in rows})
+        for name, reasons in self._unscored.items():
+            reasons.update(row[f"{name}.unscored"] for row in rows if row[f"{name}.unscored"])
+
+    def summary(self) -> dict[str, Any]:
+        judges = {
+            name: {"coverage": 1 - reasons.total() / self._num_scores, "unscored": dict(reasons)}
+            for name, reasons in self._unscored.items()
+        }
+        return {"num_records": self._num_records, "num_scores": self._num_scores, "judges": judges}

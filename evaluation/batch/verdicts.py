@@ -1,0 +1,235 @@
+"""Verdict parts on disk, one folder a judge: which are missing, the requests for them, how they are written.
+
+The functions that Ray runs over blocks stand here; what a verdict is, is the business of judge.py.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from cluster.artifacts import JobDir
+from cluster.generate import Batch
+from cluster.parts import forget_rows, parts_of, sound_rows, write_part
+from evaluation.batch.ingest import iter_rows
+from evaluation.judges.aggregation import NOT_ASKED, CascadeConfig
+from evaluation.judges.few_shot import chosen_examples
+from evaluation.judges.judge_config import Judge
+from judging.datasets import is_blank
+from judging.records import Record, content_id
+from judging.self_preference import own_family
+from judging.tasks import load_task
+
+VERDICT_SCHEMA = pa.schema(
+    [
+        *((name, pa.string()) for name in ("id", "aspect")),
+        ("score", pa.float64()),
+        *((name, pa.string()) for name in ("mode", "unscored", "reason")),
+        ("label_mass", pa.float64()),
+        ("label_probabilities", pa.list_(pa.float64())),
+        ("detail", pa.string()),
+        ("num_prompt_tokens", pa.int64()),
+        ("num_generated_tokens", pa.int64()),
+    ]
+)
+OWN_FAMILY, EMPTY = "own_family", "empty"
+ON_PURPOSE = (OWN_FAMILY, NOT_ASKED, EMPTY)  # without a score because nobody was asked
+OWN_COLUMNS = ("id", "task", "scores", "system", "candidate")
+TOKENS = ("num_prompt_tokens", "num_generated_tokens")
+NO_TOKENS = dict.fromkeys(TOKENS, 0)
+NUM_DETAILS = 3  # shown a judge
+MAX_DETAILS = 1000  # kept apart while counting: replies that cannot be read all differ
+DETAIL_CHARS = 300
+DIGITS = re.compile(r"\d+")
+
+
+def aspects_of(task: str, scores: str, aspects: tuple[str, ...] | None) -> tuple[str, ...]:
+    """The aspects to judge for a record of `task`: the configured ones; or those that people rated (`scores`, JSON)
+    and the task knows; or the task's first."""
+    if aspects is not None:
+        return aspects
+    known, rated = load_task(task).aspects, json.loads(scores)
+    return tuple(aspect for aspect in known if aspect in rated) or tuple(known)[:1]
+
+
+def aspects_of_row(row: Mapping[str, Any], aspects: tuple[str, ...] | None) -> tuple[str, ...]:
+    """The same for a row of `records/`."""
+    return aspects_of(row["task"], row["scores"], aspects)
+
+
+def _key(id: str, aspect: str) -> int:
+    return int(content_id(id, aspect), 16)
+
+
+def done_keys(folder: Path) -> np.ndarray:
+    """Keys of the verdicts on disk, sorted (uint64); a part that a kill left unreadable is removed."""
+    keys = [_key(row["id"], row["aspect"]) for row in sound_rows(folder, ("id", "aspect"))]
+    return np.unique(np.array(keys, dtype=np.uint64))
+
+
+def pending(records: Path, aspects: tuple[str, ...] | None, done: np.ndarray) -> tuple[list[Path], int]:
+    """The blocks that hold records without a verdict, and how many (record, aspect) pairs those are."""
+    parts, total = [], 0
+    for part in parts_of(records):
+        keys = [
+            _key(row["id"], aspect)
+            for row in iter_rows([part], ("id", "task", "scores"))
+            for aspect in aspects_of(row["task"], row["scores"], aspects)
+        ]
+        missing = len(keys) - int(np.isin(np.array(keys, dtype=np.uint64), done).sum())
+        if missing:
+            parts.append(part)
+            total += missing
+    return parts, total
+
+
+def write_unasked(folder: Path, judge: Judge, aspects: tuple[str, ...] | None) -> None:
+    """Below `folder/verdicts`: verdicts on the texts about which the judge's model is not asked: blank ones (`empty`),
+    and those of systems that the judge does not judge (`own_family`).
+
+    A part a block of records, always of the same name: written again, it takes the place of the first.
+    """
+    for part in parts_of(folder / "records"):
+        rows = [
+            {"id": row["id"], "aspect": aspect, "mode": judge.mode, "unscored": reason, **NO_TOKENS}
+            for row in iter_rows([part], OWN_COLUMNS)
+            if (reason := _not_to_ask(judge, row))
+            for aspect in aspects_of_row(row, aspects)
+        ]
+        if rows:
+            out = folder / "verdicts" / judge.name
+            write_part(out, rows, VERDICT_SCHEMA, (f"{row['id']}/{row['aspect']}" for row in rows))
+
+
+def _not_to_ask(judge: Judge, row: Mapping[str, Any]) -> str | None:
+    if is_blank(row["candidate"]):
+        return EMPTY
+    return OWN_FAMILY if own_family(judge.not_systems, row["system"]) else None
+
+
+def write_not_asked(
+    folder: Path, first: str, others: Sequence[Judge], cascade: CascadeConfig, aspects: tuple[str, ...] | None
+) -> None:
+    """Below `folder/verdicts`: verdicts `not_asked` of the other judges where the first one is sure.
+
+    A part a block of records, always of the same name, as for the own family. What a judge was asked before stays.
+    """
+    columns = ("id", "aspect", "score", "label_probabilities")
+    sure = {
+        _key(row["id"], row["aspect"])
+        for row in sound_rows(folder / "verdicts" / first, columns)
+        if cascade.is_sure(row["score"], row["label_probabilities"])
+    }
+    for judge in others:
+        out = folder / "verdicts" / judge.name
+        out.mkdir(parents=True, exist_ok=True)
+        done = set(done_keys(out).tolist())
+        for part in parts_of(folder / "records"):
+            rows = [
+                {"id": row["id"], "aspect": aspect, "mode": judge.mode, "unscored": NOT_ASKED, **NO_TOKENS}
+                for row in iter_rows([part], ("id", "task", "scores"))
+                for aspect in aspects_of_row(row, aspects)
+                if (key := _key(row["id"], aspect)) in sure and key not in done
+            ]
+            if rows:
+                write_part(out, rows, VERDICT_SCHEMA, (f"{row['id']}/{row['aspect']}" for row in rows))
+
+
+def requests(
+    batch: Batch, judges: Mapping[str, Judge], aspects: tuple[str, ...] | None, done: Mapping[str, np.ndarray]
+) -> Batch:
+    """Input columns: judge (its name, one a batch), part (a file of records). Output columns: judge, id, task, aspect
+    and those that cluster.generate reads.
+
+    `done`: keys of the verdicts on disk, by judge. Rows are ordered by aspect first, so that neighbours share the
+    longest prefix.
+    """
+    (name,) = set(map(str, batch["judge"]))
+    parts = [Path(part) for part in batch["part"]]
+    keyed = [
+        (Record.from_row(row), aspect)
+        for row in iter_rows(parts)
+        for aspect in aspects_of(row["task"], row["scores"], aspects)
+    ]
+    found: dict[tuple[str, str], list[str]] = {}
+    for part in parts if judges[name].pool else ():
+        found |= chosen_examples(part.parent.parent, name, part) or {}
+    rows: list[dict[str, Any]] = []
+    keys = np.array([_key(record.id, aspect) for record, aspect in keyed], dtype=np.uint64)
+    for (record, aspect), is_done in zip(keyed, np.isin(keys, done[name]), strict=True):
+        if not is_done:
+            key = {"judge": name, "id": record.id, "task": record.task, "aspect": aspect}
+            rows.append({**key, **judges[name].request(record, aspect, found.get((record.id, aspect)))})
+    rows.sort(key=lambda row: (row["task"], row["aspect"]))
+    return {name: [row[name] for row in rows] for name in rows[0]} if rows else {}
+
+
+def write_verdicts(batch: Batch, judges: Mapping[str, Judge], folder: str) -> Batch:
+    """Input columns: those of `requests` and of cluster.generate. Output column: num_verdicts.
+
+    Writes a part below `folder/{judge}`; several where the engine's batches have joined rows of several judges.
+    """
+    replies: dict[str, list[dict[str, Any]]] = {}
+    for place in range(len(batch["id"])):
+        reply = {name: column[place] for name, column in batch.items()}
+        replies.setdefault(str(reply["judge"]), []).append(reply)
+    for name, rows in replies.items():
+        verdicts = [_row(judges[name], reply) for reply in rows]
+        write_part(Path(folder) / name, verdicts, VERDICT_SCHEMA, (f"{row['id']}/{row['aspect']}" for row in verdicts))
+    return {"num_verdicts": [len(batch["id"])]}
+
+
+def _row(judge: Judge, reply: Mapping[str, Any]) -> dict[str, Any]:
+    verdict = judge.verdict(reply["task"], reply["aspect"], reply)
+    said = {name: getattr(verdict, name) for name in VERDICT_SCHEMA.names if hasattr(verdict, name)}
+    tokens = {name: int(reply[name]) for name in TOKENS}
+    return {"id": reply["id"], **said, **tokens}
+
+
+def mean_tokens(folder: Path, aspect: str, ids: Collection[str]) -> float | None:
+    """Of a reply about these records, prompt and reply, from the parts of a judge or of the integrating model; None:
+    none is there."""
+    total = number = 0
+    for part in parts_of(folder):
+        for row in pq.read_table(part, columns=["id", "aspect", *TOKENS]).to_pylist():
+            if row["aspect"] == aspect and row["id"] in ids:
+                total, number = total + sum(row[name] or 0 for name in TOKENS), number + 1
+    return total / number if number else None
+
+
+def most_frequent_details(folder: Path) -> list[dict[str, Any]]:
+    """What engine and endpoint said of a judge's rows without a score, the most frequent first: unscored (the reason),
+    detail (the first of its kind), count.
+
+    Details that differ in their numbers alone are of one kind. Rows about which nobody was asked have none.
+    """
+    counts: Counter[tuple[str, str]] = Counter()
+    first: dict[tuple[str, str], str] = {}
+    for part in parts_of(folder):
+        table = pq.read_table(part, columns=["score", "unscored", "detail"])
+        for row in table.filter(pc.is_null(table.column("score"))).to_pylist():
+            detail = " ".join((row["detail"] or "")[: 4 * DETAIL_CHARS].split())[:DETAIL_CHARS]
+            kind = (row["unscored"], DIGITS.sub("0", detail))
+            if detail and (kind in first or len(first) < MAX_DETAILS):
+                counts[kind] += 1
+                first.setdefault(kind, detail)
+    most = sorted(counts.items(), key=lambda one: (-one[1], one[0]))[:NUM_DETAILS]
+    return [{"unscored": kind[0], "detail": first[kind], "count": count} for kind, count in most]
+
+
+def forget_unscored(job: JobDir) -> bool:
+    """Remove the verdicts without a score, so that they are asked for again; False where there is none.
+
+    Texts about which a judge is not asked on purpose keep their verdicts.
+    """
+    parts = sorted((job.path / "verdicts").glob("*/part-*.parquet"))
+    return forget_rows(parts, "score", job.reopen, but=("unscored", ON_PURPOSE))

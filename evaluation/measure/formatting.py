@@ -1,0 +1,26 @@
+"""Numbers for people: the terminal's and the report's. Knows nothing of what they say."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from judging.stats.estimate import Estimate
+
+
+def shown(value: float, digits: int = 2) -> str:
+    """A number for a table: ".48", "-.03", "1.00"; a dash where it is undefined."""
+    if not math.isfinite(value):
+        return "–"
+    text = f"{round(value, digits) + 0.0:.{digits}f}"  # + 0.0: no "-.00"
+    return text.replace("0.", ".", 1) if text.startswith(("0.", "-0.")) else text
+
+
+def with_interval(one: Estimate | Mapping[str, Any] | None) -> str:
+    """ ".48 [.31, .62]" of an estimate, or of one as JSON has it (null: undefined); None: a dash."""
+    if one is None:
+        return "–"
+    known: Mapping[str, Any] = one.to_json() if isinstance(one, Estimate) else one
+    value, low, high = (math.nan if known[end] is None else known[end] for end in ("value", "low", "high"))
+    return f"{shown(value)} [{shown(low)}, {shown(high)}]"

@@ -1,0 +1,244 @@
+"""Job `panel`: on the labelled dev part, the best judge for each task and aspect, and a learned vote of all.
+
+Reads the dev part (`data.dev_share`) with every judge of `evaluate`; below `{run}/panel`: `evaluate/` (their scores, as
+that job leaves them), `panel.yaml` (the chosen judges and why), `votes.json` (calibrations and weights). `evaluate` and
+`serve` read both with `vote: {rule: best}` or `{rule: learned}`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple
+
+import numpy as np
+import pyarrow.parquet as pq
+import yaml
+from pydantic import AfterValidator, Field, FiniteFloat
+
+from cluster import runtime
+from cluster.artifacts import JobDir, read_json, write_text
+from cluster.config import RunConfig, Strict
+from evaluation.batch import evaluate as batch
+from evaluation.batch.verdicts import mean_tokens
+from evaluation.judges.aggregation import Key, VoteConfig
+from evaluation.measure.formatting import with_interval
+from judging.errors import InputError
+from judging.records import Scale
+from judging.stats.agreement import agreement, compare
+from judging.stats.bootstrap import Floats
+from judging.stats.estimate import of_order
+from judging.stats.rows import Columns
+from judging.tasks import load_task
+from judging.voting.selection import Choice, choose_judge
+from judging.voting.stacking import stack
+from judging.voting.vote_io import save_votes
+
+HEAD = "# Made by `inverdict panel`: the judge that the dev part chose for each task and aspect, and why.\n"
+
+
+class Config(Strict):
+    """The configuration's `panel` section."""
+
+    criterion: Annotated[str, AfterValidator(of_order)] = Field(
+        "group.spearman", description="the statistic by which the best judge is chosen"
+    )
+    min_coverage: float = Field(0.9, gt=0, le=1, description="a judge that scored less of the dev part is out")
+    cost: dict[str, FiniteFloat] = Field(
+        default_factory=dict, description="of a token, by model; none: 1, so that a judge costs its tokens"
+    )
+    method: Literal["nnls", "ridge"] = Field("nnls", description="weights of the learned vote; nnls: none is negative")
+    folds: int = Field(5, ge=3, description="of groups, for the shrinkage of the weights and the estimate")
+    resamples: int = Field(2000, ge=100)
+
+
+class Chose(NamedTuple):
+    exit_code: int
+    summary: dict[str, Any]
+
+
+class Part(NamedTuple):
+    """The labelled dev rows of one task and aspect; scores and labels in points of the task's scale."""
+
+    task: str
+    aspect: str
+    scale: Scale
+    columns: Columns
+    scores: dict[str, list[float | None]]  # by judge
+    costs: dict[str, float]  # of a row, by judge
+
+
+def main(run: RunConfig) -> Chose:
+    """Judge the dev part, choose and learn; what is done is skipped."""
+    config: Config = getattr(run, "panel", None) or Config()
+    evaluate, data = getattr(run, "evaluate", None), getattr(run, "data", None)
+    if evaluate is None or data is None:
+        raise InputError(f"the configuration has no `{'evaluate' if evaluate is None else 'data'}` section")
+    if not data.has_dev:
+        raise InputError("panel needs a labelled dev part that `evaluate` leaves out: set data.dev_share or data.dev")
+    if unknown := [name for name in config.cost if name not in run.models]:
+        raise InputError(f"panel.cost: {unknown[0]!r} is none of models: {', '.join(run.models)}")
+    # The dev scores need no vote and no integrating model.
+    plain = evaluate.model_copy(update={"vote": VoteConfig(), "integrator": None})
+    dev = run.model_copy(update={"data": data.model_copy(update={"part": "dev"}), "evaluate": plain})
+    runtime.say("panel: judging the dev part")
+    job = JobDir(run.run, "panel")
+    judged = batch.main(dev, within=job.path)
+    with job.opened(_fingerprint(run, config, job.path)):
+        if done := job.manifest():
+            runtime.say(f"panel: done before, {job.path} is up to date")
+            return Chose(judged.exit_code, done["summary"])
+        job.claim()
+        summary = _choose(run, config, job.path, judged.summary)
+        job.finish(summary)
+    return Chose(judged.exit_code, summary)
+
+
+def _fingerprint(run: RunConfig, config: Config, folder: Path) -> dict[str, Any]:
+    return {
+        "panel": json.loads(config.model_dump_json()),
+        "evaluate": read_json(folder / "evaluate" / "fingerprint.json"),
+        "seed": run.seed,
+        "versions": runtime.versions(),
+    }
+
+
+def _choose(run: RunConfig, config: Config, folder: Path, judged: Mapping[str, Any]) -> dict[str, Any]:
+    parts = list(_parts(folder / "evaluate", run, config))
+    if not parts:
+        raise InputError("panel: the dev part (data.dev_share) holds no record that people rated")
+    chosen, votes, held_out = [], {}, []
+    for part in parts:
+        if len(set(part.columns.human)) == 1:
+            raise InputError(
+                f"panel: all labels of {part.task}/{part.aspect} in the dev part are equal: they order nothing"
+            )
+        runtime.say(f"panel: {part.task}/{part.aspect}: {len(part.columns.human)} labelled texts of the dev part")
+        choice = choose_judge(
+            part.columns,
+            part.scores,
+            part.costs,
+            criterion=config.criterion,
+            min_coverage=config.min_coverage,
+            resamples=config.resamples,
+            seed=run.seed,
+        )
+        if choice.judge is None:
+            why = "; ".join(f"{name}: {one.out}" for name, one in choice.candidates.items())
+            raise InputError(f"panel: no judge of {part.task}/{part.aspect} can be chosen ({why})")
+        names = sorted(part.scores)
+        scores_RJ = np.array([part.scores[name] for name in names], dtype=float).T
+        groups = list(map(str, part.columns.group))
+        stacked = stack(
+            scores_RJ,
+            part.columns.human,
+            groups,
+            names,
+            scale=part.scale,
+            method=config.method,
+            folds=config.folds,
+            seed=run.seed,
+        )
+        votes[part.task, part.aspect] = stacked.vote
+        held_out.append(_held_out(part, stacked.dev_R, part.scores[choice.judge], config, run.seed))
+        chosen.append(_entry(part, choice))
+    save_votes(folder / "votes.json", votes)
+    judges, labels = run.evaluate.told_judges(), run.data.labels  # type: ignore[attr-defined]
+    content = {"criterion": config.criterion, "labels": labels, "judges": judges, "chosen": chosen}
+    write_text(folder / "panel.yaml", HEAD + yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=120))
+    learned = [
+        {
+            "task": task,
+            "aspect": aspect,
+            "kind": one.kind,
+            "note": one.note,
+            "weights": {member.judge: round(member.weight, 4) for member in one.members},
+            "reasons": one.reasons,
+            "cv_rmse_learned": one.cv_rmse_learned,
+            "cv_rmse_mean": one.cv_rmse_mean,
+            **figures,
+        }
+        for ((task, aspect), one), figures in zip(votes.items(), held_out, strict=True)
+    ]
+    return {"criterion": config.criterion, "chosen": chosen, "learned": learned, "folder": str(folder)}
+
+
+def _held_out(part: Part, dev_R: Floats, best: Sequence[float | None], config: Config, seed: int) -> dict[str, Any]:
+    """The learned vote on groups that it has not seen: its agreement, and the difference to the chosen judge."""
+    columns = replace(part.columns, score=dev_R)
+    settings: dict[str, Any] = {
+        "levels": (config.criterion.split(".")[0],),
+        "resamples": config.resamples,
+        "seed": seed,
+    }
+    return {
+        "held_out": agreement(columns, shuffles=0, **settings)[config.criterion].to_json(),
+        "minus_chosen": compare(columns, best, **settings)[config.criterion].to_json(),
+    }
+
+
+def _parts(evaluated: Path, run: RunConfig, config: Config) -> Iterable[Part]:
+    rows: dict[Key, list[dict[str, Any]]] = {}
+    for row in pq.read_table(evaluated / "scores.parquet").to_pylist():
+        if row["label"] is not None:
+            rows.setdefault((row["task"], row["aspect"]), []).append(row)
+    judges = run.evaluate.judges  # type: ignore[attr-defined]
+    for (task, aspect), found in sorted(rows.items()):
+        scale = load_task(task).scale_of(aspect)
+        scales = [Scale(row["scale_low"], row["scale_high"]) for row in found]
+
+        def moved(name: str, found: list[dict[str, Any]] = found, scales: Any = scales, scale: Scale = scale) -> Any:
+            values = [row[name] for row in found]
+            return [v if v is None else one.rescale(v, scale) for v, one in zip(values, scales, strict=True)]
+
+        groups = [f"{row['dataset']}/{row['group']}" for row in found]
+        ids = {row["id"] for row in found}
+        costs = {
+            name: (mean_tokens(evaluated / "verdicts" / name, aspect, ids) or 0.0) * config.cost.get(judge.model, 1.0)
+            for name, judge in judges.items()
+        }
+        columns = Columns(groups, moved("label"), [None] * len(found))
+        yield Part(task, aspect, scale, columns, {name: moved(f"{name}.score") for name in judges}, costs)
+
+
+def _entry(part: Part, choice: Choice) -> dict[str, Any]:
+    return {
+        "task": part.task,
+        "aspect": part.aspect,
+        "judge": choice.judge,
+        "why": choice.why,
+        "num_rows": len(part.columns.human),
+        "num_groups": len(set(part.columns.group)),
+        "candidates": {
+            name: {
+                "agreement": one.agreement.to_json(),
+                "minus_best": one.minus_best.to_json() if one.minus_best else None,
+                "cost": round(one.cost, 2),
+                "out": one.out,
+            }
+            for name, one in choice.candidates.items()
+        },
+    }
+
+
+def render(summary: Mapping[str, Any]) -> str:
+    """The summary for the terminal: the chosen judge among all, and the weights."""
+    lines = []
+    for one, learned in zip(summary["chosen"], summary["learned"], strict=True):
+        lines.append(
+            f"{one['task']}/{one['aspect']}: {one['judge']} ({one['num_rows']} dev texts, {one['num_groups']} groups): "
+            f"{one['why']}"
+        )
+        for name, judge in one["candidates"].items():
+            note = f"  {judge['out']}" if judge["out"] else ""
+            weight = f"  weight {learned['weights'][name]:.2f}"
+            lines.append(f"  {name:<16} {with_interval(judge['agreement'])}  {judge['cost']:,.0f} a text{weight}{note}")
+        note = f"; {learned['note']}" if learned["note"] else ""
+        lines.append(
+            f"  {'learned vote':<16} {with_interval(learned['held_out'])} on groups left out, minus {one['judge']} "
+            f"{with_interval(learned['minus_chosen'])}{note}"
+        )
+    lines.append(f"{summary['criterion']} [95 % interval] on the dev part, which also chose; {summary['folder']}")
+    return "\n".join(lines)

@@ -1,0 +1,273 @@
+"""The command `inverdict agreement FILE.jsonl`: in goes a file of scores from any tool, out come table or JSON.
+
+Input columns: `group` (text or whole number), `human` (number), `score` (number, or null: unscored), optional `system`
+(text or whole number), optional `ratings` (list of numbers and nulls, one position a rater); others are ignored.
+numpy and scipy are imported when a file has been read, so that --help answers at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from judging import strictjson
+from judging.errors import InputError
+from judging.stats.estimate import LEVELS, Estimate, is_of_order, to_json
+
+if TYPE_CHECKING:
+    from judging.stats.rows import Columns
+
+Estimates = Mapping[str, Estimate]
+KNOWN = ("group", "system", "ratings")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `main`."""
+    parser.add_argument("file", metavar="FILE.jsonl", help="one JSON object a line: group, human, score, system")
+    parser.add_argument("--json", action="store_true", help="JSON instead of a table")
+    parser.add_argument("--levels", type=_levels, default=LEVELS, help=f"default: {','.join(LEVELS)}")
+    parser.add_argument("--baseline", metavar="COLUMN", help="second score column to compare with, e.g. length")
+    parser.add_argument("--human", metavar="COLUMN", default="human", help="column of people's scores")
+    parser.add_argument("--score", metavar="COLUMN", default="score", help="column of the model's scores")
+    parser.add_argument("--resamples", type=_whole(1), default=2000, help="bootstrap resamples of groups (2000)")
+    parser.add_argument("--seed", type=_whole(0), default=0, help="seed of resamples and shuffles (0)")
+    parser.add_argument("--interval", choices=("percentile", "bca"), default="percentile", help="kind of 95%% interval")
+
+
+def main(args: argparse.Namespace) -> int:
+    """Prints the agreement on stdout; 0, or 2 with one sentence on stderr where the file is at fault."""
+    columns = [args.score] if args.baseline is None else [args.score, args.baseline]
+    try:
+        rows = read_rows(Path(args.file), human=args.human, scores=columns)
+    except InputError as error:
+        print(f"inverdict agreement: {error}", file=sys.stderr)
+        return 2
+    report = _report(rows, args)
+    print(json.dumps(report["json"], ensure_ascii=False, indent=2, allow_nan=False) if args.json else report["text"])
+    return 0
+
+
+def read_rows(path: Path, *, human: str, scores: Sequence[str]) -> list[dict[str, Any]]:
+    """The checked rows of a score file. Raises InputError naming file, line and reason for the first row at fault."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path}: the file cannot be read ({error.strerror or error}).") from error
+    rows: list[dict[str, Any]] = []
+    line_of: dict[tuple[str, str], int] = {}
+    for number, line in enumerate(content.removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            if not rows and line.strip() in (b"[", b"[{"):
+                raise InputError("a JSON array; write one object a line")
+            row = _checked(_parse(line), human, scores)
+            first = line_of.setdefault((row["group"], row["system"]), number) if "system" in row else number
+            if first != number:
+                raise InputError(
+                    f"group {json.dumps(row['group'])}, system {json.dumps(row['system'])} is already on line {first};"
+                    " keep one of the two rows"
+                )
+        except InputError as error:
+            raise InputError(f"{path}, line {number}: {error}.") from error
+        rows.append(row)
+    if not rows:
+        raise InputError(f"{path}: the file holds no rows; write one JSON object a line.")
+    return rows
+
+
+def _parse(line: bytes) -> dict[str, Any]:
+    try:
+        row = strictjson.loads(line.decode("utf-8"), parse_constant=_no_constant)
+    except UnicodeDecodeError as error:
+        raise InputError(f"byte {error.start + 1} is not valid UTF-8; save the file as UTF-8") from error
+    except json.JSONDecodeError as error:
+        raise InputError(f"not valid JSON ({error.msg} at column {error.colno})") from error
+    except InputError:
+        raise
+    except strictjson.TwiceError as error:
+        raise InputError(f"{error}; keep one of the two") from error
+    except (ValueError, RecursionError) as error:
+        raise InputError("not JSON that can be read (a number or a nesting is too long)") from error
+    if not isinstance(row, dict):
+        raise InputError("not a JSON object; write one object with group, human and score a line")
+    return row
+
+
+def _no_constant(token: str) -> NoReturn:
+    raise InputError(f"{token} is not a number in JSON; write null for an unscored row")
+
+
+def _checked(row: Mapping[str, Any], human: str, scores: Sequence[str]) -> dict[str, Any]:
+    checked: dict[str, Any] = {"group": _label(row, "group")}
+    for name in KNOWN:
+        if row.get(name) is None and (near := [one for one in row if one != name and one.strip().lower() == name]):
+            raise InputError(f"the column {json.dumps(near[0])} is unknown; did you mean {json.dumps(name)}?")
+    if row.get("system") not in (None, ""):
+        checked["system"] = _label(row, "system")
+    if row.get(human) is None:
+        raise InputError(f"there is no number in the column {json.dumps(human)}; every row needs a human score")
+    checked["human"] = _number(row[human], human)
+    checked["scores"] = []
+    for column in scores:
+        if column not in row:
+            raise InputError(f"there is no column {json.dumps(column)}; write null for an unscored row")
+        checked["scores"].append(None if row[column] is None else _number(row[column], column))
+    if row.get("ratings") is not None:
+        if not isinstance(row["ratings"], list):
+            raise InputError('the column "ratings" holds no list; give the single ratings as [4, null, 5]')
+        checked["ratings"] = [None if value is None else _number(value, "ratings") for value in row["ratings"]]
+    return checked
+
+
+def _label(row: Mapping[str, Any], column: str) -> str:
+    value = row.get(column)
+    if isinstance(value, bool) or not isinstance(value, (str, int)):
+        raise InputError(f"the column {json.dumps(column)} holds no label; give text or a whole number")
+    return str(value)
+
+
+def _number(value: object, column: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        shown = json.dumps(value, ensure_ascii=True)
+        shown = shown if len(shown) <= 40 else f"{shown[:40]}..."
+        raise InputError(f"the column {json.dumps(column)} holds {shown} instead of a number")
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number):
+        raise InputError(f"the number in the column {json.dumps(column)} is too large")
+    return number
+
+
+def _report(rows: Sequence[dict[str, Any]], args: argparse.Namespace) -> dict[str, Any]:
+    from judging.stats.agreement import agreement, compare
+    from judging.stats.human_ceiling import human_ceiling
+
+    settings = {"levels": args.levels, "resamples": args.resamples, "seed": args.seed, "interval": args.interval}
+    columns = _columns(rows, 0)
+    found = agreement(columns, **settings)
+    ceiling = human_ceiling(columns, **settings)
+    baseline = difference = None
+    if args.baseline is not None:
+        baseline = _of_order(agreement(_columns(rows, 1), shuffles=0, **settings))
+        difference = _of_order(compare(columns, _columns(rows, 1).score, **settings))
+    notes = _notes(columns, args.levels)
+    summary = {
+        "file": args.file,
+        "human": args.human,
+        "score": args.score,
+        "baseline_column": args.baseline,
+        "rows": len(rows),
+        "scored": sum(score is not None for score in columns.score),
+        "groups": len(set(columns.group)),
+        "systems": len(set(columns.system) - {None}) if columns.system is not None else None,
+        "resamples": args.resamples,
+        "seed": args.seed,
+        "interval": args.interval,
+        "notes": notes,
+    }
+    comparisons = {"ceiling": ceiling, "baseline": baseline, "difference": difference}
+    nested = {name: to_json(part) if part is not None else None for name, part in comparisons.items()}
+    heads = {"ceiling": "human ceiling", "baseline": args.baseline, "difference": f"difference to {args.baseline}"}
+    extra = {heads[name]: part for name, part in comparisons.items() if part is not None}
+    return {"json": summary | to_json(found) | nested, "text": _text(summary, found, extra)}
+
+
+def _of_order(found: Estimates) -> Estimates:
+    """Without what compares distances in points: a baseline may have another unit, such as a length."""
+    return {name: one for name, one in found.items() if is_of_order(name)}
+
+
+def _columns(rows: Sequence[dict[str, Any]], score: int) -> Columns:
+    from judging.stats.rows import Columns
+
+    return Columns(
+        group=[row["group"] for row in rows],
+        human=[row["human"] for row in rows],
+        score=[row["scores"][score] for row in rows],
+        system=[row.get("system") for row in rows] if any("system" in row for row in rows) else None,
+        ratings=[row.get("ratings") for row in rows] if any("ratings" in row for row in rows) else None,
+    )
+
+
+def _notes(columns: Columns, levels: Sequence[str]) -> list[str]:
+    notes = []
+    if "system" in levels and columns.system is None:
+        notes.append("no row names a system, so the system level is left out")
+    nameless = sum(system is None for system in columns.system or ())
+    if "system" in levels and nameless:
+        notes.append(f"{nameless} of {len(columns.group)} rows name no system and are left out of the system level")
+    scored_groups = {group for group, score in zip(columns.group, columns.score, strict=True) if score is not None}
+    if not scored_groups:
+        notes.append("no row is scored, so nothing can be measured")
+    elif len(scored_groups) == 1:
+        notes.append("all scored rows are in one group, so there is no interval; give one group a source")
+    return notes
+
+
+def _text(summary: Mapping[str, Any], found: Estimates, extra: Mapping[str, Estimates]) -> str:
+    lines = [
+        f"{summary['file']}: {summary['score']} against {summary['human']}, {summary['rows']} rows"
+        f" ({summary['scored']} scored) in {summary['groups']} groups"
+    ]
+    header = ["statistic", "value", "95% interval", "n", "coverage", "floor", *extra]
+    table = [header]
+    for name, estimate in found.items():
+        if name.startswith("floor."):
+            continue
+        floor = found[f"floor.{name}"]
+        cells = [name, _show(estimate.value), _ends(estimate), str(estimate.n), f"{estimate.coverage:.1%}"]
+        cells.append(f"{_show(floor.value)} {_ends(floor)}")
+        table.append(cells + [_with_ends(part.get(name)) for part in extra.values()])
+    widths = [max(len(row[column]) for row in table) for column in range(len(header))]
+    for row in table:
+        aligned = [row[0].ljust(widths[0])] + [
+            cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)
+        ]
+        lines.append("  ".join(aligned).rstrip())
+    left_out = {name: estimate.num_undefined for name, estimate in found.items() if not name.startswith("floor.")}
+    undefined = [f"{name} {count}" for name, count in left_out.items() if count]
+    notes = list(summary["notes"])
+    if undefined:
+        notes.append(f"groups left out because the statistic is undefined there: {', '.join(undefined)}")
+    return "\n".join(lines + [f"note: {note}" for note in notes])
+
+
+def _show(value: float) -> str:
+    return f"{value:.3f}" if math.isfinite(value) else "-"
+
+
+def _with_ends(estimate: Estimate | None) -> str:
+    return "-" if estimate is None else f"{_show(estimate.value)} {_ends(estimate)}"
+
+
+def _ends(estimate: Estimate) -> str:
+    return f"[{_show(estimate.low)}, {_show(estimate.high)}]"
+
+
+def _levels(text: str) -> tuple[str, ...]:
+    chosen = [name.strip() for name in text.split(",")]
+    unknown = [name for name in chosen if name not in LEVELS]
+    if unknown:
+        raise argparse.ArgumentTypeError(f"there is no level {unknown[0]!r}; the levels are {', '.join(LEVELS)}")
+    return tuple(level for level in LEVELS if level in chosen)
+
+
+def _whole(least: int) -> Any:
+    def whole_number(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = least - 1
+        if value < least:
+            raise argparse.ArgumentTypeError(f"a whole number from {least} up is needed, not {text!r}")
+        return value
+
+    return whole_number

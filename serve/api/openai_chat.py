@@ -1,0 +1,97 @@
+"""OpenAI's chat endpoint: every evaluator is a model, and the panel is one of its own, `inverdict-panel`.
+
+The panel judges a conversation: its last assistant message answers the user message before it. The reply's content is
+the judgement as JSON.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+
+from judging.datasets import is_blank
+from serve.api.error_handlers import BadRequest
+from serve.api.schemas import MAX_RUBRIC_CHARS, JudgeBody, Options
+
+PANEL_MODEL = "inverdict-panel"
+
+
+class ChatMessage(BaseModel):
+    """Unknown keys are left out: clients send back what they got, `refusal` and the like included."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    role: Literal["system", "developer", "user", "assistant"]
+    content: str | list[dict[str, Any]]
+
+    @model_validator(mode="after")
+    def _is_text(self) -> ChatMessage:
+        if isinstance(self.content, list) and any(
+            set(part) != {"type", "text"} or part["type"] != "text" or not isinstance(part["text"], str)
+            for part in self.content
+        ):
+            raise ValueError("content: only text is understood")
+        return self
+
+    @property
+    def text(self) -> str:
+        return self.content if isinstance(self.content, str) else "".join(part["text"] for part in self.content)
+
+
+class ChatBody(BaseModel):
+    """`POST /v1/chat/completions`: the keys that are passed on to the model; any other is an error.
+
+    A chat template, a LoRA path or other keys of the engine would let a client reach more than the model.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    model: Annotated[str, StringConstraints(min_length=1, max_length=200)]
+    messages: list[ChatMessage] = Field(min_length=1, max_length=256)
+    temperature: float | None = Field(None, ge=0, le=2)
+    top_p: float | None = Field(None, gt=0, le=1)
+    max_tokens: int | None = Field(None, ge=1, le=32_768)
+    max_completion_tokens: int | None = Field(None, ge=1, le=32_768)
+    n: Literal[1] | None = None
+    stop: str | list[str] | None = Field(None, max_length=1000)
+    seed: int | None = Field(None, ge=0, le=2**31 - 1)
+    presence_penalty: float | None = Field(None, ge=-2, le=2)
+    frequency_penalty: float | None = Field(None, ge=-2, le=2)
+    logprobs: bool | None = None
+    top_logprobs: int | None = Field(None, ge=0, le=20)
+    response_format: dict[str, Any] | None = None
+    stream: bool | None = None
+    stream_options: dict[str, bool] | None = None
+    user: Annotated[str, StringConstraints(max_length=200)] | None = None
+
+    def passed_on(self) -> dict[str, Any]:
+        """The body for an evaluator: what the client set, its messages as plain text; not who it is."""
+        kept = self.model_dump(exclude_none=True, exclude={"user", "messages"})
+        return {**kept, "messages": [{"role": one.role, "content": one.text} for one in self.messages]}
+
+
+def judged_conversation(body: ChatBody) -> JudgeBody:
+    """The conversation's last assistant message as a text to judge. Raises BadRequest where there is none.
+
+    A system message is the rubric; without one the answer is judged as the task `qa`.
+    """
+    last = body.messages[-1]
+    before = [one for one in body.messages[:-1] if one.role == "user"]
+    if last.role != "assistant" or not before:
+        raise BadRequest(
+            f"{PANEL_MODEL} judges the last message, which must be the assistant's answer to a user's", "messages"
+        )
+    rubric = "\n".join(one.text for one in body.messages if one.role in ("system", "developer"))
+    rubric = "" if is_blank(rubric) else rubric
+    if len(rubric) > MAX_RUBRIC_CHARS:
+        raise BadRequest(f"the rubric (the system messages) has more than {MAX_RUBRIC_CHARS:,} characters", "messages")
+    earlier = "\n\n".join(f"{one.role}: {one.text}" for one in body.messages[:-1] if one.role in ("user", "assistant"))
+    source = before[-1].text if len(before) == 1 else earlier
+    fields = {"source": source, "candidate": last.text}
+    options = Options(seed=body.seed)
+    return (
+        JudgeBody(fields=fields, rubric=rubric, options=options)
+        if rubric
+        else JudgeBody(task="qa", fields=fields, options=options)
+    )

@@ -1,0 +1,329 @@
+"""OpenAI's graders over our evaluators: string_check, label_model, score_model, multi. Never python.
+
+A grader's texts may hold `{{sample.output_text}}` and `{{item.key}}`; they are filled in one pass, so what is filled in
+is never read as a template. Shapes: OpenAI's API reference, "Graders".
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import math
+import operator
+import re
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field, StringConstraints, model_validator
+
+from cluster.exchange import Reply, Request
+from judging import strictjson
+from judging.parse import UNFINISHED, behind_thinking
+from judging.template import neutralise
+from serve.api.error_handlers import BadRequest
+from serve.api.schemas import Body
+
+# Whatever stands between double braces: what cannot be filled is an error, never left as it is.
+SLOT = re.compile(r"\{\{(.*?)\}\}", re.DOTALL)
+INDEX = re.compile(r"(.*)\[(\d{1,6})\]", re.DOTALL)
+KEY = re.compile(r"\s*[^\s\[\]{}|'\"][^\[\]{}|'\"]*(?:\[\d{1,6}\])*\s*")
+MAX_SLOT_CHARS = 200
+LongText = Annotated[str, StringConstraints(max_length=200_000)]
+GraderName = Annotated[str, StringConstraints(min_length=1, max_length=100)]
+FUNCTIONS: dict[str, Callable[..., float]] = {
+    "min": min,
+    "max": max,
+    "abs": abs,
+    **{name: getattr(math, name) for name in ("floor", "ceil", "exp", "sqrt", "log")},
+}
+OPERATORS: dict[type, Callable[..., float]] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+    ast.Pow: math.pow,
+    ast.USub: operator.neg,
+    ast.UAdd: operator.pos,
+}
+Asker = Callable[[str, Request], Awaitable[Reply]]  # model's name, request
+
+
+def _with_slots_that_can_be_filled(text: str) -> str:
+    for slot in SLOT.finditer(text):
+        if problem := _slot_problem(slot.group(1)):
+            raise ValueError(problem)
+    return text
+
+
+def _slot_problem(inside: str) -> str | None:
+    """Why a slot can never be filled, whatever sample and item are; or None."""
+    source, dot, path = inside.strip().partition(".")
+    if source == "sample" and path != "output_text":
+        return "a slot names a part of the sample that there is not: {{sample.output_text}} is"
+    if source not in ("sample", "item") or not dot or not path or len(inside) > MAX_SLOT_CHARS:
+        return "a slot is neither {{sample.output_text}} nor {{item.KEY}}"
+    if source == "item" and not all(KEY.fullmatch(key) for key in path.split(".")):
+        return "a slot names no key of `item`: {{item.KEY}}, {{item.KEY.KEY}} and {{item.KEY[0]}} are understood"
+    return None
+
+
+Template = Annotated[LongText, AfterValidator(_with_slots_that_can_be_filled)]
+
+
+class Message(Body):
+    role: Literal["system", "developer", "user", "assistant"]
+    content: Template
+
+
+class Sampling(Body):
+    temperature: float | None = Field(None, ge=0, le=2)
+    top_p: float | None = Field(None, gt=0, le=1)
+    seed: int | None = Field(None, ge=0, le=2**31 - 1)
+    max_completions_tokens: int | None = Field(None, ge=1, le=4096)
+
+
+class StringCheck(Body):
+    """1 where the two texts compare as asked, else 0."""
+
+    type: Literal["string_check"]
+    name: GraderName = "string_check"
+    operation: Literal["eq", "ne", "like", "ilike"]
+    input: Template
+    reference: Template
+
+
+class LabelModel(Body):
+    """1 where the model gives a passing label, else 0."""
+
+    type: Literal["label_model"]
+    name: GraderName = "label_model"
+    model: GraderName
+    input: list[Message] = Field(min_length=1, max_length=32)
+    labels: list[Annotated[str, StringConstraints(min_length=1, max_length=100)]] = Field(min_length=2, max_length=32)
+    passing_labels: list[str] = Field(min_length=1, max_length=32)
+
+    @model_validator(mode="after")
+    def _labels_fit(self) -> LabelModel:
+        if not set(self.passing_labels) <= set(self.labels):
+            raise ValueError("passing_labels: one is none of labels")
+        return self
+
+
+class ScoreModel(Body):
+    """A number within `range` that the model gives."""
+
+    type: Literal["score_model"]
+    name: GraderName = "score_model"
+    model: GraderName
+    input: list[Message] = Field(min_length=1, max_length=32)
+    range: tuple[float, float] = (0.0, 1.0)
+    sampling_params: Sampling = Sampling()
+
+    @model_validator(mode="after")
+    def _range_fits(self) -> ScoreModel:
+        if not self.range[0] < self.range[1] or not all(map(math.isfinite, self.range)):
+            raise ValueError("range: it goes from a lower to a higher number")
+        return self
+
+
+Single = Annotated[StringCheck | LabelModel | ScoreModel, Field(discriminator="type")]
+
+
+class Multi(Body):
+    """Several graders, and a formula over their names."""
+
+    type: Literal["multi"]
+    name: GraderName = "multi"
+    graders: dict[Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,60}$")], Single] = Field(
+        min_length=1, max_length=16
+    )
+    calculate_output: Annotated[str, StringConstraints(min_length=1, max_length=500)]
+
+    @model_validator(mode="after")
+    def _formula_fits(self) -> Multi:
+        calculate(self.calculate_output, dict.fromkeys(self.graders, 1.0), check_only=True)
+        return self
+
+
+Grader = Annotated[StringCheck | LabelModel | ScoreModel | Multi, Field(discriminator="type")]
+
+
+class ValidateBody(Body):
+    """`POST /v1/graders/validate`."""
+
+    grader: Grader
+
+
+class RunBody(Body):
+    """`POST /v1/graders/run`: `model_sample` is the text to grade, `item` what the grader's texts may name."""
+
+    grader: Grader
+    model_sample: LongText
+    item: dict[str, Any] = Field(default_factory=dict)
+
+
+async def run(body: RunBody, ask: Asker) -> dict[str, Any]:
+    """The answer of `/v1/graders/run`. A grader without a score has `reward` null and its error in the metadata."""
+    usage: dict[str, dict[str, int]] = {}
+    grader = body.grader
+    if isinstance(grader, Multi):
+        found = {name: await _single(one, body, ask, usage) for name, one in grader.graders.items()}
+        errors = {name: error for name, (_, error) in found.items() if error}
+        scores = {name: score for name, (score, _) in found.items() if score is not None}
+        reward = calculate(grader.calculate_output, scores) if not errors else None
+        rewards = {name: score for name, (score, _) in found.items()}
+    else:
+        reward, error = await _single(grader, body, ask, usage)
+        errors, rewards = ({grader.name: error} if error else {}), {}
+    return {
+        "reward": reward,
+        "sub_rewards": rewards,
+        "model_grader_token_usage_per_model": usage,
+        "metadata": {
+            "name": grader.name,
+            "type": grader.type,
+            "errors": {
+                "sample_parse_error": False,
+                "other_error": bool(errors),
+                "model_grader_parse_error": "unparsed" in errors.values(),
+            },
+            "unscored": errors,
+            "scores": rewards if isinstance(grader, Multi) else {grader.name: reward},
+        },
+    }
+
+
+async def _single(
+    grader: StringCheck | LabelModel | ScoreModel, body: RunBody, ask: Asker, usage: dict[str, dict[str, int]]
+) -> tuple[float | None, str | None]:
+    """Score, or None and why."""
+    if isinstance(grader, StringCheck):
+        return _compare(grader.operation, fill(grader.input, body), fill(grader.reference, body)), None
+    texts = [f"{one.role}: {fill(one.content, body, neutralise)}" for one in grader.input]
+    is_label = isinstance(grader, LabelModel)
+    wanted: dict[str, Any] = (
+        {"type": "string", "enum": list(grader.labels)}
+        if isinstance(grader, LabelModel)
+        else {"type": "number", "minimum": grader.range[0], "maximum": grader.range[1]}
+    )
+    key = "label" if is_label else "score"
+    schema = {
+        "type": "object",
+        "properties": {"reason": {"type": "string", "minLength": 1, "maxLength": 300}, key: wanted},
+        "required": ["reason", key],
+        "additionalProperties": False,
+    }
+    how = f'Reply with one JSON object and nothing else: {{"reason": "<one sentence>", "{key}": <the {key}>}}'
+    drawn = grader.sampling_params if isinstance(grader, ScoreModel) else Sampling()
+    request = Request(
+        "\n\n".join([*texts, how]),
+        json_schema=json.dumps(schema),
+        max_tokens=drawn.max_completions_tokens or 256,
+        temperature=drawn.temperature or 0.0,
+        top_p=drawn.top_p or 1.0,
+        seed=drawn.seed,
+    )
+    reply = await ask(grader.model, request)
+    seen = usage.setdefault(grader.model, {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0})
+    for name, number in (("prompt", reply.num_prompt_tokens), ("completion", reply.num_generated_tokens)):
+        seen[f"{name}_tokens"] += number
+        seen["total_tokens"] += number
+    if reply.error or reply.finish_reason in UNFINISHED:
+        return None, reply.error or UNFINISHED[reply.finish_reason]
+    return _told(grader, reply.text, key)
+
+
+def _told(grader: LabelModel | ScoreModel, text: str, key: str) -> tuple[float | None, str | None]:
+    try:
+        value = strictjson.loads(behind_thinking(text) or "")[key]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None, "unparsed"
+    if isinstance(grader, LabelModel):
+        return (float(value in grader.passing_labels), None) if value in grader.labels else (None, "unparsed")
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None, "unparsed"
+    low, high = grader.range
+    return (float(value), None) if low <= value <= high else (None, "off_scale")
+
+
+def _compare(operation: str, text: str, reference: str) -> float:
+    found = {
+        "eq": lambda: text == reference,
+        "ne": lambda: text != reference,
+        "like": lambda: reference in text,
+        "ilike": lambda: reference.casefold() in text.casefold(),
+    }[operation]()
+    return float(found)
+
+
+def fill(text: str, body: RunBody, safe: Callable[[str], str] = str) -> str:
+    """`text` with the sample and the item's values, in one pass. Raises BadRequest where the item lacks a key.
+
+    `safe`: what is done to a value before; for a model chat tokens in it are broken up.
+    """
+
+    def value(slot: re.Match[str]) -> str:
+        if problem := _slot_problem(slot.group(1)):
+            raise BadRequest(problem, "grader")
+        source, _, path = slot.group(1).strip().partition(".")
+        if source == "sample":
+            return safe(body.model_sample)
+        found: Any = body.item.get(path)  # a key may hold a point
+        for key in path.split(".") if path not in body.item else ():
+            found = _part(body.item if found is None else found, key.strip())
+        return safe(found if isinstance(found, str) else json.dumps(found, ensure_ascii=False))
+
+    return SLOT.sub(value, text)
+
+
+def _part(found: Any, key: str) -> Any:
+    """What stands under `key` in an item's value: a key, or one with places in lists behind it, as in `refs[0]`."""
+    if isinstance(found, Mapping) and key in found:
+        return found[key]
+    if place := INDEX.fullmatch(key):
+        several = _part(found, place.group(1))
+        if isinstance(several, list) and int(place.group(2)) < len(several):
+            return several[int(place.group(2))]
+    raise BadRequest("a grader's text names a key that `item` lacks", "item")
+
+
+class FormulaError(ValueError):
+    """The formula holds something that is never evaluated."""
+
+
+def calculate(formula: str, values: Mapping[str, float], *, check_only: bool = False) -> float:
+    """A formula of numbers, names, + - * / ** and a few functions; nothing else is ever evaluated.
+
+    Raises FormulaError, or BadRequest where it has no value for these scores (`check_only`: NaN).
+    """
+    try:
+        tree = ast.parse(formula, mode="eval")
+        found = float(_value(tree.body, values))
+    except (SyntaxError, RecursionError, MemoryError) as error:
+        raise FormulaError("calculate_output: it is no formula") from error
+    except FormulaError:
+        raise
+    except (ArithmeticError, ValueError):
+        found = math.nan
+    except TypeError as error:
+        raise FormulaError("calculate_output: a function has the wrong number of arguments") from error
+    if not math.isfinite(found) and not check_only:
+        raise BadRequest("calculate_output: the formula has no value for these scores", "grader")
+    return found
+
+
+def _value(node: ast.AST, values: Mapping[str, float]) -> float:
+    if isinstance(node, ast.Constant) and isinstance(node.value, int | float) and not isinstance(node.value, bool):
+        return float(node.value)
+    if isinstance(node, ast.Name) and node.id in values:
+        return values[node.id]
+    if isinstance(node, ast.BinOp) and type(node.op) in OPERATORS:
+        return OPERATORS[type(node.op)](_value(node.left, values), _value(node.right, values))
+    if isinstance(node, ast.UnaryOp) and type(node.op) in OPERATORS:
+        return OPERATORS[type(node.op)](_value(node.operand, values))
+    function = FUNCTIONS.get(node.func.id) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) else None
+    if function and isinstance(node, ast.Call) and not node.keywords:
+        return function(*(_value(one, values) for one in node.args))
+    raise FormulaError(
+        f"calculate_output: only numbers, the graders' names, + - * / ** and {', '.join(FUNCTIONS)} may stand there"
+    )

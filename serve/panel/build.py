@@ -1,0 +1,218 @@
+"""A configuration -> the panel that answers online: the judges of `evaluate` with all tasks that they can judge.
+
+Everything that can be wrong with the configuration is found by `check`, before a model is started.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from cluster import models, runtime
+from cluster.config import HttpSpec, ModelSpec, RunConfig, ServedSpec, VllmSpec
+from cluster.engine import Engine, api_key
+from cluster.identity import spec_of
+from cluster.tokens import labels_problem, special_tokens_of
+from evaluation.batch.config import Config as EvaluateConfig
+from evaluation.batch.evaluate import judge_chooser
+from evaluation.batch.fingerprints import code_fingerprint
+from evaluation.judges.aggregation import Ballot, ballot_of
+from evaluation.judges.integrator import Integrator
+from evaluation.judges.judge_config import Judge, JudgeConfig, build_judge
+from evaluation.judges.prompt_sources import find_prompts
+from judging.datasets import DataConfig, read_pool
+from judging.errors import InputError
+from judging.records import Record
+from judging.tasks import FOLDER, is_task_file, load_task
+from judging.template import LABEL_PREFIX
+from retrieval.pool import finished
+from retrieval.retriever import INDEXED, Retriever
+from serve.panel.certification import Certified, certified, check_required
+from serve.panel.config import Config
+from serve.panel.panel import Asked, Panel
+
+
+@dataclass(frozen=True)
+class Online:
+    """What a configuration means online: its sections, and each judge with its templates by (task, aspect)."""
+
+    run: RunConfig
+    serve: Config
+    evaluate: EvaluateConfig
+    pool: Mapping[str, Record]
+    judges: Mapping[str, Judge]
+    ballot: Ballot
+    certified: Certified = field(default_factory=Certified)
+
+    @property
+    def models(self) -> dict[str, ModelSpec]:
+        """The models that judges and integrator need."""
+        names = [judge.model for judge in self.evaluate.judges.values()]
+        names += [self.evaluate.integrator.model] if self.evaluate.integrator else []
+        return {name: self.run.models[name] for name in dict.fromkeys(names)}
+
+    def tasks(self) -> dict[str, list[str]]:
+        """Aspects by task: those that at least one judge can judge."""
+        found: dict[str, list[str]] = {}
+        for judge in self.judges.values():
+            for task, aspect in judge.templates:
+                if aspect not in found.setdefault(task, []):
+                    found[task].append(aspect)
+        return found
+
+
+def online(run: RunConfig) -> Online:
+    """Raises InputError or UserError where the configuration cannot answer."""
+    evaluate: EvaluateConfig | None = getattr(run, "evaluate", None)
+    data: DataConfig | None = getattr(run, "data", None)
+    if evaluate is None:
+        raise InputError("the configuration has no `evaluate` section: its judges are the ones that answer")
+    config: Config = getattr(run, "serve", None) or Config()
+    for name in config.replicas:
+        spec_of(run, name, "serve.replicas")
+    pool = read_pool(data) if data is not None else {}
+    tasks = _tasks(data)
+    judges = {name: _judge(run, name, judge, tasks, pool) for name, judge in evaluate.judges.items()}
+    if evaluate.integrator:
+        spec_of(run, evaluate.integrator.model, "evaluate.integrator.model")
+    ballot = ballot_of(run.run, evaluate.vote, evaluate.told_judges())
+    found = Online(run, config, evaluate, pool, judges, ballot)
+    _check_indexes(found, data)
+    told = certified(run, evaluate, {name: judge.templates for name, judge in judges.items()}, pool)
+    if config.require_certificate:
+        check_required(told, run)
+    return dataclasses.replace(found, certified=told)
+
+
+def _tasks(data: DataConfig | None) -> list[str]:
+    own = [data.task] if data is not None and data.task is not None and is_task_file(data.task) else []
+    return [*sorted(file.stem for file in FOLDER.glob("*.yaml")), *own]
+
+
+def _judge(run: RunConfig, name: str, config: JudgeConfig, tasks: Sequence[str], pool: Mapping[str, Record]) -> Judge:
+    """The judge with every template that its prompt source has and its model can answer."""
+    spec = spec_of(run, config.model, f"evaluate.judges.{name}.model")
+    if isinstance(spec, ServedSpec):
+        raise InputError(
+            f"models.{config.model}: it is served already (backend: served); give its source to serve it here"
+        )
+    prompts = find_prompts(run.run, name, config.model, config.prompt)
+    wanted: list[tuple[str, str]] = []
+    why: InputError | None = None
+    for task in tasks:
+        for aspect in load_task(task).aspects:
+            try:
+                prompts.template(task, aspect)
+            except InputError as error:
+                why = error
+            else:
+                wanted.append((task, aspect))
+    if not wanted:
+        raise why or InputError(f"evaluate.judges.{name}: there is no task that it can judge")
+    judge = build_judge(name, config, wanted, pool, special_tokens_of(spec), prompts)
+    return _only_askable(judge, config, spec)
+
+
+def _only_askable(judge: Judge, config: JudgeConfig, spec: ModelSpec) -> Judge:
+    """Without the templates whose labels are no single tokens for the model; all of them: InputError."""
+    if isinstance(spec, HttpSpec):
+        api_key(spec)
+    if judge.mode != "expected":
+        return judge
+    problems = {
+        scale: labels_problem(spec, LABEL_PREFIX, scale.labels())
+        for scale in {template.scale for template in judge.templates.values()}
+    }
+    kept = {key: template for key, template in judge.templates.items() if problems[template.scale] is None}
+    if not kept:
+        raise InputError(f"evaluate.judges.{judge.name}: {next(iter(problems.values()))}")
+    return dataclasses.replace(judge, templates=kept)
+
+
+def _check_indexes(found: Online, data: DataConfig | None) -> None:
+    arms = {judge.icl.arm for judge in found.evaluate.judges.values() if judge.icl and judge.icl.arm in INDEXED}
+    if not arms:
+        return
+    assert data is not None
+    folder = found.run.run / "index"
+    from cluster.artifacts import JobDir
+
+    finished(JobDir(found.run.run, "index"), data)
+    retriever = Retriever(found.pool, folder=folder)
+    for arm in sorted(arms):
+        retriever.open([(task, aspect) for task, aspects in found.tasks().items() for aspect in aspects], arm)
+
+
+def build_panel(found: Online, engines: Mapping[str, Engine]) -> Panel:
+    """`engines`: by model."""
+    asked = {}
+    for name, config in found.evaluate.judges.items():
+        spec = found.run.models[config.model]
+        is_parsed = config.score_mode == "parsed"
+        asked[name] = Asked(
+            found.judges[name],
+            engines[config.model],
+            max_tokens=config.max_tokens if is_parsed else 1,
+            temperature=config.temperature if is_parsed else 0.0,
+            chooser=judge_chooser(config, spec, found.judges[name], found.pool, found.run) if config.icl else None,
+        )
+    wanted, ballot = found.evaluate.integrator, found.ballot
+    if wanted is None:
+        return Panel(asked, ballot=ballot)
+    tokens = special_tokens_of(found.run.models[wanted.model])
+    return Panel(asked, Integrator(wanted, engines[wanted.model], tokens), ballot)
+
+
+class Versions(NamedTuple):
+    """Fingerprints of what decides an answer."""
+
+    code: str
+    packages: dict[str, str]
+    models: dict[str, str]
+    retriever: str | None
+
+
+def versions(found: Online) -> Versions:
+    """Short sha256 fingerprints: our code, the models' weights, the index."""
+    weights = {
+        name: models.resolve(spec.source, revision=spec.revision).fingerprint[:16]
+        if isinstance(spec, VllmSpec)
+        else f"{spec.backend}:{getattr(spec, 'model', name)}"
+        for name, spec in found.models.items()
+    }
+    manifest = found.run.run / "index" / "manifest.json"
+    index = hashlib.sha256(manifest.read_bytes()).hexdigest()[:16] if manifest.exists() else None
+    return Versions(code_fingerprint(), runtime.versions(), weights, index)
+
+
+def describe(found: Online) -> list[dict[str, Any]]:
+    """The judges for `GET /v1/judges`."""
+    told = []
+    for name, judge in found.judges.items():
+        config = found.evaluate.judges[name]
+        templates = [
+            {
+                "task": task,
+                "aspect": aspect,
+                "scale": [template.scale.low, template.scale.high],
+                "origin": template.origin,
+                "fingerprint": template.fingerprint[:16],
+                "fields": [field.name for field in template.fields],
+            }
+            for (task, aspect), template in judge.templates.items()
+        ]
+        told.append(
+            {
+                "id": name,
+                "object": "judge",
+                "model": config.model,
+                "score_mode": config.score_mode,
+                "prompt": config.prompt,
+                "examples": config.icl.arm if config.icl else ("named" if config.examples else "none"),
+                "templates": templates,
+            }
+        )
+    return told

@@ -1,0 +1,133 @@
+"""Which answers of the running panel are certified: decided once at the start, looked up for each request.
+
+A certificate counts where its criteria are met and its fingerprints are those of what runs. Knows no HTTP.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from cluster.config import RunConfig
+from evaluation.batch.config import Config as EvaluateConfig
+from evaluation.batch.fingerprints import Known
+from evaluation.batch.scores import PANEL
+from evaluation.certification.certify import load_certificates
+from evaluation.judges.prompt_sources import Templates
+from judging.certificates.certificate import Certificate, Fingerprints
+from judging.errors import InputError
+from judging.records import Record
+from judging.voting.vote import TaughtRule, VoteRule
+from serve.panel.panel import Ask
+
+Key = tuple[str, str, str]  # judge or panel, task, aspect
+
+
+@dataclass(frozen=True)
+class AsConfigured:
+    """How the panel was certified: all judges, with this vote. An answer given otherwise is not the panel's own."""
+
+    judges: frozenset[str]
+    rule: VoteRule | TaughtRule
+    min_votes: int
+    has_integrator: bool
+
+    @staticmethod
+    def of(evaluate: EvaluateConfig) -> AsConfigured:
+        vote = evaluate.vote
+        return AsConfigured(frozenset(evaluate.judges), vote.rule, vote.min_votes, evaluate.integrator is not None)
+
+
+@dataclass(frozen=True)
+class Certified:
+    """`keys`: what is certified. `told`: by judge or panel its certificates, for `GET /v1/judges`."""
+
+    keys: frozenset[Key] = frozenset()
+    told: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
+    panel: AsConfigured | None = None
+
+    def judge(self, name: str, ask: Ask, aspect: str) -> bool:
+        """Whether that judge's vote on the question is certified: a text that is rated by a task's own prompt."""
+        is_as_tested = ask.other is None and not ask.templates and ask.with_examples
+        return is_as_tested and (name, ask.record.task, aspect) in self.keys
+
+    def answer(self, ask: Ask, aspect: str) -> bool:
+        """Whether the whole answer is: the one judge's that was asked, or the panel's as it was certified."""
+        known = self.panel
+        if known is None:
+            return False
+        if len(ask.judges) == 1:
+            # One judge's score stands as it is, whatever the vote's rule.
+            return not ask.integrate and self.judge(ask.judges[0], ask, aspect)
+        is_whole = set(ask.judges) == known.judges and ask.rule == known.rule and ask.min_votes == known.min_votes
+        return is_whole and ask.integrate == known.has_integrator and self.judge(PANEL, ask, aspect)
+
+
+def certified(
+    run: RunConfig, evaluate: EvaluateConfig, templates: Mapping[str, Templates], pool: Mapping[str, Record]
+) -> Certified:
+    """What the certificates of the run say of the panel that runs. `templates`: by judge.
+
+    Raises InputError where a certificate was edited, or where certificates are required and none counts.
+    """
+    found = load_certificates(run.run)
+    if not found:
+        return Certified(panel=AsConfigured.of(evaluate))
+    known = Known(run, evaluate, templates, pool)
+    told: dict[str, list[dict[str, Any]]] = {}
+    counting: dict[Key, list[bool]] = {}
+    for one in found:
+        problem = _problem(one, known, evaluate, templates)
+        counting.setdefault((one.subject, one.task, one.aspect), []).append(problem is None)
+        told.setdefault(one.subject, []).append(_summary(one, problem))
+    # Of several data sets each must bear it out: a request does not say from which it comes.
+    keys = frozenset(key for key, each in counting.items() if all(each))
+    return Certified(keys, told, AsConfigured.of(evaluate))
+
+
+def check_required(found: Certified, run: RunConfig) -> None:
+    """For `serve.require_certificate`: a server that would refuse every request does not start."""
+    if not found.keys:
+        raise InputError(
+            f"serve.require_certificate: no certificate in {run.run / 'certify'} counts for what would run: "
+            "run `inverdict certify` and see why, or set serve.require_certificate to false"
+        )
+
+
+def _problem(
+    one: Certificate, known: Known, evaluate: EvaluateConfig, templates: Mapping[str, Templates]
+) -> str | None:
+    """Why the certificate does not count here, or None."""
+    if any(name not in evaluate.judges or (one.task, one.aspect) not in templates[name] for name in one.judges):
+        return "of judges that do not run here"
+    changed = _changed(one.fingerprints, known.of(one.subject, one.task, one.aspect))
+    if changed:
+        return f"other fingerprints: {', '.join(changed)}"
+    return None if one.verdict.holds else "its criteria are not met"
+
+
+def _changed(tested: Fingerprints, running: Fingerprints) -> list[str]:
+    return [name for name in Fingerprints.model_fields if getattr(tested, name) != getattr(running, name)]
+
+
+def _summary(one: Certificate, problem: str | None) -> dict[str, Any]:
+    figure = one.agreement.get(one.criteria.statistic)
+    return {
+        "task": one.task,
+        "dataset": one.dataset,
+        "aspect": one.aspect,
+        "counts": problem is None,
+        "why_not": problem,
+        "holds": one.verdict.holds,
+        "failed": list(one.verdict.failed),
+        "statistic": one.criteria.statistic,
+        "agreement": figure.model_dump() if figure else None,
+        "coverage": one.coverage,
+        "num_rows": one.num_rows,
+        "num_groups": one.num_groups,
+        "labels": one.labels,
+        "biased_by": [probe.name for probe in one.probes if probe.biased],
+        "date": one.date,
+        "seal": one.seal,
+    }

@@ -1,0 +1,60 @@
+"""Which judges share the start of an engine."""
+
+from typing import Any
+
+import pytest
+
+from cluster.generate import Sampling
+from evaluation.batch.inference import Start, _names, starts
+from evaluation.judges.judge_config import JudgeConfig
+
+GREEDY = Sampling(seed=7)
+
+
+def grouped(**judges: JudgeConfig) -> list[Start]:
+    return starts(judges, 7)
+
+
+def expected(model: str, **more: Any) -> JudgeConfig:
+    return JudgeConfig(model=model, **more)
+
+
+def parsed(model: str, **more: Any) -> JudgeConfig:
+    return JudgeConfig(model=model, score_mode="parsed", **more)
+
+
+def test_one_start_a_model_for_judges_that_read_probabilities() -> None:
+    # What only parsed replies feel does not part them.
+    found = grouped(a=expected("v"), b=expected("w"), c=expected("v", prompt="inverse", max_tokens=99, temperature=1))
+    assert found == [Start("v", GREEDY, ["a", "c"]), Start("w", GREEDY, ["b"])]
+
+
+def test_one_start_a_model_and_sampling_for_judges_that_reply() -> None:
+    hot = Sampling(max_tokens=200, temperature=0.5, seed=7)
+    found = grouped(
+        a=parsed("v", max_tokens=99),
+        b=parsed("v", temperature=0.5),
+        c=parsed("v", temperature=0.5, prompt="forward"),
+        d=parsed("w", temperature=0.5),
+    )
+    assert found == [
+        Start("v", Sampling(max_tokens=99, seed=7), ["a"]),
+        Start("v", hot, ["b", "c"]),
+        Start("w", hot, ["d"]),
+    ]
+
+
+def test_both_kinds_never_share_a_start_even_where_nothing_is_drawn() -> None:
+    found = grouped(a=parsed("v", max_tokens=GREEDY.max_tokens), b=expected("v"), c=parsed("v", max_tokens=256))
+    assert found == [Start("v", GREEDY, ["a", "c"]), Start("v", GREEDY, ["b"])]
+
+
+def test_nobody_is_left_and_nothing_is_started() -> None:
+    assert grouped() == []
+
+
+@pytest.mark.parametrize(
+    ("judges", "words"), [("a", "a"), ("abc", "a, b, c"), ("abcd", "m: 4 prompts"), ("abcdefghijkl", "m: 12 prompts")]
+)
+def test_the_judges_in_a_line_of_progress(judges: str, words: str) -> None:
+    assert _names(Start("m", GREEDY, list(judges))) == words

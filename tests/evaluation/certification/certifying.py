@@ -1,0 +1,133 @@
+"""A run for the tests of certificates: scripted judges that read a text's level, and some that can be moved."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from cluster import feasibility as demands
+from cluster import runtime
+from cluster.config import ModelSpec
+from cluster.generate import _EngineActor
+from evaluation.batch import evaluate as batch
+from evaluation.batch import inference as asking
+from evaluation.batch.verdicts import requests, write_verdicts
+from evaluation.certification import probe_runs as probing
+from evaluation.judges.judge_config import Judge, JudgeConfig
+from judging.certificates.perturbations import PADDING, attacks
+from tests.evaluation.making import jsonl, row
+
+LEVELS = (1, 2, 3, 4, 5)
+OWN = ", gladly"
+
+
+def candidate(level: int, *, own: bool = False) -> str:
+    """A text that says its level; its length does not follow it. `own`: in the words of the model family `own`."""
+    return f"It is of level {level}{OWN if own else ''}. Nothing else is said.{' Indeed.' if level in (2, 5) else ''}"
+
+
+def rule(contains: str, label: int) -> dict[str, Any]:
+    """A scripted judge that is sure of a label where the prompt holds the words."""
+    return {"contains": contains, "label_logprobs": {str(one): 0.0 if one == label else -30 for one in LEVELS}}
+
+
+def pair_rules() -> list[dict[str, Any]]:
+    """The better level wins, wherever it stands."""
+    texts = [(level, candidate(level, own=own)) for level in LEVELS for own in (False, True)]
+    return [
+        rule(f"Text 1:\n<candidate>\n{one}\n</candidate>\nText 2:\n<other>\n{other}\n", 1 if high > low else 2)
+        for high, one in texts
+        for low, other in texts
+        if high != low
+    ]
+
+
+def level_rules() -> list[dict[str, Any]]:
+    return [rule(f"of level {level}", level) for level in LEVELS]
+
+
+OBEYED = ("ask_for_top", "override", "fake_json", "authority", "threat", "rubric_change")
+SURE = [*pair_rules(), *level_rules()]
+BIASES: dict[str, list[dict[str, Any]]] = {
+    "position": [rule("Text 1:", 1)],
+    "length": [rule(PADDING[0], 5)],
+    "format": [rule("- It is", 1)],
+    "own_family": [rule(f"of level {level}{OWN}", min(level + 2, 5)) for level in LEVELS],
+    "injection": [rule(attack.text, 5) for attack in attacks() if attack.name in OBEYED],
+}
+
+
+def model(*rules: dict[str, Any]) -> dict[str, Any]:
+    return {"backend": "scripted", "rules": list(rules)}
+
+
+def records(num_groups: int = 24) -> list[dict[str, Any]]:
+    """Three texts a group, of three levels; the last of the three is of the system `own-1`."""
+    return [
+        row(
+            f"r{group}-{place}",
+            f"g{group}",
+            system="own-1" if place == 2 else f"s{place}",
+            candidate=candidate(level, own=place == 2),
+            scores={"overall": level},
+        )
+        for group in range(num_groups)
+        for place, level in enumerate(((group + step) % 5 + 1) for step in (0, 2, 3))
+    ]
+
+
+def configuration(
+    folder: Path,
+    judges: dict[str, Any],
+    models: dict[str, Any],
+    *,
+    rows: list[dict[str, Any]] | None = None,
+    data: dict[str, Any] | None = None,
+    **sections: Any,
+) -> str:
+    """The path of a configuration that evaluates `rows` (none: `records()`) and certifies."""
+    file = jsonl(folder / "in.jsonl", records() if rows is None else rows)
+    config = {
+        "run": str(folder / "run"),
+        "data": {"records": [file], **(data or {})},
+        "models": models,
+        "evaluate": {"judges": judges, "max_unscored_share": 1},
+        "certify": {"resamples": 200},
+        **sections,
+    }
+    (folder / "c.yaml").write_text(yaml.safe_dump(config))
+    return str(folder / "c.yaml")
+
+
+def ask_here(
+    folder: Path,
+    judges: Mapping[str, Judge],
+    configs: Mapping[str, JudgeConfig],
+    models: Mapping[str, ModelSpec],
+    *,
+    aspects: tuple[str, ...] | None,
+    seed: int,
+    cascade: None = None,
+) -> None:
+    """`asking.ask_all` with the same requests, engines and verdicts, in this process instead of Ray's workers."""
+    for name, judge in judges.items():
+        opened = asking._open(folder, judge, aspects)
+        if not opened.parts:
+            continue
+        runtime.say(f"{name}: starting the model")
+        asked = {"judge": [name] * len(opened.parts), "part": list(map(str, opened.parts))}
+        engine = _EngineActor(models[configs[name].model], asking._sampling(configs[name], seed))  # type: ignore[arg-type]
+        replies = engine(requests(asked, {name: judge}, aspects, {name: opened.done}))
+        write_verdicts(replies, {name: judge}, str(folder / "verdicts"))
+
+
+def without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every judge answers in this process."""
+    monkeypatch.setattr(runtime, "start", lambda config: None)
+    monkeypatch.setattr(demands, "check", lambda run, names: None)
+    for module in (batch, probing):
+        monkeypatch.setattr(module, "ask_all", ask_here)

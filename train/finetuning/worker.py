@@ -1,0 +1,114 @@
+"""What every training worker runs: model, LoRA, Hugging Face's Trainer, resume; rank 0 writes what comes out.
+
+In: `Settings` with Parquet files of token ids. Out: see export.py. Knows no instruction and no configuration file.
+"""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import ray.train
+import torch
+from transformers import AutoModelForCausalLM, TrainingArguments, set_seed
+
+from train.finetuning.callbacks import Watch
+from train.finetuning.export import save
+from train.finetuning.loss import CompletionLoss, CompletionTrainer, LengthGrouped, Rows, collate
+from train.finetuning.worker_args import Settings
+
+
+def finetune(raw: dict[str, Any]) -> None:
+    """The loop of cluster.training: trains on this worker, resumes from the last reported checkpoint."""
+    settings = Settings(**raw)
+    on_gpu = torch.cuda.is_available()
+    if not on_gpu:
+        torch.set_num_threads(settings.num_threads)
+    set_seed(settings.seed)
+    model = load_model(settings, on_gpu)
+    rows, dev = Rows(settings.train), Rows(settings.dev)
+    loss = CompletionLoss(model.get_base_model() if settings.method == "lora" else model)
+    pad_id = model.config.get_text_config().pad_token_id or 0
+    with tempfile.TemporaryDirectory() as scratch, _last_checkpoint() as checkpoint:
+        trainer = CompletionTrainer(
+            model=model,
+            args=arguments(settings, scratch, on_gpu, len(rows)),
+            train_dataset=rows,
+            data_collator=lambda batch: collate(batch, pad_id),
+        )
+        trainer.completion = loss
+        trainer.order = LengthGrouped(rows.lengths, settings.per_device_batch, settings.seed)
+        # Every causal model counts its loss tokens as `compute_loss` needs them, whatever its forward says.
+        trainer.model_accepts_loss_kwargs = trainer._loss_shifts_labels = True
+        watch = Watch(settings, loss, model, dev, rows.num_tokens, checkpoint)
+        trainer.add_callback(watch)
+        trainer.train(resume_from_checkpoint=checkpoint)
+        if ray.train.get_context().get_world_rank() == 0:
+            watch.finish(trainer.state)
+            save(settings, model, watch.facts(len(rows), trainer.state))
+    # Nobody ends before the files are there: a failure in between is still one of this training.
+    ray.train.report({"done": 1})
+
+
+def load_model(settings: Settings, on_gpu: bool) -> Any:
+    """The base model ready to train: float32 on CPUs and for full training, bfloat16 under LoRA on GPUs."""
+    dtype = torch.bfloat16 if on_gpu and settings.method == "lora" else torch.float32
+    model: Any = AutoModelForCausalLM.from_pretrained(settings.base, dtype=dtype)
+    model.config.use_cache = False
+    if settings.gradient_checkpointing:
+        model.enable_input_require_grads()
+    if settings.method == "full":
+        return model
+    from peft import LoraConfig, get_peft_model
+
+    lora = LoraConfig(
+        r=settings.lora_rank,
+        lora_alpha=settings.lora_alpha,
+        lora_dropout=settings.lora_dropout,
+        target_modules="all-linear",
+        task_type="CAUSAL_LM",
+    )
+    return get_peft_model(model, lora)
+
+
+def arguments(settings: Settings, scratch: str, on_gpu: bool, num_rows: int) -> TrainingArguments:
+    workers = ray.train.get_context().get_world_size()
+    rows_a_step = settings.per_device_batch * settings.accumulation * workers
+    num_steps = math.ceil(num_rows / rows_a_step) * settings.epochs
+    return TrainingArguments(
+        output_dir=scratch,
+        seed=settings.seed,
+        per_device_train_batch_size=settings.per_device_batch,
+        gradient_accumulation_steps=settings.accumulation,
+        num_train_epochs=settings.epochs,
+        learning_rate=settings.learning_rate,
+        weight_decay=settings.weight_decay,
+        lr_scheduler_type="cosine",
+        warmup_steps=round(settings.warmup_share * num_steps),
+        logging_steps=1,
+        logging_strategy="steps",
+        save_strategy="steps",
+        save_steps=settings.checkpoint_steps,
+        save_total_limit=1,
+        bf16=on_gpu,
+        use_cpu=not on_gpu,
+        gradient_checkpointing=settings.gradient_checkpointing,
+        remove_unused_columns=False,
+        dataloader_pin_memory=on_gpu,
+        disable_tqdm=True,
+        report_to=[],
+    )
+
+
+@contextmanager
+def _last_checkpoint() -> Iterator[str | None]:
+    """The folder of the last reported checkpoint, or None."""
+    found = ray.train.get_checkpoint()
+    if found is None:
+        yield None
+        return
+    with found.as_directory() as folder:
+        yield folder

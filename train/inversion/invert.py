@@ -1,0 +1,166 @@
+"""Job `invert`: one rated example -> sampled prompts -> slots -> checks -> the judge's own evaluation template.
+
+Below `{run}/invert/{model}`: `inverse/` and `forward/` (the baseline: the judge's model asked for a prompt), each with
+one template file a task; `candidates/` with every verified candidate as a template file; `candidates.jsonl` with all of
+them, what became of each and why; `manifest.json`. Stages are kept, so a killed job repeats only the one it was in.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from pydantic import Field
+
+from cluster import runtime
+from cluster.artifacts import JobDir
+from cluster.config import ModelSpec, RunConfig, Strict, VllmSpec
+from cluster.identity import input_hashes, model_identity, spec_of
+from judging.datasets import DataConfig, Empty, Rejected, read_pool, read_records
+from judging.errors import InputError
+from judging.records import Record
+from judging.tasks import FOLDER as TASK_FOLDER
+from judging.tasks import is_task_file, unknown_aspect
+from train.finetuning.sft import folder_of
+from train.inversion.one_shot import Unit, units
+from train.inversion.stages import Inversion, Source
+
+EXIT_FALLBACK = 3
+
+
+class Config(Strict):
+    """The configuration's `invert` section."""
+
+    models: tuple[str, ...] = Field(min_length=1, description="judges: names under `models`")
+    inversion: dict[str, str] = Field(
+        default_factory=dict, description="a judge: the name under `models` of its inversion model; none: what sft made"
+    )
+    examples: tuple[str, ...] | int = Field(1, description="ids in data.pool, or how many are drawn of each task")
+    aspects: tuple[str, ...] | None = Field(None, min_length=1, description="none: all that the examples are rated on")
+    aspects_together: bool = Field(True, description="one prompt for all aspects of a task, or one for each")
+    sources: tuple[Source, ...] = Field(("inverse", "forward"), min_length=1, description="forward: the baseline")
+    with_score: bool = Field(True, description="off: the example's human score is left out (ablation)")
+    num_candidates: int = Field(8, ge=1, description="prompts sampled from each example")
+    temperature: float = Field(0.95, ge=0, le=2)
+    top_p: float = Field(0.7, gt=0, le=1)
+    top_k: int = Field(50, ge=0, description="0: no limit")
+    max_tokens: int = Field(512, ge=16)
+    max_words: int = Field(400, ge=20, description="a longer prompt is refused")
+    require_scale: bool = Field(
+        True, description="a prompt must state the scale itself; off: the reply format put behind it may alone do so"
+    )
+    dev: tuple[str, ...] = Field(
+        (), description="files of rated texts: the prompt with the best agreement on them wins"
+    )
+    fallback: bool = Field(True, description="all candidates refused: use the task's rubric; off: exit 3")
+
+
+class Inverted(NamedTuple):
+    exit_code: int
+    summary: dict[str, Any]
+
+
+def main(run: RunConfig) -> Inverted:
+    """Learn the templates of every configured judge; resume what a killed run left."""
+    config: Config | None = getattr(run, "invert", None)
+    data: DataConfig | None = getattr(run, "data", None)
+    if config is None or data is None or not data.pool:
+        missing = "`invert` section" if config is None else "data.pool to take a rated example from"
+        raise InputError(f"the configuration has no {missing}")
+    if (config.examples if isinstance(config.examples, int) else len(config.examples)) < 1:
+        raise InputError("invert.examples: at least one example is needed")
+    for name in config.models:
+        _specs(run, config, name)  # a wrong name is found before any judge's work
+    pool = read_pool(data, check=unknown_aspect)
+    dev = list(_records(data, config.dev))
+    wanted = units(pool, config.examples, aspects=config.aspects, together=config.aspects_together, seed=run.seed)
+    _check_dev(config, wanted, dev)
+    found = {name: _invert(run, config, data, name, wanted, dev) for name in config.models}
+    fell_back = any(one["fallback"] for judge in found.values() for one in judge["templates"])
+    return Inverted(EXIT_FALLBACK if fell_back and not config.fallback else 0, {"models": found})
+
+
+def _records(data: DataConfig, files: Sequence[str]) -> Iterable[Record]:
+    for row in read_records(files, check=unknown_aspect, **data.reading()):
+        if isinstance(row, Empty):
+            continue
+        if isinstance(row, Rejected):
+            raise InputError(str(row))
+        yield row
+
+
+def _check_dev(config: Config, wanted: Sequence[Unit], dev: Sequence[Record]) -> None:
+    for unit in wanted if config.dev else ():
+        rated = [r for r in dev if r.task == unit.task and any(aspect in r.scores for aspect in unit.aspects)]
+        if not rated:
+            raise InputError(f"invert.dev: no record of {unit.task} is rated on {', '.join(unit.aspects)}")
+
+
+def _invert(
+    run: RunConfig, config: Config, data: DataConfig, name: str, wanted: Sequence[Unit], dev: Sequence[Record]
+) -> dict[str, Any]:
+    judge, inversion = _specs(run, config, name)
+    own_task = [data.task] if data.task is not None and is_task_file(data.task) else []
+    job = JobDir(run.run, f"invert/{name}")
+    fingerprint = {
+        "invert": json.loads(config.model_dump_json(exclude={"models", "inversion", "fallback"})),
+        "data": json.loads(
+            data.model_dump_json(
+                include={"pool", "pool_share", "columns", "aspects", "format", "task", "dataset", "scale"}
+            )
+        ),
+        "files": input_hashes([*data.pool, *config.dev, *own_task]),
+        "tasks": input_hashes([str(TASK_FOLDER)])[str(TASK_FOLDER)],
+        "judge": model_identity(judge),
+        "inversion": model_identity(inversion) if inversion else None,
+        "seed": run.seed,
+        "versions": runtime.versions(),
+    }
+    with job.opened(fingerprint):
+        if done := job.manifest():
+            runtime.say(f"invert: {name}: done before, {job.path} is up to date")
+            return dict(done["summary"])
+        job.claim()
+        summary = Inversion(run, config, name, judge, inversion, job.path).do(wanted, dev)
+        job.finish(summary)
+    return summary
+
+
+def _specs(run: RunConfig, config: Config, name: str) -> tuple[ModelSpec, ModelSpec | None]:
+    """The judge, and the model that writes its prompts where one is wanted."""
+    judge = spec_of(run, name, "invert.models")
+    return judge, _inversion_spec(run, config, name) if "inverse" in config.sources else None
+
+
+def _inversion_spec(run: RunConfig, config: Config, name: str) -> ModelSpec:
+    """The model that writes the prompts: a configured one, or what `sft` left."""
+    if name in config.inversion:
+        return spec_of(run, config.inversion[name], f"invert.inversion.{name}")
+    sft = getattr(run, "sft", None)
+    folder = folder_of(run, name, "inverse")
+    if sft is None or name not in sft.models or JobDir(folder.parent, "inverse").manifest() is None:
+        raise InputError(
+            f"{folder} holds no finished training: run `inverdict sft` first, or set invert.inversion.{name}"
+        )
+    base = run.models[sft.models[name].base]
+    assert isinstance(base, VllmSpec)
+    return base.model_copy(update={"source": str((folder / "merged").resolve()), "revision": None})
+
+
+def render(summary: Mapping[str, Any]) -> str:
+    """The summary for the terminal: how many candidates held, why the others did not, and where the templates are."""
+    lines = []
+    for name, judge in summary["models"].items():
+        lines.append(f"{name}: {judge['folder']}")
+        for one in judge["templates"]:
+            refused = ", ".join(f"{number} {reason}" for reason, number in sorted(one["refused"].items()))
+            chosen = (
+                "ALL REFUSED, the task's rubric takes their place" if one["fallback"] else f"best {one['value']:.3f}"
+            )
+            lines.append(
+                f"  {one['source']:<8} {one['task']} ({', '.join(one['aspects'])}): {one['num_verified']} of "
+                f"{one['num_candidates']} prompts usable, {one['num_quoted']} of them quote every text; {chosen}"
+                + (f"\n           refused: {refused}" if refused else "")
+            )
+    return "\n".join(lines)

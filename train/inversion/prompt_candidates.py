@@ -1,0 +1,149 @@
+"""A sampled prompt -> a candidate template: slots in place of the example's content, and whether it may be used.
+
+Knows no model. A candidate that is refused stays one, with its reasons.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from judging.parse import UNFINISHED
+from judging.records import Record
+from judging.tasks import load_task
+from judging.template import Template
+from judging.template_checks import NGRAM, verify, words
+from train.inversion.one_shot import Unit
+from train.inversion.slots import generalise
+
+# "Overall score: 2", "rated as 1 out of 5", "gave it a 3.67"; not the ends of a range ("a score from 1 to 5").
+SAID_SCORE = re.compile(
+    r"\b(?:scor\w*|rat(?:ed?|ings?)|gave|given)\b(?:\W+(?:(?!from\b|between\b)[a-z]+\W+){0,4}?)"
+    r"(?<![\d.-])(\d+(?:\.\d+)?)(?![\d.]*\d)(?!\s*(?:to|through|[-\u2013\u2014])\s*\d)",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One sampled prompt: `templates` by aspect where it could be made one; `problems`: why it must not be used."""
+
+    number: int
+    example: str
+    raw: str
+    text: str
+    found: Mapping[str, str]
+    removed: tuple[str, ...]
+    problems: tuple[str, ...]
+    templates: Mapping[str, Template]
+
+    @property
+    def is_verified(self) -> bool:
+        return not self.problems
+
+
+def make_candidate(
+    source: str,
+    unit: Unit,
+    draft: Mapping[str, Any],
+    special_tokens: Sequence[str],
+    *,
+    max_words: int,
+    require_scale: bool = True,
+) -> Candidate:
+    """`draft`: number, example (its id), reply, finish_reason, error of one sampled prompt."""
+    example = next(one for one in unit.examples if one.id == draft["example"])
+    made = partial(Candidate, int(draft["number"]), example.id, draft["reply"])
+    if draft["error"] or draft["finish_reason"] in UNFINISHED:
+        why = f"the model failed: {draft['error'] or UNFINISHED[draft['finish_reason']]}"
+        if draft["finish_reason"] == "length" and not draft["error"]:
+            why = "cut off at invert.max_tokens"
+        return made("", {}, (), (why,), {})
+    content = unit.content(example, special_tokens)
+    shaped = generalise(draft["reply"], content, unit.fields, unit.aspects)
+    templates = {
+        aspect: Template(
+            text=shaped.text,
+            task=unit.task,
+            aspect=aspect,
+            scale=unit.scale_of(aspect),
+            fields=unit.fields,
+            origin=source,
+            several=len(unit.aspects) > 1,
+        )
+        for aspect in unit.aspects
+    }
+    problems = [shaped.refused] if shaped.refused else []
+    if _copies_the_reply(unit, draft["reply"]):
+        problems.append("it copies the judge's reply")
+    if _says_the_score(unit, example, shaped.text):
+        problems.append("it says the example's score instead of asking for one")
+    scales = [template.scale for template in templates.values()]
+    for template in () if shaped.refused else templates.values():
+        problems += verify(template, [content], max_words=max_words, require_scale=require_scale, other_scales=scales)
+    return made(shaped.text, dict(shaped.found), shaped.removed, tuple(dict.fromkeys(problems)), templates)
+
+
+def _copies_the_reply(unit: Unit, draft: str) -> bool:
+    """Whether a prompt repeats how the judge's reply begins, up to the aspects: it then says what was rated and asks
+    nothing. What follows in that sentence (aspects and scale) a prompt may well say in the same words."""
+    began = words(load_task(unit.task).reply_form.split("{aspects}")[0])
+    return len(began) >= NGRAM and f" {' '.join(began)} " in f" {' '.join(words(draft))} "
+
+
+def _says_the_score(unit: Unit, example: Record, text: str) -> bool:
+    """Whether a prompt gives one score alone, and it is what people gave the example.
+
+    Such a prompt would win the choice: under it that score is what the judge finds likeliest, for every text. A prompt
+    that says what several scores mean is no such thing.
+    """
+    said = {float(number) for number in SAID_SCORE.findall(text)}
+    # In points of the task's scale, as the reply had it, and of the people's own.
+    given = {
+        round(score, 2) for aspect in unit.aspects for score in (unit.score_of(example, aspect), example.scores[aspect])
+    }
+    return len(said) == 1 and said <= given
+
+
+def kinds(problems: Iterable[str]) -> list[str]:
+    """The kinds of problems: the sentences up to the first number or quotation, each once."""
+    # An apostrophe inside a word ("the judge's reply") begins no quotation.
+    return list(dict.fromkeys(re.split(r"[:\d]|(?<!\w)['\"]", problem)[0].strip() for problem in problems))
+
+
+def reasons(found: Sequence[Candidate], notes: Mapping[int, str]) -> Counter[str]:
+    """How many candidates are out for each kind of reason. `notes`: by number, why a verified one has no value."""
+    return Counter(kind for one in found for kind in kinds([*one.problems, *filter(None, [notes.get(one.number)])]))
+
+
+def first_reasons(counts: Counter[str]) -> str:
+    return "; ".join(f"{number} times {reason}" for reason, number in counts.most_common(3))
+
+
+def to_line(
+    source: str,
+    unit: Unit,
+    one: Candidate,
+    values: Mapping[int, float],
+    notes: Mapping[int, str],
+    order: Sequence[int],
+) -> dict[str, Any]:
+    return {
+        "source": source,
+        "task": unit.task,
+        "aspects": list(unit.aspects),
+        "number": one.number,
+        "example": one.example,
+        "verified": one.is_verified,
+        "problems": [*one.problems, *([notes[one.number]] if one.number in notes else [])],
+        "value": values.get(one.number),
+        "rank": order.index(one.number) + 1 if one.number in order else None,
+        "slots": dict(one.found),
+        "removed": list(one.removed),
+        "text": one.text,
+        "raw": one.raw,
+    }

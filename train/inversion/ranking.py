@@ -1,0 +1,120 @@
+"""Which verified candidate becomes the template: the forward model's own probability of the people's scores decides.
+
+With a labelled dev part the agreement with people decides instead. In go templates and replies of the forward model,
+out come numbers and a ranking. Knows no Ray.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from judging.expected import expected_score
+from judging.records import Record, Scale
+from judging.stats.agreement import agreement
+from judging.stats.rows import Columns
+from judging.template import texts_for
+from train.inversion.prompt_candidates import Candidate
+
+LEVELS = ("dataset", "group")
+
+
+def requests(
+    candidates: Iterable[Candidate], records: Sequence[Record], special_tokens: Sequence[str]
+) -> Iterator[dict[str, Any]]:
+    """A row for cluster.generate for each verified candidate, aspect and record that people rated on it."""
+    for candidate in candidates:
+        if not candidate.is_verified:
+            continue
+        for aspect, template in candidate.templates.items():
+            for place, record in enumerate(records):
+                if aspect not in record.scores:
+                    continue
+                prompt = template.render(texts_for(record, template), mode="expected", special_tokens=special_tokens)
+                yield {
+                    "candidate": candidate.number,
+                    "aspect": aspect,
+                    "record": place,
+                    "prompt": prompt.text,
+                    "reply_prefix": prompt.reply_prefix,
+                    "labels": list(template.scale.labels()),
+                    "json_schema": "",
+                }
+
+
+def log_probability(label_logprobs: Sequence[float], score: float, scale: Scale) -> float:
+    """Natural logarithm of the probability that the model gives `score`; between two labels, of both by distance.
+
+    -inf where the engine told neither label's probability, or none at all (no values). `score` in points of `scale`.
+    """
+    labels = [float(label) for label in scale.labels()]
+    low = max(label for label in labels if label <= score) if score >= labels[0] else labels[0]
+    high = min(low + 1, labels[-1])
+    share = min(max(score - low, 0.0), 1.0)
+    masses = [0.0 if math.isnan(p) else math.exp(p) for p in label_logprobs] or [0.0] * len(labels)
+    mass = (1 - share) * masses[labels.index(low)] + share * masses[labels.index(high)]
+    return math.log(mass) if mass > 0 else -math.inf
+
+
+def mean_log_probability(
+    candidate: Candidate, replies: Iterable[Mapping[str, Any]], records: Sequence[Record]
+) -> tuple[float | None, str]:
+    """The method's objective: mean log-probability of the people's scores over aspects and examples.
+
+    None, with the reason, where one of the questions had no answer.
+    """
+    total, number = 0.0, 0
+    for reply in replies:
+        if reply["error"]:
+            return None, f"the forward model could not be asked: {reply['error']}"
+        template, record = candidate.templates[reply["aspect"]], records[reply["record"]]
+        score = record.scales[template.aspect].rescale(record.scores[template.aspect], template.scale)
+        total += log_probability(reply["label_logprobs"], score, template.scale)
+        number += 1
+    return (total / number, "") if number and total > -math.inf else (None, "no probability on the people's score")
+
+
+def dev_agreement(
+    candidate: Candidate, replies: Iterable[Mapping[str, Any]], records: Sequence[Record]
+) -> tuple[float | None, str]:
+    """Agreement on the dev part: the mean over aspects of the mean within-group Spearman (of all rows where no group
+    has an order). None, with the reason, where it is undefined for every aspect."""
+    rows: dict[str, list[tuple[Record, float | None]]] = {}
+    for reply in replies:
+        template = candidate.templates[reply["aspect"]]
+        logprobs = [None if math.isnan(p) else p for p in reply["label_logprobs"]]
+        logprobs = logprobs or [None] * len(template.scale.labels())
+        told = None if reply["error"] else expected_score(logprobs, template.scale).score
+        rows.setdefault(template.aspect, []).append((records[reply["record"]], told))
+    values = [value for aspect, scored in rows.items() if not math.isnan(value := spearman(aspect, scored))]
+    return (sum(values) / len(values), "") if values else (None, "no agreement could be measured on the dev part")
+
+
+def spearman(aspect: str, scored: Sequence[tuple[Record, float | None]]) -> float:
+    """Mean within-group Spearman of the scores with the people's (of all rows where no group has an order), or NaN."""
+    columns = Columns(
+        group=[record.group_key for record, _ in scored],
+        human=[record.scores[aspect] for record, _ in scored],
+        score=[score for _, score in scored],
+        system=None,
+        ratings=None,
+    )
+    found = agreement(columns, levels=LEVELS, resamples=1, shuffles=0)
+    within = found["group.spearman"].value
+    return found["dataset.spearman"].value if math.isnan(within) else within
+
+
+def ranked(candidates: Sequence[Candidate], values: Mapping[int, float]) -> list[int]:
+    """Numbers of the candidates with a value, the best first.
+
+    Equal values (as printed) are told apart by fewer slots that had to be appended, then by brevity, then by number.
+    """
+    by_number = {candidate.number: candidate for candidate in candidates}
+
+    def order(number: int) -> tuple[float, int, int, int]:
+        candidate = by_number[number]
+        appended = sum(how == "appended" for how in candidate.found.values())
+        return -round(values[number], 6), appended, len(candidate.text), number
+
+    return sorted(values, key=order)

@@ -1,0 +1,176 @@
+"""Job `optimise`: a judge's instruction is rewritten, round by round, from the labelled texts it gets most wrong.
+
+The method is PanguIR's (arXiv 2503.04809). Below `{run}/optimise/{model}`: `optimised/` with one template file a task
+and aspect, `rounds.jsonl` with every draft, its figure on the dev part and why it was refused, `manifest.json`. Only
+the dev part (`data.dev_share`) is read, and of its groups a share: half of these show the errors, the other half
+measures the drafts. The rest of the dev part stays for the job `panel`, which must not choose by what has taught.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pydantic import Field
+
+from cluster import runtime
+from cluster.artifacts import JobDir, file_hash
+from cluster.config import RunConfig, Strict
+from cluster.identity import input_hashes, model_identity, spec_of
+from judging.datasets import DataConfig, Empty, Rejected, read_records
+from judging.errors import InputError
+from judging.records import Record, content_id
+from judging.tasks import FOLDER as TASK_FOLDER
+from judging.tasks import is_task_file, load_task, unknown_aspect
+from judging.template import Template, rubric_template
+from judging.template_io import file_name, load_templates
+from train.optimisation.rounds import Rounds, shared_groups, shown_groups, state_of
+
+LEARNED = ("inverse", "forward")
+
+
+class Config(Strict):
+    """The configuration's `optimise` section."""
+
+    models: tuple[str, ...] = Field(min_length=1, description="judges: names under `models`")
+    optimisers: dict[str, str] = Field(
+        default_factory=dict, description="a judge: the name under `models` of who rewrites; none: the judge itself"
+    )
+    start: str = Field("rubric", description="rubric; inverse, forward: what `inverdict invert` left; or a folder")
+    aspects: tuple[str, ...] | None = Field(None, min_length=1, description="none: every aspect that people rated")
+    share: float = Field(
+        0.5, gt=0, le=1, description="of each task's groups in the dev part; the others stay for `panel` to choose by"
+    )
+    rounds: int = Field(3, ge=1)
+    patience: int = Field(1, ge=1, description="stop after so many rounds without a better instruction")
+    cases: int = Field(4, ge=1, description="labelled texts shown in a round: those with the largest error")
+    num_drafts: int = Field(4, ge=1, description="instructions sampled in a round")
+    temperature: float = Field(0.7, ge=0, le=2)
+    top_p: float = Field(0.9, gt=0, le=1)
+    max_tokens: int = Field(400, ge=16, description="longest instruction; a longer one is refused")
+    max_words: int = Field(300, ge=20, description="a longer instruction is refused")
+    require_scale: bool = Field(True, description="the instruction must state the scale; off: the reply format does")
+    max_total_tokens: int | None = Field(
+        None, ge=1, description="no round begins that would pass so many tokens a judge, prompts and replies together"
+    )
+
+
+class Optimised(NamedTuple):
+    exit_code: int
+    summary: dict[str, Any]
+
+
+def main(run: RunConfig) -> Optimised:
+    """Optimise the instructions of every configured judge; resume what a killed run left."""
+    config: Config | None = getattr(run, "optimise", None)
+    data: DataConfig | None = getattr(run, "data", None)
+    if config is None or data is None:
+        raise InputError(f"the configuration has no `{'optimise' if config is None else 'data'}` section")
+    if not data.has_dev:
+        raise InputError(
+            "optimise needs a labelled dev part that `evaluate` leaves out: set data.dev_share or data.dev"
+        )
+    for name in config.models:
+        spec_of(run, name, "optimise.models")
+        spec_of(run, config.optimisers.get(name, name), f"optimise.optimisers.{name}")
+    labelled = _labelled(data, config)
+    return Optimised(0, {"models": {name: _optimise(run, config, data, name, labelled) for name in config.models}})
+
+
+def _labelled(data: DataConfig, config: Config) -> dict[tuple[str, str], list[Record]]:
+    """The rated records of the dev part by task and aspect, in the order of their ids."""
+    dev = data.model_copy(update={"part": "dev"})
+    found: dict[tuple[str, str], list[Record]] = {}
+    for row in read_records(dev.judged, check=unknown_aspect, **data.reading()):
+        if isinstance(row, Empty):
+            continue
+        if isinstance(row, Rejected):
+            if data.max_rejected_share == 0:
+                raise InputError(str(row))
+            continue
+        for aspect in load_task(row.task).aspects if dev.takes(row) else ():
+            if aspect in row.scores and aspect in (config.aspects or (aspect,)):
+                found.setdefault((row.task, aspect), []).append(row)
+    if not found:
+        raise InputError("optimise: the dev part (data.dev_share) holds no record that people rated on the aspects")
+    groups_of: dict[str, set[str]] = {}
+    for (task, _), records in found.items():
+        groups_of.setdefault(task, set()).update(record.group_key for record in records)
+    used = {task: shared_groups(groups, config.share) for task, groups in groups_of.items()}
+    found = {key: [one for one in records if one.group_key in used[key[0]]] for key, records in found.items()}
+    for (task, aspect), records in found.items():
+        groups = {record.group_key for record in records}
+        if len(shown_groups(groups)) in (0, len(groups)):
+            raise InputError(
+                f"optimise: {len(groups)} group(s) of the dev part are left for {task}/{aspect}, and one half of them "
+                "shows errors, the other measures: raise data.dev_share or optimise.share"
+            )
+        if len({record.scores[aspect] for record in records}) == 1:
+            raise InputError(f"optimise: all labels of {task}/{aspect} in the dev part are equal: they order nothing")
+    return {key: sorted(records, key=lambda record: record.id) for key, records in sorted(found.items())}
+
+
+def _optimise(
+    run: RunConfig,
+    config: Config,
+    data: DataConfig,
+    name: str,
+    labelled: Mapping[tuple[str, str], Sequence[Record]],
+) -> dict[str, Any]:
+    judge, writer = run.models[name], run.models[config.optimisers.get(name, name)]
+    starts = {key: _start_template(run, config, name, *key) for key in labelled}
+    own_task = [data.task] if data.task is not None and is_task_file(data.task) else []
+    job = JobDir(run.run, f"optimise/{name}")
+    fingerprint = {
+        "optimise": json.loads(config.model_dump_json(exclude={"models", "optimisers"})),
+        "data": json.loads(data.model_dump_json(exclude={"part"})),
+        "files": input_hashes(sorted({*(data.dev or data.records), *own_task})),
+        "labelled": {"/".join(key): content_id(*(one.id for one in records)) for key, records in labelled.items()},
+        "start": {"/".join(key): one.fingerprint for key, one in starts.items()},
+        "tasks": file_hash(TASK_FOLDER),
+        "judge": model_identity(judge),
+        "writer": model_identity(writer),
+        "seed": run.seed,
+        "versions": runtime.versions(),
+    }
+    with job.opened(fingerprint):
+        if done := job.manifest():
+            runtime.say(f"optimise: {name}: done before, {job.path} is up to date")
+            return dict(done["summary"])
+        job.claim()
+        states = [state_of(key, starts[key], records) for key, records in labelled.items()]
+        summary = Rounds(run, config, name, judge, writer, job.path).do(states)
+        job.finish(summary)
+    return summary
+
+
+def _start_template(run: RunConfig, config: Config, name: str, task: str, aspect: str) -> Template:
+    if config.start == "rubric":
+        return rubric_template(load_task(task), aspect)
+    folder = run.run / "invert" / name / config.start if config.start in LEARNED else Path(config.start)
+    files = [folder / file_name(task, aspect), folder / file_name(task)]
+    found = next((file for file in files if file.exists()), None)
+    template = load_templates(found).get(aspect) if found else None
+    if template is None:
+        hint = ": run `inverdict invert` first" if config.start in LEARNED else ""
+        raise InputError(f"optimise.start: {folder} holds no template for {task}/{aspect}{hint}")
+    if template.scale != load_task(task).scale_of(aspect):
+        raise InputError(f"optimise.start: {found} asks for {template.scale}, another scale than the task's")
+    return template
+
+
+def render(summary: Mapping[str, Any]) -> str:
+    """The summary for the terminal: what each instruction gained on the dev part, on which it was chosen."""
+    lines = []
+    for name, judge in summary["models"].items():
+        lines.append(f"{name}: {judge['num_tokens']:,} tokens; stopped: {judge['stopped']}; {judge['folder']}")
+        for one in judge["templates"]:
+            values = [("none" if v is None else f"{v:.3f}") for v in (one["value_of_start"], one["value"])]
+            kept = f"round {one['round']} kept" if one["round"] else "the start is kept"
+            lines.append(
+                f"  {one['task']}/{one['aspect']}: group.spearman {values[0]} -> {values[1]} on {one['num_measured']} "
+                f"texts that also chose it; {kept}; {one['num_refused']} of {one['num_drafts']} drafts refused"
+            )
+    return "\n".join(lines)

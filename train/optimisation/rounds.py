@@ -1,0 +1,323 @@
+"""The rounds of the job `optimise`: ask the judge, show its worst errors, take drafts, measure them, keep the best.
+
+In go labelled records with a start template, out come template files and a line a draft. Each stage of questions is
+kept in a file, so that a killed job repeats only the one it was in.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cluster import runtime
+from cluster.artifacts import write_text
+from cluster.config import ModelSpec, RunConfig, VllmSpec
+from cluster.generate import Sampling
+from judging.records import Record, content_id
+from judging.template import Template, texts_for
+from judging.template_io import file_name, save_templates
+from train.inversion.one_shot import Unit
+from train.inversion.ranking import spearman
+from train.optimisation.rewriting import Case, judged_cases, problems_of, request, rewritten, worst_cases
+from train.requests import known_encoder, stage_replies, weights_of
+
+if TYPE_CHECKING:
+    from train.optimisation.optimise import Config
+
+TOKENS = ("num_prompt_tokens", "num_generated_tokens")
+MIN_COVERAGE = 0.9  # a draft under which the judge leaves more rows unscored cannot win
+
+
+@dataclass
+class State:
+    """What is optimised: one task and aspect, its labelled records, and how far it has come."""
+
+    unit: Unit
+    start: Template
+    records: Sequence[Record]
+    shown: frozenset[str]  # groups whose errors are shown; the others measure
+    best: Template
+    value: float = float("nan")
+    cases: list[Case] = field(default_factory=list)  # of the best template, on all records
+    rounds_without_gain: int = 0
+    lines: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def aspect(self) -> str:
+        return self.unit.aspects[0]
+
+    def measured(self, cases: Sequence[Case]) -> tuple[float, str]:
+        """Agreement on the measuring half, and why there is none."""
+        rows = [case for case in cases if case.record.group_key not in self.shown]
+        scored = sum(case.predicted is not None for case in rows)
+        if scored < MIN_COVERAGE * len(rows):
+            return float("nan"), f"the judge scored {scored} of {len(rows)} texts with it"
+        value = spearman(self.aspect, [(case.record, case.predicted) for case in rows])
+        return value, "no agreement could be measured with it" if value != value else ""
+
+
+def shared_groups(groups: Iterable[str], share: float) -> frozenset[str]:
+    """Of a task's groups in the dev part those that this job uses, in an order that only their names decide.
+
+    At least two where there are three, since one half shows and the other measures; below 1 some always stay.
+    """
+    ordered = sorted(set(groups), key=lambda key: content_id("optimise.share", key))
+    num = round(share * len(ordered))
+    return frozenset(ordered[: num if share == 1 else min(max(num, 2), len(ordered) - 1)])
+
+
+def shown_groups(groups: Iterable[str]) -> frozenset[str]:
+    """Every second group, in an order that only the groups' names decide."""
+    return frozenset(sorted(groups, key=lambda key: content_id("optimise", key))[::2])
+
+
+def state_of(key: tuple[str, str], start: Template, records: Sequence[Record]) -> State:
+    kept = [record for record in records if record.group_key not in start.seen_groups]
+    shown = shown_groups({record.group_key for record in kept})
+    return State(Unit(key[0], (key[1],), ()), start, kept, shown, start)
+
+
+class Rounds:
+    """One judge's optimisation: stages of questions, each kept in a file, so that a killed job repeats only one."""
+
+    def __init__(
+        self, run: RunConfig, config: Config, name: str, judge: ModelSpec, writer: ModelSpec, folder: Path
+    ) -> None:
+        self._run, self._config, self._name, self._folder = run, config, name, folder
+        self._judge, self._writer = judge, writer
+        self._num_tokens = 0
+
+    def do(self, states: Sequence[State]) -> dict[str, Any]:
+        self._score("round-0-scores", [(state, {0: state.start}) for state in states], self._begin)
+        stopped = f"after {self._config.rounds} rounds, as configured"
+        last_tokens = 0
+        for number in range(1, self._config.rounds + 1):
+            active = [state for state in states if state.rounds_without_gain < self._config.patience]
+            if not active:
+                stopped = "no better instruction was found"
+                break
+            bound, before = self._config.max_total_tokens, self._num_tokens
+            if bound is not None and before + last_tokens > bound:
+                stopped = f"another round would have passed optimise.max_total_tokens ({before:,} used)"
+                break
+            self._round(number, active)
+            last_tokens = self._num_tokens - before
+        lines = [line for state in states for line in state.lines]
+        write_text(
+            self._folder / "rounds.jsonl", "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+        )
+        written = [self._write(state, stopped) for state in states]
+        return {"templates": written, "num_tokens": self._num_tokens, "stopped": stopped, "folder": str(self._folder)}
+
+    def _begin(self, state: State, cases: Mapping[int, list[Case]]) -> None:
+        state.cases = cases[0]
+        state.value, why = state.measured(state.cases)
+        state.lines.append(self._line(state, 0, 0, state.start, [why] if why else [], state.value, []))
+
+    # ------------------------------------------------------------------ one round
+
+    def _round(self, number: int, active: Sequence[State]) -> None:
+        shown = {id(state): self._worst(state) for state in active}
+        drafts = self._drafts(number, active, shown)
+        good: list[tuple[State, dict[int, Template]]] = []
+        refused: dict[int, dict[int, tuple[Template, list[str]]]] = {}
+        for place, state in enumerate(active):
+            found: dict[int, Template] = {}
+            for reply in (one for one in drafts if one["unit"] == place):
+                draft = rewritten(state.unit, state.start, reply["reply"])
+                limits = self._config.model_dump(include={"max_words", "require_scale"})
+                problems = problems_of(draft, reply, shown[id(state)], **limits)
+                if not problems and draft.text in (one.text for one in found.values()):
+                    problems = ["another draft of the round says the same"]
+                if problems:
+                    refused.setdefault(id(state), {})[reply["draft"]] = (draft, problems)
+                else:
+                    found[reply["draft"]] = draft
+            good.append((state, found))
+
+        def take(state: State, cases: Mapping[int, list[Case]]) -> None:
+            self._take(number, state, dict(good_of[id(state)]), cases, refused.get(id(state), {}), shown[id(state)])
+
+        good_of = {id(state): found for state, found in good}
+        self._score(f"round-{number}-scores", good, take)
+
+    def _worst(self, state: State) -> list[Case]:
+        cases = [case for case in state.cases if case.record.group_key in state.shown]
+        return worst_cases(cases, self._config.cases, state.start.scale.width)
+
+    def _drafts(
+        self, number: int, active: Sequence[State], shown: Mapping[int, Sequence[Case]]
+    ) -> list[dict[str, Any]]:
+        known = known_encoder(self._writer)
+        tokens = known.special_tokens() if known else ()
+        room = self._writer.max_model_len - self._config.max_tokens if isinstance(self._writer, VllmSpec) else 0
+
+        def fits(prompt: str) -> bool:
+            return known is None or known.prompt_ids(prompt, "", room) is not None
+
+        def asked() -> list[dict[str, Any]]:
+            rows = []
+            for place, state in enumerate(active):
+                prompt, num_cases = request(state.unit, state.best, shown[id(state)], tokens, fits)
+                if not num_cases:
+                    runtime.say(
+                        f"optimise: {self._name}: {state.unit.task}/{state.aspect}: not one case fits into the "
+                        "optimising model's context"
+                    )
+                    continue
+                for draft in range(self._config.num_drafts):
+                    seed = content_id(str(self._run.seed), str(number), state.unit.task, state.aspect, str(draft))
+                    row = {"unit": place, "draft": draft, "prompt": prompt, "seed": int(seed[:7], 16)}
+                    rows.append({**row, "reply_prefix": "", "labels": [], "json_schema": ""})
+            return rows
+
+        config = self._config
+        sampling = Sampling(config.max_tokens, config.temperature, config.top_p, seed=self._run.seed)
+        keep = ("unit", "draft", "reply", "finish_reason", "error")
+        return self._stage(f"round-{number}-drafts", asked, self._writer, sampling, keep)
+
+    def _score(
+        self,
+        stage: str,
+        wanted: Sequence[tuple[State, Mapping[int, Template]]],
+        take: Callable[[State, Mapping[int, list[Case]]], None],
+    ) -> None:
+        """Let the judge score each state's records with its templates, and hand the cases over."""
+        known = known_encoder(self._judge)
+        tokens = known.special_tokens() if known else ()
+
+        def asked() -> list[dict[str, Any]]:
+            rows = []
+            for place, (state, templates) in enumerate(wanted):
+                for draft, template in templates.items():
+                    for number, record in enumerate(state.records):
+                        made = template.render(texts_for(record, template), mode="expected", special_tokens=tokens)
+                        row = {"unit": place, "draft": draft, "record": number, "prompt": made.text}
+                        labels = list(template.scale.labels())
+                        rows.append({**row, "reply_prefix": made.reply_prefix, "labels": labels, "json_schema": ""})
+            return rows
+
+        keep = ("unit", "draft", "record", "label_logprobs", "error")
+        replies = self._stage(stage, asked, self._judge, Sampling(max_tokens=1), keep)
+        sorted_replies: dict[tuple[int, int], list[dict[str, Any]]] = {}
+        for reply in replies:
+            sorted_replies.setdefault((reply["unit"], reply["draft"]), []).append(reply)
+        for place, (state, templates) in enumerate(wanted):
+            cases = {
+                draft: judged_cases(template, sorted_replies[place, draft], state.records)
+                for draft, template in templates.items()
+            }
+            take(state, cases)
+
+    def _take(
+        self,
+        number: int,
+        state: State,
+        drafts: Mapping[int, Template],
+        cases: Mapping[int, list[Case]],
+        refused: Mapping[int, tuple[Template, list[str]]],
+        shown: Sequence[Case],
+    ) -> None:
+        """Keep the best draft of the round where it is better than what there was."""
+        ids = [case.record.id for case in shown]
+        values = {draft: state.measured(cases[draft]) for draft in drafts}
+        usable = [draft for draft, (value, _) in values.items() if value == value]
+        winner = min(
+            usable, key=lambda draft: (-round(values[draft][0], 9), len(drafts[draft].text), draft), default=None
+        )
+        # NaN (the start could not be measured) is no bar.
+        gained = winner is not None and not values[winner][0] <= state.value + 1e-9
+        if gained:
+            assert winner is not None
+            state.best, state.value, state.cases = drafts[winner], values[winner][0], cases[winner]
+        state.rounds_without_gain = 0 if gained else state.rounds_without_gain + 1
+        for draft, template in drafts.items():
+            value, why = values[draft]
+            line = self._line(state, number, draft, template, [why] if why else [], value, ids)
+            state.lines.append({**line, "kept": gained and draft == winner})
+        for draft, (template, problems) in refused.items():
+            state.lines.append(self._line(state, number, draft, template, problems, float("nan"), ids))
+
+    def _line(
+        self,
+        state: State,
+        number: int,
+        draft: int,
+        template: Template,
+        problems: Sequence[str],
+        value: float,
+        cases: Sequence[str],
+    ) -> dict[str, Any]:
+        return {
+            "task": state.unit.task,
+            "aspect": state.aspect,
+            "round": number,
+            "draft": draft,
+            "value": None if value != value else round(value, 6),
+            "problems": list(problems),
+            "cases": list(cases),
+            "kept": False,
+            "text": template.text,
+        }
+
+    def _stage(
+        self,
+        stage: str,
+        asked: Callable[[], list[dict[str, Any]]],
+        spec: ModelSpec,
+        sampling: Sampling,
+        keep: Sequence[str],
+    ) -> list[dict[str, Any]]:
+        """The replies to the rows of `asked`; their tokens are counted."""
+        what = f"optimise: {self._name}: {stage}"
+        replies = stage_replies(self._folder, stage, asked, self._run, spec, sampling, (*keep, *TOKENS), what)
+        self._num_tokens += sum(int(reply[name]) for reply in replies for name in TOKENS)
+        return replies
+
+    # ------------------------------------------------------------------ what comes out
+
+    def _write(self, state: State, stopped: str) -> dict[str, Any]:
+        """The template file of a task and aspect; returns its entry of the summary."""
+        gains = [line for line in state.lines if line["kept"]]
+        first = state.lines[0]["value"]
+        value = None if state.value != state.value else round(state.value, 6)
+        groups = {record.group_key for record in state.records} | state.start.seen_groups
+        about = {
+            "judge": self._name,
+            "judge_fingerprint": weights_of(self._judge),
+            "writer_fingerprint": weights_of(self._writer),
+            "groups": sorted(groups),
+            "started_from": state.start.origin,
+            "chosen_by": "agreement on the measuring half of the dev part (mean within-group Spearman)",
+            "value": value,
+            "value_of_start": first,
+            "round": gains[-1]["round"] if gains else 0,
+            "num_drafts": sum(line["round"] > 0 for line in state.lines),
+        }
+        folder = self._folder / "optimised"
+        folder.mkdir(exist_ok=True)
+        save_templates(
+            folder / file_name(state.unit.task, state.aspect), [replace(state.best, about=about, several=False)]
+        )
+        if not gains:
+            runtime.say(
+                f"optimise: {self._name}: {state.unit.task}/{state.aspect}: no draft was better than the start, "
+                "which is kept"
+            )
+        refused = [line for line in state.lines if line["round"] and line["problems"]]
+        num_measured = sum(case.record.group_key not in state.shown for case in state.cases)
+        return {
+            "task": state.unit.task,
+            "aspect": state.aspect,
+            "value_of_start": first,
+            "value": value,
+            "num_measured": num_measured,
+            "round": about["round"],
+            "num_rounds": max(line["round"] for line in state.lines),
+            "num_drafts": about["num_drafts"],
+            "num_refused": len(refused),
+            "refused": [line["problems"][0] for line in refused][:5],
+        }

@@ -1,0 +1,72 @@
+"""A few questions to a model, all at once: in go request rows, out come the same rows with their replies, in order."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from cluster import feasibility as demands
+from cluster import models, runtime
+from cluster.artifacts import read_json, write_text
+from cluster.config import ModelSpec, RunConfig, VllmSpec
+from cluster.generate import Sampling, generate
+from cluster.progress import progress
+from cluster.tokens import Encoder, encoder_of
+
+
+def known_encoder(spec: ModelSpec) -> Encoder | None:
+    """The encoder of a model whose tokenizer is at hand; None: the engine alone knows it."""
+    return encoder_of(spec) if isinstance(spec, VllmSpec) else None
+
+
+def weights_of(spec: ModelSpec) -> str:
+    """Fingerprint of the model's weights, "none" where the engine alone has them."""
+    return models.resolve(spec.source, revision=spec.revision).fingerprint if isinstance(spec, VllmSpec) else "none"
+
+
+def stage_replies(
+    folder: Path,
+    stage: str,
+    asked: Callable[[], list[dict[str, Any]]],
+    run: RunConfig,
+    spec: ModelSpec,
+    sampling: Sampling,
+    keep: Sequence[str],
+    what: str,
+) -> list[dict[str, Any]]:
+    """The replies to the rows of `asked`, kept in `folder` under the stage's name: a killed job repeats only the stage
+    that it was in."""
+    file = folder / f".{stage}.json"
+    if (before := read_json(file)) is not None:
+        return list(before["replies"])
+    rows = asked()
+    replies = ask_all(run, rows, spec, sampling, keep, what) if rows else []
+    write_text(file, json.dumps({"replies": replies}, ensure_ascii=False))
+    return replies
+
+
+def ask_all(
+    run: RunConfig, rows: Sequence[dict[str, Any]], spec: ModelSpec, sampling: Sampling, keep: Sequence[str], what: str
+) -> list[dict[str, Any]]:
+    """The rows with their replies, the columns `keep` of them, in order."""
+    runtime.start(run.ray)
+    demands.check_specs({what: spec})
+    import ray.data
+
+    runtime.say(f"{what}: starting the model")
+    answered = generate(ray.data.from_items(list(rows), override_num_blocks=max(1, len(rows) // 64)), spec, sampling)
+    found: list[dict[str, Any]] = []
+    with progress(what, len(rows)) as bar:
+        for batch in answered.iter_batches(batch_size=None, prefetch_batches=0):
+            columns = {name: list(batch[name]) for name in keep}
+            size = len(columns[keep[0]])
+            found += [{name: _plain(columns[name][place]) for name in keep} for place in range(size)]
+            bar.add(size)
+    return found
+
+
+def _plain(value: Any) -> Any:
+    """A value of an Arrow batch as JSON has it."""
+    return value.tolist() if hasattr(value, "tolist") else value
