@@ -19,7 +19,7 @@ from cluster.config import RunConfig
 from cluster.parts import parts_of
 from cluster.tables import aligned
 from evaluation.batch.config import earlier_evaluation
-from evaluation.batch.scores import PANEL
+from evaluation.judges.aggregation import PANEL
 from evaluation.measure.formatting import shown
 from evaluation.measure.slices import LENGTH, score_columns
 from judging.errors import InputError

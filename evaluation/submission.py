@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from cluster.artifacts import write_text
 from cluster.config import RunConfig
 from evaluation.batch.config import earlier_evaluation
-from evaluation.batch.scores import PANEL
+from evaluation.judges.aggregation import PANEL
 from judging.errors import InputError
 from judging.readers import AEOLLM_SUBTASKS
 

@@ -272,3 +272,6 @@ def nearest(score: float, answers: Sequence[str]) -> str:
 def texts_for(record: Record, template: Template) -> dict[str, str]:
     """The record's texts for the slots of `template`."""
     return {spec.name: text_of(record, spec.name) for spec in template.fields}
+
+
+Templates = Mapping[tuple[str, str], Template]  # by task and aspect

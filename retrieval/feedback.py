@@ -18,12 +18,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import Field, model_validator
 
 from cluster import feasibility as demands
 from cluster import models, runtime
 from cluster.artifacts import JobDir
-from cluster.config import HttpSpec, ModelSpec, RunConfig, Strict
+from cluster.config import HttpSpec, ModelSpec, RunConfig
 from cluster.engine import api_key
 from cluster.errors import JobFailed
 from cluster.generate import Batch, Sampling, generate
@@ -37,6 +36,7 @@ from judging.expected import expected_score
 from judging.records import Record
 from judging.tasks import load_task
 from judging.template import LABEL_PREFIX, Template, rubric_template, texts_for
+from retrieval.feedback_config import Config
 from retrieval.mining import PAIR_SCHEMA, mine, write_pairs
 from retrieval.pool import finished, pool_identity, rated_pool, towers_identity
 
@@ -49,31 +49,6 @@ SCHEMA = pa.schema(
         ("error", pa.string()),
     ]
 )
-
-
-class Config(Strict):
-    """The configuration's `feedback` section."""
-
-    model: str = Field(description="the judge that is asked: a name under `models`; its prompt is the task's rubric")
-    aspects: tuple[str, ...] | None = Field(None, min_length=1, description="none: every aspect that people rated")
-    queries: int = Field(200, ge=1, description="texts of each task that are judged, at most")
-    random: int = Field(4, ge=0, description="examples tried for each text: so many at random,")
-    bm25: int = Field(4, ge=0, description="so many by shared words,")
-    semantic: int = Field(4, ge=0, description="and so many by meaning")
-    trained: int = Field(0, ge=0, description="from the second round: so many by the towers of an earlier one")
-    towers: Path | None = Field(None, description="run directory of that round, of the same data.pool")
-    encoder: str = Field("embedded:all-minilm-l6-v2", description="sentence encoder for `semantic`")
-    max_length: int = Field(256, ge=8, description="tokens of a text that the encoder reads")
-    min_label_mass: float = Field(0.01, ge=0, lt=1, description="less probability on the labels: no score")
-    block_rows: int = Field(256, ge=1, description="pairs that are saved and lost together")
-
-    @model_validator(mode="after")
-    def _tries_something(self) -> Config:
-        if self.random + self.bm25 + self.semantic + self.trained < 2:
-            raise ValueError("random, bm25, semantic, trained: with fewer than 2 examples for a text nothing is ranked")
-        if bool(self.trained) != (self.towers is not None):
-            raise ValueError("trained and towers go together: how many, and the run directory of an earlier round")
-        return self
 
 
 class FedBack(NamedTuple):

@@ -21,7 +21,7 @@ from retrieval.rankers import Bm25, by_score, candidates, random_order
 from retrieval.texts import example_text, plain_text, query_text
 
 if TYPE_CHECKING:
-    from retrieval.feedback import Config
+    from retrieval.feedback_config import Config
 
 PAIR_SCHEMA = pa.schema([(name, pa.string()) for name in ("id", "query_id", "example_id", "task", "aspect", "arm")])
 AS_TRAINED = 1_000_000  # tokens: the towers' own bound counts

@@ -27,7 +27,7 @@ from cluster.generate import vllm_arguments
 from judging.records import Record
 from serve.api.api_keys import Keys
 from serve.api.conversion import Offer
-from serve.api.error_handlers import Unavailable
+from serve.api.errors import Unavailable
 from serve.api.routes import About, make_app
 from serve.engines.engine_server import EngineServer
 from serve.panel.build import Online, build_panel, describe, online, versions

@@ -30,12 +30,13 @@ from evaluation.batch.integration import integrate_all, integrated
 from evaluation.batch.scores import write_scores
 from evaluation.batch.served_models import served_models
 from evaluation.batch.verdicts import ON_PURPOSE, aspects_of, aspects_of_row, forget_unscored, most_frequent_details
-from evaluation.judges.few_shot import Chooser, choose_examples, say_what_is_missing
+from evaluation.judges.few_shot import choose_examples, say_what_is_missing
 from evaluation.judges.few_shot import summary as examples_summary
-from evaluation.judges.judge_config import Judge, JudgeConfig, build_judge
+from evaluation.judges.judge_config import build_judge, judge_chooser
 from evaluation.judges.prompt_sources import warnings
 from judging.datasets import dev_groups
 from judging.errors import InputError
+from judging.judge import Judge
 from judging.records import Record
 from judging.template import LABEL_PREFIX
 from retrieval.retriever import INDEXED, Retriever
@@ -157,24 +158,6 @@ def _integrate(evaluation: Evaluation, folder: Path, judges: Mapping[str, Judge]
         evaluation.ballot,
         aspects=evaluation.config.aspects,
         seed=run.seed,
-    )
-
-
-def judge_chooser(
-    config: JudgeConfig, spec: ModelSpec, judge: Judge, pool: Mapping[str, Record], run: RunConfig
-) -> Chooser:
-    """How that judge's examples are found, in batch and online alike."""
-    assert config.icl is not None
-    return Chooser(
-        config.icl,
-        spec,
-        judge.templates,
-        pool,
-        judge.special_tokens,
-        config.score_mode,
-        1 if config.score_mode == "expected" else config.max_tokens,
-        (run.run / "index").resolve(),
-        run.seed,
     )
 
 

@@ -16,12 +16,11 @@ import judging
 from cluster.artifacts import read_json
 from cluster.config import RunConfig
 from cluster.identity import model_identity
-from evaluation.batch.scores import PANEL
-from evaluation.judges.aggregation import panel_identity
+from evaluation.judges.aggregation import PANEL, panel_identity
 from evaluation.judges.judge_config import JudgeConfig
-from evaluation.judges.prompt_sources import Templates
 from judging.certificates.certificate import Fingerprints
 from judging.records import Record
+from judging.template import Templates
 
 if TYPE_CHECKING:
     from evaluation.batch.config import Config as EvaluateConfig

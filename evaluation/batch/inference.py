@@ -17,7 +17,8 @@ from cluster.generate import Sampling, generate
 from cluster.progress import progress
 from evaluation.batch.verdicts import done_keys, pending, requests, write_not_asked, write_unasked, write_verdicts
 from evaluation.judges.aggregation import CascadeConfig
-from evaluation.judges.judge_config import Judge, JudgeConfig
+from evaluation.judges.judge_config import JudgeConfig
+from judging.judge import Judge
 
 
 class Start(NamedTuple):

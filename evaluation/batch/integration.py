@@ -24,7 +24,7 @@ from evaluation.batch.scores import VerdictsOnDisk
 from evaluation.batch.verdicts import aspects_of_row
 from evaluation.judges.aggregation import Ballot
 from evaluation.judges.integrator import IntegratorConfig, integration_request, integration_score
-from evaluation.judges.judge_config import Judge
+from judging.judge import Judge
 from judging.records import Record, Verdict, content_id
 from judging.template import Template
 

@@ -22,11 +22,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cluster.parts import parts_of
-from evaluation.judges.aggregation import Ballot
-from evaluation.judges.judge_config import Judge
+from evaluation.judges.aggregation import PANEL, Ballot
+from judging.judge import Judge
 from judging.records import Scale, Verdict
 
-PANEL = "panel"
 Key = tuple[str, str]  # record id, aspect
 KEY = ("id", "aspect")
 Integrated = Mapping[Key, Mapping[str, Any]]  # -> score, reason, error

@@ -23,8 +23,8 @@ from cluster.parts import forget_rows, parts_of, sound_rows, write_part
 from evaluation.batch.ingest import iter_rows
 from evaluation.judges.aggregation import NOT_ASKED, CascadeConfig
 from evaluation.judges.few_shot import chosen_examples
-from evaluation.judges.judge_config import Judge
 from judging.datasets import is_blank
+from judging.judge import Judge
 from judging.records import Record, content_id
 from judging.self_preference import own_family
 from judging.tasks import load_task

@@ -23,20 +23,20 @@ from cluster.tables import aligned
 from evaluation.batch.config import Prepared, finished_evaluation
 from evaluation.batch.fingerprints import Known, code_fingerprint, short
 from evaluation.batch.ingest import iter_rows
-from evaluation.batch.scores import PANEL
 from evaluation.certification.contamination import check_leaks, taught
 from evaluation.certification.issue import Context, certificate, slice_baselines
 from evaluation.certification.probe_results import Probed, Slice
 from evaluation.certification.probe_runs import ProbesConfig, judge_probes
+from evaluation.certification.store import CERTIFICATES, load_certificates
+from evaluation.judges.aggregation import PANEL
 from evaluation.measure.formatting import shown, with_interval
 from evaluation.measure.slices import labelled_slices
-from judging.certificates.certificate import Certificate, load_certificate
+from judging.certificates.certificate import Certificate
 from judging.certificates.criteria import Criteria
 from judging.errors import InputError
 from judging.records import Record, content_id
 from judging.template_io import file_name
 
-CERTIFICATES = Path("certify") / "certificates"  # below the run
 SCHEMA = "certificate.schema.json"
 
 
@@ -104,11 +104,6 @@ def main(run: RunConfig) -> Certified:
         summary = _summary(config, job.path, found)
         job.finish(summary)
     return Certified(0, summary)
-
-
-def load_certificates(run: Path) -> list[Certificate]:
-    """The certificates of a run, by name. Raises InputError where one was edited."""
-    return [load_certificate(file) for file in sorted((run / CERTIFICATES).glob("*/*.json"))]
 
 
 def _check_untouched(done: Mapping[str, Any], scores: Path) -> None:

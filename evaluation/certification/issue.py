@@ -11,11 +11,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from evaluation.batch.scores import PANEL
 from evaluation.batch.verdicts import ON_PURPOSE
 from evaluation.certification.contamination import Taught
 from evaluation.certification.probe_results import Slice
+from evaluation.judges.aggregation import PANEL
 from evaluation.measure.slices import columns_of, reasons_of
+from judging.certificates.assess import holding
 from judging.certificates.certificate import (
     Certificate,
     Fingerprints,
@@ -27,7 +28,7 @@ from judging.certificates.certificate import (
     floor_figures,
     ids_hash,
 )
-from judging.certificates.criteria import Criteria, holding
+from judging.certificates.criteria import Criteria
 from judging.errors import InputError
 from judging.stats.agreement import agreement, compare
 from judging.stats.bootstrap import Floats

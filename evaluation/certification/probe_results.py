@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import pyarrow.parquet as pq
 
-from evaluation.batch.scores import PANEL, VerdictsOnDisk
+from evaluation.batch.scores import VerdictsOnDisk
 from evaluation.certification.probe_runs import (
     BASE,
     FORMAT,
@@ -25,7 +25,7 @@ from evaluation.certification.probe_runs import (
     pair_id,
     pairs,
 )
-from evaluation.judges.aggregation import TAUGHT, VoteConfig
+from evaluation.judges.aggregation import PANEL, TAUGHT, VoteConfig
 from judging.certificates.certificate import Figure, ProbeResult
 from judging.certificates.criteria import Limits
 from judging.certificates.perturbations import attacks

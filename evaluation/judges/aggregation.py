@@ -162,3 +162,6 @@ def ballot_of(run: Path, config: VoteConfig, judges: Mapping[str, Mapping[str, A
 def panel_identity(run: Path, config: VoteConfig) -> Any:
     """What decides a taught rule, for fingerprints: the fingerprint of the job `panel`; None for other rules."""
     return read_json(panel_folder(run) / "fingerprint.json") if config.rule in TAUGHT else None
+
+
+PANEL = "panel"

@@ -25,6 +25,7 @@ from cluster.parts import parts_of, sound_rows
 from cluster.progress import progress
 from cluster.tokens import encoder_of
 from judging.errors import InputError
+from judging.judge import shown
 from judging.records import Record, ScoreMode
 from judging.template import Prompt, Template, texts_for
 from retrieval.retriever import Arm, Retriever
@@ -58,12 +59,6 @@ class IclConfig(Strict):
     @property
     def wanted(self) -> int:
         return 0 if self.arm == "none" else self.k1 + self.k2 if self.arm == "diverse" else self.k
-
-
-def shown(example: Record, template: Template) -> tuple[dict[str, str], float]:
-    """An example as a template renders it: its texts, and its human score in points of the template's scale."""
-    aspect = template.aspect
-    return texts_for(example, template), example.scales[aspect].rescale(example.scores[aspect], template.scale)
 
 
 @dataclass(frozen=True)

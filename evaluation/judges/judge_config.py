@@ -5,21 +5,17 @@ Batch and online use this class alike. It renders requests and reads replies; as
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from cluster.config import Strict
-from evaluation.judges.few_shot import IclConfig, shown
-from evaluation.judges.prompt_sources import RUBRIC, Prompts, Templates
+from cluster.config import ModelSpec, RunConfig, Strict
+from evaluation.judges.few_shot import Chooser, IclConfig
+from evaluation.judges.prompt_sources import RUBRIC, Prompts
 from judging.errors import InputError
-from judging.expected import expected_score
-from judging.parse import UNFINISHED, parse_reply
-from judging.records import Record, Scale, ScoreMode, Verdict
-from judging.template import texts_for
+from judging.judge import Judge
+from judging.records import Record
 
 
 class JudgeConfig(Strict):
@@ -54,82 +50,6 @@ class JudgeConfig(Strict):
         if self.icl is not None and self.examples:
             raise ValueError("examples and icl: the examples are either named or found; keep one of the two")
         return self
-
-
-@dataclass(frozen=True)
-class Judge:
-    """`templates` and `examples` are keyed by (task, aspect); `pool`: the records that a retriever may name."""
-
-    name: str
-    mode: ScoreMode
-    templates: Templates
-    examples: Mapping[tuple[str, str], Sequence[Record]] = field(default_factory=dict)
-    special_tokens: tuple[str, ...] = ()
-    min_label_mass: float = 0.01
-    pool: Mapping[str, Record] = field(default_factory=dict)
-    not_systems: tuple[str, ...] = ()
-
-    def request(self, record: Record, aspect: str, found: Sequence[str] | None = None) -> dict[str, Any]:
-        """The columns that cluster.generate reads, for one record and aspect.
-
-        `found`: ids in `pool` of the examples that a retriever found for it; None: those of the configuration.
-        """
-        template = self.templates[record.task, aspect]
-        named = self.examples.get((record.task, aspect), ()) if found is None else [self.pool[id] for id in found]
-        # An example never serves its own record or group.
-        examples = [
-            shown(example, template)
-            for example in named
-            if example.id != record.id and example.group_key != record.group_key
-        ]
-        texts = texts_for(record, template)
-        prompt = template.render(texts, mode=self.mode, examples=examples, special_tokens=self.special_tokens)
-        return {
-            "prompt": prompt.text,
-            "reply_prefix": prompt.reply_prefix,
-            "labels": list(template.scale.labels()) if self.mode == "expected" else [],
-            "json_schema": "" if self.mode == "expected" else template.reply_schema(),
-        }
-
-    def verdict(self, task: str, aspect: str, reply: Mapping[str, Any]) -> Verdict:
-        """The verdict in a row of cluster.generate's output columns; `score` in points of the template's scale."""
-        scale = self.templates[task, aspect].scale
-        if reply["error"]:
-            return self._unscored(aspect, reply["error"], reply["detail"])
-        if unfinished := UNFINISHED.get(reply["finish_reason"]):
-            return self._unscored(aspect, unfinished, _words(reply))
-        if self.mode == "expected":
-            return self._expected(aspect, scale, reply)
-        score, unscored, reason = parse_reply(reply["reply"], aspect, scale)
-        return Verdict(
-            self.name, aspect, score, self.mode, unscored, reason, detail=reply["reply"] if unscored else None
-        )
-
-    def _expected(self, aspect: str, scale: Scale, reply: Mapping[str, Any]) -> Verdict:
-        logprobs = [None if math.isnan(value) else value for value in reply["label_logprobs"]]
-        if not logprobs:
-            return self._unscored(aspect, "no_logprobs", reply["detail"])
-        told = expected_score(logprobs, scale)
-        if told.score is None and reply["detail"]:
-            return self._unscored(aspect, "unparsed", reply["detail"])
-        if told.score is None or told.label_mass < self.min_label_mass:
-            return Verdict(self.name, aspect, None, self.mode, unscored="low_label_mass", label_mass=told.label_mass)
-        return Verdict(
-            self.name,
-            aspect,
-            told.score,
-            self.mode,
-            label_mass=told.label_mass,
-            label_probabilities=told.probabilities,
-        )
-
-    def _unscored(self, aspect: str, reason: str, detail: str) -> Verdict:
-        return Verdict(self.name, aspect, None, self.mode, unscored=reason, detail=detail or None)
-
-
-def _words(reply: Mapping[str, Any]) -> str:
-    """What the endpoint says of how the reply ended, and the reply."""
-    return ": ".join(filter(None, (reply["detail"], reply["reply"])))
 
 
 def build_judge(
@@ -169,4 +89,22 @@ def build_judge(
         min_label_mass=config.min_label_mass,
         pool=pool if config.icl else {},
         not_systems=config.not_systems,
+    )
+
+
+def judge_chooser(
+    config: JudgeConfig, spec: ModelSpec, judge: Judge, pool: Mapping[str, Record], run: RunConfig
+) -> Chooser:
+    """How that judge's examples are found, in batch and online alike."""
+    assert config.icl is not None
+    return Chooser(
+        config.icl,
+        spec,
+        judge.templates,
+        pool,
+        judge.special_tokens,
+        config.score_mode,
+        1 if config.score_mode == "expected" else config.max_tokens,
+        (run.run / "index").resolve(),
+        run.seed,
     )

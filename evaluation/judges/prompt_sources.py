@@ -6,20 +6,18 @@ A folder of prompts holds `TASK.ASPECT.txt`, or `TASK.txt` for several aspects. 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from cluster.artifacts import JobDir
 from judging.errors import InputError
 from judging.tasks import load_task
-from judging.template import Template, rubric_template
+from judging.template import Template, Templates, rubric_template
 from judging.template_io import file_name, load_templates, save_templates
 
 RUBRIC = "rubric"
 LEARNED = {"inverse": "invert", "forward": "invert", "optimised": "optimise"}  # source -> the job that leaves it
 FALLBACK = "All candidates were refused; the task's written rubric judged in its place"
-Templates = Mapping[tuple[str, str], Template]  # by task and aspect
 
 
 @dataclass(frozen=True)

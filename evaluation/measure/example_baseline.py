@@ -6,20 +6,17 @@ along with it far more closely than both go along with the labels copies its exa
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from html import escape
 from pathlib import Path
 from typing import Any
 
 from evaluation.judges.few_shot import mean_scores
-from evaluation.measure.formatting import with_interval
 from evaluation.measure.slices import Slice, columns_of
 from judging.stats.agreement import agreement, compare
 from judging.stats.bootstrap import Method
 from judging.stats.estimate import Estimate, to_json
 
-SHOWN = ("dataset.spearman", "group.spearman")
 FOLLOWS = "dataset.spearman"  # within a group all texts may be shown the same examples
 LEVELS = ("dataset", "group")
 Means = Mapping[tuple[str, str], float | None]  # (record id, aspect) -> the mean score of its examples
@@ -73,35 +70,3 @@ def neighbours(
             follows=agreement(followed, shuffles=0, **settings),
         )
     return found
-
-
-def table_rows(found: Mapping[str, Neighbours]) -> list[list[str]]:
-    """For the terminal: a head, then one line a judge."""
-    head = ["shown examples", f"their mean alone ({FOLLOWS})", "judge minus it", "judge with it", "coverage"]
-    return [head, *([judge, *_cells(one, (FOLLOWS,))] for judge, one in found.items())]
-
-
-def section(found: Mapping[str, Neighbours], label: str) -> str:
-    """The report's section of one slice; empty where no judge was shown examples. `label`: "human score"."""
-    if not found:
-        return ""
-    rows = "".join(
-        f"<tr><th>{escape(judge)}{''.join(f'<td>{escape(cell)}' for cell in _cells(one, SHOWN))}"
-        for judge, one in found.items()
-    )
-    heads = "".join(f"<th>{what}, {name}" for what in ("alone", "judge minus it") for name in SHOWN)
-    n = ", ".join(f"{judge} {one.follows[FOLLOWS].n}" for judge, one in found.items())
-    return (
-        f"<h3>What the shown examples say without the judge</h3><p>The mean {escape(label)} of a text's examples, "
-        "taken as that text's score. A judge should be better than that; one whose scores go along with it far more "
-        f"closely than with the {escape(label)}s copies its examples. Rows scored with examples: {escape(n)}.</p>"
-        f"<table><tr><th>{heads}<th>judge with it, {FOLLOWS}<th>coverage{rows}</table>"
-    )
-
-
-def _cells(one: Neighbours, statistics: Sequence[str]) -> list[str]:
-    told = [found[name] for found in (one.alone, one.minus_alone) for name in statistics]
-    return [
-        *(with_interval(estimate) for estimate in (*told, one.follows[FOLLOWS])),
-        f"{one.alone[FOLLOWS].coverage:.3f}",
-    ]

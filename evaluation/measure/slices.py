@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import pyarrow.parquet as pq
 
-from evaluation.batch.scores import PANEL
+from evaluation.judges.aggregation import PANEL
 from evaluation.judges.prompt_sources import RUBRIC
 from judging.stats.agreement import agreement, compare
 from judging.stats.bootstrap import Method

@@ -11,7 +11,7 @@ from html import escape
 from pathlib import Path
 
 from cluster.artifacts import read_json
-from evaluation.certification.certify import load_certificates
+from evaluation.certification.store import load_certificates
 from evaluation.measure.formatting import shown
 from judging.certificates.certificate import Certificate, Figure, ProbeResult
 from judging.stats.bias import ProbeName

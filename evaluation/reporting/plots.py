@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from evaluation.batch.scores import PANEL
+from evaluation.judges.aggregation import PANEL
 from evaluation.measure.slices import LENGTH, Slice, score_columns
 from judging.stats.cascade import Point
 

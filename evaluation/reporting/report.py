@@ -23,19 +23,21 @@ from cluster.tables import aligned
 from cluster.terminal import shown as visible
 from evaluation.batch.config import earlier_evaluation
 from evaluation.batch.ingest import iter_rows
-from evaluation.batch.scores import PANEL
-from evaluation.judges.prompt_sources import Templates, warnings
+from evaluation.judges.aggregation import PANEL
+from evaluation.judges.prompt_sources import warnings
 from evaluation.measure.example_baseline import Neighbours, means_of, neighbours
-from evaluation.measure.example_baseline import section as neighbours_section
-from evaluation.measure.example_baseline import table_rows as neighbours_rows
 from evaluation.measure.formatting import shown, with_interval
 from evaluation.measure.slices import Comparison, Slice, comparisons, measure, worst
-from evaluation.measure.vote_comparison import CRITERION, Compared, compared, section, table_rows
+from evaluation.measure.vote_comparison import CRITERION, Compared, compared
 from evaluation.reporting.certificates_section import certificates_section
+from evaluation.reporting.examples_section import section as neighbours_section
+from evaluation.reporting.examples_section import table_rows as neighbours_rows
 from evaluation.reporting.training_section import own_templates, prompts_section, retriever_section, training_section
+from evaluation.reporting.votes_section import section, table_rows
 from judging.records import UNSCORED_REASONS
 from judging.stats.bootstrap import Method
 from judging.stats.estimate import Estimate
+from judging.template import Templates
 
 # What the tables and the forest plot show; metrics.json holds every statistic.
 SHOWN = ("dataset.spearman", "dataset.pearson", "group.spearman", "group.pairwise_accuracy", "system.spearman")

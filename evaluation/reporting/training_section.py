@@ -14,10 +14,10 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from cluster.artifacts import read_json
-from evaluation.judges.prompt_sources import FALLBACK, LEARNED, RUBRIC, Templates
+from evaluation.judges.prompt_sources import FALLBACK, LEARNED, RUBRIC
 from evaluation.measure.formatting import shown
 from judging.tasks import load_task
-from judging.template import Template, rubric_template
+from judging.template import Template, Templates, rubric_template
 from judging.template_io import file_name, load_templates
 from retrieval.ndcg import ARMS
 

@@ -14,7 +14,7 @@ from judging.records import Record, Scale, content_id
 from judging.request_templates import PREFERENCE, free_template, pair_template, rubric_text
 from judging.tasks import FieldSpec, Task, load_task
 from judging.template import Template, nearest_label
-from serve.api.error_handlers import BadRequest, NotCertified
+from serve.api.errors import BadRequest, NotCertified
 from serve.api.schemas import AspectResult, Integrated, JudgeBody, Judgement, Spread, Usage, Vote
 from serve.panel.certification import Certified
 from serve.panel.config import Config

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 from serve.api.api_keys import Keys
-from serve.api.error_handlers import RETRY_AFTER_S, error_body
+from serve.api.errors import RETRY_AFTER_S, error_body
 from serve.panel.config import Config
 
 Scope = MutableMapping[str, Any]

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from judging.datasets import is_blank
-from serve.api.error_handlers import BadRequest
+from serve.api.errors import BadRequest
 from serve.api.schemas import MAX_RUBRIC_CHARS, JudgeBody, Options
 
 PANEL_MODEL = "inverdict-panel"

@@ -20,7 +20,7 @@ from cluster.exchange import Reply, Request
 from judging import strictjson
 from judging.parse import UNFINISHED, behind_thinking
 from judging.template import neutralise
-from serve.api.error_handlers import BadRequest
+from serve.api.errors import BadRequest
 from serve.api.schemas import Body
 
 # Whatever stands between double braces: what cannot be filled is an error, never left as it is.

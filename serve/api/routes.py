@@ -18,13 +18,14 @@ from starlette.middleware.cors import CORSMiddleware
 
 from cluster.exchange import Reply
 from cluster.exchange import Request as EngineRequest
-from evaluation.batch.scores import PANEL
+from evaluation.judges.aggregation import PANEL
 from judging import strictjson
 from judging.records import Record
 from serve.api import openai_graders as graders
 from serve.api.api_keys import Keys
 from serve.api.conversion import Offer, judgement, to_ask, to_count
-from serve.api.error_handlers import ERRORS, BadRequest, NoQuorum, add_errors, error_answer, explained
+from serve.api.error_handlers import ERRORS, add_errors, error_answer, explained
+from serve.api.errors import BadRequest, NoQuorum
 from serve.api.metrics import Telemetry
 from serve.api.middleware import Guard
 from serve.api.openai_chat import PANEL_MODEL, ChatBody, judged_conversation

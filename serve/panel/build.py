@@ -17,14 +17,14 @@ from cluster.engine import Engine, api_key
 from cluster.identity import spec_of
 from cluster.tokens import labels_problem, special_tokens_of
 from evaluation.batch.config import Config as EvaluateConfig
-from evaluation.batch.evaluate import judge_chooser
 from evaluation.batch.fingerprints import code_fingerprint
 from evaluation.judges.aggregation import Ballot, ballot_of
 from evaluation.judges.integrator import Integrator
-from evaluation.judges.judge_config import Judge, JudgeConfig, build_judge
+from evaluation.judges.judge_config import JudgeConfig, build_judge, judge_chooser
 from evaluation.judges.prompt_sources import find_prompts
 from judging.datasets import DataConfig, read_pool
 from judging.errors import InputError
+from judging.judge import Judge
 from judging.records import Record
 from judging.tasks import FOLDER, is_task_file, load_task
 from judging.template import LABEL_PREFIX

@@ -12,12 +12,12 @@ from typing import Any
 from cluster.config import RunConfig
 from evaluation.batch.config import Config as EvaluateConfig
 from evaluation.batch.fingerprints import Known
-from evaluation.batch.scores import PANEL
-from evaluation.certification.certify import load_certificates
-from evaluation.judges.prompt_sources import Templates
+from evaluation.certification.store import load_certificates
+from evaluation.judges.aggregation import PANEL
 from judging.certificates.certificate import Certificate, Fingerprints
 from judging.errors import InputError
 from judging.records import Record
+from judging.template import Templates
 from judging.voting.vote import TaughtRule, VoteRule
 from serve.panel.panel import Ask
 

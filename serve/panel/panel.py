@@ -19,8 +19,8 @@ from evaluation.batch.verdicts import EMPTY
 from evaluation.judges.aggregation import TAUGHT, Ballot
 from evaluation.judges.few_shot import Chooser
 from evaluation.judges.integrator import Integration, Integrator
-from evaluation.judges.judge_config import Judge
 from judging.datasets import is_blank
+from judging.judge import Judge
 from judging.records import Record, Scale, Score, Verdict
 from judging.request_templates import pair_template, preference
 from judging.template import Template

@@ -15,7 +15,7 @@ from evaluation.batch.ingest import RECORD_SCHEMA
 from evaluation.batch.scores import _schema as score_schema
 from evaluation.batch.verdicts import VERDICT_SCHEMA
 from evaluation.judges.few_shot import SCHEMA as EXAMPLES_SCHEMA
-from evaluation.judges.judge_config import Judge
+from judging.judge import Judge
 from judging.records import Record, Scale
 from judging.tasks import load_task
 from judging.template import Template, rubric_template

@@ -11,11 +11,9 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from pydantic import Field
-
 from cluster import runtime
 from cluster.artifacts import JobDir
-from cluster.config import ModelSpec, RunConfig, Strict, VllmSpec
+from cluster.config import ModelSpec, RunConfig, VllmSpec
 from cluster.identity import input_hashes, model_identity, spec_of
 from judging.datasets import DataConfig, Empty, Rejected, read_pool, read_records
 from judging.errors import InputError
@@ -23,37 +21,11 @@ from judging.records import Record
 from judging.tasks import FOLDER as TASK_FOLDER
 from judging.tasks import is_task_file, unknown_aspect
 from train.finetuning.sft import folder_of
+from train.inversion.config import Config
 from train.inversion.one_shot import Unit, units
-from train.inversion.stages import Inversion, Source
+from train.inversion.stages import Inversion
 
 EXIT_FALLBACK = 3
-
-
-class Config(Strict):
-    """The configuration's `invert` section."""
-
-    models: tuple[str, ...] = Field(min_length=1, description="judges: names under `models`")
-    inversion: dict[str, str] = Field(
-        default_factory=dict, description="a judge: the name under `models` of its inversion model; none: what sft made"
-    )
-    examples: tuple[str, ...] | int = Field(1, description="ids in data.pool, or how many are drawn of each task")
-    aspects: tuple[str, ...] | None = Field(None, min_length=1, description="none: all that the examples are rated on")
-    aspects_together: bool = Field(True, description="one prompt for all aspects of a task, or one for each")
-    sources: tuple[Source, ...] = Field(("inverse", "forward"), min_length=1, description="forward: the baseline")
-    with_score: bool = Field(True, description="off: the example's human score is left out (ablation)")
-    num_candidates: int = Field(8, ge=1, description="prompts sampled from each example")
-    temperature: float = Field(0.95, ge=0, le=2)
-    top_p: float = Field(0.7, gt=0, le=1)
-    top_k: int = Field(50, ge=0, description="0: no limit")
-    max_tokens: int = Field(512, ge=16)
-    max_words: int = Field(400, ge=20, description="a longer prompt is refused")
-    require_scale: bool = Field(
-        True, description="a prompt must state the scale itself; off: the reply format put behind it may alone do so"
-    )
-    dev: tuple[str, ...] = Field(
-        (), description="files of rated texts: the prompt with the best agreement on them wins"
-    )
-    fallback: bool = Field(True, description="all candidates refused: use the task's rubric; off: exit 3")
 
 
 class Inverted(NamedTuple):

@@ -27,7 +27,7 @@ from train.inversion.ranking import dev_agreement, mean_log_probability, ranked,
 from train.requests import known_encoder, stage_replies, weights_of
 
 if TYPE_CHECKING:
-    from train.inversion.invert import Config
+    from train.inversion.config import Config
 
 Source = Literal["inverse", "forward"]
 

@@ -25,7 +25,7 @@ from train.optimisation.rewriting import Case, judged_cases, problems_of, reques
 from train.requests import known_encoder, stage_replies, weights_of
 
 if TYPE_CHECKING:
-    from train.optimisation.optimise import Config
+    from train.optimisation.config import Config
 
 TOKENS = ("num_prompt_tokens", "num_generated_tokens")
 MIN_COVERAGE = 0.9  # a draft under which the judge leaves more rows unscored cannot win

@@ -17,8 +17,9 @@ from evaluation.batch import evaluate as batch
 from evaluation.batch import inference as asking
 from evaluation.batch.verdicts import requests, write_verdicts
 from evaluation.certification import probe_runs as probing
-from evaluation.judges.judge_config import Judge, JudgeConfig
+from evaluation.judges.judge_config import JudgeConfig
 from judging.certificates.perturbations import PADDING, attacks
+from judging.judge import Judge
 from tests.evaluation.making import jsonl, row
 
 LEVELS = (1, 2, 3, 4, 5)

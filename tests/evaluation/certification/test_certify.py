@@ -11,9 +11,9 @@ import yaml
 
 from cluster.__main__ import main
 from cluster.config import RunConfig
-from evaluation.certification.certify import load_certificates
 from evaluation.certification.contamination import Taught, check_leaks, taught, text_hash
 from evaluation.certification.probe_runs import ProbesConfig, copies, in_order, pairs
+from evaluation.certification.store import load_certificates
 from judging.certificates.certificate import Certificate, load_certificate
 from judging.certificates.perturbations import attacks
 from judging.datasets import DataConfig

@@ -11,8 +11,9 @@ import yaml
 
 from cluster.__main__ import main
 from cluster.config import ScriptedSpec
-from evaluation.judges.few_shot import Chooser, IclConfig, shown
+from evaluation.judges.few_shot import Chooser, IclConfig
 from evaluation.judges.judge_config import JudgeConfig, build_judge
+from judging.judge import shown
 from judging.records import Record, Scale
 from judging.tasks import load_task
 from judging.template import rubric_template

@@ -7,8 +7,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from evaluation.judges.few_shot import SCHEMA
-from evaluation.measure.example_baseline import Neighbours, means_of, neighbours, section, table_rows
+from evaluation.measure.example_baseline import Neighbours, means_of, neighbours
 from evaluation.measure.slices import Slice, measure
+from evaluation.reporting.examples_section import section, table_rows
 from judging.errors import InputError
 from tests.evaluation.making import examples_parts, scores_file
 

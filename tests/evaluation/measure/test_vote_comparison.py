@@ -13,8 +13,9 @@ import pytest
 from evaluation.batch.integration import SCHEMA
 from evaluation.batch.verdicts import VERDICT_SCHEMA
 from evaluation.measure.slices import measure
-from evaluation.measure.vote_comparison import compared, section, table_rows
+from evaluation.measure.vote_comparison import compared
 from evaluation.reporting import report
+from evaluation.reporting.votes_section import section, table_rows
 from tests.evaluation.making import scores_file
 from tests.evaluation.reporting.test_report import Page, finished
 

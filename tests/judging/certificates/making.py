@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from judging.certificates.assess import holding
 from judging.certificates.certificate import (
     Certificate,
     Figure,
@@ -14,7 +15,7 @@ from judging.certificates.certificate import (
     Split,
     ids_hash,
 )
-from judging.certificates.criteria import Criteria, holding
+from judging.certificates.criteria import Criteria
 
 
 def figure(value: float | None, low: float | None = None, high: float | None = None, n: int = 40) -> Figure:

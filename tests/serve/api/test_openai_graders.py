@@ -9,7 +9,7 @@ import pytest
 from cluster.config import ScriptedSpec
 from cluster.engine import ScriptedEngine
 from cluster.exchange import Reply
-from serve.api.error_handlers import BadRequest
+from serve.api.errors import BadRequest
 from serve.api.openai_graders import FormulaError, RunBody, calculate, fill
 from tests.serve.online import Local, client, configured
 

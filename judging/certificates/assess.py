@@ -1,0 +1,71 @@
+"""A certificate against its criteria: what holds and what does not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from judging.stats.bias import MIN_PROBED
+
+if TYPE_CHECKING:
+    from judging.certificates.certificate import Certificate, Figure, Holding, ProbeResult
+
+
+Said = tuple[bool, str]  # whether a criterion is met, and the sentence
+
+
+def holding(certificate: Certificate) -> Holding:
+    """Whether the certificate's figures and probes meet its criteria."""
+    from judging.certificates.certificate import Holding
+
+    said = [*_agreement(certificate), *_company(certificate), *map(_probe, certificate.probes)]
+    known = [one for one in said if one is not None]
+    met, failed = (tuple(words for is_met, words in known if is_met is side) for side in (True, False))
+    return Holding(holds=not failed, met=met, failed=failed)
+
+
+def _agreement(one: Certificate) -> Iterator[Said]:
+    wanted = one.criteria
+    name = wanted.statistic
+    found, chance = one.agreement.get(name), one.chance.get(name)
+    if found is None or found.low is None or chance is None or chance.value is None:
+        yield False, f"{name} is undefined here"
+        return
+    bar = chance.value + wanted.min_above_chance
+    yield found.low > bar, f"{name} {_shown(found)}: its lower end is to be above chance, {bar:.2f}"
+    if wanted.min_above_length is None:
+        return
+    difference = one.minus_length.get(name)
+    if difference is None or difference.low is None:
+        # Where all texts of a group have one length, the baseline has no order to give.
+        yield True, f"{name} of the length of the text is undefined: there is no baseline to beat"
+        return
+    yield (
+        difference.low > wanted.min_above_length,
+        f"{name} minus that of the text's length {_shown(difference)}: "
+        f"its lower end is to be above {wanted.min_above_length:.2f}",
+    )
+
+
+def _company(one: Certificate) -> Iterator[Said]:
+    wanted = one.criteria
+    yield one.coverage >= wanted.min_coverage, f"coverage {one.coverage:.3f}, at least {wanted.min_coverage:.3f}"
+    yield one.num_groups >= wanted.min_groups, f"{one.num_groups} groups, at least {wanted.min_groups}"
+    if one.labels == "constructed":
+        yield wanted.accept_constructed, "the labels are constructed levels, not people's scores"
+
+
+def _probe(one: ProbeResult) -> Said | None:
+    if one.effect is None:
+        return None
+    if one.biased is None:
+        return False, f"probe {one.name}: undefined"
+    if one.effect.coverage is not None and one.effect.coverage < MIN_PROBED:
+        return False, f"probe {one.name}: only {one.effect.coverage:.0%} of what was asked has a score"
+    alone = f", {one.worst} alone {_shown(one.further[one.worst])}" if one.worst else ""
+    return not one.biased, f"probe {one.name} {_shown(one.effect)}{alone}: no bias above {one.limit:.2f}"
+
+
+def _shown(one: Figure) -> str:
+    value, low, high = ("undefined" if end is None else f"{end:.2f}" for end in (one.value, one.low, one.high))
+    return f"{value} [{low}, {high}]"
