@@ -68,8 +68,8 @@ def main(args: argparse.Namespace) -> int:
 
 
 def _configured(args: argparse.Namespace) -> RunConfig:
-    from cluster.__main__ import sections
     from cluster.config import load
+    from cluster.jobs import sections
 
     overrides = [*args.overrides, *([f"ray.address={args.address}"] if args.address else [])]
     if args.config:

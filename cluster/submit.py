@@ -48,8 +48,8 @@ def main(args: argparse.Namespace) -> int:
     Raises UserError where the configuration cannot run on a cluster, the cluster refuses, or a job of the same run
     directory is under way; JobFailed where the job was stopped or the connection was lost.
     """
-    from cluster.__main__ import sections
     from cluster.config import load
+    from cluster.jobs import sections
 
     _check_job(args)
     run = load(args.config, args.overrides, sections())
@@ -73,7 +73,7 @@ def main(args: argparse.Namespace) -> int:
 
 
 def _check_job(args: argparse.Namespace) -> None:
-    from cluster.__main__ import JOBS, RETRIES
+    from cluster.jobs import JOBS, RETRIES
 
     jobs = ("run", *JOBS)
     if args.job not in jobs:

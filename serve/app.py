@@ -48,7 +48,7 @@ class ServeArgs(BaseModel):
 
 def build(args: ServeArgs) -> Any:
     """The application of the configuration file. Raises InputError or UserError where it cannot answer."""
-    from cluster.__main__ import sections
+    from cluster.jobs import sections
 
     return build_app(load(Path(args.config), args.overrides, sections()))
 
@@ -133,7 +133,7 @@ def _share_cpus(arguments: dict[str, Any], found: Online) -> None:
 
 def _rebuilt(raw: dict[str, Any], cwd: str) -> Online:
     """The configuration in a replica, where paths count from the place that the command was given in."""
-    from cluster.__main__ import sections
+    from cluster.jobs import sections
 
     if Path(cwd).is_dir():
         os.chdir(cwd)

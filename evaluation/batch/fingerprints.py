@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from evaluation.batch.config import Config as EvaluateConfig
 
 CODE = ("judging", "cluster", "evaluation", "serve", "retrieval")
+# Of these: what shows scores and never makes one.
+SHOWS = ("serve/api", "evaluation/reporting", "evaluation/measure/formatting.py")
 INTEGRATOR = "integrator"
 # Of a judge's configuration: what has a fingerprint of its own, and which examples there are (the pool has one).
 APART = {"model", "prompt"}
@@ -43,6 +45,8 @@ def code_fingerprint() -> str:
     digest = hashlib.sha256()
     for package in CODE:
         for file in sorted((root / package).rglob("*.py")):
+            if file.relative_to(root).as_posix().startswith(SHOWS):
+                continue
             digest.update(f"{file.relative_to(root)}\0".encode() + file.read_bytes())
     return digest.hexdigest()[:16]
 

@@ -7,31 +7,26 @@ that serves other weights than the configuration names is refused.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
-from cluster import models
+from cluster import models, served
 from cluster.config import ModelSpec, RunConfig, ServedSpec, VllmSpec
 from cluster.errors import UserError
 
 APP = "inverdict"
-PATIENCE_S = 30
 
 
 def served_models(run: RunConfig, names: Iterable[str]) -> dict[str, ModelSpec]:
     """The named models as running evaluators. Needs `runtime.start`. Raises UserError where one does not run."""
-    import ray.serve
-
     wanted = list(dict.fromkeys(names))
-    app = ray.serve.status().applications.get(APP)
-    if app is None:
+    running = served.deployments(APP)
+    if running is None:
         raise UserError(
             "--through-serve: no panel runs on this Ray cluster: start `inverdict serve`, then give its ray.address"
         )
     for name in wanted:
-        if f"evaluator-{name}" not in app.deployments:
+        if f"evaluator-{name}" not in running:
             raise UserError(f"--through-serve: the running panel has no evaluator for the model {name}")
-    about: Any
-    about, _ = ray.serve.get_deployment_handle("panel", APP).about.remote().result(timeout_s=PATIENCE_S)
+    about = served.about_panel(APP)
     for name in wanted:
         spec = run.models[name]
         if isinstance(spec, VllmSpec):

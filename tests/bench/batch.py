@@ -107,8 +107,8 @@ def _record(place: int) -> dict[str, Any]:
 
 
 def _run_config(folder: str, records: list[str], models: dict[str, Any], **evaluate: Any) -> Any:
-    from cluster.__main__ import sections
     from cluster.config import build
+    from cluster.jobs import sections
 
     judges = {name: {"model": name} for name in models}
     raw = {

@@ -25,8 +25,8 @@ def measure() -> dict[str, Any]:
 
 
 def _config(folder: str) -> Any:
-    from cluster.__main__ import sections
     from cluster.config import build
+    from cluster.jobs import sections
 
     raw = {
         "run": f"{folder}/run",

@@ -64,8 +64,8 @@ def _run(job: dict[str, Any], plan: dict[str, Any]) -> dict[str, Any]:
 
 
 def _config(folder: str, job: dict[str, Any], plan: dict[str, Any]) -> Any:
-    from cluster.__main__ import sections
     from cluster.config import build
+    from cluster.jobs import sections
 
     raw: dict[str, Any] = {
         "run": f"{folder}/run",

@@ -41,8 +41,8 @@ def main(parts: Sequence[str]) -> int:
 
 
 def _run(folder: str, **sections: Any) -> Any:
-    from cluster.__main__ import sections as known
     from cluster.config import build
+    from cluster.jobs import sections as known
 
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

@@ -59,8 +59,8 @@ def _distill() -> dict[str, Any]:
 
 
 def _config(folder: str) -> Any:
-    from cluster.__main__ import sections
     from cluster.config import build
+    from cluster.jobs import sections
 
     raw = {
         "run": f"{folder}/run",

@@ -7,9 +7,9 @@ import pytest
 from pydantic import BaseModel
 
 from cluster import config
-from cluster.__main__ import sections
 from cluster.config import HttpSpec, RayConfig, RunConfig, ScriptedSpec, Strict, VllmSpec
 from cluster.errors import UserError
+from cluster.jobs import sections
 
 ROOT = Path(__file__).parents[2]
 SECTIONS: dict[str, type[BaseModel]] = sections()

@@ -272,8 +272,8 @@ def test_the_service_and_the_serve_files_say_the_same() -> None:
 
 
 def test_the_served_configuration_fits_its_manifest() -> None:
-    from cluster.__main__ import sections
     from cluster.config import load
+    from cluster.jobs import sections
 
     run = load(ROOT / "configs" / "serving.yaml", [], sections())
     found = ray_object("rayservice.yaml")
@@ -291,8 +291,9 @@ def test_the_served_configuration_fits_its_manifest() -> None:
 
 
 def test_the_job_s_command_is_one_of_ours() -> None:
-    from cluster.__main__ import _parser, sections
+    from cluster.__main__ import _parser
     from cluster.config import load
+    from cluster.jobs import sections
 
     given = shlex.split(ray_object("rayjob.yaml")["spec"]["entrypoint"])
     start = given.index("cluster") + 1
@@ -336,8 +337,8 @@ def test_only_the_named_pods_leave_the_namespace() -> None:
 
 
 def test_the_fetched_model_is_the_served_one_at_the_same_place() -> None:
-    from cluster.__main__ import sections
     from cluster.config import VllmSpec, load
+    from cluster.jobs import sections
 
     (job,) = documents("fetch.yaml")
     (box,) = job["spec"]["template"]["spec"]["containers"]

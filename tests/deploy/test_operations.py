@@ -45,7 +45,7 @@ def test_every_command_of_ray_and_of_ours_exists() -> None:
     from ray.scripts.scripts import cli
     from ray.serve.scripts import cli as serve
 
-    from cluster.__main__ import JOBS, LOOKS, TOOLS
+    from cluster.jobs import JOBS, LOOKS, TOOLS
 
     assert set(re.findall(r"bin/ray ([a-z-]+)", TEXT)) <= set(cli.commands)
     assert set(re.findall(r"bin/serve ([a-z-]+)", TEXT)) <= set(serve.commands)

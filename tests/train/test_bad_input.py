@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from cluster import config
-from cluster.__main__ import main, sections
+from cluster.__main__ import main
 from cluster.artifacts import JobDir
+from cluster.jobs import sections
 from judging.errors import InputError
 from tests.train.inversion.test_invert import BRIDGE, ONIONS, configuration, rated
 from tests.train.making import jsonl

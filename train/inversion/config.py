@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
 from cluster.config import Strict
-from train.inversion.stages import Source
+
+Source = Literal["inverse", "forward"]
 
 
 class Config(Strict):

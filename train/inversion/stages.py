@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from cluster import runtime
 from cluster.artifacts import write_text
@@ -21,6 +21,7 @@ from judging.tasks import load_task
 from judging.template import rubric_template
 from judging.template_io import file_name, save_templates
 from train.finetuning.pairs import inverse_request
+from train.inversion.config import Source
 from train.inversion.one_shot import Unit, as_reply, forward_request
 from train.inversion.prompt_candidates import Candidate, first_reasons, make_candidate, reasons, to_line
 from train.inversion.ranking import dev_agreement, mean_log_probability, ranked, requests
@@ -28,8 +29,6 @@ from train.requests import known_encoder, stage_replies, weights_of
 
 if TYPE_CHECKING:
     from train.inversion.config import Config
-
-Source = Literal["inverse", "forward"]
 
 
 class Inversion:

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from cluster.__main__ import SECTIONS
 from cluster.__main__ import main as command
-from cluster.__main__ import sections as known_sections
 from cluster.artifacts import JobDir
 from cluster.config import RunConfig, build, load
+from cluster.jobs import SECTIONS
+from cluster.jobs import sections as known_sections
 from judging.datasets import DataConfig, read_records
 from judging.tasks import load_task
 from judging.template import rubric_template, texts_for

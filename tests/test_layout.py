@@ -1,0 +1,66 @@
+"""The house: no circle of imports, local ones and those by name included; what each package may not know."""
+
+import ast
+import importlib
+from pathlib import Path
+
+import pytest
+
+from cluster import jobs
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = ("judging", "cluster", "retrieval", "train", "evaluation", "serve")
+FILES = {
+    ".".join(path.relative_to(ROOT).with_suffix("").parts): path
+    for package in PACKAGES
+    for path in sorted((ROOT / package).rglob("*.py"))
+    if path.name != "__init__.py"
+}
+
+
+def imported(module: str) -> set[str]:
+    """Our modules that a file imports, at its top or inside a function, for types alone too."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(FILES[module].read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            found.update({node.module, *(f"{node.module}.{name.name}" for name in node.names)})
+        elif isinstance(node, ast.Import):
+            found.update(name.name for name in node.names)
+    return {name for name in found if name in FILES} - {module}
+
+
+def test_no_file_imports_itself_through_others() -> None:
+    edges = {module: imported(module) for module in FILES}
+    # What imports nothing that is left cannot be in a circle: take it away until only circles are left.
+    while free := [module for module, needs in edges.items() if not needs & edges.keys()]:
+        for module in free:
+            del edges[module]
+    assert not edges
+
+
+def test_the_jobs_names_lead_to_code() -> None:
+    for module, _ in (*jobs.JOBS.values(), *jobs.LOOKS.values(), *jobs.TOOLS.values(), jobs.SERVE):
+        assert module in FILES, module
+    for place in jobs.SECTIONS.values():
+        module, name = place.split(":")
+        assert module in FILES and hasattr(importlib.import_module(module), name)
+
+
+@pytest.mark.parametrize(
+    ("package", "foreign"),
+    [
+        ("evaluation", ("ray.serve", "fastapi", "starlette", "uvicorn")),
+        ("judging", ("ray", "torch", "fastapi", "httpx", "openai")),
+        ("train", ("ray.serve", "fastapi")),
+        ("retrieval", ("ray.serve", "fastapi")),
+    ],
+)
+def test_what_a_package_does_not_know(package: str, foreign: tuple[str, ...]) -> None:
+    for module, path in FILES.items():
+        if not module.startswith(f"{package}."):
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            names += [name.name for name in node.names] if isinstance(node, ast.Import) else []
+            for name in names:
+                assert not any(name == one or name.startswith(f"{one}.") for one in foreign), f"{module} imports {name}"
