@@ -15,19 +15,32 @@ from judging.parse import UNFINISHED, parse_reply
 from judging.records import Record, Scale, ScoreMode, Verdict
 from judging.template import Template, Templates, texts_for
 
+MIN_LABEL_MASS = 0.01
+# The columns of cluster.generate that a verdict is read from.
+REPLY_COLUMNS = ("reply", "finish_reason", "label_logprobs", "error", "detail")
+
 
 @dataclass(frozen=True)
 class Judge:
-    """`templates` and `examples` are keyed by (task, aspect); `pool`: the records that a retriever may name."""
+    """`templates` and `examples` are keyed by (task, aspect); `pool`: the records that a retriever may name.
+
+    `min_label_mass`: with less probability on the labels the judge abstains, wherever it is asked.
+    """
 
     name: str
     mode: ScoreMode
     templates: Templates
     examples: Mapping[tuple[str, str], Sequence[Record]] = field(default_factory=dict)
     special_tokens: tuple[str, ...] = ()
-    min_label_mass: float = 0.01
+    min_label_mass: float = MIN_LABEL_MASS
     pool: Mapping[str, Record] = field(default_factory=dict)
     not_systems: tuple[str, ...] = ()
+
+    @staticmethod
+    def of(template: Template, special_tokens: Sequence[str] = ()) -> Judge:
+        """A judge that asks for the labels' probabilities with this one template."""
+        templates = {(template.task, template.aspect): template}
+        return Judge("", "expected", templates, special_tokens=tuple(special_tokens))
 
     def request(self, record: Record, aspect: str, found: Sequence[str] | None = None) -> dict[str, Any]:
         """The columns that cluster.generate reads, for one record and aspect.

@@ -9,7 +9,6 @@ then score, utility, label_mass, error), `manifest.json`. Queries and examples c
 from __future__ import annotations
 
 import json
-import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -32,10 +31,10 @@ from cluster.progress import progress
 from cluster.tokens import labels_problem, special_tokens_of
 from judging.datasets import DataConfig
 from judging.errors import InputError
-from judging.expected import expected_score
+from judging.judge import Judge
 from judging.records import Record
 from judging.tasks import load_task
-from judging.template import LABEL_PREFIX, Template, rubric_template, texts_for
+from judging.template import LABEL_PREFIX, Template, rubric_template
 from retrieval.feedback_config import Config
 from retrieval.mining import PAIR_SCHEMA, mine, write_pairs
 from retrieval.pool import finished, pool_identity, rated_pool, towers_identity
@@ -91,8 +90,15 @@ def main(run: RunConfig, *, retry_failed: bool = False) -> FedBack:
         demands.check(run, [config.model])
         if not (job.path / "pairs").exists():
             write_pairs(job.path, list(mine(config, pool, wanted, run.seed)), config.block_rows)
-        special = special_tokens_of(spec)
-        _ask(run, config, job.path, pool, templates, special)
+        judge = Judge(
+            config.model,
+            "expected",
+            templates,
+            special_tokens=special_tokens_of(spec),
+            min_label_mass=config.min_label_mass,
+            pool=pool,
+        )
+        _ask(run, config, job.path, judge)
         summary = {**_summary(job.path), "pool": fingerprint["pool"]}
         if not summary["aspects"]:
             for part in parts_of(job.path):
@@ -145,14 +151,7 @@ def wanted_aspects(pool: Mapping[str, Record], aspects: Sequence[str] | None) ->
     return sorted(groups)
 
 
-def _ask(
-    run: RunConfig,
-    config: Config,
-    folder: Path,
-    pool: Mapping[str, Record],
-    templates: Mapping[tuple[str, str], Template],
-    special_tokens: tuple[str, ...],
-) -> None:
+def _ask(run: RunConfig, config: Config, folder: Path, judge: Judge) -> None:
     """The judge's score of every pair that has none yet."""
     done = {row["id"] for row in sound_rows(folder, ["id"])}
     rows = {part: pq.read_table(part, columns=["id"]).column("id").to_pylist() for part in parts_of(folder / "pairs")}
@@ -163,10 +162,10 @@ def _ask(
     import ray.data
 
     blocks = ray.data.from_items([{"part": str(part.resolve())} for part in parts], override_num_blocks=len(parts))
-    known = ray.put((dict(pool), dict(templates)))
-    asked = blocks.map_batches(_requests, fn_args=(known, special_tokens, done), batch_size=None)
+    known = ray.put(judge)
+    asked = blocks.map_batches(_requests, fn_args=(known, done), batch_size=None)
     written = generate(asked, spec_of(run, config.model, "feedback.model"), Sampling(seed=run.seed)).map_batches(
-        _write, fn_args=(known, config.min_label_mass, str(folder.resolve())), batch_size=None
+        _write, fn_args=(known, str(folder.resolve())), batch_size=None
     )
     runtime.say(f"feedback: {config.model}: starting the model")
     with progress(f"feedback: {config.model}", sum(map(len, rows.values())), len(done)) as bar:
@@ -174,26 +173,14 @@ def _ask(
             bar.add(int(np.sum(batch["num_rows"])))
 
 
-def _requests(batch: Batch, known: Any, special_tokens: tuple[str, ...], done: set[str]) -> Batch:
+def _requests(batch: Batch, known: Any, done: set[str]) -> Batch:
     """Input column: part. Output columns: those of a pair, and those that cluster.generate reads."""
-    pool, templates = _held(known)
+    judge = _held(known)
     pairs = [row for part in batch["part"] for row in pq.read_table(part).to_pylist() if row["id"] not in done]
-    rows = [{**pair, **_request(pair, pool, templates, special_tokens)} for pair in pairs]
+    rows = [
+        {**pair, **judge.request(judge.pool[pair["query_id"]], pair["aspect"], [pair["example_id"]])} for pair in pairs
+    ]
     return {name: [row[name] for row in rows] for name in rows[0]} if rows else {}
-
-
-def _request(
-    pair: Mapping[str, str],
-    pool: Mapping[str, Record],
-    templates: Mapping[tuple[str, str], Template],
-    special_tokens: tuple[str, ...],
-) -> dict[str, Any]:
-    template = templates[pair["task"], pair["aspect"]]
-    query, example = pool[pair["query_id"]], pool[pair["example_id"]]
-    shown = [(texts_for(example, template), people_score(example, template))]
-    prompt = template.render(texts_for(query, template), mode="expected", examples=shown, special_tokens=special_tokens)
-    labels = list(template.scale.labels())
-    return {"prompt": prompt.text, "reply_prefix": prompt.reply_prefix, "labels": labels, "json_schema": ""}
 
 
 def people_score(record: Record, template: Template) -> float:
@@ -201,36 +188,30 @@ def people_score(record: Record, template: Template) -> float:
     return record.scales[template.aspect].rescale(record.scores[template.aspect], template.scale)
 
 
-def _write(batch: Batch, known: Any, min_label_mass: float, folder: str) -> Batch:
+def _write(batch: Batch, known: Any, folder: str) -> Batch:
     """Input columns: those of `_requests` and of cluster.generate. Writes one part; output column: num_rows."""
-    pool, templates = _held(known)
+    judge = _held(known)
     rows = []
     for place in range(len(batch["id"])):
         row = {name: column[place] for name, column in batch.items()}
-        template = templates[row["task"], row["aspect"]]
-        told = _told(row, template, min_label_mass)
-        if told["score"] is not None:
-            wrong = abs(told["score"] - people_score(pool[row["query_id"]], template)) / template.scale.width
-            told["utility"] = 1 - wrong
-        rows.append({**{name: row[name] for name in PAIR_SCHEMA.names}, "utility": None, **told})
+        template = judge.templates[row["task"], row["aspect"]]
+        verdict = judge.verdict(row["task"], row["aspect"], row)
+        utility = None
+        if verdict.score is not None:
+            wrong = abs(verdict.score - people_score(judge.pool[row["query_id"]], template)) / template.scale.width
+            utility = 1 - wrong
+        told = {"score": verdict.score, "label_mass": verdict.label_mass, "error": verdict.unscored or ""}
+        rows.append({**{name: row[name] for name in PAIR_SCHEMA.names}, "utility": utility, **told})
     write_part(Path(folder), rows, SCHEMA, (str(row["id"]) for row in rows))
     return {"num_rows": [len(rows)]}
 
 
-def _told(reply: Mapping[str, Any], template: Template, min_label_mass: float) -> dict[str, Any]:
-    if reply["error"]:
-        return {"score": None, "label_mass": None, "error": reply["error"]}
-    logprobs = [None if math.isnan(value) else value for value in reply["label_logprobs"]]
-    told = expected_score(logprobs or [None] * len(template.scale.labels()), template.scale)
-    if told.score is None or told.label_mass < min_label_mass:
-        return {"score": None, "label_mass": told.label_mass, "error": "low_label_mass"}
-    return {"score": told.score, "label_mass": told.label_mass, "error": ""}
-
-
-def _held(known: Any) -> Any:
+def _held(known: Any) -> Judge:
+    """The judge behind Ray's reference, or as it is."""
     import ray
 
-    return ray.get(known) if isinstance(known, ray.ObjectRef) else known
+    held: Judge = ray.get(known) if isinstance(known, ray.ObjectRef) else known
+    return held
 
 
 def _summary(folder: Path) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from cluster.config import ModelSpec, RunConfig, Strict
 from evaluation.judges.few_shot import Chooser, IclConfig
 from evaluation.judges.prompt_sources import RUBRIC, Prompts
 from judging.errors import InputError
-from judging.judge import Judge
+from judging.judge import MIN_LABEL_MASS, Judge
 from judging.records import Record
 
 
@@ -35,7 +35,7 @@ class JudgeConfig(Strict):
     examples: tuple[str, ...] = Field((), description="ids in data.pool, shown in this order, each for its own task")
     icl: IclConfig | None = Field(None, description="examples found for each record, instead of the same for all")
     min_label_mass: float = Field(
-        0.01, ge=0, lt=1, description="less probability on the labels: unscored low_label_mass"
+        MIN_LABEL_MASS, ge=0, lt=1, description="less probability on the labels: unscored low_label_mass"
     )
     max_tokens: int = Field(200, ge=16, description="longest parsed reply; a longer one is unscored cut_off")
     temperature: float = Field(0.0, ge=0, le=2, description="of parsed replies")

@@ -10,11 +10,10 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from judging.expected import expected_score
+from judging.judge import Judge
 from judging.records import Record, Scale
 from judging.stats.agreement import agreement
 from judging.stats.rows import Columns
-from judging.template import texts_for
 from train.inversion.prompt_candidates import Candidate
 
 LEVELS = ("dataset", "group")
@@ -28,19 +27,11 @@ def requests(
         if not candidate.is_verified:
             continue
         for aspect, template in candidate.templates.items():
+            judge = Judge.of(template, special_tokens)
             for place, record in enumerate(records):
-                if aspect not in record.scores:
-                    continue
-                prompt = template.render(texts_for(record, template), mode="expected", special_tokens=special_tokens)
-                yield {
-                    "candidate": candidate.number,
-                    "aspect": aspect,
-                    "record": place,
-                    "prompt": prompt.text,
-                    "reply_prefix": prompt.reply_prefix,
-                    "labels": list(template.scale.labels()),
-                    "json_schema": "",
-                }
+                if aspect in record.scores:
+                    known = {"candidate": candidate.number, "aspect": aspect, "record": place}
+                    yield {**known, **judge.request(record, aspect)}
 
 
 def log_probability(label_logprobs: Sequence[float], score: float, scale: Scale) -> float:
@@ -66,9 +57,9 @@ def mean_log_probability(
     """
     total, number = 0.0, 0
     for reply in replies:
-        if reply["error"]:
-            return None, f"the forward model could not be asked: {reply['error']}"
         template, record = candidate.templates[reply["aspect"]], records[reply["record"]]
+        if unscored := Judge.of(template).verdict(template.task, template.aspect, reply).unscored:
+            return None, f"the forward model gave no score: {unscored}"
         score = record.scales[template.aspect].rescale(record.scores[template.aspect], template.scale)
         total += log_probability(reply["label_logprobs"], score, template.scale)
         number += 1
@@ -83,10 +74,8 @@ def dev_agreement(
     rows: dict[str, list[tuple[Record, float | None]]] = {}
     for reply in replies:
         template = candidate.templates[reply["aspect"]]
-        logprobs = [None if math.isnan(p) else p for p in reply["label_logprobs"]]
-        logprobs = logprobs or [None] * len(template.scale.labels())
-        told = None if reply["error"] else expected_score(logprobs, template.scale).score
-        rows.setdefault(template.aspect, []).append((records[reply["record"]], told))
+        verdict = Judge.of(template).verdict(template.task, template.aspect, reply)
+        rows.setdefault(template.aspect, []).append((records[reply["record"]], verdict.score))
     values = [value for aspect, scored in rows.items() if not math.isnan(value := spearman(aspect, scored))]
     return (sum(values) / len(values), "") if values else (None, "no agreement could be measured on the dev part")
 

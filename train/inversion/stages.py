@@ -16,6 +16,7 @@ from cluster import runtime
 from cluster.artifacts import write_text
 from cluster.config import ModelSpec, RunConfig
 from cluster.generate import Sampling
+from judging.judge import REPLY_COLUMNS
 from judging.records import Record, content_id
 from judging.tasks import load_task
 from judging.template import rubric_template
@@ -153,7 +154,7 @@ class Inversion:
                 for row in requests(found, measured[place], tokens)
             ]
 
-        keep = ("source", "unit", "candidate", "aspect", "record", "label_logprobs", "error")
+        keep = ("source", "unit", "candidate", "aspect", "record", *REPLY_COLUMNS)
         replies = self._asked("choice", asked, self._judge, Sampling(max_tokens=1), keep)
         value_of = dev_agreement if self._config.dev else mean_log_probability
         by_candidate: dict[tuple[str, int, int], list[dict[str, Any]]] = {}

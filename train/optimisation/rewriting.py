@@ -9,8 +9,9 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from judging.expected import expected_score
+from judging.judge import Judge
 from judging.parse import UNFINISHED
 from judging.records import Record
 from judging.template import SLOT, Template, break_tags, slot_block, texts_for
@@ -39,15 +40,14 @@ class Case:
         return width if self.predicted is None else abs(self.predicted - self.human)
 
 
-def judged_cases(template: Template, replies: Sequence[Mapping[str, object]], records: Sequence[Record]) -> list[Case]:
-    """`replies`: rows of cluster.generate with `record` (place in `records`), `label_logprobs` and `error`."""
+def judged_cases(template: Template, replies: Sequence[Mapping[str, Any]], records: Sequence[Record]) -> list[Case]:
+    """`replies`: rows of cluster.generate (`judge.REPLY_COLUMNS`) with `record`, the place in `records`."""
+    judge = Judge.of(template)
     found = []
     for reply in replies:
-        record = records[int(str(reply["record"]))]
-        logprobs: list[float] = [] if reply["error"] else list(reply["label_logprobs"])  # type: ignore[call-overload]
-        told = expected_score(logprobs, template.scale).score if logprobs else None
+        record = records[int(reply["record"])]
         human = record.scales[template.aspect].rescale(record.scores[template.aspect], template.scale)
-        found.append(Case(record, human, told))
+        found.append(Case(record, human, judge.verdict(template.task, template.aspect, reply).score))
     return found
 
 

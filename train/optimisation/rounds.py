@@ -16,8 +16,9 @@ from cluster import runtime
 from cluster.artifacts import write_text
 from cluster.config import ModelSpec, RunConfig, VllmSpec
 from cluster.generate import Sampling
+from judging.judge import REPLY_COLUMNS, Judge
 from judging.records import Record, content_id
-from judging.template import Template, texts_for
+from judging.template import Template
 from judging.template_io import file_name, save_templates
 from train.inversion.one_shot import Unit
 from train.inversion.ranking import spearman
@@ -186,21 +187,20 @@ class Rounds:
         take: Callable[[State, Mapping[int, list[Case]]], None],
     ) -> None:
         """Let the judge score each state's records with its templates, and hand the cases over."""
-        known = known_encoder(self._judge)
-        tokens = known.special_tokens() if known else ()
+        encoder = known_encoder(self._judge)
+        tokens = encoder.special_tokens() if encoder else ()
 
         def asked() -> list[dict[str, Any]]:
             rows = []
             for place, (state, templates) in enumerate(wanted):
                 for draft, template in templates.items():
+                    judge = Judge.of(template, tokens)
                     for number, record in enumerate(state.records):
-                        made = template.render(texts_for(record, template), mode="expected", special_tokens=tokens)
-                        row = {"unit": place, "draft": draft, "record": number, "prompt": made.text}
-                        labels = list(template.scale.labels())
-                        rows.append({**row, "reply_prefix": made.reply_prefix, "labels": labels, "json_schema": ""})
+                        known = {"unit": place, "draft": draft, "record": number}
+                        rows.append({**known, **judge.request(record, template.aspect)})
             return rows
 
-        keep = ("unit", "draft", "record", "label_logprobs", "error")
+        keep = ("unit", "draft", "record", *REPLY_COLUMNS)
         replies = self._stage(stage, asked, self._judge, Sampling(max_tokens=1), keep)
         sorted_replies: dict[tuple[int, int], list[dict[str, Any]]] = {}
         for reply in replies:

@@ -136,7 +136,8 @@ def test_labels_are_those_of_the_aspects_scale_and_texts_are_neutralised() -> No
 
 
 def reply(record: int, *probabilities: float | None, aspect: str = "overall", error: str = "") -> dict[str, Any]:
-    return {"aspect": aspect, "record": record, "label_logprobs": logs(*probabilities), "error": error}
+    known = {"aspect": aspect, "record": record, "reply": "", "finish_reason": "stop", "detail": ""}
+    return {**known, "label_logprobs": logs(*probabilities), "error": error}
 
 
 def test_the_objective_is_the_mean_over_aspects_and_examples() -> None:
@@ -155,8 +156,10 @@ def test_a_question_without_an_answer_leaves_no_value() -> None:
     example = rated("a", {"overall": 3, "utility": 3})
     made = candidate(0, unit(example))
     value, why = mean_log_probability(made, [reply(0, *P), reply(0, aspect="utility", error="too_long")], [example])
-    assert (value, why) == (None, "the forward model could not be asked: too_long")
-    for told in ([0.5, 0.5, 0, 0, 0], [0.5, 0.5, None, None, None], []):
+    assert (value, why) == (None, "the forward model gave no score: too_long")
+    value, why = mean_log_probability(made, [reply(0, *P), reply(0, aspect="utility")], [example])
+    assert (value, why) == (None, "the forward model gave no score: no_logprobs")
+    for told in ([0.5, 0.5, 0, 0, 0], [0.5, 0.5, None, None, None]):
         value, why = mean_log_probability(made, [reply(0, *P), reply(0, *told, aspect="utility")], [example])
         assert (value, why) == (None, "no probability on the people's score")
     assert mean_log_probability(made, [], [example]) == (None, "no probability on the people's score")

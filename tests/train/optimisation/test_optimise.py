@@ -52,6 +52,7 @@ class Model:
 
     def _answer(self, row: dict[str, Any]) -> dict[str, Any]:
         said = {"error": "", "finish_reason": "stop", "num_prompt_tokens": 10, "num_generated_tokens": 1}
+        said |= {"reply": "", "detail": "", "label_logprobs": []}
         if not row["labels"]:
             return {**said, "reply": self.drafts[row["draft"] % len(self.drafts)]}
         level = next(level for level in (1, 3, 5) if f"of level {level}" in row["prompt"])

@@ -42,14 +42,17 @@ def test_the_worst_cases_come_first_one_a_group() -> None:
     assert [one.record.id for one in worst_cases(cases, 9, 4.0)] == ["far", "silent", "mid", "near", "far2"]
 
 
+REPLY = {"reply": "", "finish_reason": "stop", "detail": ""}
+
+
 def test_cases_are_read_from_the_labels_probabilities() -> None:
     records = [rated("a", {"overall": 4}), rated("b", {"overall": 50}, scale=(0, 100))]
     half = math.log(0.5)
     never = [-math.inf] * 5
     replies = [
-        {"record": 1, "label_logprobs": [half, math.nan, half, math.nan, math.nan], "error": ""},
-        {"record": 0, "label_logprobs": [], "error": "timeout"},
-        {"record": 0, "label_logprobs": never, "error": ""},
+        {**REPLY, "record": 1, "label_logprobs": [half, math.nan, half, math.nan, math.nan], "error": ""},
+        {**REPLY, "record": 0, "label_logprobs": [], "error": "timeout"},
+        {**REPLY, "record": 0, "label_logprobs": never, "error": ""},
     ]
     found = judged_cases(RUBRIC, replies, records)
     # (1 + 3) / 2 = 2; 50 of 0 to 100 is 3 of 1 to 5.
