@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster.jobs import JOBS, LOOKS, RETRIES, SERVE, TOOLS, sections
-from cluster.terminal import shown
+from cluster.terminal import say, shown
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -150,15 +150,15 @@ def _run(args: argparse.Namespace) -> int:
 
 def _publish(run: Any, store: str) -> int:
     """0, or 1 where the store refuses: no reason to stop the jobs that are still to do."""
-    from cluster import publish, runtime
+    from cluster import publish
     from cluster.errors import JobFailed
 
     try:
         copied = publish.publish(run.run, store)
     except JobFailed as error:
-        runtime.say(str(error))
+        say(str(error))
         return 1
-    runtime.say(f"publish: {copied.num_files} files, {copied.num_bytes / 1e6:.1f} MB, to {publish.shown(store)}")
+    say(f"publish: {copied.num_files} files, {copied.num_bytes / 1e6:.1f} MB, to {publish.shown(store)}")
     return 0
 
 

@@ -12,12 +12,20 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 from cluster.errors import UserError
+from cluster.terminal import say
+
+
+class Outcome(NamedTuple):
+    """What a command leaves behind: its exit code, and its summary as plain values (`--json`)."""
+
+    exit_code: int
+    summary: dict[str, Any]
 
 
 class JobDir:
@@ -101,6 +109,34 @@ class JobDir:
             "files": files,
         }
         write_text(self.path / "manifest.json", json.dumps(content, indent=1, sort_keys=True))
+
+    def complete(
+        self,
+        fingerprint: Mapping[str, Any],
+        work: Callable[[], Mapping[str, Any]],
+        *,
+        what: str,
+        reopens: Callable[[], bool] = lambda: False,
+    ) -> dict[str, Any]:
+        """The summary of the work that `fingerprint` names: of a finished job as it is, else what `work` returns.
+
+        Args:
+            fingerprint: what decides the result; see `opened`.
+            work: does what is missing and returns the summary. It checks its input first, then calls `claim`.
+            what: the job's name for people, in front of what is said.
+            reopens: whether a part of finished work is done again (`--retry-failed`).
+
+        Raises:
+            UserError: another process holds the folder, or it holds work of another fingerprint.
+        """
+        with self.opened(fingerprint):
+            asks_again = reopens()
+            if (done := self.manifest()) and not asks_again:
+                say(f"{what}: done before, {self.path} is up to date")
+                return dict(done["summary"])
+            summary = dict(work())
+            self.finish(summary)
+        return summary
 
     def reopen(self) -> None:
         """Take complete work as incomplete again, so that what is missing is done."""

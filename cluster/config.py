@@ -280,6 +280,20 @@ def load(path: Path, overrides: Sequence[str], sections: Mapping[str, type[BaseM
     return build(with_overrides(read(path), overrides), sections, origin=str(path))
 
 
+def section(run: RunConfig, name: str, kind: type[C]) -> C:
+    """The section of that name. Raises UserError where the configuration has none."""
+    found = getattr(run, name, None)
+    if found is None:
+        raise UserError(f"the configuration has no `{name}` section")
+    assert isinstance(found, kind)
+    return found
+
+
+def section_or_default(run: RunConfig, name: str, kind: type[C]) -> C:
+    """The section of that name, or what it is where the configuration leaves it out."""
+    return kind() if getattr(run, name, None) is None else section(run, name, kind)
+
+
 def build(raw: Mapping[str, Any], sections: Mapping[str, type[BaseModel]], *, origin: str) -> RunConfig:
     whole = run_schema(sections)
     try:

@@ -12,7 +12,6 @@ from typing import Any
 from cluster import feasibility as demands
 from cluster.config import RayConfig
 from cluster.errors import UserError
-from cluster.terminal import shown
 
 MIN_OBJECT_STORE_BYTES = 80 * 2**20
 
@@ -119,11 +118,6 @@ def most_cpus() -> int:
     import ray
 
     return int(max((node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"]), default=1))
-
-
-def say(message: str) -> None:
-    """A line of progress for people, on stderr."""
-    print(shown(message), file=sys.stderr, flush=True)
 
 
 def versions() -> dict[str, str]:

@@ -191,7 +191,7 @@ def _refusals(address: str) -> Iterator[None]:
 
 def _followed(client: Any, name: str, address: str) -> int:
     """The job's log on stdout as it comes, then its exit code."""
-    from cluster.runtime import say
+    from cluster.terminal import say
 
     say(f"submit: {name} runs at {address}; Ctrl-C only stops watching")
     try:

@@ -10,11 +10,11 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pyarrow.parquet as pq
 
-from cluster.artifacts import write_text
+from cluster.artifacts import Outcome, write_text
 from cluster.config import RunConfig
 from cluster.parts import parts_of
 from cluster.tables import aligned
@@ -31,12 +31,7 @@ SLICE = ("task", "dataset", "aspect", "scale_low", "scale_high")
 Rows = list[dict[str, Any]]
 
 
-class Planned(NamedTuple):
-    exit_code: int
-    summary: dict[str, Any]
-
-
-def main(run: RunConfig, *, out: Path | None = None) -> Planned:
+def main(run: RunConfig, *, out: Path | None = None) -> Outcome:
     """The plan; `out`: where the texts to label are written.
 
     Raises InputError where `evaluate` has not been done, and where there is nothing to plan by.
@@ -65,7 +60,7 @@ def main(run: RunConfig, *, out: Path | None = None) -> Planned:
     if out is not None:
         write_text(out, "".join(f"{json.dumps(text, ensure_ascii=False)}\n" for text in texts))
         summary["file"] = str(out.resolve())
-    return Planned(0, summary)
+    return Outcome(0, summary)
 
 
 def _check_useful(folder: Path, names: Sequence[str], slices: Sequence[Any], found: Sequence[Any]) -> None:

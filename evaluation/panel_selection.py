@@ -19,12 +19,15 @@ import yaml
 from pydantic import AfterValidator, Field, FiniteFloat
 
 from cluster import runtime
-from cluster.artifacts import JobDir, read_json, write_text
-from cluster.config import RunConfig, Strict
+from cluster.artifacts import JobDir, Outcome, read_json, write_text
+from cluster.config import RunConfig, Strict, section, section_or_default
+from cluster.terminal import say
 from evaluation.batch import evaluate as batch
+from evaluation.batch.config import Config as EvaluateConfig
 from evaluation.batch.verdicts import mean_tokens
 from evaluation.judges.aggregation import Key, VoteConfig
 from evaluation.measure.formatting import with_interval
+from judging.datasets import DataConfig
 from judging.errors import InputError
 from judging.records import Scale
 from judging.stats.agreement import agreement, compare
@@ -54,11 +57,6 @@ class Config(Strict):
     resamples: int = Field(2000, ge=100)
 
 
-class Chose(NamedTuple):
-    exit_code: int
-    summary: dict[str, Any]
-
-
 class Part(NamedTuple):
     """The labelled dev rows of one task and aspect; scores and labels in points of the task's scale."""
 
@@ -70,12 +68,10 @@ class Part(NamedTuple):
     costs: dict[str, float]  # of a row, by judge
 
 
-def main(run: RunConfig) -> Chose:
+def main(run: RunConfig) -> Outcome:
     """Judge the dev part, choose and learn; what is done is skipped."""
-    config: Config = getattr(run, "panel", None) or Config()
-    evaluate, data = getattr(run, "evaluate", None), getattr(run, "data", None)
-    if evaluate is None or data is None:
-        raise InputError(f"the configuration has no `{'evaluate' if evaluate is None else 'data'}` section")
+    config = section_or_default(run, "panel", Config)
+    evaluate, data = section(run, "evaluate", EvaluateConfig), section(run, "data", DataConfig)
     if not data.has_dev:
         raise InputError("panel needs a labelled dev part that `evaluate` leaves out: set data.dev_share or data.dev")
     if unknown := [name for name in config.cost if name not in run.models]:
@@ -83,17 +79,16 @@ def main(run: RunConfig) -> Chose:
     # The dev scores need no vote and no integrating model.
     plain = evaluate.model_copy(update={"vote": VoteConfig(), "integrator": None})
     dev = run.model_copy(update={"data": data.model_copy(update={"part": "dev"}), "evaluate": plain})
-    runtime.say("panel: judging the dev part")
+    say("panel: judging the dev part")
     job = JobDir(run.run, "panel")
     judged = batch.main(dev, within=job.path)
-    with job.opened(_fingerprint(run, config, job.path)):
-        if done := job.manifest():
-            runtime.say(f"panel: done before, {job.path} is up to date")
-            return Chose(judged.exit_code, done["summary"])
+
+    def work() -> dict[str, Any]:
         job.claim()
-        summary = _choose(run, config, job.path, judged.summary)
-        job.finish(summary)
-    return Chose(judged.exit_code, summary)
+        return _choose(run, config, job.path, judged.summary)
+
+    fingerprint = _fingerprint(run, config, job.path)
+    return Outcome(judged.exit_code, job.complete(fingerprint, work, what="panel"))
 
 
 def _fingerprint(run: RunConfig, config: Config, folder: Path) -> dict[str, Any]:
@@ -115,7 +110,7 @@ def _choose(run: RunConfig, config: Config, folder: Path, judged: Mapping[str, A
             raise InputError(
                 f"panel: all labels of {part.task}/{part.aspect} in the dev part are equal: they order nothing"
             )
-        runtime.say(f"panel: {part.task}/{part.aspect}: {len(part.columns.human)} labelled texts of the dev part")
+        say(f"panel: {part.task}/{part.aspect}: {len(part.columns.human)} labelled texts of the dev part")
         choice = choose_judge(
             part.columns,
             part.scores,

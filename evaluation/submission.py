@@ -9,11 +9,11 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import pyarrow.parquet as pq
 
-from cluster.artifacts import write_text
+from cluster.artifacts import Outcome, write_text
 from cluster.config import RunConfig
 from evaluation.batch.config import earlier_evaluation
 from evaluation.judges.aggregation import PANEL
@@ -23,12 +23,7 @@ from judging.readers import AEOLLM_SUBTASKS
 COLUMNS = ("taskId", "questionId", "answerId", "score")
 
 
-class Submitted(NamedTuple):
-    exit_code: int
-    summary: dict[str, Any]
-
-
-def main(run: RunConfig) -> Submitted:
+def main(run: RunConfig) -> Outcome:
     """Write `{run}/submission.csv`. Raises InputError where the evaluation is missing, of other data, or not whole."""
     file = earlier_evaluation(run)[0].path / "scores.parquet"
     rows = pq.read_table(file, columns=["task", "dataset", "group", "system", f"{PANEL}.score"]).to_pylist()
@@ -49,7 +44,7 @@ def main(run: RunConfig) -> Submitted:
     writer.writerows([COLUMNS, *lines])
     out = run.run / "submission.csv"
     write_text(out, text.getvalue())
-    return Submitted(0, {"num_rows": len(lines), "num_questions": len({line[:2] for line in lines}), "file": str(out)})
+    return Outcome(0, {"num_rows": len(lines), "num_questions": len({line[:2] for line in lines}), "file": str(out)})
 
 
 def render(summary: Mapping[str, Any]) -> str:

@@ -10,14 +10,14 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 from pydantic import Field
 
-from cluster import runtime
-from cluster.artifacts import JobDir, write_text
-from cluster.config import RunConfig, Strict
+from cluster.artifacts import JobDir, Outcome, write_text
+from cluster.config import RunConfig, Strict, section
 from cluster.tables import aligned
+from cluster.terminal import say
 from evaluation.batch import evaluate as batch
 from evaluation.batch.config import Config as EvaluateConfig
 from evaluation.judges.judge_config import JudgeConfig
@@ -45,16 +45,9 @@ class Config(Strict):
     max_unscored_share: float = Field(0.05, ge=0, le=1, description="above it: exit 3")
 
 
-class Transferred(NamedTuple):
-    exit_code: int
-    summary: dict[str, Any]
-
-
-def main(run: RunConfig) -> Transferred:
+def main(run: RunConfig) -> Outcome:
     """Judge with every prompt, measure every cell. Raises InputError where `invert` has not been done."""
-    config: Config | None = getattr(run, "transfer", None)
-    if config is None:
-        raise InputError("the configuration has no `transfer` section")
+    config = section(run, "transfer", Config)
     cells = dict(_cells(run, config))
     judges = {f"{judge}.{name}": spec for (_, judge), found in cells.items() for name, spec in found.items()}
     inner = EvaluateConfig(
@@ -62,12 +55,12 @@ def main(run: RunConfig) -> Transferred:
     )
     evaluated = batch.main(run.model_copy(update={"run": run.run / "transfer", "evaluate": inner}))
     columns = {key: [f"{key[1]}.{name}" for name in found] for key, found in cells.items()}
-    runtime.say(f"transfer: measuring {len(judges)} prompts, {config.resamples} resamples")
+    say(f"transfer: measuring {len(judges)} prompts, {config.resamples} resamples")
     slices = list(_measured(run.run / "transfer" / "evaluate" / "scores.parquet", columns, config, run.seed))
     file = run.run / "transfer" / "matrix.json"
     summary = {"evaluation": evaluated.summary, "slices": slices, "file": str(file.resolve())}
     write_text(file, json.dumps(summary, indent=1))
-    return Transferred(evaluated.exit_code, summary)
+    return Outcome(evaluated.exit_code, summary)
 
 
 def _cells(run: RunConfig, config: Config) -> Iterator[tuple[Key, dict[str, JudgeConfig]]]:

@@ -9,20 +9,21 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from pydantic import Field
 
 from cluster import models, runtime
-from cluster.artifacts import JobDir
-from cluster.config import RunConfig, Strict
+from cluster.artifacts import JobDir, Outcome
+from cluster.config import RunConfig, Strict, section
+from cluster.terminal import say
 from judging.datasets import DataConfig
 from judging.errors import InputError
 from judging.records import Record
 from judging.tasks import load_task
 from retrieval.encode import encode
 from retrieval.faiss_index import Example, ExampleIndex, Kind, recall
-from retrieval.pool import finished, pool_identity, rated_pool, towers_identity
+from retrieval.pool import finished, pool_identity, rated_data, rated_pool, towers_identity
 from retrieval.retriever import semantic_folder, trained_folder
 from retrieval.texts import example_text, plain_text
 
@@ -37,19 +38,9 @@ class Config(Strict):
     max_length: int = Field(256, ge=8, description="tokens of a text that are read; with trained towers: as in `fit`")
 
 
-class Indexed(NamedTuple):
-    exit_code: int
-    summary: dict[str, Any]
-
-
-def main(run: RunConfig) -> Indexed:
+def main(run: RunConfig) -> Outcome:
     """Index the pool, with the trained towers where the configuration has a `fit` section."""
-    config: Config | None = getattr(run, "index", None)
-    data: DataConfig | None = getattr(run, "data", None)
-    if config is None or data is None or not data.pool:
-        raise InputError(
-            f"the configuration has no {'`index` section' if config is None else 'data.pool of rated texts'}"
-        )
+    config, data = section(run, "index", Config), rated_data(run)
     towers = _towers(run, config, data)
     plain = models.resolve(config.encoder)
     encoders: dict[str, Any] = {
@@ -65,10 +56,8 @@ def main(run: RunConfig) -> Indexed:
         "made_by": [encoders["semantic_made_by"], encoders["trained_made_by"]],
         "versions": runtime.versions(),
     }
-    with job.opened(fingerprint):
-        if done := job.manifest():
-            runtime.say(f"index: done before, {job.path} is up to date")
-            return Indexed(0, dict(done["summary"]))
+
+    def work() -> dict[str, Any]:
         pool = rated_pool(data)
         wanted = rated_aspects(pool)
         job.claim()
@@ -90,9 +79,9 @@ def main(run: RunConfig) -> Indexed:
                 config, example, texts, known, place, encoders["trained_made_by"]
             )
         made = {"encoders": encoders, "pool": fingerprint["pool"]}
-        summary = {"indexes": found, "kind": config.kind, **made, "folder": str(job.path)}
-        job.finish(summary)
-    return Indexed(0, summary)
+        return {"indexes": found, "kind": config.kind, **made, "folder": str(job.path)}
+
+    return Outcome(0, job.complete(fingerprint, work, what="index"))
 
 
 def rated_aspects(pool: Mapping[str, Record]) -> list[tuple[str, str]]:
@@ -120,7 +109,7 @@ def _towers(run: RunConfig, config: Config, data: DataConfig) -> Path | None:
 def _build(
     config: Config, source: str, texts: Sequence[str], records: Sequence[Record], place: Path, made_by: str
 ) -> dict[str, Any]:
-    runtime.say(f"index: {place.parent.name}/{place.name}: {len(texts)} texts")
+    say(f"index: {place.parent.name}/{place.name}: {len(texts)} texts")
     vectors = encode(source, texts, config.max_length)
     examples = [Example(record.id, record.group_key) for record in records]
     index = ExampleIndex.build(vectors, examples, kind=config.kind, made_by=made_by)

@@ -12,7 +12,7 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -20,14 +20,15 @@ import pyarrow.parquet as pq
 
 from cluster import feasibility as demands
 from cluster import models, runtime
-from cluster.artifacts import JobDir
-from cluster.config import HttpSpec, ModelSpec, RunConfig
+from cluster.artifacts import JobDir, Outcome
+from cluster.config import HttpSpec, ModelSpec, RunConfig, section
 from cluster.engine import api_key
 from cluster.errors import JobFailed
 from cluster.generate import Batch, Sampling, generate
 from cluster.identity import model_identity, spec_of
 from cluster.parts import forget_rows, parts_of, sound_rows, write_part
 from cluster.progress import progress
+from cluster.terminal import say
 from cluster.tokens import labels_problem, special_tokens_of
 from judging.datasets import DataConfig
 from judging.errors import InputError
@@ -37,7 +38,7 @@ from judging.tasks import load_task
 from judging.template import LABEL_PREFIX, Template, rubric_template
 from retrieval.feedback_config import Config
 from retrieval.mining import PAIR_SCHEMA, mine, write_pairs
-from retrieval.pool import finished, pool_identity, rated_pool, towers_identity
+from retrieval.pool import finished, pool_identity, rated_data, rated_pool, towers_identity
 
 SCHEMA = pa.schema(
     [
@@ -50,21 +51,12 @@ SCHEMA = pa.schema(
 )
 
 
-class FedBack(NamedTuple):
-    exit_code: int
-    summary: dict[str, Any]
-
-
-def main(run: RunConfig, *, retry_failed: bool = False) -> FedBack:
+def main(run: RunConfig, *, retry_failed: bool = False) -> Outcome:
     """Let the judge try every chosen example; resume what a killed run left.
 
     `retry_failed`: ask again about pairs without a score.
     """
-    config: Config | None = getattr(run, "feedback", None)
-    data: DataConfig | None = getattr(run, "data", None)
-    if config is None or data is None or not data.pool:
-        missing = "`feedback` section" if config is None else "data.pool of rated texts"
-        raise InputError(f"the configuration has no {missing}")
+    config, data = section(run, "feedback", Config), rated_data(run)
     spec = spec_of(run, config.model, "feedback.model")
     job = JobDir(run.run, "feedback")
     fingerprint = {
@@ -76,11 +68,8 @@ def main(run: RunConfig, *, retry_failed: bool = False) -> FedBack:
         "seed": run.seed,
         "versions": runtime.versions(),
     }
-    with job.opened(fingerprint):
-        asks_again = retry_failed and forget_rows(parts_of(job.path), "utility", job.reopen)
-        if (done := job.manifest()) and not asks_again:
-            runtime.say(f"feedback: done before, {job.path} is up to date")
-            return FedBack(0, dict(done["summary"]))
+
+    def work() -> dict[str, Any]:
         pool = rated_pool(data)
         wanted = wanted_aspects(pool, config.aspects)
         templates = {key: rubric_template(load_task(key[0]), key[1]) for key in wanted}
@@ -105,8 +94,12 @@ def main(run: RunConfig, *, retry_failed: bool = False) -> FedBack:
                 part.unlink()  # the same command asks again
             told = ", ".join(f"{number} {kind}" for kind, number in summary["unscored"].items())
             raise JobFailed(f"feedback: the judge {config.model} gave not one score ({told})")
-        job.finish(summary)
-    return FedBack(0, summary)
+        return summary
+
+    def reopens() -> bool:
+        return retry_failed and forget_rows(parts_of(job.path), "utility", job.reopen)
+
+    return Outcome(0, job.complete(fingerprint, work, what="feedback", reopens=reopens))
 
 
 def _towers(config: Config, data: DataConfig) -> Path:
@@ -167,7 +160,7 @@ def _ask(run: RunConfig, config: Config, folder: Path, judge: Judge) -> None:
     written = generate(asked, spec_of(run, config.model, "feedback.model"), Sampling(seed=run.seed)).map_batches(
         _write, fn_args=(known, str(folder.resolve())), batch_size=None
     )
-    runtime.say(f"feedback: {config.model}: starting the model")
+    say(f"feedback: {config.model}: starting the model")
     with progress(f"feedback: {config.model}", sum(map(len, rows.values())), len(done)) as bar:
         for batch in written.iter_batches(batch_size=None, prefetch_batches=0):
             bar.add(int(np.sum(batch["num_rows"])))

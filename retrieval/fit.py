@@ -11,24 +11,24 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import Field
 
 from cluster import models, runtime
-from cluster.artifacts import JobDir, file_hash, read_json
-from cluster.config import RunConfig
+from cluster.artifacts import JobDir, Outcome, file_hash, read_json
+from cluster.config import RunConfig, section
 from cluster.parts import parts_of
+from cluster.terminal import say
 from cluster.training import TrainingConfig, train
-from judging.datasets import DataConfig
 from judging.errors import InputError
 from judging.records import Record, content_id
 from retrieval.fit_worker_args import Settings, Weight
 from retrieval.ndcg import compare
 from retrieval.ndcg import render as render_orders
-from retrieval.pool import finished, pool_identity, rated_pool, towers_identity
+from retrieval.pool import finished, pool_identity, rated_data, rated_pool, towers_identity
 from retrieval.ranked_lists import QueryList, query_lists
 from retrieval.texts import example_text, query_text
 
@@ -64,19 +64,9 @@ class Config(TrainingConfig):
     dev_share: float = Field(0.2, gt=0, lt=1, description="share of the queries' groups held out, by hash")
 
 
-class Fitted(NamedTuple):
-    exit_code: int
-    summary: dict[str, Any]
-
-
-def main(run: RunConfig) -> Fitted:
+def main(run: RunConfig) -> Outcome:
     """Train the towers on what `feedback` left; resume what a killed run left."""
-    config: Config | None = getattr(run, "fit", None)
-    data: DataConfig | None = getattr(run, "data", None)
-    if config is None or data is None or not data.pool:
-        raise InputError(
-            f"the configuration has no {'`fit` section' if config is None else 'data.pool of rated texts'}"
-        )
+    config, data = section(run, "fit", Config), rated_data(run)
     feedback = JobDir(run.run, "feedback")
     finished(feedback, data)
     start = models.resolve(config.encoder)
@@ -89,16 +79,14 @@ def main(run: RunConfig) -> Fitted:
         "seed": run.seed,
         "versions": runtime.versions(),
     }
-    with job.opened(fingerprint):
-        if done := job.manifest():
-            runtime.say(f"fit: done before, {job.path} is up to date")
-            return Fitted(0, dict(done["summary"]))
+
+    def work() -> dict[str, Any]:
         lists = query_lists(feedback.path)
         job.claim()
         pool = rated_pool(data)
         parts = split(lists, pool, config.dev_share, run.seed)
         counts = write_pairs(parts, pool, job.path / "pairs")
-        runtime.say(f"fit: {counts['num_train']} texts with their tried examples, {counts['num_dev']} held out")
+        say(f"fit: {counts['num_train']} texts with their tried examples, {counts['num_dev']} held out")
         runtime.start(run.ray)
         if not (job.path / "fit.json").exists():
             from retrieval.fit_worker import fitting
@@ -110,9 +98,9 @@ def main(run: RunConfig) -> Fitted:
         shown = {key: facts[key] for key in ("ndcg", "by_epoch", "losses", "best_epoch", "num_epochs", "seconds")}
         orders = _orders(parts["dev"], pool, job.path, str(start.path), config.max_length, run.seed)
         made = {"pool": fingerprint["pool"], "towers": towers_identity(job.path)}
-        summary = {**counts, **shown, "orders": orders, **made, "folder": str(job.path)}
-        job.finish(summary)
-    return Fitted(0, summary)
+        return {**counts, **shown, "orders": orders, **made, "folder": str(job.path)}
+
+    return Outcome(0, job.complete(fingerprint, work, what="fit"))
 
 
 def split(

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cluster import runtime
+from cluster.terminal import say
 from judging.records import Record, content_id
 from retrieval.encode import encode
 from retrieval.rankers import Bm25, by_score, candidates, random_order
@@ -35,7 +35,7 @@ def mine(
         aspects = [aspect for of, aspect in wanted if of == task]
         known = [record for record in pool.values() if record.task == task and any(a in record.scores for a in aspects)]
         queries = sorted(known, key=lambda record: content_id(str(seed), record.id))[: config.queries]
-        runtime.say(f"feedback: {task}: examples for {len(queries)} of {len(known)} texts")
+        say(f"feedback: {task}: examples for {len(queries)} of {len(known)} texts")
         words = Bm25(known) if config.bm25 else None
         nearness = _nearness(config, queries, known) if config.semantic else None
         by_towers = {aspect: _by_towers(config, queries, known, aspect) for aspect in aspects if config.towers}

@@ -11,12 +11,21 @@ from pathlib import Path
 from typing import Any
 
 from cluster.artifacts import JobDir, file_hash
+from cluster.config import RunConfig, section
 from cluster.identity import input_hashes
 from judging.datasets import DataConfig, read_pool
 from judging.errors import InputError
 from judging.records import Record
 from judging.tasks import FOLDER as TASK_FOLDER
 from judging.tasks import is_task_file, unknown_aspect
+
+
+def rated_data(run: RunConfig) -> DataConfig:
+    """The section `data` with its pool. Raises InputError where there is none."""
+    data = section(run, "data", DataConfig)
+    if not data.pool:
+        raise InputError("the configuration has no data.pool of rated texts")
+    return data
 
 
 def rated_pool(data: DataConfig) -> dict[str, Record]:

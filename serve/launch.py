@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from cluster import runtime
-from cluster.config import RunConfig
+from cluster.config import RunConfig, section_or_default
 from cluster.errors import JobFailed, UserError
+from cluster.terminal import say
 from serve.panel.config import Config
 
 APP = "inverdict"
@@ -26,7 +27,7 @@ def serve_until_stopped(run: RunConfig, build_app: Callable[[RunConfig], Any]) -
     import ray
     import ray.serve
 
-    config: Config = getattr(run, "serve", None) or Config()
+    config = section_or_default(run, "serve", Config)
     check_port(config)
     is_ours = not ray.is_initialized()
     stopped = threading.Event()
@@ -48,7 +49,7 @@ def serve_until_stopped(run: RunConfig, build_app: Callable[[RunConfig], Any]) -
         if not stopped.is_set():
             _announce(config, ray.get_runtime_context().gcs_address)
         stopped.wait()
-        runtime.say("serve: stopping")
+        say("serve: stopping")
     finally:
         if ray.is_initialized():
             # What is taken down here is reported as lost by Ray, on the terminal.
@@ -93,13 +94,13 @@ def _deploy(app: Any, stopped: threading.Event) -> None:
 
     began = time.monotonic()
     work = threading.Thread(target=deploy, daemon=True)
-    runtime.say("serve: starting the models")
+    say("serve: starting the models")
     work.start()
     ready: set[str] = set()
     while work.is_alive() and not stopped.is_set():
         work.join(0.5)
         for name in _healthy() - ready:
-            runtime.say(f"serve: {name.removeprefix('evaluator-')} is ready ({time.monotonic() - began:.0f} s)")
+            say(f"serve: {name.removeprefix('evaluator-')} is ready ({time.monotonic() - began:.0f} s)")
             ready.add(name)
     if failed:
         raise JobFailed(f"serve: a part could not start: {_why(failed[0])}") from failed[0]
@@ -129,6 +130,6 @@ def _announce(config: Config, address: str) -> None:
     url = f"http://{host}:{config.port}"
     body = {"task": "qa", "fields": {"source": "Why is the sky blue?", "candidate": "Air scatters blue light most."}}
     key = ' -H "authorization: Bearer $KEY"' if config.keys_file else ""
-    runtime.say(f"serve: its Ray cluster, for `evaluate --through-serve`: ray.address={address}")
-    runtime.say(f"serve: ready at {url} (page: {url}/, endpoints: {url}/docs). Ctrl-C stops it. Try:")
-    runtime.say(f"curl {url}/v1/judge -H 'content-type: application/json'{key} -d '{json.dumps(body)}'")
+    say(f"serve: its Ray cluster, for `evaluate --through-serve`: ray.address={address}")
+    say(f"serve: ready at {url} (page: {url}/, endpoints: {url}/docs). Ctrl-C stops it. Try:")
+    say(f"curl {url}/v1/judge -H 'content-type: application/json'{key} -d '{json.dumps(body)}'")

@@ -2,11 +2,13 @@
 
 import ast
 import importlib
+import re
 from pathlib import Path
 
 import pytest
 
 from cluster import jobs
+from tests import architecture
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("judging", "cluster", "retrieval", "train", "evaluation", "serve")
@@ -64,3 +66,19 @@ def test_what_a_package_does_not_know(package: str, foreign: tuple[str, ...]) ->
             names += [name.name for name in node.names] if isinstance(node, ast.Import) else []
             for name in names:
                 assert not any(name == one or name.startswith(f"{one}.") for one in foreign), f"{module} imports {name}"
+
+
+def test_the_tree_in_the_architecture_page_is_that_of_the_files() -> None:
+    page = architecture.PAGE.read_text(encoding="utf-8")
+    assert page == architecture.written(page), "run `python -m tests.architecture`"
+    for module, path in FILES.items():
+        assert len(architecture.first_sentence(path)) > 10, f"{module} does not say what it is for"
+
+
+def test_the_files_that_the_docs_name_are_there() -> None:
+    for page in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]:
+        text = page.read_text(encoding="utf-8")
+        for name in re.findall(
+            r"`((?:cluster|judging|train|retrieval|evaluation|serve|tests)/[\w/.]+\.(?:py|yaml|txt))`", text
+        ):
+            assert (ROOT / name).exists(), f"{page.name} names {name}"

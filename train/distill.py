@@ -11,7 +11,7 @@ import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -20,13 +20,13 @@ from pydantic import Field
 
 from cluster import feasibility as demands
 from cluster import runtime
-from cluster.artifacts import JobDir, write_text
-from cluster.config import ModelSpec, RunConfig, Strict
+from cluster.artifacts import JobDir, Outcome, write_text
+from cluster.config import ModelSpec, RunConfig, Strict, section
 from cluster.generate import Batch, Sampling, generate
 from cluster.identity import input_hashes, model_identity, spec_of
 from cluster.parts import parts_of, sound_rows, write_part
 from cluster.progress import progress
-from judging.errors import InputError
+from cluster.terminal import say
 from train.instructions import InstructionConfig, Taken, read_instructions
 
 SCHEMA = pa.schema(
@@ -49,12 +49,7 @@ class Config(Strict):
     block_rows: int = Field(64, ge=1, description="answers that are saved and lost together")
 
 
-class Distilled(NamedTuple):
-    exit_code: int
-    summary: dict[str, Any]
-
-
-def main(run: RunConfig) -> Distilled:
+def main(run: RunConfig) -> Outcome:
     """Let every configured model answer the instructions; resume what a killed run left."""
     config, chosen = sections(run)
     specs = {name: spec_of(run, name, "distill.models") for name in config.models}
@@ -66,14 +61,11 @@ def main(run: RunConfig) -> Distilled:
         return taken[0]
 
     found = {name: _distil(run, config, chosen, name, spec, instructions) for name, spec in specs.items()}
-    return Distilled(0, {"models": found})
+    return Outcome(0, {"models": found})
 
 
 def sections(run: RunConfig) -> tuple[Config, InstructionConfig]:
-    config, chosen = getattr(run, "distill", None), getattr(run, "instructions", None)
-    if config is None or chosen is None:
-        raise InputError(f"the configuration has no `{'distill' if config is None else 'instructions'}` section")
-    return config, chosen
+    return section(run, "distill", Config), section(run, "instructions", InstructionConfig)
 
 
 def _distil(
@@ -87,19 +79,17 @@ def _distil(
         "seed": run.seed,
         "versions": runtime.versions(),
     }
-    with job.opened(fingerprint):
-        if done := job.manifest():
-            runtime.say(f"distill: {name}: done before, {job.path} is up to date")
-            return dict(done["summary"])
+
+    def work() -> dict[str, Any]:
         wanted = instructions()
         job.claim()
         _write_instructions(wanted, job.path, config.block_rows)
         runtime.start(run.ray)
         demands.check(run, [name])
         _answer_all(run, config, name, spec, job.path, len(wanted.instructions))
-        summary = _summary(job.path, wanted)
-        job.finish(summary)
-    return summary
+        return _summary(job.path, wanted)
+
+    return job.complete(fingerprint, work, what=f"distill: {name}")
 
 
 def _write_instructions(wanted: Taken, folder: Path, block_rows: int) -> None:
@@ -129,7 +119,7 @@ def _answer_all(run: RunConfig, config: Config, name: str, spec: ModelSpec, fold
     written = generate(asked, spec, sampling).map_batches(
         _write_answers, fn_args=(str(folder.resolve()),), batch_size=None
     )
-    runtime.say(f"distill: {name}: starting its model")
+    say(f"distill: {name}: starting its model")
     with progress(f"distill: {name}", total, len(done)) as bar:
         for batch in written.iter_batches(batch_size=None, prefetch_batches=0):
             bar.add(int(np.sum(batch["num_rows"])))

@@ -13,6 +13,7 @@ from cluster.artifacts import read_json, write_text
 from cluster.config import ModelSpec, RunConfig, VllmSpec
 from cluster.generate import Sampling, generate
 from cluster.progress import progress
+from cluster.terminal import say
 from cluster.tokens import Encoder, encoder_of
 
 
@@ -55,7 +56,7 @@ def ask_all(
     demands.check_specs({what: spec})
     import ray.data
 
-    runtime.say(f"{what}: starting the model")
+    say(f"{what}: starting the model")
     answered = generate(ray.data.from_items(list(rows), override_num_blocks=max(1, len(rows) // 64)), spec, sampling)
     found: list[dict[str, Any]] = []
     with progress(what, len(rows)) as bar:

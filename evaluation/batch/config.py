@@ -16,7 +16,7 @@ from pydantic import Field, model_validator
 
 from cluster import runtime
 from cluster.artifacts import JobDir, differences, file_hash, read_json
-from cluster.config import RunConfig, Strict
+from cluster.config import RunConfig, Strict, section
 from cluster.identity import input_hashes, model_identity, spec_identity, spec_of
 from evaluation.judges.aggregation import Ballot, VoteConfig, ballot_of, panel_identity
 from evaluation.judges.integrator import IntegratorConfig
@@ -188,10 +188,7 @@ def earlier_evaluation(run: RunConfig) -> tuple[JobDir, dict[str, Any]]:
 
 
 def _sections(run: RunConfig) -> tuple[Config, DataConfig]:
-    config, data = getattr(run, "evaluate", None), getattr(run, "data", None)
-    if config is None or data is None:
-        raise InputError(f"the configuration has no `{'evaluate' if config is None else 'data'}` section")
-    return config, data
+    return section(run, "evaluate", Config), section(run, "data", DataConfig)
 
 
 def _index_identity(run: RunConfig, config: Config, data: DataConfig) -> Any:

@@ -12,15 +12,15 @@ import shutil
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from cluster import feasibility as demands
 from cluster import runtime
-from cluster.artifacts import JobDir
+from cluster.artifacts import JobDir, Outcome
 from cluster.config import HttpSpec, ModelSpec, RunConfig, VllmSpec
 from cluster.engine import api_key
 from cluster.parts import parts_of
-from cluster.terminal import shown
+from cluster.terminal import say, shown
 from cluster.tokens import labels_problem, special_tokens_of
 from evaluation.batch.config import Config, Evaluation, fingerprint, prepared
 from evaluation.batch.fingerprints import code_fingerprint
@@ -45,16 +45,9 @@ EXIT_UNSCORED = 3
 TOLD = {"model", "prompt", "score_mode", "examples"}  # of a judge's configuration, in the summary
 
 
-class Judged(NamedTuple):
-    """What the job leaves behind: exit code and the summary of `scores.parquet`."""
-
-    exit_code: int
-    summary: dict[str, Any]
-
-
 def main(
     run: RunConfig, *, retry_failed: bool = False, through_serve: bool = False, within: Path | None = None
-) -> Judged:
+) -> Outcome:
     """Judge the configured records; resume what a killed run left. `through_serve`: by the evaluators that run already.
     `within`: the folder below which `evaluate/` is written; none: the run's.
 
@@ -66,8 +59,8 @@ def main(
         asks_again = retry_failed and forget_unscored(job)
         done = job.manifest()
         if done and not asks_again and (job.path / "scores.parquet").exists():
-            runtime.say(f"evaluate: done before, {job.path} is up to date")
-            return Judged(_exit_code(done["summary"], config), done["summary"])
+            say(f"evaluate: done before, {job.path} is up to date")
+            return Outcome(_exit_code(done["summary"], config), done["summary"])
         counts, wanted = _take_in(evaluation, job, pool)
         judges = {
             name: build_judge(
@@ -89,7 +82,7 @@ def main(
         scored, found = judge_all(evaluation, judges, pool, specs)
         summary = _summary(config, counts, scored, found, job.path)
         job.finish(summary)
-    return Judged(_exit_code(summary, config), summary)
+    return Outcome(_exit_code(summary, config), summary)
 
 
 def judge_all(
@@ -117,15 +110,15 @@ def judge_all(
 
 def _say_what_to_know(counts: Ingested, folder: Path, judges: Mapping[str, Judge]) -> None:
     if counts.num_rejected:
-        runtime.say(f"evaluate: {counts.num_rejected} rows did not fit, see {folder / 'records' / 'rejected.jsonl'}")
+        say(f"evaluate: {counts.num_rejected} rows did not fit, see {folder / 'records' / 'rejected.jsonl'}")
     if counts.num_left_out:
-        runtime.say(
+        say(
             f"evaluate: {counts.num_left_out} records are left out for all judges: "
             "a judge's prompt has seen human scores of their groups"
         )
     for name, judge in judges.items():
         for warning in warnings(name, judge.templates):
-            runtime.say(f"evaluate: WARNING: {warning}")
+            say(f"evaluate: WARNING: {warning}")
 
 
 def _find_examples(
@@ -193,7 +186,7 @@ def _check_askable(run: RunConfig, config: Config, judges: Mapping[str, Judge]) 
         spec = run.models[config.judges[name].model]
         for task, aspect in judge.templates if config.judges[name].examples else ():
             if not judge.examples[task, aspect]:
-                runtime.say(f"evaluate: none of {name}'s examples is rated on {aspect} for the task {task}")
+                say(f"evaluate: none of {name}'s examples is rated on {aspect} for the task {task}")
         if isinstance(spec, HttpSpec):
             api_key(spec)
         for template in judge.templates.values() if judge.mode == "expected" else ():

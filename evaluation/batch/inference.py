@@ -11,10 +11,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cluster import runtime
 from cluster.config import ModelSpec
 from cluster.generate import Sampling, generate
 from cluster.progress import progress
+from cluster.terminal import say
 from evaluation.batch.verdicts import done_keys, pending, requests, write_not_asked, write_unasked, write_verdicts
 from evaluation.judges.aggregation import CascadeConfig
 from evaluation.judges.judge_config import JudgeConfig
@@ -108,7 +108,7 @@ def _ask(
     what = f"evaluate: {_names(start)}"
     num_done = sum(map(len, done.values()))
     num_pending = sum(waiting[name].num_pending for name in judges)
-    runtime.say(f"{what}: starting the model")
+    say(f"{what}: starting the model")
     with progress(what, num_done + num_pending, num_done) as bar:
         for batch in written.iter_batches(batch_size=None, prefetch_batches=0):
             bar.add(int(np.sum(batch["num_verdicts"])))

@@ -14,12 +14,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cluster import runtime
 from cluster.artifacts import whole_folder
 from cluster.config import ModelSpec
 from cluster.generate import Batch, Sampling, generate
 from cluster.parts import parts_of, sound_rows, write_part
 from cluster.progress import progress
+from cluster.terminal import say
 from evaluation.batch.scores import VerdictsOnDisk
 from evaluation.batch.verdicts import aspects_of_row
 from evaluation.judges.aggregation import Ballot
@@ -72,7 +72,7 @@ def integrate_all(
     written = generate(asked, spec, sampling).map_batches(
         _write, fn_args=(templates, str(out.resolve())), batch_size=None
     )
-    runtime.say(f"evaluate: integrator {config.model}: starting the model")
+    say(f"evaluate: integrator {config.model}: starting the model")
     with progress(f"evaluate: integrator {config.model}", sum(map(len, known.values())), len(done)) as bar:
         for batch in written.iter_batches(batch_size=None, prefetch_batches=0):
             bar.add(int(np.sum(batch["num_rows"])))

@@ -11,15 +11,16 @@ import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from pydantic import Field
 
 from cluster import runtime
-from cluster.artifacts import JobDir, file_hash, whole_folder, write_text
-from cluster.config import RunConfig, Strict
+from cluster.artifacts import JobDir, Outcome, file_hash, whole_folder, write_text
+from cluster.config import RunConfig, Strict, section_or_default
 from cluster.parts import parts_of
 from cluster.tables import aligned
+from cluster.terminal import say
 from evaluation.batch.config import Prepared, finished_evaluation
 from evaluation.batch.fingerprints import Known, code_fingerprint, short
 from evaluation.batch.ingest import iter_rows
@@ -54,17 +55,12 @@ class Config(Strict):
     seed: int = Field(0, ge=0, description="which texts are probed")
 
 
-class Certified(NamedTuple):
-    exit_code: int
-    summary: dict[str, Any]
-
-
-def main(run: RunConfig) -> Certified:
+def main(run: RunConfig) -> Outcome:
     """Probe, measure, write the certificates.
 
     Raises InputError where there is nothing to certify, or where what was measured has taught.
     """
-    config: Config = getattr(run, "certify", None) or Config()
+    config = section_or_default(run, "certify", Config)
     prepared, done = finished_evaluation(run)
     scores = prepared.evaluation.folder / "scores.parquet"
     _check_untouched(done, scores)
@@ -83,8 +79,8 @@ def main(run: RunConfig) -> Certified:
             known = load_certificates(run.run)
             # One that was deleted is measured anew.
             if len(known) == len(earlier["summary"]["certificates"]):
-                runtime.say(f"certify: done before, {job.path} is up to date")
-                return Certified(0, _summary(config, job.path, known))
+                say(f"certify: done before, {job.path} is up to date")
+                return Outcome(0, _summary(config, job.path, known))
         job.claim()
         job.reopen()
         if _asks(config.probes):
@@ -103,7 +99,7 @@ def main(run: RunConfig) -> Certified:
         _write(job.path, found)
         summary = _summary(config, job.path, found)
         job.finish(summary)
-    return Certified(0, summary)
+    return Outcome(0, summary)
 
 
 def _check_untouched(done: Mapping[str, Any], scores: Path) -> None:
@@ -231,7 +227,7 @@ def _certificates(
     )
     found = []
     for part in parts:
-        runtime.say(f"certify: {part.task} / {part.dataset or 'records'} / {part.aspect}: {len(part.rows)} rows")
+        say(f"certify: {part.task} / {part.dataset or 'records'} / {part.aspect}: {len(part.rows)} rows")
         shared = slice_baselines(part, context)
         for subject in subjects:
             tested = known.of(subject, part.task, part.aspect)

@@ -18,11 +18,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import Field
 
-from cluster import runtime
 from cluster.config import ModelSpec, Strict, VllmSpec
 from cluster.generate import Batch
 from cluster.parts import parts_of, sound_rows
 from cluster.progress import progress
+from cluster.terminal import say
 from cluster.tokens import encoder_of
 from judging.errors import InputError
 from judging.judge import shown
@@ -223,7 +223,7 @@ def summary(folder: Path, judge: str, config: IclConfig) -> dict[str, Any]:
 def say_what_is_missing(judge: str, found: Mapping[str, Any]) -> None:
     """One line where prompts have fewer examples than wanted."""
     if found["mean_examples"] < found["wanted"]:
-        runtime.say(
+        say(
             f"evaluate: {judge}: {found['mean_examples']:.2f} examples a prompt of {found['wanted']} wanted "
             f"({found['num_dropped']} did not fit; {found['num_prompts_without']} of {found['num_prompts']} have none)"
         )

@@ -11,15 +11,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from pydantic import Field
 
-from cluster import runtime
-from cluster.artifacts import file_hash, write_text
-from cluster.config import RunConfig, Strict
+from cluster.artifacts import Outcome, file_hash, write_text
+from cluster.config import RunConfig, Strict, section_or_default
 from cluster.parts import parts_of
 from cluster.tables import aligned
+from cluster.terminal import say
 from cluster.terminal import shown as visible
 from evaluation.batch.config import earlier_evaluation
 from evaluation.batch.ingest import iter_rows
@@ -53,11 +53,6 @@ class Config(Strict):
     num_worst: int = Field(5, ge=0, description="worst disagreements shown for each slice and column")
 
 
-class Reported(NamedTuple):
-    exit_code: int
-    summary: dict[str, Any]
-
-
 @dataclass(frozen=True)
 class _More:
     """What stands below a slice's agreement: the rules of the vote, and what shown examples say without a judge."""
@@ -72,13 +67,13 @@ class _More:
         }
 
 
-def main(run: RunConfig) -> Reported:
+def main(run: RunConfig) -> Outcome:
     """Measure `scores.parquet` and write the report. Raises InputError where `evaluate` has not been done."""
-    config: Config = getattr(run, "report", None) or Config()
+    config = section_or_default(run, "report", Config)
     _, done = earlier_evaluation(run)
     folder = run.run / "report"
     scores = run.run / "evaluate" / "scores.parquet"
-    runtime.say(f"report: measuring {done['summary']['num_scores']} scores, {config.resamples} resamples")
+    say(f"report: measuring {done['summary']['num_scores']} scores, {config.resamples} resamples")
     judges = done["summary"]["judges"]
     templates = own_templates(run.run / "evaluate", judges)
     slices = measure(
@@ -110,7 +105,7 @@ def main(run: RunConfig) -> Reported:
     page = _page(run, config, summary, slices, more, templates)
     write_text(folder / "metrics.json", json.dumps(summary, indent=1))
     write_text(folder / "report.html", page)
-    return Reported(0, {**summary, "table": _table(slices, more, _label_name(summary))})
+    return Outcome(0, {**summary, "table": _table(slices, more, _label_name(summary))})
 
 
 def render(summary: Mapping[str, Any]) -> str:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from cluster import models, runtime
-from cluster.config import HttpSpec, ModelSpec, RunConfig, ServedSpec, VllmSpec
+from cluster.config import HttpSpec, ModelSpec, RunConfig, ServedSpec, VllmSpec, section_or_default
 from cluster.engine import Engine, api_key
 from cluster.identity import spec_of
 from cluster.tokens import labels_problem, special_tokens_of
@@ -70,7 +70,7 @@ def online(run: RunConfig) -> Online:
     data: DataConfig | None = getattr(run, "data", None)
     if evaluate is None:
         raise InputError("the configuration has no `evaluate` section: its judges are the ones that answer")
-    config: Config = getattr(run, "serve", None) or Config()
+    config = section_or_default(run, "serve", Config)
     for name in config.replicas:
         spec_of(run, name, "serve.replicas")
     pool = read_pool(data) if data is not None else {}

@@ -17,7 +17,7 @@ import psutil
 import pytest
 import yaml
 
-from cluster.runtime import say
+from cluster.terminal import say
 from tests.cluster.heads import Head, end, free_port, head
 from tests.evaluation.making import jsonl, row
 

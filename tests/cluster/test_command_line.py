@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from cluster import __main__ as command_line
+from cluster import jobs
 from cluster.__main__ import main
 from cluster.errors import JobFailed
 
@@ -284,7 +285,7 @@ def test_config_schema_describes_every_section() -> None:
     done = inverdict("config", "schema")
     assert (done.returncode, done.stderr) == (0, "")
     schema = json.loads(done.stdout)
-    assert set(schema["properties"]) == {"run", "seed", "ray", "models", "publish", *command_line.SECTIONS}
+    assert set(schema["properties"]) == {"run", "seed", "ray", "models", "publish", *jobs.SECTIONS}
     assert {"data", "instructions", "distill", "sft", "invert", "evaluate", "report"} <= schema["properties"].keys()
     assert "tokens" in schema["$defs"]["VllmSpec"]["properties"]["max_model_len"]["description"]
     assert schema["additionalProperties"] is False

@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from cluster.__main__ import main
-from cluster.runtime import say
+from cluster.terminal import say
 from tests.cluster.fake_endpoint import Answer, Endpoint, said, serving
 from tests.evaluation.making import jsonl, row
 from tests.killing import killed_when

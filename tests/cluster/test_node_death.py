@@ -15,7 +15,7 @@ import psutil
 import pyarrow.parquet as pq
 import pytest
 
-from cluster.runtime import say
+from cluster.terminal import say
 from judging.records import content_id
 from tests.cluster.heads import Head, end, head, living, node
 from tests.evaluation.batch.test_evaluate import configuration as evaluate_configuration

@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 
 from cluster.__main__ import main
 from cluster.progress import Progress
-from cluster.runtime import say
-from cluster.terminal import shown
+from cluster.terminal import say, shown
 
 
 @pytest.mark.parametrize(

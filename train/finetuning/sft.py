@@ -17,10 +17,11 @@ import pyarrow.parquet as pq
 from pydantic import Field, model_validator
 
 from cluster import models, runtime
-from cluster.artifacts import JobDir, file_hash, read_json, write_text
-from cluster.config import RunConfig, Strict, VllmSpec
+from cluster.artifacts import JobDir, Outcome, file_hash, read_json, write_text
+from cluster.config import RunConfig, Strict, VllmSpec, section
 from cluster.identity import input_hashes, model_identity, spec_of
 from cluster.parts import parts_of, sound_rows
+from cluster.terminal import say
 from cluster.tokens import Encoder, encoder
 from cluster.training import TrainingConfig, train
 from judging.errors import InputError
@@ -89,16 +90,9 @@ class Config(TrainingConfig):
         )
 
 
-class Trained(NamedTuple):
-    exit_code: int
-    summary: dict[str, Any]
-
-
-def main(run: RunConfig) -> Trained:
+def main(run: RunConfig) -> Outcome:
     """Train what the configuration asks for; resume what a killed run left."""
-    config: Config | None = getattr(run, "sft", None)
-    if config is None:
-        raise InputError("the configuration has no `sft` section")
+    config = section(run, "sft", Config)
     for name, chosen in config.models.items():
         spec_of(run, name, "sft.models")
         if not isinstance(spec_of(run, chosen.base, f"sft.models.{name}.base"), VllmSpec):
@@ -108,7 +102,7 @@ def main(run: RunConfig) -> Trained:
         for name, chosen in config.models.items()
         for direction in chosen.directions
     }
-    return Trained(0, {"trainings": found})
+    return Outcome(0, {"trainings": found})
 
 
 def folder_of(run: RunConfig, name: str, direction: Direction) -> Path:
@@ -130,15 +124,13 @@ def _train_one(run: RunConfig, config: Config, name: str, direction: Direction) 
         "seed": run.seed,
         "versions": runtime.versions(),
     }
-    with job.opened(fingerprint):
-        if done := job.manifest():
-            runtime.say(f"{what}: done before, {job.path} is up to date")
-            return dict(done["summary"])
+
+    def work() -> dict[str, Any]:
         known = encoder(str(models.resolve(base.source, revision=base.revision).path), base.prompt_style)
         pairs = _prepare(run, config, name, direction, known)
         job.claim()
         counts = _write_pairs(pairs, job.path / "pairs")
-        runtime.say(f"{what}: {counts['num_train']} pairs, {config.batch_in_words}")
+        say(f"{what}: {counts['num_train']} pairs, {config.batch_in_words}")
         if not (job.path / "training.json").exists():
             runtime.start(run.ray)
             settings = _settings(run, config, name, direction, job.path)
@@ -146,9 +138,9 @@ def _train_one(run: RunConfig, config: Config, name: str, direction: Direction) 
 
             train(finetune, asdict(settings), config, folder=job.path, what=what)
         facts = read_json(job.path / "training.json") or {}
-        summary = {**counts, **{key: facts[key] for key in SHOWN}, "folder": str(job.path)}
-        job.finish(summary)
-    return summary
+        return {**counts, **{key: facts[key] for key in SHOWN}, "folder": str(job.path)}
+
+    return job.complete(fingerprint, work, what=what)
 
 
 SHOWN = ("loss_before", "loss_after", "tokens_per_s", "peak_memory_bytes", "seconds", "effective_batch")

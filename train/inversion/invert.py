@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from cluster import runtime
-from cluster.artifacts import JobDir
-from cluster.config import ModelSpec, RunConfig, VllmSpec
+from cluster.artifacts import JobDir, Outcome
+from cluster.config import ModelSpec, RunConfig, VllmSpec, section
 from cluster.identity import input_hashes, model_identity, spec_of
 from judging.datasets import DataConfig, Empty, Rejected, read_pool, read_records
 from judging.errors import InputError
@@ -28,18 +28,11 @@ from train.inversion.stages import Inversion
 EXIT_FALLBACK = 3
 
 
-class Inverted(NamedTuple):
-    exit_code: int
-    summary: dict[str, Any]
-
-
-def main(run: RunConfig) -> Inverted:
+def main(run: RunConfig) -> Outcome:
     """Learn the templates of every configured judge; resume what a killed run left."""
-    config: Config | None = getattr(run, "invert", None)
-    data: DataConfig | None = getattr(run, "data", None)
-    if config is None or data is None or not data.pool:
-        missing = "`invert` section" if config is None else "data.pool to take a rated example from"
-        raise InputError(f"the configuration has no {missing}")
+    config, data = section(run, "invert", Config), section(run, "data", DataConfig)
+    if not data.pool:
+        raise InputError("the configuration has no data.pool to take a rated example from")
     if (config.examples if isinstance(config.examples, int) else len(config.examples)) < 1:
         raise InputError("invert.examples: at least one example is needed")
     for name in config.models:
@@ -50,7 +43,7 @@ def main(run: RunConfig) -> Inverted:
     _check_dev(config, wanted, dev)
     found = {name: _invert(run, config, data, name, wanted, dev) for name in config.models}
     fell_back = any(one["fallback"] for judge in found.values() for one in judge["templates"])
-    return Inverted(EXIT_FALLBACK if fell_back and not config.fallback else 0, {"models": found})
+    return Outcome(EXIT_FALLBACK if fell_back and not config.fallback else 0, {"models": found})
 
 
 def _records(data: DataConfig, files: Sequence[str]) -> Iterable[Record]:
@@ -89,14 +82,12 @@ def _invert(
         "seed": run.seed,
         "versions": runtime.versions(),
     }
-    with job.opened(fingerprint):
-        if done := job.manifest():
-            runtime.say(f"invert: {name}: done before, {job.path} is up to date")
-            return dict(done["summary"])
+
+    def work() -> dict[str, Any]:
         job.claim()
-        summary = Inversion(run, config, name, judge, inversion, job.path).do(wanted, dev)
-        job.finish(summary)
-    return summary
+        return Inversion(run, config, name, judge, inversion, job.path).do(wanted, dev)
+
+    return job.complete(fingerprint, work, what=f"invert: {name}")
 
 
 def _specs(run: RunConfig, config: Config, name: str) -> tuple[ModelSpec, ModelSpec | None]:

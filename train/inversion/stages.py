@@ -12,10 +12,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cluster import runtime
 from cluster.artifacts import write_text
 from cluster.config import ModelSpec, RunConfig
 from cluster.generate import Sampling
+from cluster.terminal import say
 from judging.judge import REPLY_COLUMNS
 from judging.records import Record, content_id
 from judging.tasks import load_task
@@ -249,7 +249,7 @@ class Inversion:
         notes: Mapping[int, str],
         about: Mapping[str, Any],
     ) -> None:
-        runtime.say(
+        say(
             f"invert: WARNING: {self._name}: all {len(found)} {source} prompts for {unit.task} were refused "
             f"({first_reasons(reasons(found, notes))}); the task's written rubric takes their place"
         )

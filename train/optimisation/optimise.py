@@ -11,11 +11,11 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from cluster import runtime
-from cluster.artifacts import JobDir, file_hash
-from cluster.config import RunConfig
+from cluster.artifacts import JobDir, Outcome, file_hash
+from cluster.config import RunConfig, section
 from cluster.identity import input_hashes, model_identity, spec_of
 from judging.datasets import DataConfig, Empty, Rejected, read_records
 from judging.errors import InputError
@@ -28,17 +28,9 @@ from train.optimisation.config import LEARNED, Config
 from train.optimisation.rounds import Rounds, shared_groups, shown_groups, state_of
 
 
-class Optimised(NamedTuple):
-    exit_code: int
-    summary: dict[str, Any]
-
-
-def main(run: RunConfig) -> Optimised:
+def main(run: RunConfig) -> Outcome:
     """Optimise the instructions of every configured judge; resume what a killed run left."""
-    config: Config | None = getattr(run, "optimise", None)
-    data: DataConfig | None = getattr(run, "data", None)
-    if config is None or data is None:
-        raise InputError(f"the configuration has no `{'optimise' if config is None else 'data'}` section")
+    config, data = section(run, "optimise", Config), section(run, "data", DataConfig)
     if not data.has_dev:
         raise InputError(
             "optimise needs a labelled dev part that `evaluate` leaves out: set data.dev_share or data.dev"
@@ -47,7 +39,7 @@ def main(run: RunConfig) -> Optimised:
         spec_of(run, name, "optimise.models")
         spec_of(run, config.optimisers.get(name, name), f"optimise.optimisers.{name}")
     labelled = _labelled(data, config)
-    return Optimised(0, {"models": {name: _optimise(run, config, data, name, labelled) for name in config.models}})
+    return Outcome(0, {"models": {name: _optimise(run, config, data, name, labelled) for name in config.models}})
 
 
 def _labelled(data: DataConfig, config: Config) -> dict[tuple[str, str], list[Record]]:
@@ -106,15 +98,13 @@ def _optimise(
         "seed": run.seed,
         "versions": runtime.versions(),
     }
-    with job.opened(fingerprint):
-        if done := job.manifest():
-            runtime.say(f"optimise: {name}: done before, {job.path} is up to date")
-            return dict(done["summary"])
+
+    def work() -> dict[str, Any]:
         job.claim()
         states = [state_of(key, starts[key], records) for key, records in labelled.items()]
-        summary = Rounds(run, config, name, judge, writer, job.path).do(states)
-        job.finish(summary)
-    return summary
+        return Rounds(run, config, name, judge, writer, job.path).do(states)
+
+    return job.complete(fingerprint, work, what=f"optimise: {name}")
 
 
 def _start_template(run: RunConfig, config: Config, name: str, task: str, aspect: str) -> Template:

@@ -12,10 +12,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cluster import runtime
 from cluster.artifacts import write_text
 from cluster.config import ModelSpec, RunConfig, VllmSpec
 from cluster.generate import Sampling
+from cluster.terminal import say
 from judging.judge import REPLY_COLUMNS, Judge
 from judging.records import Record, content_id
 from judging.template import Template
@@ -164,7 +164,7 @@ class Rounds:
             for place, state in enumerate(active):
                 prompt, num_cases = request(state.unit, state.best, shown[id(state)], tokens, fits)
                 if not num_cases:
-                    runtime.say(
+                    say(
                         f"optimise: {self._name}: {state.unit.task}/{state.aspect}: not one case fits into the "
                         "optimising model's context"
                     )
@@ -303,7 +303,7 @@ class Rounds:
             folder / file_name(state.unit.task, state.aspect), [replace(state.best, about=about, several=False)]
         )
         if not gains:
-            runtime.say(
+            say(
                 f"optimise: {self._name}: {state.unit.task}/{state.aspect}: no draft was better than the start, "
                 "which is kept"
             )

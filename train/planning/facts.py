@@ -14,7 +14,7 @@ from typing import Annotated, Any, NamedTuple
 from pydantic import Field, field_validator, model_validator
 
 from cluster.artifacts import JobDir
-from cluster.config import RunConfig, Strict, VllmSpec
+from cluster.config import RunConfig, Strict, VllmSpec, section_or_default
 from cluster.errors import UserError
 from cluster.identity import spec_of
 from judging.datasets import DataConfig, Rejected, read_records
@@ -110,7 +110,7 @@ class Facts:
 
     def __init__(self, run: RunConfig) -> None:
         self.run: Any = run  # with the sections, which are the command line's to add
-        self.config: Config = getattr(run, "plan", None) or Config()
+        self.config = section_or_default(run, "plan", Config)
         self.assumed: dict[str, str] = {}
         self.node = self.config.node
         self._prompts: dict[Any, Prompts] = {}

@@ -9,8 +9,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
+from cluster.artifacts import Outcome
 from cluster.config import RunConfig
 from cluster.errors import UserError
 from train.planning.costs import BYTES_A_TOKEN, asking, generation, hours, memory, operations, weights_on_disk
@@ -41,12 +42,7 @@ class Row:
     disk: dict[str, float]
 
 
-class Planned(NamedTuple):
-    exit_code: int
-    summary: dict[str, Any]
-
-
-def main(run: RunConfig) -> Planned:
+def main(run: RunConfig) -> Outcome:
     """Plan every job that has a section, in rows for `plan.node` and in sums for every type of machine.
 
     Raises UserError where there is none, or where a size cannot be known.
@@ -81,7 +77,7 @@ def main(run: RunConfig) -> Planned:
     found = [{**asdict(row), "disk_bytes": sum(row.disk.values())} for row in rows]
     total = {name: sum(row[name] for row in found) for name in SUMMED}
     total["gpu_memory_bytes"] = max((row.gpu_memory_bytes for row in rows), default=0)
-    return Planned(
+    return Outcome(
         0,
         {
             "node": chosen,

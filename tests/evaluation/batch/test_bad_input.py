@@ -92,7 +92,7 @@ CASES: dict[str, tuple[Change, str]] = {
     "unknown suffix": (setting("data.records", ["c.yaml"]), "c.yaml: cannot tell the format"),
     "broken JSON": (content([row("a"), '{"id": "b",']), "in.jsonl, line 2: broken JSON"),
     "no object": (content([row("a"), "[1]"]), "in.jsonl, line 2: a JSON object is needed"),
-    "NaN": (content([row("a", scores={"overall": float("nan")})]), "in.jsonl, line 1: scores.overall: "),
+    "infinity": (content([row("a", scores={"overall": float("inf")})]), "in.jsonl, line 1: scores.overall: "),
     "off scale": (
         content([row("a", scores={"overall": 6})]),
         "line 1: scores.overall: 6 lies outside the scale 1 to 5",

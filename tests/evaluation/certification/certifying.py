@@ -13,6 +13,7 @@ from cluster import feasibility as demands
 from cluster import runtime
 from cluster.config import ModelSpec
 from cluster.generate import _EngineActor
+from cluster.terminal import say
 from evaluation.batch import evaluate as batch
 from evaluation.batch import inference as asking
 from evaluation.batch.verdicts import requests, write_verdicts
@@ -119,7 +120,7 @@ def ask_here(
         opened = asking._open(folder, judge, aspects)
         if not opened.parts:
             continue
-        runtime.say(f"{name}: starting the model")
+        say(f"{name}: starting the model")
         asked = {"judge": [name] * len(opened.parts), "part": list(map(str, opened.parts))}
         engine = _EngineActor(models[configs[name].model], asking._sampling(configs[name], seed))  # type: ignore[arg-type]
         replies = engine(requests(asked, {name: judge}, aspects, {name: opened.done}))
