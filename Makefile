@@ -12,7 +12,7 @@ STAMP := $(VENV)/.ready-$(FLAVOUR)
 PINS := requirements/$(FLAVOUR).txt requirements/models.txt requirements/overrides.txt requirements/uv.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint bench-batch bench-train bench-retrieval bench-serve bench-plan bench-scale pins audit bom clean
+.PHONY: help setup demo test lint screenshot bench-batch bench-train bench-retrieval bench-serve bench-plan bench-scale pins audit bom clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -27,10 +27,14 @@ demo: setup  ## learn a judge's own prompt, judge the constructed demo records w
 	@$(BIN)/inverdict run configs/demo.yaml
 
 test: setup lint  ## lint, types, import contracts, then the default, ray and engine tests
-	@$(BIN)/pytest -m "not slow and not gpu"
+	@$(BIN)/pytest -n auto --dist loadgroup -m "not ray and not engine and not slow and not gpu" --durations=20
+	@$(BIN)/pytest -m "(ray or engine) and not slow and not gpu" --durations=20
 
 lint: setup
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
+
+screenshot: setup  ## docs/images/report.png from the demo's report, where Chromium is installed
+	@deploy/screenshot.sh runs/demo/report/report.html docs/images/report.png
 
 bench-batch: setup  ## speed and memory of the batch path and of the statistics, as ratios within one run
 	@$(BIN)/python -m tests.bench.batch

@@ -109,6 +109,7 @@ def test_the_same_command_again_asks_nothing_and_a_lost_part_only_its_own(
     assert {part: part.stat().st_mtime_ns for part in others} == times
 
 
+@pytest.mark.slow
 def test_a_job_that_is_killed_goes_on_with_the_same_command(tmp_path: Path) -> None:
     # A block of five takes 0.4 s: ten of them leave time to kill in between.
     models = {"m": {**SCRIPTED, "delay_s": 0.4}}

@@ -302,6 +302,7 @@ def end(processes: list[psutil.Process]) -> None:
     psutil.wait_procs(alive, timeout=20)
 
 
+@pytest.mark.slow
 def test_a_job_that_is_killed_goes_on_with_the_same_command(tmp_path: Path) -> None:
     # A block of four takes 0.4 s: ten of them leave time to kill in between.
     config = configuration(tmp_path, numbered(40), models={"m": {**SCRIPTED, "delay_s": 0.4}})

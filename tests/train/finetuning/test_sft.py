@@ -172,6 +172,7 @@ def same_as(found: dict[str, Any], expected: dict[str, Any]) -> None:
     assert found["loss_after"] == pytest.approx(expected["loss_after"], abs=1e-5)
 
 
+@pytest.mark.slow
 def test_a_killed_driver_goes_on_from_the_checkpoint(base: str, tmp_path: Path, uninterrupted: dict[str, Any]) -> None:
     config = distilled(tmp_path, base)
     process = started(config)
