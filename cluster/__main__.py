@@ -79,6 +79,7 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     config.add_argument("action", choices=("show", "schema"))
     config.add_argument("config", nargs="?", type=Path, metavar="CONFIG.yaml")
     config.add_argument("--set", dest="overrides", action="append", default=[], metavar="a.b=v")
+    config.add_argument("--markdown", action="store_true", help="the schema as a page of tables (docs/config.md)")
     config.set_defaults(command=_config)
     for name, (module, words) in TOOLS.items():
         tool = commands.add_parser(name, help=words, description=words)
@@ -184,7 +185,13 @@ def _config(args: argparse.Namespace) -> int:
     from cluster.errors import UserError
 
     if args.action == "schema":
-        print(json.dumps(run_schema(sections()).model_json_schema(), indent=1))
+        schema = run_schema(sections()).model_json_schema()
+        if args.markdown:
+            from cluster.config_page import page
+
+            print(page(schema), end="")
+        else:
+            print(json.dumps(schema, indent=1))
         return 0
     if args.config is None:
         raise UserError("name the configuration to show: inverdict config show CONFIG.yaml")

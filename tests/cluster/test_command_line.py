@@ -13,6 +13,7 @@ import pytest
 from cluster import __main__ as command_line
 from cluster import jobs
 from cluster.__main__ import main
+from cluster.config import run_schema
 from cluster.errors import JobFailed
 
 ROOT = Path(__file__).parents[2]
@@ -289,3 +290,19 @@ def test_config_schema_describes_every_section() -> None:
     assert {"data", "instructions", "distill", "sft", "invert", "evaluate", "report"} <= schema["properties"].keys()
     assert "tokens" in schema["$defs"]["VllmSpec"]["properties"]["max_model_len"]["description"]
     assert schema["additionalProperties"] is False
+
+
+def test_the_page_of_all_keys_is_that_of_the_schema(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["config", "schema", "--markdown"]) == 0
+    page = capsys.readouterr().out
+    assert (ROOT / "docs" / "config.md").read_text(encoding="utf-8") == page, (
+        "run `inverdict config schema --markdown > docs/config.md`"
+    )
+    schema = run_schema(jobs.sections()).model_json_schema()
+    sections = [one for one in schema["$defs"].values() if "properties" in one]
+    for name in {name for one in sections for name in one["properties"]}:
+        assert f"| `{name}` |" in page
+    for name in jobs.SECTIONS:
+        assert f"## {name}\n" in page
+    # Each kind of a model has a table of its own.
+    assert "## models (backend: http)" in page and "## evaluate.judges.icl" in page
