@@ -19,13 +19,12 @@ from cluster import runtime
 from cluster.artifacts import JobDir, Outcome
 from cluster.config import HttpSpec, ModelSpec, RunConfig, VllmSpec
 from cluster.engine import api_key
-from cluster.parts import parts_of
 from cluster.terminal import say, shown
 from cluster.tokens import labels_problem, special_tokens_of
 from evaluation.batch.config import Config, Evaluation, fingerprint, prepared
 from evaluation.batch.fingerprints import code_fingerprint
 from evaluation.batch.inference import ask_all
-from evaluation.batch.ingest import Ingested, ingest, ingested, iter_rows
+from evaluation.batch.ingest import Ingested, ingest, ingested, kinds_of
 from evaluation.batch.integration import integrate_all, integrated
 from evaluation.batch.scores import write_scores
 from evaluation.batch.served_models import served_models
@@ -232,9 +231,9 @@ def _take_in(evaluation: Evaluation, job: JobDir, pool: Mapping[str, Record]) ->
         ),
     )
     wanted = {
-        (row["task"], aspect): None
-        for row in iter_rows(parts_of(folder), ("task", "scores"))
-        for aspect in aspects_of(row["task"], row["scores"], evaluation.config.aspects)
+        (task, aspect): None
+        for task, scores in kinds_of(folder)
+        for aspect in aspects_of(task, scores, evaluation.config.aspects)
     }
     return counts, list(wanted)
 

@@ -6,6 +6,7 @@ An engine is slow to start, so judges of one model that ask alike share a start;
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,7 +16,7 @@ from cluster.config import ModelSpec
 from cluster.generate import Sampling, generate
 from cluster.progress import progress
 from cluster.terminal import say
-from evaluation.batch.verdicts import done_keys, pending, requests, write_not_asked, write_unasked, write_verdicts
+from evaluation.batch.verdicts import Blocks, done_keys, pending, requests, survey, write_not_asked, write_verdicts
 from evaluation.judges.aggregation import CascadeConfig
 from evaluation.judges.judge_config import JudgeConfig
 from judging.judge import Judge
@@ -64,27 +65,34 @@ def ask_all(
     seed: int,
     cascade: CascadeConfig | None = None,
 ) -> None:
-    """Complete `folder/verdicts/{judge}` for the records in `folder/records`."""
+    """Complete `folder/verdicts/{judge}` for the records in `folder/records`, which are read once for all judges."""
+    blocks = survey(folder, list(judges.values()), aspects)
+    ask = partial(_ask_those, folder, blocks, configs, models, aspects, seed)
     if cascade:
-        first = {cascade.first: judges[cascade.first]}
-        ask_all(folder, first, configs, models, aspects=aspects, seed=seed)
+        ask({cascade.first: judges[cascade.first]})
         judges = {name: judge for name, judge in judges.items() if name != cascade.first}
-        for judge in judges.values():
-            write_unasked(folder, judge, aspects)
-        write_not_asked(folder, cascade.first, list(judges.values()), cascade, aspects)
-    found = {name: _open(folder, judge, aspects) for name, judge in judges.items()}
+        write_not_asked(folder, cascade.first, list(judges.values()), cascade)
+    ask(judges)
+
+
+def _ask_those(
+    folder: Path,
+    blocks: Blocks,
+    configs: Mapping[str, JudgeConfig],
+    models: Mapping[str, ModelSpec],
+    aspects: tuple[str, ...] | None,
+    seed: int,
+    judges: Mapping[str, Judge],
+) -> None:
+    """Ask these judges about what they have no verdict on."""
+    found: dict[str, _Open] = {}
+    for name in judges:
+        done = done_keys(folder / "verdicts" / name)
+        found[name] = _Open(*pending(blocks, done), done)
     waiting = {name: one for name, one in found.items() if one.parts}
     for start in starts({name: configs[name] for name in waiting}, seed):
         sharing = {name: judges[name] for name in start.judges}
         _ask(folder, start, models[start.model], sharing, waiting, aspects)
-
-
-def _open(folder: Path, judge: Judge, aspects: tuple[str, ...] | None) -> _Open:
-    verdicts = folder / "verdicts" / judge.name
-    verdicts.mkdir(parents=True, exist_ok=True)
-    write_unasked(folder, judge, aspects)
-    done = done_keys(verdicts)
-    return _Open(*pending(folder / "records", aspects, done), done)
 
 
 def _ask(

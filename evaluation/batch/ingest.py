@@ -27,6 +27,7 @@ RECORD_SCHEMA = pa.schema(
     [(name, pa.large_string()) for name in Record("", "", "", "", "").to_row()] + [("group_key", pa.large_string())]
 )
 ROWS_A_BUCKET = 10_000
+KINDS = "kinds.json"  # each task with each set of aspects that a record is rated on
 
 
 class Ingested(NamedTuple):
@@ -57,6 +58,7 @@ def ingest(
         if not in_order:
             _regroup(beside, counts.num_records, block_rows)
         write_text(beside / "counts.json", json.dumps(counts._asdict()))
+        shutil.rmtree(folder, ignore_errors=True)
         beside.rename(folder)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
@@ -66,7 +68,15 @@ def ingest(
 def ingested(folder: Path) -> Ingested | None:
     """What an earlier `ingest` left in `folder`, or None."""
     path = folder / "counts.json"
-    return Ingested(**json.loads(path.read_text())) if path.exists() else None
+    if not path.exists() or not (folder / KINDS).exists():
+        return None
+    return Ingested(**json.loads(path.read_text()))
+
+
+def kinds_of(folder: Path) -> list[tuple[str, str]]:
+    """Each task among the records, with the scores (JSON) of a record of it: one for each set of rated aspects."""
+    kinds = json.loads((folder / KINDS).read_text())
+    return [(task, json.dumps(dict.fromkeys(aspects, 0))) for task, aspects in kinds]
 
 
 def _write_checked(
@@ -75,7 +85,7 @@ def _write_checked(
     num_records, num_left_out, rejected = 0, 0, []
     first_group: set[int] = set()
     last_key, in_order = "", True
-    names = Names()
+    names, kinds = Names(), dict[tuple[str, tuple[str, ...]], None]()
     with _Blocks(folder, block_rows) as blocks:
         for found in read_records(data.judged, check=check, names=names, **data.reading()):
             if isinstance(found, Rejected) and not isinstance(found, Empty):
@@ -90,6 +100,7 @@ def _write_checked(
                 num_left_out += 1
                 continue
             num_records += 1
+            kinds[row.task, tuple(row.scores)] = None
             if row.group_key != last_key:
                 in_order = in_order and hash(row.group_key) not in first_group
                 first_group.add(hash(row.group_key))
@@ -114,6 +125,7 @@ def _write_checked(
             " template file): evaluate on other records (data.records), or with another prompt"
             + ("; or they are of data.pool, which a judge is shown: set data.pool_share" if data.pool else "")
         )
+    write_text(folder / KINDS, json.dumps(list(kinds)))
     if rejected:
         lines = [json.dumps(dataclasses.asdict(row), ensure_ascii=False) for row in rejected]
         (folder / "rejected.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")

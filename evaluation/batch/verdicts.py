@@ -41,6 +41,7 @@ VERDICT_SCHEMA = pa.schema(
         ("num_generated_tokens", pa.int64()),
     ]
 )
+Blocks = dict[Path, np.ndarray]  # a file of records -> the keys of its (record, aspect) pairs, uint64
 OWN_FAMILY, EMPTY = "own_family", "empty"
 ON_PURPOSE = (OWN_FAMILY, NOT_ASKED, EMPTY)  # without a score because nobody was asked
 OWN_COLUMNS = ("id", "task", "scores", "system", "candidate")
@@ -76,38 +77,40 @@ def done_keys(folder: Path) -> np.ndarray:
     return np.unique(np.array(keys, dtype=np.uint64))
 
 
-def pending(records: Path, aspects: tuple[str, ...] | None, done: np.ndarray) -> tuple[list[Path], int]:
-    """The blocks that hold records without a verdict, and how many (record, aspect) pairs those are."""
-    parts, total = [], 0
-    for part in parts_of(records):
-        keys = [
-            _key(row["id"], aspect)
-            for row in iter_rows([part], ("id", "task", "scores"))
-            for aspect in aspects_of(row["task"], row["scores"], aspects)
-        ]
-        missing = len(keys) - int(np.isin(np.array(keys, dtype=np.uint64), done).sum())
-        if missing:
-            parts.append(part)
-            total += missing
-    return parts, total
+def survey(folder: Path, judges: Sequence[Judge], aspects: tuple[str, ...] | None) -> Blocks:
+    """One pass over the records in `folder/records`, for all judges: the keys of each block's (record, aspect) pairs.
 
-
-def write_unasked(folder: Path, judge: Judge, aspects: tuple[str, ...] | None) -> None:
-    """Below `folder/verdicts`: verdicts on the texts about which the judge's model is not asked: blank ones (`empty`),
-    and those of systems that the judge does not judge (`own_family`).
-
-    A part a block of records, always of the same name: written again, it takes the place of the first.
+    Writes below `folder/verdicts` the verdicts on texts about which a judge's model is not asked: blank ones (`empty`),
+    and those of systems that the judge does not judge (`own_family`). A part a block of records, always of the same
+    name: written again, it takes the place of the first.
     """
+    blocks: Blocks = {}
+    for judge in judges:
+        (folder / "verdicts" / judge.name).mkdir(parents=True, exist_ok=True)
     for part in parts_of(folder / "records"):
-        rows = [
-            {"id": row["id"], "aspect": aspect, "mode": judge.mode, "unscored": reason, **NO_TOKENS}
-            for row in iter_rows([part], OWN_COLUMNS)
-            if (reason := _not_to_ask(judge, row))
-            for aspect in aspects_of_row(row, aspects)
-        ]
-        if rows:
-            out = folder / "verdicts" / judge.name
-            write_part(out, rows, VERDICT_SCHEMA, (f"{row['id']}/{row['aspect']}" for row in rows))
+        pairs = [(row, aspect) for row in iter_rows([part], OWN_COLUMNS) for aspect in aspects_of_row(row, aspects)]
+        blocks[part] = np.array([_key(row["id"], aspect) for row, aspect in pairs], dtype=np.uint64)
+        for judge in judges:
+            rows = [
+                {"id": row["id"], "aspect": aspect, "mode": judge.mode, "unscored": reason, **NO_TOKENS}
+                for row, aspect in pairs
+                if (reason := _not_to_ask(judge, row))
+            ]
+            if rows:
+                out = folder / "verdicts" / judge.name
+                write_part(out, rows, VERDICT_SCHEMA, (f"{row['id']}/{row['aspect']}" for row in rows))
+    return blocks
+
+
+def pending(blocks: Blocks, done: np.ndarray) -> tuple[list[Path], int]:
+    """The blocks that hold records without a verdict, and how many (record, aspect) pairs those are.
+
+    Args:
+        blocks: what `survey` returned.
+        done: keys of the verdicts on disk, sorted (uint64).
+    """
+    missing = {part: len(keys) - int(np.isin(keys, done).sum()) for part, keys in blocks.items()}
+    return [part for part, number in missing.items() if number], sum(missing.values())
 
 
 def _not_to_ask(judge: Judge, row: Mapping[str, Any]) -> str | None:
@@ -116,31 +119,27 @@ def _not_to_ask(judge: Judge, row: Mapping[str, Any]) -> str | None:
     return OWN_FAMILY if own_family(judge.not_systems, row["system"]) else None
 
 
-def write_not_asked(
-    folder: Path, first: str, others: Sequence[Judge], cascade: CascadeConfig, aspects: tuple[str, ...] | None
-) -> None:
+def write_not_asked(folder: Path, first: str, others: Sequence[Judge], cascade: CascadeConfig) -> None:
     """Below `folder/verdicts`: verdicts `not_asked` of the other judges where the first one is sure.
 
-    A part a block of records, always of the same name, as for the own family. What a judge was asked before stays.
+    A part a part of the first judge's, always of the same name. What a judge was asked before stays.
     """
-    columns = ("id", "aspect", "score", "label_probabilities")
-    sure = {
-        _key(row["id"], row["aspect"])
-        for row in sound_rows(folder / "verdicts" / first, columns)
-        if cascade.is_sure(row["score"], row["label_probabilities"])
-    }
-    for judge in others:
-        out = folder / "verdicts" / judge.name
-        out.mkdir(parents=True, exist_ok=True)
-        done = set(done_keys(out).tolist())
-        for part in parts_of(folder / "records"):
+    columns = ["id", "aspect", "score", "label_probabilities"]
+    done = {judge.name: set(done_keys(folder / "verdicts" / judge.name).tolist()) for judge in others}
+    for part in parts_of(folder / "verdicts" / first):
+        sure = [
+            row
+            for row in pq.read_table(part, columns=columns).to_pylist()
+            if cascade.is_sure(row["score"], row["label_probabilities"])
+        ]
+        for judge in others:
             rows = [
-                {"id": row["id"], "aspect": aspect, "mode": judge.mode, "unscored": NOT_ASKED, **NO_TOKENS}
-                for row in iter_rows([part], ("id", "task", "scores"))
-                for aspect in aspects_of_row(row, aspects)
-                if (key := _key(row["id"], aspect)) in sure and key not in done
+                {"id": row["id"], "aspect": row["aspect"], "mode": judge.mode, "unscored": NOT_ASKED, **NO_TOKENS}
+                for row in sure
+                if _key(row["id"], row["aspect"]) not in done[judge.name]
             ]
             if rows:
+                out = folder / "verdicts" / judge.name
                 write_part(out, rows, VERDICT_SCHEMA, (f"{row['id']}/{row['aspect']}" for row in rows))
 
 

@@ -86,6 +86,27 @@ def test_every_record_and_aspect_has_one_verdict_of_each_judge_and_one_score(don
     assert len(list((done / "run" / "evaluate" / "records").glob("part-*"))) > 3
 
 
+@pytest.mark.parametrize("names", [("one",), ("one", "two", "three", "four")])
+def test_the_driver_reads_the_records_twice_however_many_judges_there_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, names: tuple[str, ...]
+) -> None:
+    judges = {name: {"model": "m"} for name in names}
+    config = configuration(tmp_path, SEVERAL, {"m": {"backend": "scripted"}}, judges=judges, block_rows=4)
+    reads: Counter[str] = Counter()
+    read_table = pq.read_table
+
+    def counted(source: Any, *args: Any, **settings: Any) -> Any:
+        if Path(source).parent.name == "records":
+            reads[Path(source).name] += 1
+        return read_table(source, *args, **settings)
+
+    monkeypatch.setattr(pq, "read_table", counted)
+    assert main(["evaluate", config]) == 0
+    parts = [part.name for part in (tmp_path / "run" / "evaluate" / "records").glob("part-*")]
+    assert len(parts) > 3
+    assert reads == dict.fromkeys(parts, 2)  # to see what is to be asked, and to join the scores
+
+
 def test_scores_are_on_the_human_scale_and_the_panel_is_their_mean(done: Path) -> None:
     by_key = {(one["id"], one["aspect"]): one for judge in ("one",) for one in verdicts(done, judge)}
     for one in scores(done):

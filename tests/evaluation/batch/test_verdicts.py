@@ -17,7 +17,7 @@ from evaluation.batch.verdicts import (
     most_frequent_details,
     pending,
     requests,
-    write_unasked,
+    survey,
     write_verdicts,
 )
 from judging.errors import InputError
@@ -38,7 +38,7 @@ def test_which_aspects_are_judged() -> None:
 
 
 def asked(folder: Path, done: np.ndarray, aspects: tuple[str, ...] | None = None) -> dict[str, list[Any]]:
-    parts, number = pending(folder / "records", aspects, done)
+    parts, number = pending(survey(folder, [], aspects), done)
     batch = {"part": [str(part) for part in parts], "judge": ["j"] * len(parts)}
     found = requests(batch, {"j": judge("j", *KEYS), "other": judge("other")}, aspects, {"j": done, "other": done[:0]})
     assert set(found.get("judge", ["j"])) == {"j"}
@@ -54,7 +54,7 @@ def test_what_has_a_verdict_is_not_asked_for_again(tmp_path: Path) -> None:
     done = done_keys(tmp_path / "verdicts" / "j")
     # The first block is complete; of the second no aspect that is wanted is there.
     assert asked(tmp_path, done)["id"] == ["c", "d"]
-    assert [part.name for part in pending(tmp_path / "records", None, done)[0]] == ["part-000001.parquet"]
+    assert [part.name for part in pending(survey(tmp_path, [], None), done)[0]] == ["part-000001.parquet"]
     both = asked(tmp_path, done, ("overall", "utility"))
     assert list(zip(both["id"], both["aspect"], strict=True)) == [
         ("c", "overall"),
@@ -174,7 +174,7 @@ def own_family_world(folder: Path) -> Any:
 def test_texts_of_the_judges_own_family_have_a_verdict_without_being_asked_for(tmp_path: Path) -> None:
     own = own_family_world(tmp_path)
     for _ in range(2):  # a killed run writes them again: nothing stands twice
-        write_unasked(tmp_path, own, ("overall", "utility"))
+        survey(tmp_path, [own], ("overall", "utility"))
     (part,) = (tmp_path / "verdicts" / "j").iterdir()
     rows = pq.read_table(part, schema=VERDICT_SCHEMA).to_pylist()
     assert [(one["id"], one["aspect"], one["score"], one["unscored"], one["mode"]) for one in rows] == [
@@ -187,7 +187,7 @@ def test_texts_of_the_judges_own_family_have_a_verdict_without_being_asked_for(t
 def test_blank_texts_have_a_verdict_without_being_asked_for(tmp_path: Path) -> None:
     write_records(tmp_path, [record("a", candidate=" \u200b"), record("b"), record("c", candidate="", system="qwen3")])
     (tmp_path / "verdicts" / "j").mkdir(parents=True)
-    write_unasked(tmp_path, judge("j", not_systems=("qwen*",)), None)
+    survey(tmp_path, [judge("j", not_systems=("qwen*",))], None)
     rows = pq.read_table(tmp_path / "verdicts" / "j").to_pylist()
     assert [(one["id"], one["score"], one["unscored"]) for one in rows] == [("a", None, "empty"), ("c", None, "empty")]
     assert asked(tmp_path, done_keys(tmp_path / "verdicts" / "j"))["id"] == ["b"]
@@ -216,7 +216,7 @@ def test_what_was_said_of_rows_without_a_score(tmp_path: Path) -> None:
 
 def test_a_judge_without_such_patterns_leaves_nothing_out(tmp_path: Path) -> None:
     own_family_world(tmp_path)
-    write_unasked(tmp_path, judge("j"), None)
+    survey(tmp_path, [judge("j")], None)
     assert list((tmp_path / "verdicts" / "j").iterdir()) == []
 
 
@@ -225,7 +225,7 @@ def test_texts_of_the_own_family_are_not_asked_for_again(tmp_path: Path) -> None
     with job.opened({}):
         job.claim()
         own = own_family_world(job.path)
-        write_unasked(job.path, own, None)
+        survey(job.path, [own], None)
         job.finish({})
         assert not forget_unscored(job)
         assert job.manifest() is not None
