@@ -122,7 +122,7 @@ def _tool(module: str) -> Callable[[argparse.Namespace], int]:
 
 
 def _run(args: argparse.Namespace) -> int:
-    from cluster import publish
+    from cluster import models, publish
     from cluster.config import load
 
     run = load(args.config, args.overrides, sections())
@@ -138,7 +138,8 @@ def _run(args: argparse.Namespace) -> int:
             options["through_serve"] = True
         if getattr(args, "out", None):
             options["out"] = args.out
-        code, summaries[job] = module.main(run, **options)
+        with models.looked_up_once():
+            code, summaries[job] = module.main(run, **options)
         worst = max(worst, code)
         if not args.json and (args.name != "run" or job == jobs[-1]):
             print(shown(module.render(summaries[job])), flush=True)

@@ -13,6 +13,7 @@ import json
 import math
 import os
 import re
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -43,6 +44,20 @@ class ModelFolder:
     kind: Literal["embedded", "local", "hub"]
 
 
+_found: dict[tuple[str, str | None], ModelFolder] | None = None  # of the job that runs, see `looked_up_once`
+
+
+@contextlib.contextmanager
+def looked_up_once() -> Iterator[None]:
+    """Within it this process looks every model up once: a job runs in one, so it sees one state of the weights."""
+    global _found
+    before, _found = _found, {} if _found is None else _found
+    try:
+        yield
+    finally:
+        _found = before
+
+
 def resolve(
     source: str, *, revision: str | None = None, cache_dir: str | Path | None = None, verify: bool = False
 ) -> ModelFolder:
@@ -57,6 +72,15 @@ def resolve(
     Raises:
         UserError: the source names nothing that can be loaded.
     """
+    if _found is None or cache_dir or verify:
+        return _look_up(source, revision, cache_dir, verify)
+    key = (source, revision)
+    if key not in _found:
+        _found[key] = _look_up(source, revision, None, False)
+    return _found[key]
+
+
+def _look_up(source: str, revision: str | None, cache_dir: str | Path | None, verify: bool) -> ModelFolder:
     is_folder = source.startswith((".", "/", "~")) or Path(source).is_dir()
     if revision and (is_folder or source.startswith("embedded:")):
         raise UserError(f"model {source!r}: only a hub id `org/name` has a revision; remove revision {revision!r}.")

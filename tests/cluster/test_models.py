@@ -104,6 +104,23 @@ def test_a_fingerprint_is_of_the_content(folder: Path, tmp_path: Path, monkeypat
     assert models.resolve(str(folder), cache_dir=tmp_path).fingerprint == first
 
 
+def test_a_job_looks_a_model_up_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked_up = []
+    look_up = models._look_up
+    monkeypatch.setattr(models, "_look_up", lambda *args: looked_up.append(args[0]) or look_up(*args))
+    with models.looked_up_once():
+        first = models.resolve(str(folder))
+        with models.looked_up_once():  # a job that runs another: `certify` evaluates
+            assert models.resolve(str(folder)) is first
+        assert models.resolve(str(folder)) is first
+        with pytest.raises(UserError):
+            models.resolve(str(folder.parent / "none"))
+    assert looked_up == [str(folder), str(folder.parent / "none")]
+    save_file({"a": np.ones((4, 4), np.float32)}, folder / "model.safetensors")
+    with models.looked_up_once():  # the next job sees the weights as they are now
+        assert models.resolve(str(folder)).fingerprint != first.fingerprint
+
+
 def test_a_hash_cache_that_is_damaged_or_not_writable_only_costs_time(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "hashes.json").write_text("{")
     first = models.resolve(str(folder), cache_dir=tmp_path).fingerprint

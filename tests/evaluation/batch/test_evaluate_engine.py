@@ -57,7 +57,12 @@ def run(tmp_path_factory: pytest.TempPathFactory, ray_cluster: None) -> Path:
         },
     }
     (folder / "c.yaml").write_text(yaml.safe_dump(config))
-    assert main(["evaluate", str(folder / "c.yaml")]) == 3
+    looked_up: list[str] = []
+    look_up = models._look_up
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(models, "_look_up", lambda *args: looked_up.append(args[0]) or look_up(*args))
+        assert main(["evaluate", str(folder / "c.yaml")]) == 3
+    assert looked_up == [SOURCE]  # once for three judges, the fingerprint, the tokenizer and two starts
     return folder
 
 
