@@ -1,4 +1,4 @@
-"""One judge: a prompt for each task and aspect, in-context examples, and how a reply becomes a verdict. Pure.
+"""One judge: renders its prompt for a text, with in-context examples, and reads the reply as a verdict. Pure.
 
 Batch, online and training use this class alike. It renders requests and reads replies; asking the model is an engine's.
 """

@@ -1,4 +1,4 @@
-"""Which examples each record is shown: the retriever's, cut to a judge's token budget by whole examples.
+"""The retriever's examples for each record, cut to a judge's token budget by whole examples, as Parquet parts.
 
 Below `{run}/evaluate/examples/{judge}`: one part a block of records, with its name; rows: id, aspect, examples (ids,
 the most useful last), mean_score (what people gave them, in points of the record's scale or else the judge's; null

@@ -1,7 +1,4 @@
-"""One judge: a model, a prompt for each task and aspect, in-context examples, and how its reply becomes a verdict.
-
-Batch and online use this class alike. It renders requests and reads replies; asking the model is the engine's part.
-"""
+"""A judge's section of the configuration, and the `Judge` that is built from it; batch and online build it alike."""
 
 from __future__ import annotations
 
