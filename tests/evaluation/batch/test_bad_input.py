@@ -10,8 +10,10 @@ import yaml
 
 from cluster.__main__ import main
 from cluster.artifacts import JobDir
+from cluster.parts import parts_of
 from evaluation.batch import config as evaluation
 from evaluation.batch import evaluate as batch
+from evaluation.batch.ingest import iter_rows
 from evaluation.judges.aggregation import Ballot
 from judging.datasets import DataConfig
 from tests.evaluation.making import jsonl, row
@@ -227,7 +229,7 @@ def test_records_of_a_process_that_was_killed_before_its_claim_are_not_trusted(t
     with job.opened({"data": "b"}):
         take_in("b")
         job.claim()
-        assert [one["id"] for one in batch.iter_rows(batch.parts_of(job.path / "records"))] == ["b"]
+        assert [one["id"] for one in iter_rows(parts_of(job.path / "records"))] == ["b"]
         # From the claim on they are this work's.
         take_in("c")
-        assert [one["id"] for one in batch.iter_rows(batch.parts_of(job.path / "records"))] == ["b"]
+        assert [one["id"] for one in iter_rows(parts_of(job.path / "records"))] == ["b"]

@@ -16,7 +16,7 @@ from cluster.generate import _EngineActor
 from cluster.terminal import say
 from evaluation.batch import evaluate as batch
 from evaluation.batch import inference as asking
-from evaluation.batch.verdicts import requests, write_verdicts
+from evaluation.batch.verdicts import done_keys, pending, requests, survey, write_verdicts
 from evaluation.certification import probe_runs as probing
 from evaluation.judges.judge_config import JudgeConfig
 from judging.certificates.perturbations import PADDING, attacks
@@ -116,14 +116,16 @@ def ask_here(
     cascade: None = None,
 ) -> None:
     """`asking.ask_all` with the same requests, engines and verdicts, in this process instead of Ray's workers."""
+    blocks = survey(folder, list(judges.values()), aspects)
     for name, judge in judges.items():
-        opened = asking._open(folder, judge, aspects)
-        if not opened.parts:
+        done = done_keys(folder / "verdicts" / name)
+        parts, _ = pending(blocks, done)
+        if not parts:
             continue
         say(f"{name}: starting the model")
-        asked = {"judge": [name] * len(opened.parts), "part": list(map(str, opened.parts))}
+        asked = {"judge": [name] * len(parts), "part": list(map(str, parts))}
         engine = _EngineActor(models[configs[name].model], asking._sampling(configs[name], seed))  # type: ignore[arg-type]
-        replies = engine(requests(asked, {name: judge}, aspects, {name: opened.done}))
+        replies = engine(requests(asked, {name: judge}, aspects, {name: done}))
         write_verdicts(replies, {name: judge}, str(folder / "verdicts"))
 
 
