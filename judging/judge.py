@@ -107,5 +107,4 @@ def _words(reply: Mapping[str, Any]) -> str:
 
 def shown(example: Record, template: Template) -> tuple[dict[str, str], float]:
     """An example as a template renders it: its texts, and its human score in points of the template's scale."""
-    aspect = template.aspect
-    return texts_for(example, template), example.scales[aspect].rescale(example.scores[aspect], template.scale)
+    return texts_for(example, template), example.score_on(template.aspect, template.scale)

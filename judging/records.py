@@ -134,6 +134,10 @@ class Record:
             ratings={aspect: tuple(ratings) for aspect, ratings in json.loads(row["ratings"]).items()},
         )
 
+    def score_on(self, aspect: str, scale: Scale) -> float:
+        """What people gave the text for `aspect`, in points of `scale`."""
+        return self.scales[aspect].rescale(self.scores[aspect], scale)
+
     @property
     def group_key(self) -> str:
         """`group` is unique within a task and data set only; this is unique in a run."""

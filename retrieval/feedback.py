@@ -176,11 +176,6 @@ def _requests(batch: Batch, known: Any, done: set[str]) -> Batch:
     return {name: [row[name] for row in rows] for name in rows[0]} if rows else {}
 
 
-def people_score(record: Record, template: Template) -> float:
-    """The record's human score in points of the template's scale."""
-    return record.scales[template.aspect].rescale(record.scores[template.aspect], template.scale)
-
-
 def _write(batch: Batch, known: Any, folder: str) -> Batch:
     """Input columns: those of `_requests` and of cluster.generate. Writes one part; output column: num_rows."""
     judge = _held(known)
@@ -191,7 +186,8 @@ def _write(batch: Batch, known: Any, folder: str) -> Batch:
         verdict = judge.verdict(row["task"], row["aspect"], row)
         utility = None
         if verdict.score is not None:
-            wrong = abs(verdict.score - people_score(judge.pool[row["query_id"]], template)) / template.scale.width
+            given = judge.pool[row["query_id"]].score_on(template.aspect, template.scale)
+            wrong = abs(verdict.score - given) / template.scale.width
             utility = 1 - wrong
         told = {"score": verdict.score, "label_mass": verdict.label_mass, "error": verdict.unscored or ""}
         rows.append({**{name: row[name] for name in PAIR_SCHEMA.names}, "utility": utility, **told})

@@ -17,10 +17,9 @@ from typing import Any
 from cluster import feasibility as demands
 from cluster import runtime
 from cluster.artifacts import JobDir, Outcome
-from cluster.config import HttpSpec, ModelSpec, RunConfig, VllmSpec
-from cluster.engine import api_key
+from cluster.config import ModelSpec, RunConfig
 from cluster.terminal import say, shown
-from cluster.tokens import labels_problem, special_tokens_of
+from cluster.tokens import special_tokens_of
 from evaluation.batch.config import Config, Evaluation, fingerprint, prepared
 from evaluation.batch.fingerprints import code_fingerprint
 from evaluation.batch.inference import ask_all
@@ -31,13 +30,12 @@ from evaluation.batch.served_models import served_models
 from evaluation.batch.verdicts import ON_PURPOSE, aspects_of, aspects_of_row, forget_unscored, most_frequent_details
 from evaluation.judges.few_shot import choose_examples, say_what_is_missing
 from evaluation.judges.few_shot import summary as examples_summary
-from evaluation.judges.judge_config import build_judge, judge_chooser
+from evaluation.judges.judge_config import build_judge, judge_chooser, unaskable
 from evaluation.judges.prompt_sources import warnings
 from judging.datasets import dev_groups
 from judging.errors import InputError
 from judging.judge import Judge
 from judging.records import Record
-from judging.template import LABEL_PREFIX
 from retrieval.retriever import INDEXED, Retriever
 
 EXIT_UNSCORED = 3
@@ -182,18 +180,11 @@ def _summary(
 def _check_askable(run: RunConfig, config: Config, judges: Mapping[str, Judge]) -> None:
     """What the engines would find out only inside the workers, before anything is started or written."""
     for name, judge in judges.items():
-        spec = run.models[config.judges[name].model]
         for task, aspect in judge.templates if config.judges[name].examples else ():
             if not judge.examples[task, aspect]:
                 say(f"evaluate: none of {name}'s examples is rated on {aspect} for the task {task}")
-        if isinstance(spec, HttpSpec):
-            api_key(spec)
-        for template in judge.templates.values() if judge.mode == "expected" else ():
-            if problem := labels_problem(spec, LABEL_PREFIX, template.scale.labels()):
-                raise InputError(f"evaluate.judges.{name}: {problem}")
-        no_room = isinstance(spec, VllmSpec) and config.judges[name].max_tokens >= spec.max_model_len
-        if judge.mode == "parsed" and no_room:
-            raise InputError(f"evaluate.judges.{name}.max_tokens leaves no room in max_model_len for a prompt")
+        for problem in unaskable(judge, config.judges[name], run.models[config.judges[name].model]).values():
+            raise InputError(f"evaluate.judges.{name}: {problem}")
 
 
 def _check_indexes(

@@ -7,12 +7,15 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from cluster.config import ModelSpec, RunConfig, Strict
+from cluster.config import HttpSpec, ModelSpec, RunConfig, Strict, VllmSpec
+from cluster.engine import api_key
+from cluster.tokens import labels_problem
 from evaluation.judges.few_shot import Chooser, IclConfig
 from evaluation.judges.prompt_sources import RUBRIC, Prompts
 from judging.errors import InputError
 from judging.judge import MIN_LABEL_MASS, Judge
 from judging.records import Record
+from judging.template import LABEL_PREFIX
 
 
 class JudgeConfig(Strict):
@@ -87,6 +90,23 @@ def build_judge(
         pool=pool if config.icl else {},
         not_systems=config.not_systems,
     )
+
+
+def unaskable(judge: Judge, config: JudgeConfig, spec: ModelSpec) -> dict[tuple[str, str], str]:
+    """Why the model cannot be asked with a template, by task and aspect: an engine finds out only inside a worker.
+
+    Raises InputError or UserError where it can be asked nothing at all: no API key, no room for a prompt.
+    """
+    if isinstance(spec, HttpSpec):
+        api_key(spec)
+    if judge.mode == "parsed":
+        if isinstance(spec, VllmSpec) and config.max_tokens >= spec.max_model_len:
+            raise InputError(f"evaluate.judges.{judge.name}.max_tokens leaves no room in max_model_len for a prompt")
+        return {}
+    scales = {template.scale for template in judge.templates.values()}
+    problems = {scale: labels_problem(spec, LABEL_PREFIX, scale.labels()) for scale in scales}
+    found = {key: problems[template.scale] for key, template in judge.templates.items()}
+    return {key: problem for key, problem in found.items() if problem}
 
 
 def judge_chooser(

@@ -12,22 +12,21 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from cluster import models, runtime
-from cluster.config import HttpSpec, ModelSpec, RunConfig, ServedSpec, VllmSpec, section_or_default
-from cluster.engine import Engine, api_key
+from cluster.config import ModelSpec, RunConfig, ServedSpec, VllmSpec, section_or_default
+from cluster.engine import Engine
 from cluster.identity import spec_of
-from cluster.tokens import labels_problem, special_tokens_of
+from cluster.tokens import special_tokens_of
 from evaluation.batch.config import Config as EvaluateConfig
 from evaluation.batch.fingerprints import code_fingerprint
 from evaluation.judges.aggregation import Ballot, ballot_of
 from evaluation.judges.integrator import Integrator
-from evaluation.judges.judge_config import JudgeConfig, build_judge, judge_chooser
+from evaluation.judges.judge_config import JudgeConfig, build_judge, judge_chooser, unaskable
 from evaluation.judges.prompt_sources import find_prompts
 from judging.datasets import DataConfig, read_pool
 from judging.errors import InputError
 from judging.judge import Judge
 from judging.records import Record
 from judging.tasks import FOLDER, is_task_file, load_task
-from judging.template import LABEL_PREFIX
 from retrieval.pool import finished
 from retrieval.retriever import INDEXED, Retriever
 from serve.panel.certification import Certified, certified, check_required
@@ -118,15 +117,8 @@ def _judge(run: RunConfig, name: str, config: JudgeConfig, tasks: Sequence[str],
 
 def _only_askable(judge: Judge, config: JudgeConfig, spec: ModelSpec) -> Judge:
     """Without the templates whose labels are no single tokens for the model; all of them: InputError."""
-    if isinstance(spec, HttpSpec):
-        api_key(spec)
-    if judge.mode != "expected":
-        return judge
-    problems = {
-        scale: labels_problem(spec, LABEL_PREFIX, scale.labels())
-        for scale in {template.scale for template in judge.templates.values()}
-    }
-    kept = {key: template for key, template in judge.templates.items() if problems[template.scale] is None}
+    problems = unaskable(judge, config, spec)
+    kept = {key: template for key, template in judge.templates.items() if key not in problems}
     if not kept:
         raise InputError(f"evaluate.judges.{judge.name}: {next(iter(problems.values()))}")
     return dataclasses.replace(judge, templates=kept)

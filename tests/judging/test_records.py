@@ -79,6 +79,19 @@ def test_what_a_judge_may_answer(low: float, high: float, words: str, answers: s
     assert Scale(low, high).answers() == tuple(answers.split())
 
 
+def test_a_score_on_another_scale() -> None:
+    one = Record(
+        "a",
+        "qa",
+        "g",
+        "s",
+        "c",
+        scores={"overall": 9, "utility": 2},
+        scales={"overall": Scale(1, 9), "utility": Scale(1, 5)},
+    )
+    assert (one.score_on("overall", Scale(1, 5)), one.score_on("utility", Scale(0, 100))) == (5, 25)
+
+
 @given(SCALES, st.floats(0, 1), SCALES)
 def test_rescale_and_back(scale: Scale, share: float, to: Scale) -> None:
     value = scale.low + share * scale.width

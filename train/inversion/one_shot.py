@@ -41,7 +41,7 @@ class Unit:
 
     def score_of(self, example: Record, aspect: str) -> float:
         """What people gave the example, in points of the task's scale."""
-        return example.scales[aspect].rescale(example.scores[aspect], self.scale_of(aspect))
+        return example.score_on(aspect, self.scale_of(aspect))
 
     def content(self, example: Record, special_tokens: Sequence[str] = ()) -> dict[str, str]:
         """The example's texts by field, as a model reads them."""

@@ -60,7 +60,7 @@ def mean_log_probability(
         template, record = candidate.templates[reply["aspect"]], records[reply["record"]]
         if unscored := Judge.of(template).verdict(template.task, template.aspect, reply).unscored:
             return None, f"the forward model gave no score: {unscored}"
-        score = record.scales[template.aspect].rescale(record.scores[template.aspect], template.scale)
+        score = record.score_on(template.aspect, template.scale)
         total += log_probability(reply["label_logprobs"], score, template.scale)
         number += 1
     return (total / number, "") if number and total > -math.inf else (None, "no probability on the people's score")

@@ -46,7 +46,7 @@ def judged_cases(template: Template, replies: Sequence[Mapping[str, Any]], recor
     found = []
     for reply in replies:
         record = records[int(reply["record"])]
-        human = record.scales[template.aspect].rescale(record.scores[template.aspect], template.scale)
+        human = record.score_on(template.aspect, template.scale)
         found.append(Case(record, human, judge.verdict(template.task, template.aspect, reply).score))
     return found
 

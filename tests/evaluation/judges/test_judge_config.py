@@ -1,12 +1,15 @@
 """A judge's requests and the verdicts it reads: the examples never leak, a failure keeps its name."""
 
+import dataclasses
 import math
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from evaluation.judges.judge_config import JudgeConfig, build_judge
+from cluster.config import HttpSpec, ScriptedSpec, VllmSpec
+from cluster.errors import UserError
+from evaluation.judges.judge_config import JudgeConfig, build_judge, unaskable
 from evaluation.judges.prompt_sources import Prompts
 from judging.errors import InputError
 from judging.records import Scale
@@ -197,3 +200,27 @@ def test_a_cut_off_reply_is_kept_for_the_reader() -> None:
     reply = {**REPLY, "reply": '{"reason": "It', "finish_reason": "length"}
     verdict = judge("j", mode="parsed").verdict("qa", "overall", reply)
     assert (verdict.unscored, verdict.detail, verdict.mode) == ("cut_off", '{"reason": "It', "parsed")
+
+
+def test_which_templates_a_model_cannot_be_asked_with() -> None:
+    endpoint = HttpSpec(backend="http", base_url="http://127.0.0.1:1/v1", model="m")
+    wide = dataclasses.replace(judge("j").templates["qa", "overall"], scale=Scale(1, 10))
+    both = judge("j", ("qa", "overall"), ("qa", "utility"))
+    both = dataclasses.replace(both, templates={**both.templates, ("qa", "utility"): wide})
+    config = JudgeConfig(model="m")
+    # Of "10" an endpoint tells the "1".
+    assert unaskable(both, config, endpoint) == {("qa", "utility"): "over http this scale needs score_mode: parsed"}
+    assert unaskable(dataclasses.replace(both, mode="parsed"), config, endpoint) == {}
+    assert unaskable(both, config, ScriptedSpec(backend="scripted")) == {}
+
+
+def test_a_model_that_can_be_asked_nothing_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NO_KEY_HERE", raising=False)
+    endpoint = HttpSpec(backend="http", base_url="http://127.0.0.1:1/v1", model="m", api_key_env="NO_KEY_HERE")
+    for mode in ("expected", "parsed"):
+        with pytest.raises(UserError, match="NO_KEY_HERE"):
+            unaskable(judge("j", mode=mode), JudgeConfig(model="m"), endpoint)
+    short = VllmSpec(source="embedded:smollm2-135m-instruct", max_model_len=200)
+    with pytest.raises(InputError, match="max_tokens leaves no room"):
+        unaskable(judge("j", mode="parsed"), JudgeConfig(model="m", max_tokens=200), short)
+    assert unaskable(judge("j", mode="parsed"), JudgeConfig(model="m", max_tokens=199), short) == {}
