@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import math
 import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -23,12 +24,15 @@ from cluster.config import HttpSpec, ModelSpec, ScriptedSpec, ServedSpec, VllmSp
 from cluster.engine import Engine, HandleEngine, HttpEngine, ScriptedEngine
 from cluster.exchange import Reply, Request
 from cluster.http_answer import is_too_long, masked
+from cluster.progress import progress
+from cluster.terminal import say
 from cluster.tokens import encoder
 
 if TYPE_CHECKING:
     from ray.data import Dataset
 
 Batch = dict[str, Any]  # column -> list or array
+Step = tuple[Any, ...]  # a function over batches, and its arguments after the batch
 REQUEST_COLUMNS = ("prompt", "reply_prefix", "labels", "json_schema")
 SEED = "seed"
 DRY_BATCH = 64  # rows; Ray Data wants a number for whatever asks for GPUs
@@ -63,6 +67,40 @@ def generate(dataset: Dataset, spec: ModelSpec, sampling: Sampling) -> Dataset:
         num_cpus=0 if isinstance(spec, ServedSpec) else 0.5,
         num_gpus=num_gpus,
     )
+
+
+def generate_parts(
+    blocks: Sequence[Mapping[str, str]],
+    spec: ModelSpec,
+    sampling: Sampling,
+    *,
+    requests: Step,
+    write: Step,
+    what: str,
+    total: int,
+    done: int,
+) -> None:
+    """Ask a model about blocks of rows on disk and write its replies as they come, with progress on stderr.
+
+    Args:
+        blocks: one row a block of rows that is to be asked about, with the path of its file.
+        requests: a function and its arguments after the first: rows of `blocks` -> the columns that `generate` reads,
+            and further ones to carry along.
+        write: likewise: requests with their replies -> `num_rows`, the rows that it wrote.
+        what: the work's name in progress and messages, such as `distill: small`.
+        total: rows of the work, in all blocks.
+        done: rows that an earlier run has answered.
+    """
+    import ray.data
+
+    # One item a block: Ray's own Parquet reader starts an actor for every few files.
+    items = ray.data.from_items([dict(block) for block in blocks], override_num_blocks=len(blocks))
+    asked = items.map_batches(requests[0], fn_args=requests[1:], batch_size=None)
+    written = generate(asked, spec, sampling).map_batches(write[0], fn_args=write[1:], batch_size=None)
+    say(f"{what}: starting the model")
+    with progress(what, total, done) as bar:
+        for batch in written.iter_batches(batch_size=None, prefetch_batches=0):
+            bar.add(int(sum(batch["num_rows"])))
 
 
 class _EngineActor:

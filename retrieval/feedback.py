@@ -24,11 +24,9 @@ from cluster.artifacts import JobDir, Outcome
 from cluster.config import HttpSpec, ModelSpec, RunConfig, section
 from cluster.engine import api_key
 from cluster.errors import JobFailed
-from cluster.generate import Batch, Sampling, generate
+from cluster.generate import Batch, Sampling, generate_parts
 from cluster.identity import model_identity, spec_of
 from cluster.parts import forget_rows, parts_of, sound_rows, write_part
-from cluster.progress import progress
-from cluster.terminal import say
 from cluster.tokens import labels_problem, special_tokens_of
 from judging.datasets import DataConfig
 from judging.errors import InputError
@@ -152,18 +150,18 @@ def _ask(run: RunConfig, config: Config, folder: Path, judge: Judge) -> None:
     if not parts:
         return
     import ray
-    import ray.data
 
-    blocks = ray.data.from_items([{"part": str(part.resolve())} for part in parts], override_num_blocks=len(parts))
     known = ray.put(judge)
-    asked = blocks.map_batches(_requests, fn_args=(known, done), batch_size=None)
-    written = generate(asked, spec_of(run, config.model, "feedback.model"), Sampling(seed=run.seed)).map_batches(
-        _write, fn_args=(known, str(folder.resolve())), batch_size=None
+    generate_parts(
+        [{"part": str(part.resolve())} for part in parts],
+        spec_of(run, config.model, "feedback.model"),
+        Sampling(seed=run.seed),
+        requests=(_requests, known, done),
+        write=(_write, known, str(folder.resolve())),
+        what=f"feedback: {config.model}",
+        total=sum(map(len, rows.values())),
+        done=len(done),
     )
-    say(f"feedback: {config.model}: starting the model")
-    with progress(f"feedback: {config.model}", sum(map(len, rows.values())), len(done)) as bar:
-        for batch in written.iter_batches(batch_size=None, prefetch_batches=0):
-            bar.add(int(np.sum(batch["num_rows"])))
 
 
 def _requests(batch: Batch, known: Any, done: set[str]) -> Batch:

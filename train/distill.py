@@ -13,7 +13,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import Field
@@ -22,11 +21,9 @@ from cluster import feasibility as demands
 from cluster import runtime
 from cluster.artifacts import JobDir, Outcome, write_text
 from cluster.config import ModelSpec, RunConfig, Strict, section
-from cluster.generate import Batch, Sampling, generate
+from cluster.generate import Batch, Sampling, generate_parts
 from cluster.identity import input_hashes, model_identity, spec_of
 from cluster.parts import parts_of, sound_rows, write_part
-from cluster.progress import progress
-from cluster.terminal import say
 from train.instructions import InstructionConfig, Taken, read_instructions
 
 SCHEMA = pa.schema(
@@ -111,18 +108,16 @@ def _answer_all(run: RunConfig, config: Config, name: str, spec: ModelSpec, fold
     parts = [part for part in parts_of(folder / "instructions") if not done.issuperset(_ids(part))]
     if not parts:
         return
-    import ray.data
-
-    sampling = Sampling(config.max_tokens, config.temperature, config.top_p, seed=run.seed)
-    blocks = ray.data.from_items([{"part": str(part.resolve())} for part in parts], override_num_blocks=len(parts))
-    asked = blocks.map_batches(_requests, fn_args=(done,), batch_size=None)
-    written = generate(asked, spec, sampling).map_batches(
-        _write_answers, fn_args=(str(folder.resolve()),), batch_size=None
+    generate_parts(
+        [{"part": str(part.resolve())} for part in parts],
+        spec,
+        Sampling(config.max_tokens, config.temperature, config.top_p, seed=run.seed),
+        requests=(_requests, done),
+        write=(_write_answers, str(folder.resolve())),
+        what=f"distill: {name}",
+        total=total,
+        done=len(done),
     )
-    say(f"distill: {name}: starting its model")
-    with progress(f"distill: {name}", total, len(done)) as bar:
-        for batch in written.iter_batches(batch_size=None, prefetch_batches=0):
-            bar.add(int(np.sum(batch["num_rows"])))
 
 
 def _ids(part: Path) -> list[str]:

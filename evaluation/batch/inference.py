@@ -13,9 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from cluster.config import ModelSpec
-from cluster.generate import Sampling, generate
-from cluster.progress import progress
-from cluster.terminal import say
+from cluster.generate import Sampling, generate_parts
 from evaluation.batch.verdicts import Blocks, done_keys, pending, requests, survey, write_not_asked, write_verdicts
 from evaluation.judges.aggregation import CascadeConfig
 from evaluation.judges.judge_config import JudgeConfig
@@ -103,23 +101,18 @@ def _ask(
     waiting: Mapping[str, _Open],
     aspects: tuple[str, ...] | None,
 ) -> None:
-    import ray.data
-
     done = {name: waiting[name].done for name in judges}
-    items = [{"judge": name, "part": str(part.resolve())} for name in judges for part in waiting[name].parts]
-    # One item a block: Ray's own Parquet reader starts an actor for every few files.
-    blocks = ray.data.from_items(items, override_num_blocks=len(items))
-    asked = blocks.map_batches(requests, fn_args=(judges, aspects, done), batch_size=None)
-    written = generate(asked, spec, start.sampling).map_batches(
-        write_verdicts, fn_args=(judges, str((folder / "verdicts").resolve())), batch_size=None
-    )
-    what = f"evaluate: {_names(start)}"
     num_done = sum(map(len, done.values()))
-    num_pending = sum(waiting[name].num_pending for name in judges)
-    say(f"{what}: starting the model")
-    with progress(what, num_done + num_pending, num_done) as bar:
-        for batch in written.iter_batches(batch_size=None, prefetch_batches=0):
-            bar.add(int(np.sum(batch["num_verdicts"])))
+    generate_parts(
+        [{"judge": name, "part": str(part.resolve())} for name in judges for part in waiting[name].parts],
+        spec,
+        start.sampling,
+        requests=(requests, judges, aspects, done),
+        write=(write_verdicts, judges, str((folder / "verdicts").resolve())),
+        what=f"evaluate: {_names(start)}",
+        total=num_done + sum(waiting[name].num_pending for name in judges),
+        done=num_done,
+    )
 
 
 def _names(start: Start) -> str:

@@ -10,16 +10,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cluster.artifacts import whole_folder
 from cluster.config import ModelSpec
-from cluster.generate import Batch, Sampling, generate
+from cluster.generate import Batch, Sampling, generate_parts
 from cluster.parts import parts_of, sound_rows, write_part
-from cluster.progress import progress
-from cluster.terminal import say
 from evaluation.batch.scores import VerdictsOnDisk
 from evaluation.batch.verdicts import aspects_of_row
 from evaluation.judges.aggregation import Ballot
@@ -63,19 +60,16 @@ def integrate_all(
     parts = [part for part, rows in known.items() if any(content_id(r["id"], r["aspect"]) not in done for r in rows)]
     if not parts:
         return
-    import ray.data
-
-    templates = dict(next(iter(judges.values())).templates)
-    blocks = ray.data.from_items([{"part": str(part.resolve())} for part in parts], override_num_blocks=len(parts))
-    asked = blocks.map_batches(_requests, fn_args=(done,), batch_size=None)
-    sampling = Sampling(max_tokens=config.max_tokens, temperature=config.temperature, seed=seed)
-    written = generate(asked, spec, sampling).map_batches(
-        _write, fn_args=(templates, str(out.resolve())), batch_size=None
+    generate_parts(
+        [{"part": str(part.resolve())} for part in parts],
+        spec,
+        Sampling(max_tokens=config.max_tokens, temperature=config.temperature, seed=seed),
+        requests=(_requests, done),
+        write=(_write, dict(next(iter(judges.values())).templates), str(out.resolve())),
+        what=f"evaluate: integrator {config.model}",
+        total=sum(map(len, known.values())),
+        done=len(done),
     )
-    say(f"evaluate: integrator {config.model}: starting the model")
-    with progress(f"evaluate: integrator {config.model}", sum(map(len, known.values())), len(done)) as bar:
-        for batch in written.iter_batches(batch_size=None, prefetch_batches=0):
-            bar.add(int(np.sum(batch["num_rows"])))
 
 
 def _write_asked(

@@ -173,7 +173,7 @@ def requests(
 
 
 def write_verdicts(batch: Batch, judges: Mapping[str, Judge], folder: str) -> Batch:
-    """Input columns: those of `requests` and of cluster.generate. Output column: num_verdicts.
+    """Input columns: those of `requests` and of cluster.generate. Output column: num_rows.
 
     Writes a part below `folder/{judge}`; several where the engine's batches have joined rows of several judges.
     """
@@ -184,7 +184,7 @@ def write_verdicts(batch: Batch, judges: Mapping[str, Judge], folder: str) -> Ba
     for name, rows in replies.items():
         verdicts = [_row(judges[name], reply) for reply in rows]
         write_part(Path(folder) / name, verdicts, VERDICT_SCHEMA, (f"{row['id']}/{row['aspect']}" for row in verdicts))
-    return {"num_verdicts": [len(batch["id"])]}
+    return {"num_rows": [len(batch["id"])]}
 
 
 def _row(judge: Judge, reply: Mapping[str, Any]) -> dict[str, Any]:

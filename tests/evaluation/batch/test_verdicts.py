@@ -111,7 +111,7 @@ def test_a_part_appears_whole_and_under_a_name_of_its_content(tmp_path: Path) ->
         "error": ["", "too_long"],
         "detail": ["", "9999 characters"],
     }
-    assert write_verdicts(batch, {"j": judge("j")}, str(tmp_path)) == {"num_verdicts": [2]}
+    assert write_verdicts(batch, {"j": judge("j")}, str(tmp_path)) == {"num_rows": [2]}
     write_verdicts(batch, {"j": judge("j")}, str(tmp_path))
     (part,) = (tmp_path / "j").iterdir()
     assert part.name.startswith("part-")
@@ -139,7 +139,7 @@ def test_rows_of_several_judges_that_an_engine_joined_go_to_their_own_judge(tmp_
     for name in judges:
         (tmp_path / name).mkdir()
     batch = {name: [one[name] for one in rows] for name in rows[0]}
-    assert write_verdicts(batch, judges, str(tmp_path)) == {"num_verdicts": [3]}
+    assert write_verdicts(batch, judges, str(tmp_path)) == {"num_rows": [3]}
     found = {name: [pq.read_table(part).to_pylist() for part in (tmp_path / name).iterdir()] for name in judges}
     assert [[(one["id"], one["score"], one["mode"]) for one in part] for part in found["one"]] == [
         [("a", 2, "expected"), ("b", 2, "expected")]
