@@ -30,6 +30,7 @@ from judging.columns import INNER, as_text, renamed, task_fields, trimmed
 from judging.errors import InputError
 from judging.readers import Format, RowError, raw_rows
 from judging.records import Record, Scale, content_id
+from judging.tasks import is_task_file
 
 
 def _no_truth_value(value: Any) -> Any:
@@ -111,6 +112,11 @@ class DataConfig(BaseModel):
     @property
     def has_dev(self) -> bool:
         return bool(self.dev) or self.dev_share is not None
+
+    @property
+    def task_files(self) -> tuple[str, ...]:
+        """The task's own file, where `task` is one and not a built-in task: an input like the texts."""
+        return (self.task,) if self.task is not None and is_task_file(self.task) else ()
 
     @property
     def judged(self) -> tuple[str, ...]:

@@ -44,11 +44,10 @@ def rated_pool(data: DataConfig) -> dict[str, Record]:
 
 def pool_identity(data: DataConfig) -> str:
     """sha256 of all that decides which texts teach and what is read of them."""
-    own_task = [data.task] if data.task is not None and is_task_file(data.task) else []
     read = {"pool", "pool_share", "columns", "aspects", "format", "task", "dataset", "scale", "group_by_source"}
     known = {
         "data": json.loads(data.model_dump_json(include=read)),
-        "files": input_hashes([*data.pool, *own_task]),
+        "files": input_hashes([*data.pool, *data.task_files]),
         "tasks": file_hash(TASK_FOLDER),
     }
     return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()

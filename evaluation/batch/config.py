@@ -211,11 +211,10 @@ def _asked_for(config: Config, data: DataConfig) -> dict[str, Any]:
 def fingerprint(evaluation: Evaluation, asked: Mapping[str, Any]) -> dict[str, Any]:
     """Everything that decides the scores. `asked`: identities of the models, by name."""
     run, config, data = evaluation.run, evaluation.config, evaluation.data
-    own_task = {data.task} if data.task is not None and is_task_file(data.task) else set()
     return {
         **_asked_for(config, data),
         "models": dict(asked),
-        "files": input_hashes(sorted({*data.records, *data.pool, *data.dev, *own_task})),
+        "files": input_hashes(sorted({*data.records, *data.pool, *data.dev, *data.task_files})),
         "prompts": {name: file_hash(one.path) for name, one in evaluation.prompts.items() if one.path},
         "index": _index_identity(run, config, data),
         "panel": panel_identity(run.run, config.vote),

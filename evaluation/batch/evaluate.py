@@ -9,7 +9,7 @@ has seen are left out, for all judges alike.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -30,13 +30,12 @@ from evaluation.batch.served_models import served_models
 from evaluation.batch.verdicts import ON_PURPOSE, aspects_of, aspects_of_row, forget_unscored, most_frequent_details
 from evaluation.judges.few_shot import choose_examples, say_what_is_missing
 from evaluation.judges.few_shot import summary as examples_summary
-from evaluation.judges.judge_config import build_judge, judge_chooser, unaskable
+from evaluation.judges.judge_config import build_judge, check_indexes, judge_chooser, unaskable
 from evaluation.judges.prompt_sources import warnings
 from judging.datasets import dev_groups
 from judging.errors import InputError
 from judging.judge import Judge
 from judging.records import Record
-from retrieval.retriever import INDEXED, Retriever
 
 EXIT_UNSCORED = 3
 TOLD = {"model", "prompt", "score_mode", "examples"}  # of a judge's configuration, in the summary
@@ -67,7 +66,7 @@ def main(
         }
         _say_what_to_know(counts, job.path, judges)
         _check_askable(run, config, judges)
-        _check_indexes(run, config, pool, wanted)
+        check_indexes(run, config.judges, pool, wanted)
         evaluation.ballot.check(wanted)
         job.claim()
         for name, judge in judges.items():
@@ -185,17 +184,6 @@ def _check_askable(run: RunConfig, config: Config, judges: Mapping[str, Judge]) 
                 say(f"evaluate: none of {name}'s examples is rated on {aspect} for the task {task}")
         for problem in unaskable(judge, config.judges[name], run.models[config.judges[name].model]).values():
             raise InputError(f"evaluate.judges.{name}: {problem}")
-
-
-def _check_indexes(
-    run: RunConfig, config: Config, pool: Mapping[str, Record], wanted: Sequence[tuple[str, str]]
-) -> None:
-    """A broken index or one of other towers is found here, not in a worker."""
-    arms = {judge.icl.arm for judge in config.judges.values() if judge.icl and judge.icl.arm in INDEXED}
-    if arms:
-        retriever = Retriever(pool, folder=run.run / "index")
-        for arm in sorted(arms):
-            retriever.open(wanted, arm)
 
 
 def _shown_groups(config: Config, pool: Mapping[str, Record]) -> frozenset[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -16,6 +16,7 @@ from judging.errors import InputError
 from judging.judge import MIN_LABEL_MASS, Judge
 from judging.records import Record
 from judging.template import LABEL_PREFIX
+from retrieval.retriever import INDEXED, Arm, Retriever
 
 
 class JudgeConfig(Strict):
@@ -107,6 +108,24 @@ def unaskable(judge: Judge, config: JudgeConfig, spec: ModelSpec) -> dict[tuple[
     problems = {scale: labels_problem(spec, LABEL_PREFIX, scale.labels()) for scale in scales}
     found = {key: problems[template.scale] for key, template in judge.templates.items()}
     return {key: problem for key, problem in found.items() if problem}
+
+
+def indexed_arms(judges: Mapping[str, JudgeConfig]) -> list[Arm]:
+    """The ways to choose examples that need an index, of all these judges."""
+    return sorted({judge.icl.arm for judge in judges.values() if judge.icl and judge.icl.arm in INDEXED})
+
+
+def check_indexes(
+    run: RunConfig,
+    judges: Mapping[str, JudgeConfig],
+    pool: Mapping[str, Record],
+    wanted: Sequence[tuple[str, str]],
+) -> None:
+    """A broken index, or one of other towers, is found here, not in a worker. Raises InputError."""
+    if arms := indexed_arms(judges):
+        retriever = Retriever(pool, folder=run.run / "index")
+        for arm in arms:
+            retriever.open(wanted, arm)
 
 
 def judge_chooser(

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from cluster import models, runtime
+from cluster.artifacts import JobDir
 from cluster.config import ModelSpec, RunConfig, ServedSpec, VllmSpec, section_or_default
 from cluster.engine import Engine
 from cluster.identity import spec_of
@@ -20,15 +21,21 @@ from evaluation.batch.config import Config as EvaluateConfig
 from evaluation.batch.fingerprints import code_fingerprint
 from evaluation.judges.aggregation import Ballot, ballot_of
 from evaluation.judges.integrator import Integrator
-from evaluation.judges.judge_config import JudgeConfig, build_judge, judge_chooser, unaskable
+from evaluation.judges.judge_config import (
+    JudgeConfig,
+    build_judge,
+    check_indexes,
+    indexed_arms,
+    judge_chooser,
+    unaskable,
+)
 from evaluation.judges.prompt_sources import find_prompts
 from judging.datasets import DataConfig, read_pool
 from judging.errors import InputError
 from judging.judge import Judge
 from judging.records import Record
-from judging.tasks import FOLDER, is_task_file, load_task
+from judging.tasks import FOLDER, load_task
 from retrieval.pool import finished
-from retrieval.retriever import INDEXED, Retriever
 from serve.panel.certification import Certified, certified, check_required
 from serve.panel.config import Config
 from serve.panel.panel import Asked, Panel
@@ -87,8 +94,7 @@ def online(run: RunConfig) -> Online:
 
 
 def _tasks(data: DataConfig | None) -> list[str]:
-    own = [data.task] if data is not None and data.task is not None and is_task_file(data.task) else []
-    return [*sorted(file.stem for file in FOLDER.glob("*.yaml")), *own]
+    return [*sorted(file.stem for file in FOLDER.glob("*.yaml")), *(data.task_files if data else ())]
 
 
 def _judge(run: RunConfig, name: str, config: JudgeConfig, tasks: Sequence[str], pool: Mapping[str, Record]) -> Judge:
@@ -125,17 +131,11 @@ def _only_askable(judge: Judge, config: JudgeConfig, spec: ModelSpec) -> Judge:
 
 
 def _check_indexes(found: Online, data: DataConfig | None) -> None:
-    arms = {judge.icl.arm for judge in found.evaluate.judges.values() if judge.icl and judge.icl.arm in INDEXED}
-    if not arms:
-        return
-    assert data is not None
-    folder = found.run.run / "index"
-    from cluster.artifacts import JobDir
-
-    finished(JobDir(found.run.run, "index"), data)
-    retriever = Retriever(found.pool, folder=folder)
-    for arm in sorted(arms):
-        retriever.open([(task, aspect) for task, aspects in found.tasks().items() for aspect in aspects], arm)
+    if indexed_arms(found.evaluate.judges):
+        assert data is not None
+        finished(JobDir(found.run.run, "index"), data)
+        wanted = [(task, aspect) for task, aspects in found.tasks().items() for aspect in aspects]
+        check_indexes(found.run, found.evaluate.judges, found.pool, wanted)
 
 
 def build_panel(found: Online, engines: Mapping[str, Engine]) -> Panel:

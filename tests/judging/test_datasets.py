@@ -529,3 +529,9 @@ def test_the_dev_part_may_have_files_of_its_own(tmp_path: Path) -> None:
     assert dev_groups(data) == {"qa//d"} and dev_groups(DataConfig(records=("x",))) == frozenset()
     with pytest.raises(ValidationError, match="keep one of the two"):
         DataConfig(records=("x",), dev=("y",), dev_share=0.5)
+
+
+def test_a_task_file_is_an_input_and_a_built_in_task_is_none() -> None:
+    files = ("in.jsonl",)
+    assert DataConfig(records=files, task="mine/tone.yaml").task_files == ("mine/tone.yaml",)
+    assert DataConfig(records=files, task="qa").task_files == DataConfig(records=files).task_files == ()

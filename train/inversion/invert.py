@@ -19,7 +19,7 @@ from judging.datasets import DataConfig, Empty, Rejected, read_pool, read_record
 from judging.errors import InputError
 from judging.records import Record
 from judging.tasks import FOLDER as TASK_FOLDER
-from judging.tasks import is_task_file, unknown_aspect
+from judging.tasks import unknown_aspect
 from train.finetuning.sft import folder_of
 from train.inversion.config import Config
 from train.inversion.one_shot import Unit, units
@@ -66,7 +66,6 @@ def _invert(
     run: RunConfig, config: Config, data: DataConfig, name: str, wanted: Sequence[Unit], dev: Sequence[Record]
 ) -> dict[str, Any]:
     judge, inversion = _specs(run, config, name)
-    own_task = [data.task] if data.task is not None and is_task_file(data.task) else []
     job = JobDir(run.run, f"invert/{name}")
     fingerprint = {
         "invert": json.loads(config.model_dump_json(exclude={"models", "inversion", "fallback"})),
@@ -75,7 +74,7 @@ def _invert(
                 include={"pool", "pool_share", "columns", "aspects", "format", "task", "dataset", "scale"}
             )
         ),
-        "files": input_hashes([*data.pool, *config.dev, *own_task]),
+        "files": input_hashes([*data.pool, *config.dev, *data.task_files]),
         "tasks": input_hashes([str(TASK_FOLDER)])[str(TASK_FOLDER)],
         "judge": model_identity(judge),
         "inversion": model_identity(inversion) if inversion else None,

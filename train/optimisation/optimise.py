@@ -21,7 +21,7 @@ from judging.datasets import DataConfig, Empty, Rejected, read_records
 from judging.errors import InputError
 from judging.records import Record, content_id
 from judging.tasks import FOLDER as TASK_FOLDER
-from judging.tasks import is_task_file, load_task, unknown_aspect
+from judging.tasks import load_task, unknown_aspect
 from judging.template import Template, rubric_template
 from judging.template_io import file_name, load_templates
 from train.optimisation.config import LEARNED, Config
@@ -84,12 +84,11 @@ def _optimise(
 ) -> dict[str, Any]:
     judge, writer = run.models[name], run.models[config.optimisers.get(name, name)]
     starts = {key: _start_template(run, config, name, *key) for key in labelled}
-    own_task = [data.task] if data.task is not None and is_task_file(data.task) else []
     job = JobDir(run.run, f"optimise/{name}")
     fingerprint = {
         "optimise": json.loads(config.model_dump_json(exclude={"models", "optimisers"})),
         "data": json.loads(data.model_dump_json(exclude={"part"})),
-        "files": input_hashes(sorted({*(data.dev or data.records), *own_task})),
+        "files": input_hashes(sorted({*(data.dev or data.records), *data.task_files})),
         "labelled": {"/".join(key): content_id(*(one.id for one in records)) for key, records in labelled.items()},
         "start": {"/".join(key): one.fingerprint for key, one in starts.items()},
         "tasks": file_hash(TASK_FOLDER),
