@@ -1,4 +1,4 @@
-"""The report's section on certificates, as HTML: what each says, and its probes as a picture. Names are escaped.
+"""The report's section on certificates: what each says, and its probes as a picture (`templates/certificates.html`).
 
 Reads `{run}/certify`; knows no scores.
 """
@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from html import escape
 from pathlib import Path
+from typing import Any
 
 from cluster.artifacts import read_json
 from evaluation.certification.store import load_certificates
 from evaluation.measure.formatting import shown
+from evaluation.reporting.pages import rendered
 from judging.certificates.certificate import Certificate, Figure, ProbeResult
 from judging.stats.bias import ProbeName
 
@@ -31,108 +32,84 @@ def certificates_section(run: Path) -> str:
     slices: dict[tuple[str, str, str], list[Certificate]] = {}
     for one in found:
         slices.setdefault((one.task, one.dataset, one.aspect), []).append(one)
-    body = "".join(_slice(key, ones) for key, ones in slices.items())
-    return (
-        "<h2>Certificates</h2><p>Whether each judge can be trusted on these texts: its agreement with people against "
-        "stated criteria, and probes that look for bias. A certificate counts for what was tested alone: the same "
-        f"model, template, settings, examples, vote and code.</p>{_stale(run)}{body}"
+    return rendered(
+        "certificates.html",
+        stale="" if _is_of_this_evaluation(run) else STALE,
+        slices=[_slice(key, ones) for key, ones in slices.items()],
     )
 
 
-def _stale(run: Path) -> str:
+def _is_of_this_evaluation(run: Path) -> bool:
     certified, evaluated = (read_json(run / job / "manifest.json") for job in ("certify", "evaluate"))
-    same = certified and evaluated and certified["fingerprint"]["scores"] == evaluated["files"]
-    return "" if same else f"<p class=warning>{escape(STALE)}.</p>"
+    return bool(certified and evaluated and certified["fingerprint"]["scores"] == evaluated["files"])
 
 
-def _slice(key: tuple[str, str, str], ones: Sequence[Certificate]) -> str:
-    task, dataset, aspect = key
-    name = ones[0].criteria.statistic
-    rows = "".join(
-        f"<tr><th>{escape(one.subject)}<td>{_mark(one)}{_cell(one.agreement.get(name))}"
-        f"{_cell(one.chance.get(name))}{_cell(one.minus_length.get(name))}"
-        f"{_cell((one.human_ceiling or {}).get(name))}<td>{one.coverage:.3f}"
-        for one in ones
-    )
-    return (
-        f"<h3>{escape(task)} / {escape(dataset or 'records')} / {escape(aspect)}</h3>"
-        f"<table><tr><th><th>certified<th>{escape(name)}<th>chance<th>minus length<th>human ceiling<th>coverage{rows}"
-        f"</table>{_probes(ones)}{''.join(map(_details, ones))}"
-    )
-
-
-def _probes(ones: Sequence[Certificate]) -> str:
-    """Those that at least one was put to, as a table and as a picture."""
+def _slice(key: tuple[str, str, str], ones: Sequence[Certificate]) -> dict[str, Any]:
     from evaluation.reporting import plots
 
-    ran = list(dict.fromkeys(probe.name for one in ones for probe in one.probes if probe.effect))
-    if not ran:
-        return "<p>No probe was run.</p>"
-    head = "".join(f"<th>{_words(name)}" for name in ran)
-    rows = "".join(
-        f"<tr><th>{escape(one.subject)}" + "".join(_probe(probe) for probe in (_of(one, name) for name in ran))
-        for one in ones
-    )
-    return (
-        f"<table><tr><th>probe{head}{rows}</table>"
-        f"<img alt='probes with intervals' src='data:image/png;base64,{plots.probes(ones, ran)}'>"
-        "<p class=meta>Grey band: effects too small to matter. Red: a bias (the interval leaves 0 out and the effect "
-        "lies beyond the band; for length, injection and rerun only above it; or one attack alone surely does).</p>"
-    )
+    task, dataset, aspect = key
+    statistic = ones[0].criteria.statistic
+    # Those that at least one was put to.
+    probes = list(dict.fromkeys(probe.name for one in ones for probe in one.probes if probe.effect))
+    return {
+        "title": f"{task} / {dataset or 'records'} / {aspect}",
+        "statistic": statistic,
+        "probes": probes,
+        "png": plots.probes(ones, probes) if probes else "",
+        "rows": [_row(one, statistic, probes) for one in ones],
+    }
 
 
-def _mark(one: Certificate) -> str:
-    return "<b>yes</b>" if one.verdict.holds else f"no<small>{len(one.verdict.failed)} criteria not met</small>"
+def _row(one: Certificate, statistic: str, probes: Sequence[ProbeName]) -> dict[str, Any]:
+    told = (one.agreement, one.chance, one.minus_length, one.human_ceiling or {})
+    verdict = one.verdict
+    return {
+        "subject": one.subject,
+        "num_failed": len(verdict.failed),
+        "figures": [_figure(figures.get(statistic)) for figures in told],
+        "coverage": one.coverage,
+        "probes": [_probe(_of(one, name)) for name in probes],
+        "criteria": [*(("✗", words) for words in verdict.failed), *(("✓", words) for words in verdict.met)],
+        "facts": _facts(one),
+    }
 
 
-def _cell(one: Figure | None) -> str:
+def _figure(one: Figure | None) -> dict[str, Any] | None:
+    """A figure as a cell shows it; None where there is no value."""
     if one is None or one.value is None:
-        return "<td>–"
-    low, high = (shown(math.nan if end is None else end) for end in (one.low, one.high))
-    return f"<td>{shown(one.value)}<small>{low} to {high}, n {one.n}</small>"
+        return None
+    low, high = (math.nan if end is None else end for end in (one.low, one.high))
+    return {"value": one.value, "low": low, "high": high, "n": one.n}
 
 
 def _of(one: Certificate, name: ProbeName) -> ProbeResult | None:
     return next((probe for probe in one.probes if probe.name == name), None)
 
 
-def _probe(one: ProbeResult | None) -> str:
-    cell = _cell(one.effect if one else None)
-    return cell.replace("<td>", "<td class=biased>", 1) if one and one.biased else cell
+def _probe(one: ProbeResult | None) -> tuple[dict[str, Any] | None, bool]:
+    return _figure(one.effect if one else None), bool(one and one.biased)
 
 
-def _words(name: str) -> str:
-    return escape(name.replace("_", " "))
-
-
-def _details(one: Certificate) -> str:
-    criteria = "".join(
-        f"<li>{mark} {escape(words)}"
-        for mark, known in (("✗", one.verdict.failed), ("✓", one.verdict.met))
-        for words in known
-    )
-    skipped = ", ".join(f"{_words(probe.name)}: {escape(probe.skipped)}" for probe in one.probes if probe.skipped)
+def _facts(one: Certificate) -> dict[str, str]:
+    skipped = ", ".join(f"{_words(probe.name)}: {probe.skipped}" for probe in one.probes if probe.skipped)
     attacks = next((probe.further for probe in one.probes if probe.name == "injection"), {})
-    facts = {
+    return {
         "probes not run": skipped or "none",
         "each attack": ", ".join(f"{_words(name)} {_value(figure)}" for name, figure in attacks.items()) or "–",
         "labels": f"{one.labels}; {one.num_rows} rows, {one.num_groups} groups, {one.num_systems} systems",
         "has taught": _taught(one),
         "measured ids": one.split.measured_ids_sha256[:16],
-        **{name: escape(_plain(getattr(one.fingerprints, name))) for name in FACTS},
-        "written": f"{escape(one.date)}, seal {escape(one.seal[:16])}",
+        **{name: _plain(getattr(one.fingerprints, name)) for name in FACTS},
+        "written": f"{one.date}, seal {one.seal[:16]}",
     }
-    rows = "".join(f"<tr><th>{name}<td>{value}" for name, value in facts.items())
-    return (
-        f"<details><summary>{escape(one.subject)}: criteria and what was tested</summary>"
-        f"<ul class=criteria>{criteria}</ul><table class=facts>{rows}</table></details>"
-    )
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")
 
 
 def _taught(one: Certificate) -> str:
-    return (
-        ", ".join(f"{escape(name)}, groups: {part.num_groups}" for name, part in one.split.taught.items()) or "nothing"
-    )
+    return ", ".join(f"{name}, groups: {part.num_groups}" for name, part in one.split.taught.items()) or "nothing"
 
 
 def _plain(value: Mapping[str, str] | str | None) -> str:

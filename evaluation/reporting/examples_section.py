@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from html import escape
 
 from evaluation.measure.example_baseline import FOLLOWS, Neighbours
 from evaluation.measure.formatting import with_interval
+from evaluation.reporting.pages import rendered
 
 SHOWN = ("dataset.spearman", "group.spearman")
 
@@ -21,17 +21,13 @@ def section(found: Mapping[str, Neighbours], label: str) -> str:
     """The report's section of one slice; empty where no judge was shown examples. `label`: "human score"."""
     if not found:
         return ""
-    rows = "".join(
-        f"<tr><th>{escape(judge)}{''.join(f'<td>{escape(cell)}' for cell in _cells(one, SHOWN))}"
-        for judge, one in found.items()
-    )
-    heads = "".join(f"<th>{what}, {name}" for what in ("alone", "judge minus it") for name in SHOWN)
-    n = ", ".join(f"{judge} {one.follows[FOLLOWS].n}" for judge, one in found.items())
-    return (
-        f"<h3>What the shown examples say without the judge</h3><p>The mean {escape(label)} of a text's examples, "
-        "taken as that text's score. A judge should be better than that; one whose scores go along with it far more "
-        f"closely than with the {escape(label)}s copies its examples. Rows scored with examples: {escape(n)}.</p>"
-        f"<table><tr><th>{heads}<th>judge with it, {FOLLOWS}<th>coverage{rows}</table>"
+    return rendered(
+        "neighbours.html",
+        label=label,
+        statistics=SHOWN,
+        follows=FOLLOWS,
+        numbers=", ".join(f"{judge} {one.follows[FOLLOWS].n}" for judge, one in found.items()),
+        rows={judge: _cells(one, SHOWN) for judge, one in found.items()},
     )
 
 

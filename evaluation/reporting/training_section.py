@@ -1,4 +1,4 @@
-"""The report's sections on learned prompts and on the training behind them, as HTML; what models wrote is escaped.
+"""The report's sections on learned prompts and on the training behind them.
 
 Reads the templates that `evaluate` left and `{run}/sft/NAME/DIRECTION/training.json`; knows no scores but their keys.
 """
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ import pyarrow.parquet as pq
 from cluster.artifacts import read_json
 from evaluation.judges.prompt_sources import FALLBACK, LEARNED, RUBRIC
 from evaluation.measure.formatting import shown
+from evaluation.reporting.pages import rendered
 from judging.tasks import load_task
 from judging.template import Template, Templates, rubric_template
 from judging.template_io import file_name, load_templates
@@ -49,29 +49,34 @@ def prompts_section(judges: Mapping[str, Mapping[str, Any]], templates: Mapping[
         for (task, aspect), template in own.items() if prompt in LEARNED else ():
             # By text, so that a prompt for several aspects stands there once.
             found.setdefault((model, task, prompt, template.text), {})[aspect] = template
-    items = "".join(_prompt(*key[:3], by_aspect) for key, by_aspect in sorted(found.items(), key=lambda one: one[0]))
-    return f"<h2>Learned prompts</h2><p>Each beside the task's written rubric.</p>{items}" if items else ""
+    if not found:
+        return ""
+    shown_in_order = sorted(found.items(), key=lambda one: one[0])
+    return rendered("learned_prompts.html", prompts=[_prompt(*key[:3], by_aspect) for key, by_aspect in shown_in_order])
 
 
-def _prompt(model: str, task: str, prompt: str, by_aspect: Mapping[str, Template]) -> str:
+def _prompt(model: str, task: str, prompt: str, by_aspect: Mapping[str, Template]) -> dict[str, Any]:
     aspect, template = next(iter(by_aspect.items()))
-    rubric = rubric_template(load_task(task), aspect)
-    warning = f"<p class=warning>{escape(FALLBACK)}.</p>" if template.about.get("fallback") else ""
-    return (
-        f"<h3>{escape(model)}, {escape(prompt)}: {escape(task)} / {escape(', '.join(by_aspect))}</h3>{warning}"
-        f"<table class=pair><tr><th>{escape(prompt)}<th>rubric, {escape(aspect)}"
-        f"<tr><td><pre>{escape(template.text)}</pre><td><pre>{escape(rubric.text)}</pre></table>"
-        + _facts({"origin": template.origin, **template.about})
-    )
+    return {
+        "model": model,
+        "prompt": prompt,
+        "task": task,
+        "aspects": ", ".join(by_aspect),
+        "aspect": aspect,
+        "warning": FALLBACK if template.about.get("fallback") else "",
+        "text": template.text,
+        "rubric": rubric_template(load_task(task), aspect).text,
+        "facts": _facts({"origin": template.origin, **template.about}),
+    }
 
 
 def training_section(run: Path) -> str:
     """Loss curves and facts of every model trained for inversion; empty where none was trained in this run."""
-    items = "".join(_training(file) for file in sorted((run / "sft").glob("*/*/training.json")))
-    return f"<h2>Inversion training</h2>{items}" if items else ""
+    trainings = [_training(file) for file in sorted((run / "sft").glob("*/*/training.json"))]
+    return rendered("training.html", trainings=trainings) if trainings else ""
 
 
-def _training(file: Path) -> str:
+def _training(file: Path) -> dict[str, Any]:
     from evaluation.reporting import plots
 
     known = read_json(file)
@@ -85,10 +90,12 @@ def _training(file: Path) -> str:
         "peak memory": f"{known['peak_memory_bytes'] / 2**30:.2f} GiB",
         "effective batch": known["effective_batch"],
     }
-    return (
-        f"<h3>{escape(known['model'])}, {escape(file.parent.name)}</h3>"
-        f"<img alt='loss over steps' src='data:image/png;base64,{plots.losses(*curves)}'>{_facts(facts)}"
-    )
+    return {
+        "model": known["model"],
+        "direction": file.parent.name,
+        "png": plots.losses(*curves),
+        "facts": _facts(facts),
+    }
 
 
 def retriever_section(run: Path, judges: Mapping[str, Mapping[str, Any]]) -> str:
@@ -97,50 +104,35 @@ def retriever_section(run: Path, judges: Mapping[str, Mapping[str, Any]]) -> str
     if not shown_to:
         return ""
     done = read_json(run / "fit" / "manifest.json")
-    rows = "".join(
-        f"<tr><th>{escape(name)}<td>{escape(icl['arm'])}<td>{icl['mean_examples']:.2f} of {icl['wanted']}"
-        f"<td>{icl['num_dropped']}<td>{icl['num_prompts_without']} of {icl['num_prompts']}"
-        for name, icl in shown_to.items()
-    )
-    return (
-        "<h2>Examples found for each text</h2><table><tr><th>judge<th>search<th>examples a prompt<th>did not fit"
-        f"<th>prompts without{rows}</table>{_orders(done['summary']) if done else ''}"
-    )
+    return rendered("retriever.html", shown_to=shown_to, orders=_orders(done["summary"]) if done else None)
 
 
-def _orders(fit: Mapping[str, Any]) -> str:
+def _orders(fit: Mapping[str, Any]) -> dict[str, Any]:
     orders = fit["orders"]
-    rows = "".join(
-        f"<tr><th>{arm}<td>{_interval(orders['ndcg'][arm])}<td>{_interval(orders['trained_minus'].get(arm))}"
-        for arm in ARMS
-    )
     facts = {
         "towers trained on": f"{fit['num_train']} texts",
         "NDCG@4 by epoch": ", ".join(shown(value, 3) for value in fit["by_epoch"]),
         "chosen epoch": fit["best_epoch"],
     }
-    return (
-        "<h3>Order of the tried examples against what they were worth</h3>"
-        f"<p>NDCG@4 on {orders['num_queries']} texts of {orders['num_groups']} groups that the towers were not trained "
-        f"on; they chose the epoch. Below: 95 % intervals over groups.</p>"
-        f"<table><tr><th>search<th>NDCG@4<th>towers minus it{rows}</table>{_facts(facts)}"
-    )
+    return {
+        "num_queries": orders["num_queries"],
+        "num_groups": orders["num_groups"],
+        "rows": [(arm, _interval(orders["ndcg"][arm]), _interval(orders["trained_minus"].get(arm))) for arm in ARMS],
+        "facts": _facts(facts),
+    }
 
 
-def _interval(found: Sequence[float | None] | None) -> str:
-    if found is None:
-        return "–"
-    value, low, high = (math.nan if one is None else one for one in found)
-    return f"{shown(value)}<small>{shown(low)} to {shown(high)}</small>"
+def _interval(found: Sequence[float | None] | None) -> list[float] | None:
+    """Value, low and high; null in a JSON file is not a number."""
+    return None if found is None else [math.nan if one is None else one for one in found]
 
 
 def _loss(value: float | None) -> str:
     return "–" if value is None else shown(value, 3)
 
 
-def _facts(facts: Mapping[str, Any]) -> str:
-    rows = "".join(f"<tr><th>{escape(name.replace('_', ' '))}<td>{escape(_words(v))}" for name, v in facts.items())
-    return f"<table class=facts>{rows}</table>"
+def _facts(facts: Mapping[str, Any]) -> dict[str, str]:
+    return {name: _words(value) for name, value in facts.items()}
 
 
 def _words(value: Any) -> str:

@@ -53,7 +53,7 @@ def test_a_learned_prompt_stands_beside_the_rubric_with_its_facts(tmp_path: Path
         "nothing": [],
     }
     found = page(learned(tmp_path / "run", text="Mine: {{source}} {{candidate}}", about=about))
-    section = found.text.split("Learned prompts")[1].split("PromptsWhat each")[0]
+    section = found.text.split("Learned prompts")[1].split("What each judge was asked")[0]
     assert "m, inverse: qa / overall" in section
     assert "inverserubric, overall" in section
     assert "Mine: {{source}} {{candidate}}" in section
@@ -78,7 +78,7 @@ def test_a_learned_prompt_stands_beside_the_rubric_with_its_facts(tmp_path: Path
 def test_a_long_fact_is_cut(tmp_path: Path) -> None:
     found = page(learned(tmp_path / "run", about={"said": "x" * 401}))
     assert f"said{'x' * 400}…" in found.text
-    assert "x" * 401 not in found.text.split("PromptsWhat each")[0]
+    assert "x" * 401 not in found.text.split("What each judge was asked")[0]
 
 
 @pytest.mark.parametrize("prompt", ["rubric", "prompts/mine"])
@@ -94,7 +94,7 @@ def test_a_prompt_for_several_aspects_stands_there_once(tmp_path: Path) -> None:
             path = tmp_path / "run" / "evaluate" / "templates" / judge / f"qa.{aspect}.txt"
             template_at(path, "overall", "utility", text="Both: {{source}} {{candidate}}")
     found = page(finished(tmp_path / "run", given, prompts={"a": "forward", "b": "forward"}))
-    section = found.text.split("Learned prompts")[1].split("PromptsWhat each")[0]
+    section = found.text.split("Learned prompts")[1].split("What each judge was asked")[0]
     assert section.count("Both: ") == 1
     assert "m, forward: qa / overall, utility" in section
     assert rubric_template(load_task("qa"), "overall").text in section
@@ -185,7 +185,7 @@ def test_every_training_of_the_run_has_its_curve_and_facts(tmp_path: Path) -> No
     train(run.run / "sft" / "b" / "inverse", model="b")
     found = page(run)
     check_self_contained(found)
-    section = found.text.split("Inversion training")[1].split("PromptsWhat each")[0]
+    section = found.text.split("Inversion training")[1].split("What each judge was asked")[0]
     assert [section.index(title) for title in ("a, inverse", "b, forward", "b, inverse")] == sorted(
         section.index(title) for title in ("b, inverse", "a, inverse", "b, forward")
     )
