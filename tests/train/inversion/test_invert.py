@@ -389,9 +389,9 @@ def test_what_fails_is_refused_by_name_and_the_rest_is_used(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("rule", "why"),
     [
-        ({"error": "error"}, "the forward model could not be asked: error"),
+        ({"error": "error"}, "the forward model gave no score: error"),
         # A judge whose endpoint tells no log-probabilities.
-        ({}, "no probability on the people's score"),
+        ({}, "the forward model gave no score: low_label_mass"),
         ({"label_logprobs": {"1": -0.1}}, "no probability on the people's score"),
     ],
 )
