@@ -51,7 +51,7 @@ SERVE = ("serve.app", "answer over HTTP with the panel of a configuration, until
 
 # Section of the configuration -> where its class stands.
 SECTIONS = {
-    "data": "judging.datasets:DataConfig",
+    "data": "judging.data_config:DataConfig",
     "instructions": "train.instructions:InstructionConfig",
     "distill": "train.distill:Config",
     "sft": "train.finetuning.sft:Config",

@@ -27,7 +27,7 @@ from evaluation.batch.config import Config as EvaluateConfig
 from evaluation.batch.verdicts import mean_tokens
 from evaluation.judges.aggregation import Key, VoteConfig
 from evaluation.measure.formatting import with_interval
-from judging.datasets import DataConfig
+from judging.data_config import DataConfig
 from judging.errors import InputError
 from judging.records import Scale
 from judging.stats.agreement import agreement, compare

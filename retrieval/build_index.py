@@ -17,7 +17,7 @@ from cluster import models, runtime
 from cluster.artifacts import JobDir, Outcome
 from cluster.config import RunConfig, Strict, section
 from cluster.terminal import say
-from judging.datasets import DataConfig
+from judging.data_config import DataConfig
 from judging.errors import InputError
 from judging.records import Record
 from judging.tasks import load_task

@@ -28,7 +28,7 @@ from cluster.generate import Batch, Sampling, generate_parts
 from cluster.identity import model_identity, spec_of
 from cluster.parts import forget_rows, parts_of, sound_rows, write_part
 from cluster.tokens import labels_problem, special_tokens_of
-from judging.datasets import DataConfig
+from judging.data_config import DataConfig
 from judging.errors import InputError
 from judging.judge import Judge
 from judging.records import Record

@@ -13,7 +13,8 @@ from typing import Any
 from cluster.artifacts import JobDir, file_hash
 from cluster.config import RunConfig, section
 from cluster.identity import input_hashes
-from judging.datasets import DataConfig, read_pool
+from judging.data_config import DataConfig
+from judging.datasets import read_pool
 from judging.errors import InputError
 from judging.records import Record
 from judging.tasks import FOLDER as TASK_FOLDER

@@ -22,7 +22,8 @@ from evaluation.judges.aggregation import Ballot, VoteConfig, ballot_of, panel_i
 from evaluation.judges.integrator import IntegratorConfig
 from evaluation.judges.judge_config import JudgeConfig
 from evaluation.judges.prompt_sources import Prompts, find_prompts
-from judging.datasets import DataConfig, read_pool
+from judging.data_config import DataConfig
+from judging.datasets import read_pool
 from judging.errors import InputError
 from judging.records import Record
 from judging.tasks import FOLDER as TASK_FOLDER

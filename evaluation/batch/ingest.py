@@ -19,7 +19,8 @@ import pyarrow.parquet as pq
 
 from cluster.artifacts import write_text
 from cluster.parts import parts_of
-from judging.datasets import DataConfig, Empty, Names, Rejected, read_records
+from judging.data_config import DataConfig
+from judging.datasets import Empty, Names, Rejected, read_records
 from judging.errors import InputError
 from judging.records import Record
 

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from cluster.config import RunConfig
 from cluster.parts import parts_of
 from evaluation.batch.ingest import iter_rows
-from judging.datasets import DataConfig
+from judging.data_config import DataConfig
 from judging.errors import InputError
 from judging.records import Record, content_id
 from judging.template_io import load_templates

@@ -30,7 +30,8 @@ from evaluation.judges.judge_config import (
     unaskable,
 )
 from evaluation.judges.prompt_sources import find_prompts
-from judging.datasets import DataConfig, read_pool
+from judging.data_config import DataConfig
+from judging.datasets import read_pool
 from judging.errors import InputError
 from judging.judge import Judge
 from judging.records import Record

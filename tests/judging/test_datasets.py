@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from judging.datasets import DataConfig, Empty, Names, Rejected, dev_groups, is_blank, read_records
+from judging.data_config import DataConfig
+from judging.datasets import Empty, Names, Rejected, dev_groups, is_blank, read_records
 from judging.errors import InputError
 from judging.records import Record, Scale, content_id
 from tests.judging.ratedfiles import GOOD, RECORD, jsonl, records, rejected, row, write

@@ -12,7 +12,7 @@ from cluster.__main__ import main
 from cluster.config import ScriptedSpec
 from cluster.engine import ScriptedEngine
 from cluster.exchange import Request
-from judging.datasets import DataConfig
+from judging.data_config import DataConfig
 from judging.expected import expected_score
 from judging.records import Scale
 from judging.tasks import load_task

@@ -14,7 +14,7 @@ from cluster import models
 from cluster.__main__ import main
 from cluster.artifacts import JobDir
 from cluster.parts import sound_rows, write_part
-from judging.datasets import DataConfig
+from judging.data_config import DataConfig
 from judging.errors import InputError
 from judging.records import Record, content_id
 from retrieval.feedback import SCHEMA

@@ -15,7 +15,8 @@ from cluster import runtime
 from cluster.artifacts import JobDir, Outcome
 from cluster.config import ModelSpec, RunConfig, VllmSpec, section
 from cluster.identity import input_hashes, model_identity, spec_of
-from judging.datasets import DataConfig, Empty, Rejected, read_pool, read_records
+from judging.data_config import DataConfig
+from judging.datasets import Empty, Rejected, read_pool, read_records
 from judging.errors import InputError
 from judging.records import Record
 from judging.tasks import FOLDER as TASK_FOLDER

@@ -17,7 +17,8 @@ from cluster import runtime
 from cluster.artifacts import JobDir, Outcome, file_hash
 from cluster.config import RunConfig, section
 from cluster.identity import input_hashes, model_identity, spec_of
-from judging.datasets import DataConfig, Empty, Rejected, read_records
+from judging.data_config import DataConfig
+from judging.datasets import Empty, Rejected, read_records
 from judging.errors import InputError
 from judging.records import Record, content_id
 from judging.tasks import FOLDER as TASK_FOLDER

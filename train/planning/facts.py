@@ -17,7 +17,8 @@ from cluster.artifacts import JobDir
 from cluster.config import RunConfig, Strict, VllmSpec, section_or_default
 from cluster.errors import UserError
 from cluster.identity import spec_of
-from judging.datasets import DataConfig, Rejected, read_records
+from judging.data_config import DataConfig
+from judging.datasets import Rejected, read_records
 from judging.records import Record
 from train.instructions import read_instructions
 from train.inversion.one_shot import as_reply, units

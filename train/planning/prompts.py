@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Literal, NamedTuple
 
-from judging.datasets import DataConfig
+from judging.data_config import DataConfig
 from judging.errors import InputError
 from judging.records import Record, content_id
 from judging.tasks import load_task

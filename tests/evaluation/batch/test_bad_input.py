@@ -15,7 +15,7 @@ from evaluation.batch import config as evaluation
 from evaluation.batch import evaluate as batch
 from evaluation.batch.ingest import iter_rows
 from evaluation.judges.aggregation import Ballot
-from judging.datasets import DataConfig
+from judging.data_config import DataConfig
 from tests.evaluation.making import jsonl, row
 
 Change = Callable[[Path, dict[str, Any]], None]

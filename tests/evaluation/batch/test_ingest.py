@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from cluster.parts import parts_of
 from evaluation.batch import ingest as module
 from evaluation.batch.ingest import Ingested, ingest, ingested, iter_rows
-from judging.datasets import DataConfig
+from judging.data_config import DataConfig
 from judging.errors import InputError
 from judging.records import Record
 from tests.evaluation.making import jsonl, row

@@ -16,7 +16,7 @@ from evaluation.certification.probe_runs import ProbesConfig, copies, in_order, 
 from evaluation.certification.store import load_certificates
 from judging.certificates.certificate import Certificate, load_certificate
 from judging.certificates.perturbations import attacks
-from judging.datasets import DataConfig
+from judging.data_config import DataConfig
 from judging.errors import InputError
 from judging.records import Record
 from tests.evaluation.certification.certifying import BIASES, SURE, configuration, model, records, rule, without_ray

@@ -14,7 +14,8 @@ import yaml
 from cluster.__main__ import main
 from evaluation.judges.aggregation import load_panel
 from evaluation.judges.prompt_sources import find_prompts
-from judging.datasets import DataConfig, read_records
+from judging.data_config import DataConfig
+from judging.datasets import read_records
 from judging.records import Record
 from judging.template_io import load_templates
 from tests.train.making import jsonl

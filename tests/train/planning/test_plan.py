@@ -15,7 +15,8 @@ from cluster.artifacts import JobDir
 from cluster.config import RunConfig, build, load
 from cluster.jobs import SECTIONS
 from cluster.jobs import sections as known_sections
-from judging.datasets import DataConfig, read_records
+from judging.data_config import DataConfig
+from judging.datasets import read_records
 from judging.tasks import load_task
 from judging.template import rubric_template, texts_for
 from tests.train.making import jsonl, rated, unit
