@@ -59,7 +59,6 @@ def ingest(
         if not in_order:
             _regroup(beside, counts.num_records, block_rows)
         write_text(beside / "counts.json", json.dumps(counts._asdict()))
-        shutil.rmtree(folder, ignore_errors=True)
         beside.rename(folder)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
@@ -69,14 +68,16 @@ def ingest(
 def ingested(folder: Path) -> Ingested | None:
     """What an earlier `ingest` left in `folder`, or None."""
     path = folder / "counts.json"
-    if not path.exists() or not (folder / KINDS).exists():
-        return None
-    return Ingested(**json.loads(path.read_text()))
+    return Ingested(**json.loads(path.read_text())) if path.exists() else None
 
 
 def kinds_of(folder: Path) -> list[tuple[str, str]]:
     """Each task among the records, with the scores (JSON) of a record of it: one for each set of rated aspects."""
-    kinds = json.loads((folder / KINDS).read_text())
+    path = folder / KINDS
+    if not path.exists():  # records of an earlier version
+        rows = iter_rows(parts_of(folder), ("task", "scores"))
+        write_text(path, json.dumps(list({(row["task"], tuple(json.loads(row["scores"]))): None for row in rows})))
+    kinds = json.loads(path.read_text())
     return [(task, json.dumps(dict.fromkeys(aspects, 0))) for task, aspects in kinds]
 
 

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from cluster.artifacts import JobDir
 from cluster.generate import Batch
-from cluster.parts import forget_rows, parts_of, sound_rows, write_part
+from cluster.parts import forget_rows, parts_of, sound_parts, sound_rows, write_part
 from evaluation.batch.ingest import iter_rows
 from evaluation.judges.aggregation import NOT_ASKED, CascadeConfig
 from evaluation.judges.few_shot import chosen_examples
@@ -77,6 +77,12 @@ def done_keys(folder: Path) -> np.ndarray:
     return np.unique(np.array(keys, dtype=np.uint64))
 
 
+def _are_done(keys: np.ndarray, done: np.ndarray) -> np.ndarray:
+    """Which of `keys` are among `done`, which is sorted: much faster than `np.isin` for a block against millions."""
+    places = np.minimum(np.searchsorted(done, keys), max(len(done) - 1, 0))
+    return done[places] == keys if len(done) else np.zeros(len(keys), dtype=bool)
+
+
 def survey(folder: Path, judges: Sequence[Judge], aspects: tuple[str, ...] | None) -> Blocks:
     """One pass over the records in `folder/records`, for all judges: the keys of each block's (record, aspect) pairs.
 
@@ -109,7 +115,7 @@ def pending(blocks: Blocks, done: np.ndarray) -> tuple[list[Path], int]:
         blocks: what `survey` returned.
         done: keys of the verdicts on disk, sorted (uint64).
     """
-    missing = {part: len(keys) - int(np.isin(keys, done).sum()) for part, keys in blocks.items()}
+    missing = {part: len(keys) - int(_are_done(keys, done).sum()) for part, keys in blocks.items()}
     return [part for part, number in missing.items() if number], sum(missing.values())
 
 
@@ -124,19 +130,16 @@ def write_not_asked(folder: Path, first: str, others: Sequence[Judge], cascade: 
 
     A part a part of the first judge's, always of the same name. What a judge was asked before stays.
     """
-    columns = ["id", "aspect", "score", "label_probabilities"]
-    done = {judge.name: set(done_keys(folder / "verdicts" / judge.name).tolist()) for judge in others}
-    for part in parts_of(folder / "verdicts" / first):
-        sure = [
-            row
-            for row in pq.read_table(part, columns=columns).to_pylist()
-            if cascade.is_sure(row["score"], row["label_probabilities"])
-        ]
+    columns = ("id", "aspect", "score", "label_probabilities")
+    done = {judge.name: done_keys(folder / "verdicts" / judge.name) for judge in others}
+    for part in sound_parts(folder / "verdicts" / first, columns):
+        sure = [row for row in part if cascade.is_sure(row["score"], row["label_probabilities"])]
+        keys = np.array([_key(row["id"], row["aspect"]) for row in sure], dtype=np.uint64)
         for judge in others:
             rows = [
                 {"id": row["id"], "aspect": row["aspect"], "mode": judge.mode, "unscored": NOT_ASKED, **NO_TOKENS}
-                for row in sure
-                if _key(row["id"], row["aspect"]) not in done[judge.name]
+                for row, is_done in zip(sure, _are_done(keys, done[judge.name]), strict=True)
+                if not is_done
             ]
             if rows:
                 out = folder / "verdicts" / judge.name
@@ -164,7 +167,7 @@ def requests(
         found |= chosen_examples(part.parent.parent, name, part) or {}
     rows: list[dict[str, Any]] = []
     keys = np.array([_key(record.id, aspect) for record, aspect in keyed], dtype=np.uint64)
-    for (record, aspect), is_done in zip(keyed, np.isin(keys, done[name]), strict=True):
+    for (record, aspect), is_done in zip(keyed, _are_done(keys, done[name]), strict=True):
         if not is_done:
             key = {"judge": name, "id": record.id, "task": record.task, "aspect": aspect}
             rows.append({**key, **judges[name].request(record, aspect, found.get((record.id, aspect)))})

@@ -65,6 +65,7 @@ def _row(one: Certificate, statistic: str, probes: Sequence[ProbeName]) -> dict[
     verdict = one.verdict
     return {
         "subject": one.subject,
+        "holds": verdict.holds,
         "num_failed": len(verdict.failed),
         "figures": [_figure(figures.get(statistic)) for figures in told],
         "coverage": one.coverage,

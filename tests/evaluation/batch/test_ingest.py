@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from cluster.parts import parts_of
 from evaluation.batch import ingest as module
-from evaluation.batch.ingest import Ingested, ingest, ingested, iter_rows
+from evaluation.batch.ingest import Ingested, ingest, ingested, iter_rows, kinds_of
 from judging.data_config import DataConfig
 from judging.errors import InputError
 from judging.records import Record
@@ -49,6 +49,24 @@ def test_blocks_hold_whole_groups_in_the_order_of_the_input(tmp_path: Path) -> N
     assert blocks(tmp_path) == [["a0", "a1", "a2"], ["b0", "c0"], ["d0", "d1"]]
     assert ingested(tmp_path / "job" / "records") == Ingested(7, 0)
     assert not (tmp_path / "job" / "records" / "rejected.jsonl").exists()
+
+
+def test_each_task_with_each_set_of_rated_aspects_is_noted(tmp_path: Path) -> None:
+    rows = [
+        row("a", scores={"overall": 3, "utility": 2}),
+        row("b", scores={"overall": 4, "utility": 1}),
+        row("c", task="story", scores={"empathy": 7}, scale=[1, 9]),
+        row("d", scores={}, scale=None),
+    ]
+    take_in(tmp_path, rows)
+    folder = tmp_path / "job" / "records"
+    known = [("qa", '{"overall": 0, "utility": 0}'), ("story", '{"empathy": 0}'), ("qa", "{}")]
+    assert kinds_of(folder) == known
+    # Of records that an earlier version has taken in they are read from the blocks, which stay.
+    (folder / "kinds.json").unlink()
+    written = [part.stat().st_mtime_ns for part in parts_of(folder)]
+    assert sorted(kinds_of(folder)) == sorted(kinds_of(folder)) == sorted(known)
+    assert [part.stat().st_mtime_ns for part in parts_of(folder)] == written
 
 
 def test_blank_candidates_are_taken_in(tmp_path: Path) -> None:

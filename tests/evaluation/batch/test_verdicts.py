@@ -11,6 +11,7 @@ import pytest
 from cluster.artifacts import JobDir
 from evaluation.batch.verdicts import (
     VERDICT_SCHEMA,
+    _are_done,
     aspects_of,
     done_keys,
     forget_unscored,
@@ -232,3 +233,16 @@ def test_texts_of_the_own_family_are_not_asked_for_again(tmp_path: Path) -> None
         write_verdicts_file(job.path, "k", {("a", "overall"): "own_family", ("b", "overall"): "timeout"})
         assert forget_unscored(job)
         assert [len(done_keys(job.path / "verdicts" / name)) for name in "jk"] == [2, 1]
+
+
+@pytest.mark.parametrize(
+    ("keys", "done", "found"),
+    [
+        ([], [], []),
+        ([5, 1], [], [False, False]),
+        ([], [1], []),
+        ([0, 1, 5, 9, 2**64 - 1, 5], [1, 5, 2**64 - 1], [False, True, True, False, True, True]),
+    ],
+)
+def test_which_keys_are_done(keys: list[int], done: list[int], found: list[bool]) -> None:
+    assert _are_done(np.array(keys, dtype=np.uint64), np.array(done, dtype=np.uint64)).tolist() == found
