@@ -1,22 +1,17 @@
 """The job `distill` over Ray Data with scripted models: complete, resumed, refused, killed; every row exactly once."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pyarrow.parquet as pq
 import pytest
 import yaml
 
 from cluster.__main__ import main
 from judging.records import content_id
+from tests.killing import killed_when
 from tests.train.making import jsonl
 from train.distill import INSTRUCTION_SCHEMA, SCHEMA
 
@@ -287,47 +282,11 @@ def test_other_blocks_after_a_kill_answer_nothing_twice(tmp_path: Path, block_ro
     assert sorted(row["id"] for row in asked) == ids(18)
 
 
-def children(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
-    try:
-        return psutil.Process(process.pid).children(recursive=True)
-    except psutil.NoSuchProcess:
-        return []
-
-
-def end(processes: list[psutil.Process]) -> None:
-    """Ray ends what belongs to a dead driver by itself; what is left after a while is ended here, by its id."""
-    _, alive = psutil.wait_procs(processes, timeout=5)
-    for process in alive:
-        process.kill()
-    psutil.wait_procs(alive, timeout=20)
-
-
 @pytest.mark.slow
 def test_a_job_that_is_killed_goes_on_with_the_same_command(tmp_path: Path) -> None:
     # A block of four takes 0.4 s: ten of them leave time to kill in between.
     config = configuration(tmp_path, numbered(40), models={"m": {**SCRIPTED, "delay_s": 0.4}})
-    process = subprocess.Popen(
-        [
-            *(sys.executable, "-m", "cluster", "distill", config),
-            *("--set", "ray.num_cpus=2", "--set", "ray.object_store_gib=0.1"),
-        ],
-        cwd=ROOT,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    left: list[psutil.Process] = []
-    try:
-        deadline = time.monotonic() + 180
-        while len(times(tmp_path)) < 2:
-            assert process.poll() is None, "the job ended before it could be killed"
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
-        left = children(process)
-    finally:
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait(timeout=20)
-        end(left)
+    killed_when("distill", config, lambda: len(times(tmp_path)) >= 2)
     before = times(tmp_path)
     num_done = len(answers(tmp_path))
     assert 0 < num_done < 40

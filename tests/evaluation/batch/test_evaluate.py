@@ -2,17 +2,11 @@
 
 import contextlib
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pyarrow.parquet as pq
 import pytest
 import yaml
@@ -22,6 +16,7 @@ from evaluation.batch import evaluate as batch
 from evaluation.batch.verdicts import VERDICT_SCHEMA
 from tests.cluster.fake_endpoint import Answer, Endpoint, failed, said, serving
 from tests.evaluation.making import inverted, jsonl, row, template_at
+from tests.killing import killed_when
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
 ROOT = Path(__file__).parents[3]
@@ -295,21 +290,6 @@ def test_retry_failed_asks_the_unscored_rows_and_no_others(
     capsys.readouterr()
 
 
-def children(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
-    try:
-        return psutil.Process(process.pid).children(recursive=True)
-    except psutil.NoSuchProcess:
-        return []
-
-
-def end(processes: list[psutil.Process]) -> None:
-    """Ray ends what belongs to a dead driver by itself; what is left after a while is ended here, by its id."""
-    _, alive = psutil.wait_procs(processes, timeout=20)
-    for process in alive:
-        process.kill()
-    psutil.wait_procs(alive, timeout=20)
-
-
 def test_a_run_that_is_killed_goes_on_to_the_same_scores(tmp_path: Path) -> None:
     rows = [row(f"r{number:02d}", f"g{number % 12:02d}") for number in range(36)]
     # A block of three takes 0.7 s: 12 of them leave time to kill in between.
@@ -318,35 +298,7 @@ def test_a_run_that_is_killed_goes_on_to_the_same_scores(tmp_path: Path) -> None
     (tmp_path / "calm").mkdir()
     config = configuration(tmp_path / "killed", rows, models, block_rows=3)
     folder = tmp_path / "killed" / "run" / "evaluate"
-    process = subprocess.Popen(
-        [
-            sys.executable,
-            "-m",
-            "cluster",
-            "evaluate",
-            config,
-            "--set",
-            "ray.num_cpus=2",
-            "--set",
-            "ray.object_store_gib=0.1",
-        ],
-        cwd=ROOT,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    left: list[psutil.Process] = []
-    try:
-        deadline = time.monotonic() + 180
-        while len(list(folder.glob("verdicts/m/part-*.parquet"))) < 2:
-            assert process.poll() is None, "the run ended before it could be killed"
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
-        left = children(process)
-    finally:
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait(timeout=20)
-        end(left)
+    killed_when("evaluate", config, lambda: len(list(folder.glob("verdicts/m/part-*.parquet"))) >= 2)
     before = {path.name: path.stat().st_mtime_ns for path in folder.glob("verdicts/m/part-*.parquet")}
     num_done = len(verdicts(tmp_path / "killed", "m"))
     assert 0 < num_done < 36
