@@ -33,6 +33,8 @@ from cluster.publish import address_problem
 # What a request to an endpoint holds beside model and messages.
 SENT = ("temperature", "top_p", "max_tokens", "seed", "logprobs", "top_logprobs", "response_format")
 NOT_SET = ("model", "messages", "stream", "n")
+# pydantic's kinds of a problem that have a code of ours; every other is an `invalid_value`.
+CODES = {"extra_forbidden": "unknown_key", "missing": "missing_key", "union_tag_invalid": "unknown_backend"}
 PICKLED_FORMATS = ("pt", "npcache")  # vLLM's names
 
 
@@ -299,7 +301,7 @@ def build(raw: Mapping[str, Any], sections: Mapping[str, type[BaseModel]], *, or
     try:
         return whole.model_validate(raw)
     except ValidationError as error:
-        raise UserError(f"{origin}: {_sentence(error, whole)}") from error
+        raise _refusal(error, whole, origin) from error
 
 
 def run_schema(sections: Mapping[str, type[BaseModel]]) -> type[RunConfig]:
@@ -307,24 +309,29 @@ def run_schema(sections: Mapping[str, type[BaseModel]]) -> type[RunConfig]:
     return create_model("RunConfig", __base__=RunConfig, **fields)
 
 
-def _sentence(error: ValidationError, whole: type[BaseModel]) -> str:
-    """The first problem as one sentence: the key's path, what is wrong, and the nearest known key for a wrong one."""
+def _refusal(error: ValidationError, whole: type[BaseModel], origin: str) -> UserError:
+    """The first problem, with the key's path, and the nearest known key for an unknown one."""
     first = error.errors()[0]
     path = [str(part) for part in first["loc"]]
     # pydantic names the member of the union behind the model's name; people know the key only.
     if path[:1] == ["models"] and len(path) > 2:
         del path[2]
-    more = f" ({error.error_count() - 1} more below it)" if error.error_count() > 1 else ""
-    if first["type"] == "extra_forbidden":
+    key, code = ".".join(path), CODES.get(first["type"], "invalid_value")
+    if code == "unknown_key":
         near = difflib.get_close_matches(path[-1], _known_keys(whole, path[:-1]), 1)
-        hint = f"; did you mean `{near[0]}`?" if near else ""
-        return f"`{'.'.join(path)}` is no known key{hint}{more}"
-    if first["type"] == "missing":
-        return f"`{'.'.join(path)}` is missing{more}"
-    if first["type"] == "union_tag_invalid":
-        return f"`{'.'.join(path)}.backend`: {first['ctx']['tag']!r} is none of {first['ctx']['expected_tags']}{more}"
-    message = first["msg"].removeprefix("Value error, ")
-    return f"`{'.'.join(path)}`: {message[0].lower()}{message[1:]}{more}" if path else f"{message}{more}"
+        text = f"Unknown key `{key}`." + (f" Did you mean `{near[0]}`?" if near else "")
+    elif code == "missing_key":
+        text = f"`{key}` is missing."
+    elif code == "unknown_backend":
+        key = f"{key}.backend"
+        text = f"`{key}` must be one of {first['ctx']['expected_tags']}, not {first['ctx']['tag']!r}."
+    else:
+        # A validator may raise a UserError with a code of its own; pydantic keeps it as the cause.
+        code = getattr(first.get("ctx", {}).get("error"), "code", code)
+        message = first["msg"].removeprefix("Value error, ")
+        text = f"`{key}`: {message[0].lower()}{message[1:]}" if path else message
+    more = f" ({error.error_count() - 1} more problems after this one)" if error.error_count() > 1 else ""
+    return UserError(f"{origin}: {text}{more}", code=code, key=key)
 
 
 def _known_keys(model: type[BaseModel], path: Sequence[str]) -> list[str]:

@@ -11,15 +11,30 @@ STORAGE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
 
 
 class UserError(ValueError):
-    """The user's input is at fault: one sentence with the place and the way out; the command exits with 2."""
+    """The user's input is at fault, as `judging.errors.InputError` is; `cluster` and `judging` import neither one.
+
+    Args:
+        message: what is wrong, where, and what to do about it, in at most two sentences.
+        code: what is wrong, as a snake_case word that does not change with the wording: `unknown_model`.
+        key: where it is wrong: the path in the configuration (`evaluate.judges.x`); empty where it is not one key.
+    """
 
     exit_code = 2
 
+    def __init__(self, message: str, *, code: str = "invalid_value", key: str = "") -> None:
+        super().__init__(message)
+        self.code = code
+        self.key = key
+
 
 class JobFailed(RuntimeError):
-    """Work failed that was asked for rightly: one sentence with what happened; the command exits with 1."""
+    """Valid work failed; the command exits with 1. `code`: what failed, as with `UserError`."""
 
     exit_code = 1
+
+    def __init__(self, message: str, *, code: str = "failed") -> None:
+        super().__init__(message)
+        self.code = code
 
 
 def storage_problem(error: BaseException) -> str | None:
