@@ -1,69 +1,46 @@
 """The panel on a real local Serve with the embedded models on vLLM: the batch path's scores, and chat."""
 
-import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 
-from cluster.__main__ import main
-from tests.serve.serving import ROOT, Served, configuration, free_port, serving
+from tests.engine_run import HUGE, NUM_QA, EngineRun
+from tests.serve.serving import Served, serving
 
 pytestmark = pytest.mark.engine
-RECORDS = ROOT / "examples" / "constructed.jsonl"
-POOL = ROOT / "examples" / "pool.jsonl"
-NUM = 24
+FAST = {"judges": ["expected", "shown"]}  # one token each
 
 
 @pytest.fixture(scope="module")
-def both(tmp_path_factory: pytest.TempPathFactory, ray_cluster: None) -> Iterator[tuple[Served, Path]]:
-    """First `evaluate`, then the server of the same configuration."""
-    folder = tmp_path_factory.mktemp("serve")
-    rows = [line for line in RECORDS.read_text().splitlines() if '"qa"' in line][:NUM]
-    (folder / "rows.jsonl").write_text("\n".join(rows) + "\n")
-    port = free_port()
-    config = configuration(
-        folder,
-        data={"records": [str(folder / "rows.jsonl")], "pool": [str(POOL)], "labels": "constructed"},
-        models={"smollm2": {"source": "embedded:smollm2-135m-instruct", "max_model_len": 1024, "kv_cache_gib": 0.5}},
-        evaluate={
-            "judges": {
-                "plain": {"model": "smollm2"},
-                "shown": {"model": "smollm2", "icl": {"arm": "bm25", "k": 2}},
-            }
-        },
-        serve={"port": port},
-    )
-    assert main(["evaluate", str(config)]) == 0
-    with serving(config, port, patience_s=400) as served:
-        yield served, folder
+def served(engine_run: EngineRun) -> Iterator[Served]:
+    """The server of the configuration that `evaluate` has judged with."""
+    with serving(engine_run.config, engine_run.port, patience_s=400) as found:
+        yield found
 
 
-def test_batch_and_online_give_the_same_scores(both: tuple[Served, Path]) -> None:
-    served, folder = both
-    batch = pq.read_table(folder / "run" / "evaluate" / "scores.parquet").to_pylist()
-    rows = [json.loads(line) for line in (folder / "rows.jsonl").read_text().splitlines()]
-    assert len(batch) == len(rows) == NUM
+def test_batch_and_online_give_the_same_scores(served: Served, engine_run: EngineRun) -> None:
+    batch = pq.read_table(engine_run.folder / "run" / "evaluate" / "scores.parquet").to_pylist()
     known = {row["id"]: row for row in batch}
+    rows = [row for row in engine_run.rows() if row["task"] == "qa" and row["id"] != HUGE]
+    assert len(rows) == NUM_QA
     for row in rows:
-        body = {"task": "qa", "fields": {"source": row["source"], "candidate": row["candidate"]}}
-        told = served.post("/v1/judge", body).json()
-        plain, shown = told["results"][0]["votes"]
-        assert plain["score"] == pytest.approx(known[row["id"]]["plain.score"], abs=1e-3)
+        fields = {"source": row["source"], "candidate": row["candidate"]}
+        told = served.post("/v1/judge", {"task": "qa", "fields": fields, "options": FAST}).json()
+        expected, shown = told["results"][0]["votes"]
+        assert expected["score"] == pytest.approx(known[row["id"]]["expected.score"], abs=1e-3)
         assert shown["score"] == pytest.approx(known[row["id"]]["shown.score"], abs=1e-3)
         assert len(shown["examples"]) == 2
-        assert plain["label_mass"] > 0.01
+        assert expected["label_mass"] > 0.01
 
 
-def test_the_openai_client_chats_streams_and_samples(both: tuple[Served, Path]) -> None:
+def test_the_openai_client_chats_streams_and_samples(served: Served) -> None:
     import openai
 
-    served, _ = both
     speaks = openai.OpenAI(base_url=f"{served.address}/v1", api_key="none", max_retries=0)
     asked: dict[str, Any] = {
-        "model": "smollm2",
+        "model": "m",
         "messages": [{"role": "user", "content": "Say hello."}],
         "max_tokens": 12,
     }
@@ -86,21 +63,19 @@ def test_the_openai_client_chats_streams_and_samples(both: tuple[Served, Path]) 
     )
 
 
-def test_a_text_that_does_not_fit_is_null_with_its_reason(both: tuple[Served, Path]) -> None:
-    served, _ = both
-    body = {"task": "qa", "fields": {"source": "Why?", "candidate": "word " * 5000}}
+def test_a_text_that_does_not_fit_is_null_with_its_reason(served: Served) -> None:
+    body = {"task": "qa", "fields": {"source": "Why?", "candidate": "word " * 5000}, "options": FAST}
     answer = served.post("/v1/judge", body)
     told = answer.json()
     assert (answer.status_code, told["score"], told["quorum"]) == (200, None, False)
     assert told["results"][0]["votes"][0]["unscored"] == "too_long"
 
 
-def test_two_texts_are_compared_and_a_rubric_of_the_client_s_counts(both: tuple[Served, Path]) -> None:
-    served, _ = both
+def test_two_texts_are_compared_and_a_rubric_of_the_client_s_counts(served: Served) -> None:
     fields = {"source": "Why is the sky blue?", "candidate": "Air scatters blue light most."}
-    told = served.post("/v1/judge", {"task": "qa", "fields": fields, "other": "No."}).json()
+    told = served.post("/v1/judge", {"task": "qa", "fields": fields, "other": "No.", "options": FAST}).json()
     assert told["mode"] == "pairwise"
     assert 0 <= told["score"] <= 1
     assert all(vote["is_consistent"] in (True, False) for vote in told["results"][0]["votes"])
-    told = served.post("/v1/judge", {"rubric": "Is it short?", "fields": fields}).json()
+    told = served.post("/v1/judge", {"rubric": "Is it short?", "fields": fields, "options": FAST}).json()
     assert 1 <= told["score"] <= 5

@@ -2,74 +2,36 @@
 
 import json
 import math
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-import yaml
 
 from cluster import models
-from cluster.__main__ import main
 from cluster.tokens import encoder
 from evaluation.judges.judge_config import JudgeConfig, build_judge
 from judging.datasets import read_records
 from judging.parse import parse_reply
 from judging.records import Record, Scale
-from tests.evaluation.making import template_at
+from tests.engine_run import HUGE, NUM_ROWS, SOURCE, EngineRun
 
-pytestmark = [pytest.mark.engine, pytest.mark.usefixtures("ray_cluster")]
-ROOT = Path(__file__).parents[3]
-SOURCE = "embedded:smollm2-135m-instruct"
-HUGE = "huge"  # id of the record with a candidate of 10 MB
+pytestmark = pytest.mark.engine
 
 
-def chosen() -> list[dict[str, Any]]:
-    """Four rows of `qa` and two of `summarisation`, and a copy of the first with a candidate of 10 MB."""
-    lines = (ROOT / "examples" / "constructed.jsonl").read_text(encoding="utf-8").splitlines()
-    rows = [json.loads(line) for line in lines]
-    few = [
-        *islice((row for row in rows if row["task"] == "qa"), 4),
-        *islice((row for row in rows if row["task"] == "summarisation"), 2),
-    ]
-    return [*few, {**few[0], "id": HUGE, "candidate": "word " * 2_000_000}]
+@pytest.fixture
+def run(engine_run: EngineRun) -> Path:
+    return engine_run.folder
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory, ray_cluster: None) -> Path:
-    """The run's folder: three judges in two starts of an engine. One row in seven is unscored, more than agreed."""
-    folder = tmp_path_factory.mktemp("engine")
-    for task in ("qa", "summarisation"):
-        text = "Is {{candidate}} any good for {{source}}?"
-        template_at(folder / "prompts" / f"{task}.txt", "overall", task=task, text=text)
-    (folder / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in chosen()), encoding="utf-8")
-    config = {
-        "run": str(folder / "run"),
-        "data": {"records": [str(folder / "in.jsonl")], "labels": "constructed"},
-        "models": {"m": {"source": SOURCE, "max_model_len": 1024, "kv_cache_gib": 0.5}},
-        "evaluate": {
-            "judges": {
-                "expected": {"model": "m"},
-                "other": {"model": "m", "prompt": str(folder / "prompts")},
-                "parsed": {"model": "m", "score_mode": "parsed", "max_tokens": 120},
-            }
-        },
-    }
-    (folder / "c.yaml").write_text(yaml.safe_dump(config))
-    looked_up: list[str] = []
-    look_up = models._look_up
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(models, "_look_up", lambda *args: looked_up.append(args[0]) or look_up(*args))
-        assert main(["evaluate", str(folder / "c.yaml")]) == 3
-    assert looked_up == [SOURCE]  # once for three judges, the fingerprint, the tokenizer and two starts
-    return folder
+def test_the_model_is_looked_up_once_for_all_judges_and_starts(engine_run: EngineRun) -> None:
+    assert engine_run.looked_up == [SOURCE]  # four judges, the fingerprint, the tokenizer and two starts
 
 
 def verdicts(run: Path, judge: str) -> dict[str, dict[str, Any]]:
     parts = (run / "run" / "evaluate" / "verdicts" / judge).glob("part-*.parquet")
     rows = [one for part in parts for one in pq.read_table(part).to_pylist()]
-    assert len({row["id"] for row in rows}) == len(rows) == 7
+    assert len({row["id"] for row in rows}) == len(rows) == NUM_ROWS
     return {row["id"]: row for row in rows}
 
 
@@ -84,7 +46,7 @@ def test_expected_scores_lie_in_the_scale_with_probability_on_the_labels(run: Pa
             assert row["num_generated_tokens"] == 1
             assert row["num_prompt_tokens"] > 100
     # A judge that always says the same has read nothing.
-    assert len({round(row["score"], 6) for id, row in found.items() if id != HUGE}) == 6
+    assert len({round(row["score"], 6) for id, row in found.items() if id != HUGE}) == NUM_ROWS - 1
 
 
 def test_another_prompt_in_the_same_start_is_another_judge(run: Path) -> None:
@@ -97,7 +59,7 @@ def test_another_prompt_in_the_same_start_is_another_judge(run: Path) -> None:
             assert row["num_prompt_tokens"] < found[id]["num_prompt_tokens"]
 
 
-@pytest.mark.parametrize("judge", ["expected", "other", "parsed"])
+@pytest.mark.parametrize("judge", ["expected", "other", "shown", "parsed"])
 def test_a_candidate_of_ten_megabytes_is_too_long_and_stops_nobody(run: Path, judge: str) -> None:
     row = verdicts(run, judge)[HUGE]
     assert (row["score"], row["unscored"]) == (None, "too_long")
@@ -114,7 +76,7 @@ def test_expected_scores_are_those_of_a_transformers_forward_pass(run: Path) -> 
     wanted = {(one.task, "overall"): None for one in records}
     judge = build_judge("oracle", JudgeConfig(model="m"), wanted, {}, known.special_tokens())
     found = verdicts(run, "expected")
-    for record in records:
+    for record in [*records[:4], *records[-2:]]:  # of both tasks
         asked = judge.request(record, "overall")
         prefix, label_ids = known.label_tokens(asked["reply_prefix"], asked["labels"])
         ids = known.prompt_ids(asked["prompt"], prefix, 1023)
@@ -144,5 +106,5 @@ def test_a_parsed_reply_is_the_agreed_json_or_has_a_reason_that_is_counted(run: 
     assert [row for row in found.values() if row["score"] is not None]
     summary = json.loads((run / "run" / "evaluate" / "manifest.json").read_text())["summary"]["judges"]["parsed"]
     unscored = [row["unscored"] for row in verdicts(run, "parsed").values() if row["unscored"]]
-    assert summary["coverage"] == pytest.approx(1 - len(unscored) / 7)
+    assert summary["coverage"] == pytest.approx(1 - len(unscored) / NUM_ROWS)
     assert summary["unscored"] == {reason: unscored.count(reason) for reason in unscored}
