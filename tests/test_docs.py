@@ -1,15 +1,17 @@
-"""README.md and docs/*.md: every complete configuration loads, and every relative link leads to a file and heading."""
+"""The pages for people: every complete configuration in them loads, every relative link leads to a file and heading."""
 
 import re
 from pathlib import Path
 
 import pytest
-import yaml
 
 from cluster import config, jobs
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "examples/README.md")),
+    *sorted((ROOT / "docs").glob("*.md")),
+]
 FENCED = re.compile(r"^( *)```(\w*)\n(.*?)^ *```$", re.DOTALL | re.MULTILINE)
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 
@@ -52,8 +54,10 @@ def test_the_docs_have_configurations() -> None:
 
 
 @pytest.mark.parametrize("text", EXAMPLES)
-def test_a_configuration_in_the_docs_loads(text: str) -> None:
-    config.build(yaml.safe_load(text), jobs.sections(), origin="docs")
+def test_a_configuration_in_the_docs_loads(text: str, tmp_path: Path) -> None:
+    file = tmp_path / "example.yaml"
+    file.write_text(text, encoding="utf-8")
+    config.load(file, [], jobs.sections())
 
 
 @pytest.mark.parametrize(("page", "target"), LINKS)
