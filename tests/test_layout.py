@@ -1,4 +1,4 @@
-"""The house: no circle of imports, local ones and those by name included; what each package may not know."""
+"""The layout: no import cycle, local imports and those by name included; forbidden imports; sizes."""
 
 import ast
 import importlib
@@ -82,3 +82,28 @@ def test_the_files_that_the_docs_name_are_there() -> None:
             r"`((?:cluster|judging|train|retrieval|evaluation|serve|tests)/[\w/.]+\.(?:py|yaml|txt))`", text
         ):
             assert (ROOT / name).exists(), f"{page.name} names {name}"
+
+
+MAX_FILE_LINES, MAX_FUNCTION_LINES = 350, 50
+
+
+def own_python_files() -> list[Path]:
+    return [path for package in (*PACKAGES, "tests", "deploy") for path in sorted((ROOT / package).rglob("*.py"))]
+
+
+def test_no_file_is_longer_than_one_can_read_at_once() -> None:
+    lengths = {path: len(path.read_text(encoding="utf-8").splitlines()) for path in own_python_files()}
+    assert not {str(path.relative_to(ROOT)): number for path, number in lengths.items() if number > MAX_FILE_LINES}
+
+
+def test_a_long_function_has_its_reason_above_it() -> None:
+    unexplained = []
+    for path in own_python_files():
+        lines = path.read_text(encoding="utf-8").splitlines()
+        for node in ast.walk(ast.parse("\n".join(lines))):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
+                is_long = (node.end_lineno or 0) - node.lineno + 1 > MAX_FUNCTION_LINES
+                if is_long and not lines[first - 2].lstrip().startswith("#"):
+                    unexplained.append(f"{path.relative_to(ROOT)}:{node.lineno} {node.name}")
+    assert not unexplained
