@@ -28,7 +28,8 @@ from judging.records import Record
 from serve.api.api_keys import Keys
 from serve.api.conversion import Offer
 from serve.api.errors import Unavailable
-from serve.api.routes import About, make_app
+from serve.api.routes import make_app
+from serve.api.service import About
 from serve.engines.engine_server import EngineServer
 from serve.panel.build import Online, build_panel, describe, online, versions
 from serve.panel.config import Config, Replicas
