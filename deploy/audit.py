@@ -1,7 +1,7 @@
 """`make audit`: check the pins against published advisories; a failed look-up does not count as clean.
 
-In: pip-audit's JSON report on stdin. Out: one line per advisory, then a summary. Exit codes: 0 no advisory, 1 advisories
-found, 3 some packages could not be looked up.
+In: pip-audit's JSON report on stdin. Out: one line per advisory, then a summary. Exit codes: 0 no advisory, 1
+advisories found, 3 some packages could not be looked up.
 """
 
 import json

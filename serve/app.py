@@ -172,6 +172,7 @@ class PanelServer:
         return await self._panel.judge(ask)
 
     async def retrieve(self, judge: str, record: Record, aspect: str) -> list[dict[str, Any]]:
+        """As `Service.retrieve`."""
         asked = self._panel.judges[judge]
         if asked.chooser is None:
             return []
@@ -232,6 +233,7 @@ class RemoteService:
         return found
 
     async def retrieve(self, judge: str, record: Record, aspect: str) -> list[dict[str, Any]]:
+        """As `Service.retrieve`."""
         found: list[dict[str, Any]] = await self._asked("retrieve", judge, record, aspect)
         return found
 

@@ -32,11 +32,31 @@ class Service(Protocol):
     about: About
     offer: Offer
 
-    async def judge(self, ask: Ask) -> list[Judged]: ...
-    async def retrieve(self, judge: str, record: Record, aspect: str) -> list[dict[str, Any]]: ...
-    async def answer(self, model: str, request: Request) -> Reply: ...
-    def chat(self, model: str, body: dict[str, Any]) -> AsyncIterator[dict[str, Any] | str]: ...
-    async def judges_alive(self) -> list[str]: ...
+    async def judge(self, ask: Ask) -> list[Judged]:
+        """The panel's answers, one for each aspect of the question."""
+        ...
+
+    async def retrieve(self, judge: str, record: Record, aspect: str) -> list[dict[str, Any]]:
+        """The few-shot examples that a judge's prompt would hold, the most useful last.
+
+        Args:
+            judge: the judge's name.
+            record: the text to judge.
+            aspect: one of its task's aspects.
+        """
+        ...
+
+    async def answer(self, model: str, request: Request) -> Reply:
+        """The model's reply to one request."""
+        ...
+
+    def chat(self, model: str, body: dict[str, Any]) -> AsyncIterator[dict[str, Any] | str]:
+        """The model's chat completion: one dict, or with `stream` lines of server-sent events."""
+        ...
+
+    async def judges_alive(self) -> list[str]:
+        """The judges whose models are responding."""
+        ...
 
 
 async def in_time(work: Awaitable[Any], timeout_s: float) -> Any:

@@ -1,8 +1,8 @@
 """The Ray objects among the Kubernetes manifests, offline.
 
-Against the list of fields of KubeRay 1.6's reference (names, what is required, enumerations), and through the reader with
-which Ray's autoscaler understands a RayCluster. KubeRay's and prometheus-operator's CRDs themselves are in no package
-that CI can install: their types and cross-field rules are not checked here.
+Checked against the fields of KubeRay 1.6's reference (names, required ones, enumerations), and through the code with
+which Ray's autoscaler reads a RayCluster. KubeRay's and prometheus-operator's CRDs themselves are in no package that CI
+can install: their types and cross-field rules are not checked here.
 """
 
 from typing import Any
