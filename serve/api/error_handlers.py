@@ -69,6 +69,8 @@ def explained(error: Exception) -> tuple[int, dict[str, Any]]:
         # FastAPI wraps what reading the body raised.
         if isinstance(error.__cause__, BadRequest | RecursionError):
             return explained(error.__cause__)
+        if error.status_code == 400:
+            return 400, error_body(400, "The request body is not valid JSON.", code="invalid_json")
         # Starlette's own words for 404 and 405 are harmless; ours are above.
         return error.status_code, error_body(error.status_code, str(error.detail))
     if isinstance(error, TimeoutError):

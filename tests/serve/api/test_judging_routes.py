@@ -54,7 +54,7 @@ async def test_several_aspects_are_several_results(service: Local) -> None:
 async def test_two_texts_are_compared_in_both_orders(service: Local) -> None:
     body = {**BODY, "other": "It is blue.", "options": {"judges": ["first"]}}
     told = (await post(service, "/v1/judge", body)).json()
-    # The middle of two labels is the second in both orders: a liking for a place, so a tie.
+    # The middle of two labels is the second in both orders: position bias, so a tie.
     assert (told["mode"], told["score"], told["verdict"]) == ("pairwise", 0.5, "tie")
     assert told["results"][0]["votes"][0]["is_consistent"] is False
     engine = service._engines["a"]

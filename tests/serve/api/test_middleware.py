@@ -1,4 +1,4 @@
-"""The guard: who may pass, what is too large, too slow or too much. No model, no Ray."""
+"""The guard: API keys, and requests that are too large, too slow or too many. No model, no Ray."""
 
 import asyncio
 import gzip

@@ -1,4 +1,4 @@
-"""OpenAI's graders: values by hand, formulas that never run code, texts that are no templates."""
+"""OpenAI's graders: values by hand, formulas that never run code, values that are never templates."""
 
 import json
 from pathlib import Path

@@ -43,12 +43,22 @@ async def test_unknown_places_are_errors_of_the_same_form(service: Local, method
 
 
 @pytest.mark.parametrize(
-    "body", [b"{", b"[" * 100_000, b'{"task": "\\ud800"}', b"\xff\xfe", b"", b"null", b'{"task": NaN}']
+    ("body", "code"),
+    [
+        (b"{", "invalid_json"),
+        (b"[" * 100_000, "invalid_json"),
+        (b'{"task": "\\ud800"}', "invalid_value"),
+        (b"\xff\xfe", "invalid_json"),
+        (b"", "missing_key"),
+        (b"null", "missing_key"),
+        (b'{"task": NaN}', "invalid_value"),
+    ],
 )
-async def test_broken_bodies_are_400(service: Local, body: bytes) -> None:
+async def test_broken_bodies_are_400(service: Local, body: bytes, code: str) -> None:
     async with client(service) as http:
         answer = await http.post("/v1/judge", content=body, headers={"content-type": "application/json"})
-    assert (answer.status_code, answer.json()["error"]["type"]) == (400, "invalid_request_error")
+    error = answer.json()["error"]
+    assert (answer.status_code, error["type"], error["code"]) == (400, "invalid_request_error", code)
 
 
 async def test_what_breaks_behind_the_routes_is_503_and_says_nothing_of_the_text(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The web page: nothing from outside, and in a real browser a verdict appears."""
+"""The pages: nothing is loaded from outside, values are escaped, and a real browser shows a judgement."""
 
 import re
 import shutil

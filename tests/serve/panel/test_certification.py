@@ -1,4 +1,4 @@
-"""Which answers are certified: only those that were tested so, by what runs; and what is refused without."""
+"""Which judgements are certified: only those of the configuration that was tested; and what is rejected without."""
 
 import json
 from pathlib import Path
