@@ -112,7 +112,7 @@ def _add_lists(app: FastAPI, service: Service) -> None:
     @app.get("/v1/judges", responses=ERRORS, tags=["judging"])
     async def judges() -> dict[str, Any]:
         """Judges with their models, tasks, aspects, templates and certificates; the panel's certificates."""
-        about, certificates = service.about, service.offer.certified.told
+        about, certificates = service.about, service.offer.certified.summaries
         return {
             "object": "list",
             "data": [{**judge, "certificates": certificates.get(judge["id"], [])} for judge in about.judges],

@@ -41,10 +41,10 @@ class AsConfigured:
 
 @dataclass(frozen=True)
 class Certified:
-    """`keys`: what is certified. `told`: the certificates by judge or panel, for `GET /v1/judges`."""
+    """`keys`: what is certified. `summaries`: of the certificates, by judge or panel, for `GET /v1/judges`."""
 
     keys: frozenset[Key] = frozenset()
-    told: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
+    summaries: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
     panel: AsConfigured | None = None
 
     def judge(self, name: str, ask: Ask, aspect: str) -> bool:
@@ -88,15 +88,15 @@ def certified(
     if not found:
         return Certified(panel=AsConfigured.of(evaluate))
     known = Known(run, evaluate, templates, pool)
-    told: dict[str, list[dict[str, Any]]] = {}
+    summaries: dict[str, list[dict[str, Any]]] = {}
     counting: dict[Key, list[bool]] = {}
     for one in found:
         problem = _problem(one, known, evaluate, templates)
         counting.setdefault((one.subject, one.task, one.aspect), []).append(problem is None)
-        told.setdefault(one.subject, []).append(_summary(one, problem))
+        summaries.setdefault(one.subject, []).append(_summary(one, problem))
     # With several data sets each certificate must be valid: a request does not name its data set.
     keys = frozenset(key for key, each in counting.items() if all(each))
-    return Certified(keys, told, AsConfigured.of(evaluate))
+    return Certified(keys, summaries, AsConfigured.of(evaluate))
 
 
 def check_required(found: Certified, run: RunConfig) -> None:
