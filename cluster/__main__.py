@@ -21,6 +21,7 @@ from cluster.terminal import say, shown
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit code; errors written for users go to stderr as one line."""
     argv = list(sys.argv[1:] if argv is None else argv)
     args = _parser(argv).parse_args(argv)
     try:

@@ -104,16 +104,10 @@ class VllmSpec(Strict):
     @classmethod
     def _runs_no_code_of_a_model(cls, engine: dict[str, Any]) -> dict[str, Any]:
         if engine.get("trust_remote_code"):
-            raise UserError(
-                "trust_remote_code would run code that comes with the model. Choose a model that does not need it.",
-                code="unsupported",
-            )
+            raise UserError("trust_remote_code runs a model's own code. Choose a model without.", code="unsupported")
         if engine.get("load_format") in PICKLED_FORMATS:
-            raise UserError(
-                f"load_format {engine['load_format']} loads pickles, which can execute arbitrary code. Convert the "
-                "weights to safetensors.",
-                code="unsupported",
-            )
+            problem = f"load_format {engine['load_format']} loads pickles, which can execute arbitrary code."
+            raise UserError(f"{problem} Convert the weights to safetensors.", code="unsupported")
         return engine
 
     @property
@@ -125,9 +119,8 @@ class VllmSpec(Strict):
     def _one_gpu_a_worker(self) -> VllmSpec:
         if self.num_gpus not in (None, 0, self.num_workers):
             raise UserError(
-                f"num_gpus must be {self.num_workers} with tensor_parallel_size {self.tensor_parallel_size} and "
-                f"pipeline_parallel_size {self.pipeline_parallel_size}, not {self.num_gpus}. Change these, or omit "
-                "num_gpus.",
+                f"num_gpus must be {self.num_workers} (tensor_parallel_size x pipeline_parallel_size), not "
+                f"{self.num_gpus}. Change these, or omit num_gpus.",
                 code="conflict",
             )
         for key in ("tensor_parallel_size", "pipeline_parallel_size"):
@@ -169,18 +162,14 @@ class HttpSpec(Strict):
         if not isinstance(more, dict):
             raise ValueError("extra_body must be a mapping of parameters")
         if taken := [name for name in (*request, *more) if name in NOT_SET]:
-            raise UserError(
-                f"{taken[0]} cannot be set here: Inverdict sets model, messages, stream and n itself.", code="conflict"
-            )
+            raise UserError(f"{taken[0]} cannot be overridden; Inverdict sets {', '.join(NOT_SET)}.", code="conflict")
         return request
 
     @model_validator(mode="after")
     def _names_what_is_sent(self) -> HttpSpec:
         for key, names in (("drop", self.drop), ("rename", self.rename)):
             if unknown := [name for name in names if name not in SENT]:
-                raise ValueError(
-                    f"{key}: {unknown[0]!r} is not a request parameter; it must be one of {', '.join(SENT)}"
-                )
+                raise ValueError(f"{key}: unknown parameter {unknown[0]!r}; must be one of {', '.join(SENT)}")
         if odd := [name for name in self.rename.values() if not name or name in (*NOT_SET, *SENT)]:
             raise ValueError(f"rename: {odd[0]!r} cannot be the new name of a parameter")
         if both := [name for name in self.rename if name in self.drop]:
@@ -202,9 +191,7 @@ class ScriptedSpec(Strict):
     """A deterministic engine without a model, for tests, load tests and dry runs; not for results."""
 
     backend: Literal["scripted"]
-    rules: tuple[ScriptRule, ...] = Field(
-        (), description="the first matching rule applies; none matches: a score from the prompt's hash"
-    )
+    rules: tuple[ScriptRule, ...] = Field((), description="the first match applies; none: a score by the prompt's hash")
     delay_s: float = Field(0, ge=0, description="delay before each reply, in seconds")
     garbage_share: float = Field(0, ge=0, le=1, description="share of prompts whose reply has no score")
     max_prompt_chars: int = Field(200_000, ge=1, description="a longer prompt is not scored (`too_long`)")
@@ -356,5 +343,6 @@ def build(raw: Mapping[str, Any], sections: Mapping[str, type[BaseModel]], *, or
 
 
 def run_schema(sections: Mapping[str, type[BaseModel]]) -> type[RunConfig]:
+    """The class of the whole configuration, with the sections as optional fields."""
     fields: dict[str, Any] = {name: (section | None, None) for name, section in sections.items()}
     return create_model("RunConfig", __base__=RunConfig, **fields)

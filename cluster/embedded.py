@@ -153,6 +153,7 @@ def damage(folder: Path, model: Embedded, *, verify: bool = False) -> str | None
 
 
 def sha256(path: Path) -> str:
+    """The hash of a file, as hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

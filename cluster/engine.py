@@ -29,9 +29,8 @@ MIN_KEY_CHARS = 8  # a shorter key could be any word, so it is not masked
 
 
 class Engine(Protocol):
-    """Whatever answers one request."""
-
-    async def generate(self, request: Request) -> Reply: ...
+    async def generate(self, request: Request) -> Reply:
+        """The reply to one request; an error is a reply too."""
 
 
 class ScriptedEngine:

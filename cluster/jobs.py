@@ -87,7 +87,7 @@ SECTIONS = {
 }
 
 
-# Commands beside the jobs -> their module, which has `add_arguments(parser)` and `main(args)`.
+# Other commands -> their module, which has `add_arguments(parser)` and `main(args)`.
 TOOLS = {
     "agreement": (
         "judging.stats.cli",

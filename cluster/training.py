@@ -60,6 +60,7 @@ class Steps:
         return done, total
 
 
+# Its length: the arguments of TorchTrainer, which are listed once and nowhere else.
 def train(
     loop: Callable[[dict[str, Any]], None],
     settings: Mapping[str, Any],

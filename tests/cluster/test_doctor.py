@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import yaml
 
-from cluster import doctor
+from cluster import doctor, findings
 from cluster import node_checks as probes
 from cluster.__main__ import main
 from cluster.config import RunConfig
@@ -43,16 +43,16 @@ def seen(node: str = "a", **more: Any) -> Seen:
 
 
 def test_versions_are_the_drivers_on_every_node() -> None:
-    assert doctor.version_finding(HERE, [seen(), seen("b")])[1:] == (
+    assert findings.version_finding(HERE, [seen(), seen("b")])[1:] == (
         "ok",
         "2 nodes: python 3.11.9, ray 2.60.0, vllm none",
     )
-    level, words = doctor.version_finding(HERE, [seen(), seen("b", versions={**HERE, "ray": "2.59.0"})])[1:]
+    level, words = findings.version_finding(HERE, [seen(), seen("b", versions={**HERE, "ray": "2.59.0"})])[1:]
     assert (level, words.split(";")[0]) == ("bad", "b has ray 2.59.0")
     # A package that a node does not have at all is another version too, and one that the driver lacks.
     lacking = {name: version for name, version in HERE.items() if name != "ray"}
-    assert "b has ray none" in doctor.version_finding(HERE, [seen("b", versions=lacking)]).words
-    assert "b has vllm 0.29.0" in doctor.version_finding(HERE, [seen("b", versions={**HERE, "vllm": "0.29.0"})]).words
+    assert "b has ray none" in findings.version_finding(HERE, [seen("b", versions=lacking)]).words
+    assert "b has vllm 0.29.0" in findings.version_finding(HERE, [seen("b", versions={**HERE, "vllm": "0.29.0"})]).words
 
 
 def test_storage_is_written_seen_by_all_and_left_as_it_was(tmp_path: Path) -> None:
@@ -60,14 +60,14 @@ def test_storage_is_written_seen_by_all_and_left_as_it_was(tmp_path: Path) -> No
     with doctor._marked(str(place)) as (mark, problem):
         assert problem is None
         assert [probes.storage_problem(place, mark, node) for node in ("a", "b")] == ["", ""]
-        found = doctor.storage_words(str(place), mark, [seen("a"), seen("b")])
+        found = findings.storage_words(str(place), mark, [seen("a"), seen("b")])
         assert found is not None
         assert found.level == "ok"
         # A node with a folder of its own at this path: sees no mark, or what it wrote is not here.
         other = tmp_path / "other"
         other.mkdir()
         assert probes.storage_problem(other, mark, "c").startswith("does not see")
-        lost = doctor.storage_words(str(place), mark, [seen("a"), seen("d")])
+        lost = findings.storage_words(str(place), mark, [seen("a"), seen("d")])
         assert lost is not None
         assert lost.level == "bad"
         assert "written by d" in lost.words
@@ -99,7 +99,7 @@ def test_storage_that_cannot_be_written_is_said(tmp_path: Path, monkeypatch: pyt
 
 def test_a_model_is_looked_for_on_every_node() -> None:
     nodes = [seen("a", models={"m": "", "h": ""}), seen("b", models={"m": "has no folder /m", "h": ""})]
-    assert doctor.model_words(nodes) == [
+    assert findings.model_words(nodes) == [
         ("model m", "bad", "b has no folder /m"),
         ("model h", "ok", "found on every node"),
     ]
@@ -149,7 +149,9 @@ def test_memory_against_the_weights(
 ) -> None:
     folder = weights(tmp_path / "m", 2**15, 2**15)
     run = RunConfig.model_validate({"run": "r", "models": {"m": {"source": folder, **spec}}})
-    (found,) = doctor.memory_findings(run, {"m": folder}, [seen(str(place), **one) for place, one in enumerate(nodes)])
+    (found,) = findings.memory_findings(
+        run, {"m": folder}, [seen(str(place), **one) for place, one in enumerate(nodes)]
+    )
     assert (found.what, found.level) == ("memory m", level)
     assert f" {words}" in found.words
 
@@ -170,16 +172,16 @@ def test_models_that_are_nowhere_yet_are_said_with_the_way_out(tmp_path: Path, m
         "fake": {"backend": "scripted"},
     }
     run = RunConfig.model_validate({"run": str(tmp_path / "run"), "models": models})
-    folders, findings = doctor.model_places(run)
+    folders, found = doctor.model_places(run)
     assert folders == {"there": str(tmp_path)}
-    assert [(one.what, one.level) for one in findings] == [
+    assert [(one.what, one.level) for one in found] == [
         ("model embedded", "bad"),
         ("model later", "note"),
         ("model hub", "bad"),
     ]
-    assert "`inverdict models fetch embedded:smollm2-135m-instruct`" in findings[0].words
-    assert str(tmp_path / "run" / "sft") in findings[1].words
-    assert "`inverdict models fetch nobody/nothing-of-this-name`" in findings[2].words
+    assert "`inverdict models fetch embedded:smollm2-135m-instruct`" in found[0].words
+    assert str(tmp_path / "run" / "sft") in found[1].words
+    assert "`inverdict models fetch nobody/nothing-of-this-name`" in found[2].words
 
 
 @pytest.mark.parametrize(
@@ -198,7 +200,7 @@ def test_models_that_are_nowhere_yet_are_said_with_the_way_out(tmp_path: Path, m
 def test_an_open_dashboard_without_a_token_is_bad(
     guarded: bool | None, addresses: list[str], levels: list[str]
 ) -> None:
-    found = doctor.security_findings(guarded, "127.0.0.1:8265", [{8265: addresses}, {8265: []}])
+    found = findings.security_findings(guarded, "127.0.0.1:8265", [{8265: addresses}, {8265: []}])
     assert [one.level for one in found] == levels
 
 
@@ -233,7 +235,7 @@ def test_a_dashboard_that_turns_away_who_has_no_token_is_guarded(
 def test_no_dashboard_and_a_silent_one_are_unknown() -> None:
     assert doctor.asks_for_token("") is None
     assert doctor.asks_for_token("127.0.0.1:9") is None
-    assert [one.level for one in doctor.security_findings(None, "", [])] == ["ok"]
+    assert [one.level for one in findings.security_findings(None, "", [])] == ["ok"]
 
 
 @pytest.mark.ray
