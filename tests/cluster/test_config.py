@@ -7,6 +7,7 @@ import pytest
 from cluster import config
 from cluster.config import HttpSpec, RayConfig, ScriptedSpec, Strict, VllmSpec
 from tests.cluster.loading import SECTIONS, load
+from tests.refusals import refused
 
 ROOT = Path(__file__).parents[2]
 
@@ -141,3 +142,19 @@ def test_every_committed_configuration_loads_and_fits_together(path: Path) -> No
 
 def test_there_are_committed_configurations() -> None:
     assert list((ROOT / "configs").glob("*.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("engine", "named"),
+    [
+        ("{trust_remote_code: true}", "trust_remote_code"),
+        ("{load_format: pt}", "load_format pt"),
+        ("{load_format: npcache}", "load_format npcache"),
+    ],
+)
+def test_an_engine_runs_no_code_of_a_model(file: Path, engine: str, named: str) -> None:
+    text = f"run: r\nmodels: {{m: {{source: x, engine: {engine}}}}}\n"
+    with refused("unsupported", "models.m.engine", naming=named):
+        load(file, text)
+    allowed = text.replace(engine, "{trust_remote_code: false, load_format: safetensors}")
+    assert load(file, allowed).models["m"].engine["load_format"] == "safetensors"

@@ -273,22 +273,6 @@ def test_a_wrong_model_is_named_where_the_run_is_meant(file: Path, text: str, co
 
 
 @pytest.mark.parametrize(
-    ("engine", "named"),
-    [
-        ("{trust_remote_code: true}", "trust_remote_code"),
-        ("{load_format: pt}", "load_format pt"),
-        ("{load_format: npcache}", "load_format npcache"),
-    ],
-)
-def test_an_engine_runs_no_code_of_a_model(file: Path, engine: str, named: str) -> None:
-    text = f"run: r\nmodels: {{m: {{source: x, engine: {engine}}}}}\n"
-    with refused("unsupported", "models.m.engine", naming=named):
-        load(file, text)
-    allowed = text.replace(engine, "{trust_remote_code: false, load_format: safetensors}")
-    assert load(file, allowed).models["m"].engine["load_format"] == "safetensors"
-
-
-@pytest.mark.parametrize(
     ("model", "named"),
     [
         ("{source: x, tensor_parallel_size: 2, num_gpus: 1}", "num_gpus must be 2"),
