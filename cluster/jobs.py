@@ -127,7 +127,7 @@ EXAMPLES = {
     "agreement": "agreement scores.jsonl --baseline length",
     "submit": "submit run configs/gpu.yaml --address http://127.0.0.1:8265 --set run=/shared/runs/gpu",
     "doctor": "doctor configs/gpu.yaml --address auto",
-    "models": "models fetch smollm2-135m-instruct",
+    "models": "models fetch smollm2-135m-instruct\ndoctor configs/demo.yaml",
     "keys": "keys new keys.json --name ci\nserve configs/demo.yaml --set serve.keys_file=keys.json",
 }
 

@@ -290,8 +290,9 @@ def list_models(cache_dir: str | Path | None = None) -> list[ModelRow]:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `inverdict models`."""
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
-    table = actions.add_parser("list", help="list the embedded models and their folders")
-    get = actions.add_parser("fetch", help="download or convert models so that they load without a network")
+    example: dict[str, Any] = {"epilog": parser.epilog, "formatter_class": parser.formatter_class}
+    table = actions.add_parser("list", help="list the embedded models and their folders", **example)
+    get = actions.add_parser("fetch", help="download or convert models so that they load offline", **example)
     get.add_argument(
         "names", nargs="+", metavar="NAME", help="embedded model, `all` for all of them, or hub id org/name"
     )

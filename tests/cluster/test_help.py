@@ -12,15 +12,15 @@ from cluster.__main__ import _parser, main
 
 ROOT = Path(__file__).parents[2]
 COMMANDS = ("run", *jobs.JOBS, *jobs.LOOKS, "serve", "config", *jobs.TOOLS)
-# Commands that read no configuration.
-WITHOUT = ("agreement", "models")
+# Commands whose example reads no configuration.
+WITHOUT = ("agreement",)
 # Jobs whose section may be omitted: they have defaults.
 OPTIONAL = ("certify", "report")
 
 
 def help_of(command: str, capsys: pytest.CaptureFixture[str]) -> str:
     with pytest.raises(SystemExit) as stopped:
-        main([command, "--help"] if command else ["--help"])
+        main([*command.split(), "--help"])
     assert stopped.value.code == 0
     return capsys.readouterr().out
 
@@ -50,6 +50,11 @@ def test_the_help_of_the_program_has_an_example_and_every_command(capsys: pytest
     text = help_of("", capsys)
     assert text.rstrip().rpartition("\nExample:\n")[2].split()[:2] == ["inverdict", "run"]
     assert [command for command in COMMANDS if f"\n    {command}" not in text] == []
+
+
+@pytest.mark.parametrize("action", ["list", "fetch"])
+def test_the_help_of_an_action_has_the_example_of_its_command(action: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "\nExample:\n  inverdict models " in help_of(f"models {action}", capsys)
 
 
 def test_every_example_belongs_to_a_command() -> None:
