@@ -27,16 +27,38 @@ KNOWN = ("group", "system", "ratings")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The arguments of `main`."""
-    parser.add_argument("file", metavar="FILE.jsonl", help="one JSON object a line: group, human, score, system")
-    parser.add_argument("--json", action="store_true", help="JSON instead of a table")
-    parser.add_argument("--levels", type=_levels, default=LEVELS, help=f"default: {','.join(LEVELS)}")
-    parser.add_argument("--baseline", metavar="COLUMN", help="second score column to compare with, e.g. length")
-    parser.add_argument("--human", metavar="COLUMN", default="human", help="column of people's scores")
-    parser.add_argument("--score", metavar="COLUMN", default="score", help="column of the model's scores")
-    parser.add_argument("--resamples", type=_whole(1), default=2000, help="bootstrap resamples of groups (2000)")
-    parser.add_argument("--seed", type=_whole(0), default=0, help="seed of resamples and shuffles (0)")
-    parser.add_argument("--interval", choices=("percentile", "bca"), default="percentile", help="kind of 95%% interval")
+    """The arguments of `inverdict agreement`."""
+    parser.add_argument(
+        "file",
+        metavar="FILE.jsonl",
+        help="one JSON object per line: group, human, score and optionally system, ratings",
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    parser.add_argument(
+        "--levels",
+        type=_levels,
+        default=LEVELS,
+        help=f"levels of aggregation, comma-separated (default: {','.join(LEVELS)})",
+    )
+    parser.add_argument("--baseline", metavar="COLUMN", help="second score column to compare with, such as length")
+    parser.add_argument(
+        "--human", metavar="COLUMN", default="human", help="column of the human ratings (default: human)"
+    )
+    parser.add_argument(
+        "--score", metavar="COLUMN", default="score", help="column of the model's scores (default: score)"
+    )
+    parser.add_argument(
+        "--resamples", type=_whole(1), default=2000, help="bootstrap resamples of groups (default: 2000)"
+    )
+    parser.add_argument(
+        "--seed", type=_whole(0), default=0, help="random seed of resamples and permutations (default: 0)"
+    )
+    parser.add_argument(
+        "--interval",
+        choices=("percentile", "bca"),
+        default="percentile",
+        help="type of the 95%% confidence interval (default: percentile)",
+    )
 
 
 def main(args: argparse.Namespace) -> int:

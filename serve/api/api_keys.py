@@ -115,10 +115,11 @@ def _write(path: Path, entries: list[dict[str, Any]]) -> None:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("action", choices=("new", "list", "revoke"))
-    parser.add_argument("file", type=Path, metavar="KEYS.json", help="the file that `serve.keys_file` names")
-    parser.add_argument("--name", default="", help="new: who the key is for")
-    parser.add_argument("--id", default="", help="revoke: the key's id")
+    """The arguments of `inverdict keys`."""
+    parser.add_argument("action", choices=("new", "list", "revoke"), help="create and print a key, list, or revoke one")
+    parser.add_argument("file", type=Path, metavar="KEYS.json", help="key file, as in `serve.keys_file`")
+    parser.add_argument("--name", default="", help="new: whom the key is for")
+    parser.add_argument("--id", default="", help="revoke: the key's id, as `list` prints it")
 
 
 def main(args: argparse.Namespace) -> int:
