@@ -9,7 +9,7 @@ from cluster.__main__ import main
 from cluster.artifacts import JobDir
 from cluster.jobs import sections
 from judging.errors import InputError
-from tests.train.inversion.test_invert import BRIDGE, ONIONS, configuration, rated
+from tests.train.inversion.making import BRIDGE, ONIONS, configuration, rated
 from tests.train.making import jsonl
 from train.inversion.invert import _inversion_spec
 
