@@ -1,4 +1,4 @@
-"""What the retriever reads of a record, and which rated texts may be shown as examples for which record.
+"""What the retriever reads of a record, and which rated texts may be shown as examples for it (no leakage).
 
 Pure functions over records; knows no models and no index.
 """
