@@ -1,4 +1,4 @@
-"""A few questions to a model, all at once: in go request rows, out come the same rows with their replies, in order."""
+"""One batch of requests to a model: request rows in, the same rows with their replies out, in order; kept by stage."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from cluster.tokens import Encoder, encoder_of
 
 
 def known_encoder(spec: ModelSpec) -> Encoder | None:
-    """The encoder of a model whose tokenizer is at hand; None: the engine alone knows it."""
+    """The encoder of a model whose tokenizer is available here; None: only the engine has it."""
     return encoder_of(spec) if isinstance(spec, VllmSpec) else None
 
 
 def weights_of(spec: ModelSpec) -> str:
-    """Fingerprint of the model's weights, "none" where the engine alone has them."""
+    """Fingerprint of the model's weights, "none" where only the engine has them."""
     return models.resolve(spec.source, revision=spec.revision).fingerprint if isinstance(spec, VllmSpec) else "none"
 
 
@@ -34,11 +34,25 @@ def stage_replies(
     run: RunConfig,
     spec: ModelSpec,
     sampling: Sampling,
+    *,
     keep: Sequence[str],
     what: str,
 ) -> list[dict[str, Any]]:
-    """The replies to the rows of `asked`, kept in `folder` under the stage's name: a killed job repeats only the stage
-    that it was in."""
+    """The replies of a stage, kept in a file, so that an interrupted job repeats only its current stage.
+
+    Args:
+        folder: where the file of the stage lies.
+        stage: its name.
+        asked: makes the request rows; called only where the stage is not finished.
+        run: the configuration.
+        spec: the model.
+        sampling: of the replies.
+        keep: columns of the result, those of the request rows included.
+        what: name of the work in progress messages.
+
+    Returns:
+        The rows with their replies, in order.
+    """
     file = folder / f".{stage}.json"
     if (before := read_json(file)) is not None:
         return list(before["replies"])
@@ -51,7 +65,19 @@ def stage_replies(
 def ask_all(
     run: RunConfig, rows: Sequence[dict[str, Any]], spec: ModelSpec, sampling: Sampling, keep: Sequence[str], what: str
 ) -> list[dict[str, Any]]:
-    """The rows with their replies, the columns `keep` of them, in order."""
+    """Run inference on the rows.
+
+    Args:
+        run: the configuration.
+        rows: requests, as cluster.generate reads them.
+        spec: the model.
+        sampling: of the replies.
+        keep: columns of the result, those of the request rows included.
+        what: name of the work in progress messages.
+
+    Returns:
+        The rows with their replies, in order.
+    """
     runtime.start(run.ray)
     demands.check_specs({what: spec})
     import ray.data

@@ -18,14 +18,14 @@ from judging.template_checks import Word, shared_ngram, word_spans, words
 
 How = Literal["exact", "normalised", "fuzzy", "appended"]
 
-SHORT_WORDS = 3  # so short a text ("English", "Yes.") is looked for as a whole only
-MIN_MATCHED = 6  # one more than the run of words that may not stay; below it, the rule for leftovers is enough
-MIN_TELLING = 3  # "is it one of the", "do you think that" are matched words too, but of any text
+SHORT_WORDS = 3  # a text as short as this ("English", "Yes.") is searched for as a whole only
+MIN_MATCHED = 6  # one more than the longest run of words that may stay; below it the rule for leftovers is enough
+MIN_TELLING = 3  # words that identify the text: "is it one of the" and "do you think that" match any text
 MISS = 1.5  # against 1 for a match: a span with a positive sum has more than 60 % of its words matched
-MAX_GAP = 8  # unmatched words in a row; more of them are no paraphrase, but the instruction between two quotes
+MAX_GAP = 8  # unmatched words in a row; a longer gap is the instruction between two quotes, not a paraphrase
 EDGE_WORDS, EDGE_CHARS = 2, 80  # new words that a span's first and last sentence may add to it
 
-# Words that tell nothing of a text: function words, and those with which people ask for a rating.
+# Words that do not identify a text: function words, and words of rating instructions.
 _FUNCTION = """a about after again all also always am an and another any are as at back be because been before being
 best better both but by ca can could d did do does each either else even ever every few first for from get go good
 great had has have he her here him his how however i if in into is it its just know last less let like ll m made make
@@ -50,7 +50,7 @@ LABEL_END = re.compile(r"[\"'’*_]*\s*[:>]")
 
 
 class Text(NamedTuple):
-    """A text to look for. `joined`: its words between single blanks, so that a run of words is a substring."""
+    """A text to search for. `joined`: its words between single blanks, so that a run of words is a substring."""
 
     name: str
     text: str
@@ -73,7 +73,7 @@ class Quote(NamedTuple):
 
 
 class Search:
-    """The prompt, its words, and its claimed spans: by (start, end) the field whose slot goes there, None: no slot."""
+    """The prompt, its words, and its claimed spans: by (start, end) the field whose slot replaces it, None: no slot."""
 
     def __init__(self, prompt: str, texts: Sequence[Text], asking: frozenset[str]) -> None:
         self.prompt, self.texts = prompt, sorted(texts, key=lambda text: -len(text.text))
@@ -84,7 +84,7 @@ class Search:
         self.blanks = list(accumulate((len(word.text) + 1 for word in self.words), initial=0))
 
     def claim_slots(self, names: Collection[str]) -> dict[str, How]:
-        """How the texts of these names were found: whole quotes first, the longest text first, then spans."""
+        """Claim a slot for each text: whole quotes first, the longest text first, then spans; how each was found."""
         how: dict[str, How] = {}
         rest = []
         for text in (text for text in self.texts if text.name in names):
@@ -93,7 +93,7 @@ class Search:
             else:
                 rest.append(text)
         while options := [(quote, text) for text in rest for quote in self._spans(text)]:
-            # Of two texts that explain a span alike, the shorter one does it with less freedom.
+            # Where two texts match a span equally well, the shorter one is the less likely coincidence.
             quote, text = max(options, key=lambda option: (option[0].num_matched, -len(option[1].words)))
             how[text.name] = self._claim(quote, text.name)
             rest.remove(text)
@@ -118,7 +118,7 @@ class Search:
         return 1 not in self.taken[start:end]
 
     def _whole_quotes(self, text: Text, *, further: bool = False) -> list[Quote]:
-        """Where all of `text` stands. A short text must stand alone or, the first time, tell of the example."""
+        """Quotes of the whole `text`. A short text must stand alone or, the first time, identify the example."""
         quotes = [quote for quote in self._runs(text) if self._is_free(quote.start, quote.end)]
         if len(text.words) > SHORT_WORDS:
             return quotes
@@ -143,7 +143,7 @@ class Search:
             at = self.blanks[first + size]
 
     def _is_embedded(self, first: int, last: int, text: Text) -> bool:
-        """Whether these words are a part of a longer text's quote: they go on as it does, two words to one side."""
+        """Whether these words are part of a quote of a longer text: the next two words on one side match it too."""
         sides = [(first - 2, last)] * (first >= 2) + [(first, last + 2)] * (last + 2 <= len(self.words))
         runs = [self.joined[self.blanks[start] : self.blanks[end] + 1] for start, end in sides]
         longer = [other.joined for other in self.texts if len(other.joined) > len(text.joined)]
@@ -157,7 +157,7 @@ class Search:
         return Quote(start, stops.end() if stops else end, "normalised", len(text.words))
 
     def _spans(self, text: Text) -> list[Quote]:
-        """Spans that do not overlap, mostly of words that stand in `text` in the same order."""
+        """Disjoint spans that consist mostly of words of `text` in the same order."""
         free = [word.text if self._is_free(word.start, word.end) else "" for word in self.words]
         hits = [False] * len(free)
         for block in LCSseq.opcodes(free, [word.text for word in text.words]).as_matching_blocks():
@@ -175,7 +175,7 @@ class Search:
         return quotes
 
     def _stretches(self, hits: Sequence[bool]) -> Iterator[tuple[int, int]]:
-        """The words cut where a span is taken, where too many in a row do not match, and at labels ("Summary:")."""
+        """Split the words at claimed spans, at too many unmatched words in a row, and at labels ("Summary:")."""
         begin = gap = 0
         for place, (word, hit) in enumerate(zip(self.words, hits, strict=True)):
             gap = 0 if hit else gap + 1
@@ -186,7 +186,7 @@ class Search:
         yield begin, len(self.words)
 
     def _with_edges(self, start: int, end: int, text: Text) -> tuple[int, int]:
-        """The span with the rest of its first and last sentence, line or quote, where that belongs to the quote too."""
+        """The span, extended to its whole first and last sentence, line or quote where these belong to the quote."""
         own = {word.text for word in text.words}
         before = EDGE_BEFORE.search(self.prompt, max(0, start - EDGE_CHARS), start)
         after = EDGE_AFTER.match(self.prompt, end, end + EDGE_CHARS)

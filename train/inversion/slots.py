@@ -26,11 +26,11 @@ from judging.template_checks import (
 )
 from train.inversion.quotes import ASKING, FUNCTION, How, Search, Text
 
-# While the text is worked on, one character stands for each slot, and one for what was taken out.
+# Until the text is finished, one private-use character stands for each slot, and one for each removed span.
 FIRST_SLOT, SLOTS, GAP = 0xF0000, "\U000f0000-\U000ffffc", "\U000ffffd"
 PLACEHOLDER = re.compile(f"[{SLOTS}{GAP}]")
 
-# A sentence or a line; a slot before a capital ends a sentence too.
+# A sentence or a line; a slot before a capital letter also ends a sentence.
 UNIT = re.compile(rf"[^\n]+?(?:[.!?]+[\"'”’)\]*_]*(?=\s)|[{SLOTS}](?=\s+[A-Z])|[。！？]+|(?=\n)|\Z)")
 BEGINNING = re.compile(r"\A\Z|[.!?:\n•*=#–—-]")  # between two words: what makes a capital usual
 _KEY = r"(?<![^\W_])(?:\w[\w -]{0,40}[_ -])?score\\?[\"”']?[^\S\n]*:"
@@ -41,7 +41,7 @@ JSON = re.compile(
     rf"|^[^\S\n]*\\?[\"“']{_KEY}.*$",  # a line of one
     re.IGNORECASE | re.MULTILINE,
 )
-# Until nothing changes: what only enclosed, named or led up to something that was taken out.
+# Applied until nothing changes: text that only enclosed, named or introduced something that was removed.
 _G, _NO_WORD = rf"[\s.,;:…]*{GAP}[\s.,;:…]*", rf"[^\w\n{SLOTS}{GAP}]*"
 TIDY = (
     (rf"{GAP}\s*{GAP}", GAP),
@@ -63,8 +63,8 @@ SPACES = (
 class Generalised:
     """`text`: every field's slot once, and `{{reply_format}}` as its last paragraph.
 
-    `found`: how each field's text was found. `removed`: what was taken out, piece by piece. `refused`: why nothing
-    usable is left; where it is None, `text` holds no NGRAM words in a row of the example outside its slots.
+    `found`: how each field's text was found. `removed`: the removed spans. `refused`: why the template is unusable;
+    where it is None, `text` has no NGRAM words in a row of the example outside its slots.
     """
 
     text: str
@@ -78,11 +78,20 @@ def generalise(
 ) -> Generalised:
     """The template text that `prompt` becomes.
 
-    Each text gives way to its slot where it is quoted best: exactly, or but for case, spacing and punctuation, or in a
-    span that is mostly its words. Further quotes go. A JSON object with a score is the form of the reply, which
-    `{{reply_format}}` says anew: it goes, and a text quoted in it alone is appended like one that was not found, in the
-    rubric's blocks and in the order of `fields`. A sentence that still tells of the example goes with any slot in it.
-    Double braces outside the quotes are broken up. White space around the texts and the prompt does not count.
+    Each text is replaced by its slot at its best quote: exact, equal up to case, spacing and punctuation, or a span
+    that is mostly its words. Further quotes are removed. A JSON object with a score is the reply format, which
+    `{{reply_format}}` states anew: it is removed, and a text quoted only there is appended like one that was not found,
+    in the rubric's blocks and in the order of `fields`. A sentence that still reveals the example is removed with any
+    slot in it. Double braces outside the quotes are broken up. White space around texts and prompt is ignored.
+
+    Args:
+        prompt: as sampled.
+        content: the example's texts by field name.
+        fields: the fields that the template shows.
+        aspects: names, which are words of the instruction and never of the example.
+
+    Returns:
+        The template text, how each text was found, and why the template is unusable, if it is.
     """
     prompt = PLACEHOLDER.sub("", prompt)
     given = {name: PLACEHOLDER.sub("", content[name]).strip() for name in content}
@@ -121,7 +130,7 @@ def _reply_forms(marked: str) -> list[tuple[int, int]]:
 
 
 def _leftovers(marked: str, texts: Sequence[Text], plain: frozenset[str]) -> list[tuple[int, int]]:
-    """The sentences and lines that hold NGRAM words in a row, a name or a number of the texts."""
+    """Sentences and lines with NGRAM words in a row, a name or a number of the texts."""
     told = bytearray(len(marked))
     grams = {gram for text in texts for gram in ngrams(text.text)}
     for stretch in re.finditer(rf"[^{SLOTS}]+", marked):
@@ -141,7 +150,7 @@ def _leftovers(marked: str, texts: Sequence[Text], plain: frozenset[str]) -> lis
 
 
 def _tells(text: str, word: Word) -> bool:
-    """Whether the word is written like a name or a number. One character is a list's letter or number."""
+    """Whether the word is written like a name or a number. A single character is a list item's letter or number."""
     return len(word.text) > 1 and (text[word.start].isupper() or any(map(str.isdigit, word.text)))
 
 
@@ -157,7 +166,7 @@ def _tidied(marked: str) -> str:
 
 
 def _shown(marked: str, slots: Mapping[str, str]) -> str:
-    """Marked text as the template has it: no double brace but those of the slots."""
+    """Marked text as in the template: the only double braces are those of the slots."""
     text = re.sub(r"\{(?=\{)|\}(?=\})", r"\g<0> ", marked.replace(GAP, ""))
     names = {slot: name for name, slot in slots.items()}
     return PLACEHOLDER.sub(lambda found: f"{{{{{names[found.group()]}}}}}", text)
@@ -166,6 +175,6 @@ def _shown(marked: str, slots: Mapping[str, str]) -> str:
 def _refusal(marked: str, text: str, texts: Sequence[Text]) -> str | None:
     num_words = len(words(PLACEHOLDER.sub(" ", marked)))
     if num_words < MIN_WORDS:
-        return f"of the instruction {num_words} words are left, and it takes {MIN_WORDS}"
+        return f"too little of the instruction is left: {num_words} words, at least {MIN_WORDS} are required"
     traces = (shared_ngram(part, known.text) for part in outside_slots(text) for known in texts)
     return f"words of the example are left: {trace!r}" if (trace := next(filter(None, traces), None)) else None

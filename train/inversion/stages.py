@@ -1,6 +1,6 @@
 """One judge's inversion for the job `invert`: sampled prompts -> checked candidates -> the best as template files.
 
-Each stage that asks a model keeps its replies in the judge's folder, so a killed job repeats only the one it was in.
+Each stage of inference keeps its replies in the judge's folder, so an interrupted job repeats only the current one.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 class Inversion:
-    """Stage by stage: `inversion` writes the prompts, `judge` is asked by them, `folder` keeps all replies."""
+    """The stages: `inversion` writes the prompts, `judge` is prompted with them, `folder` keeps all replies."""
 
     def __init__(
         self,
@@ -66,7 +66,7 @@ class Inversion:
         keep: Sequence[str],
     ) -> list[dict[str, Any]]:
         what = f"invert: {self._name}: {stage}"
-        return stage_replies(self._folder, stage, asked, self._run, spec, sampling, keep, what)
+        return stage_replies(self._folder, stage, asked, self._run, spec, sampling, keep=keep, what=what)
 
     def _special_tokens(self, spec: ModelSpec) -> tuple[str, ...]:
         known = known_encoder(spec)
@@ -85,7 +85,7 @@ class Inversion:
         for (source, place), found in candidates.items():
             unit, known, notes = wanted[place], *values[source, place]
             order = ranked(found, known)
-            written.append(self._write(source, unit, found, known, notes, order, dev))
+            written.append(self._write(source, unit, found, known, notes, order, dev=dev))
             lines += [to_line(source, unit, one, known, notes, order) for one in found]
         write_text(
             self._folder / "candidates.jsonl", "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
@@ -124,7 +124,7 @@ class Inversion:
             prompt, prefix = inverse_request(reply, chat=known is None or known.is_chat)
         else:
             prompt, prefix = forward_request(unit, reply), ""
-        # A seed for each draw, or all draws of an example would be the same.
+        # A seed for each sample, or all samples of an example would be identical.
         seed = int(content_id(str(self._run.seed), source, *unit.aspects, str(row["number"]), example.id)[:7], 16)
         return {"prompt": prompt, "reply_prefix": prefix, "labels": [], "json_schema": "", "seed": seed}
 
@@ -182,9 +182,10 @@ class Inversion:
         values: Mapping[int, float],
         notes: Mapping[int, str],
         order: Sequence[int],
+        *,
         dev: Sequence[Record],
     ) -> dict[str, Any]:
-        """The template file of a unit, and its verified candidates; returns the unit's entry of the summary."""
+        """Write the template file of a unit and its verified candidates; returns the unit's entry of the summary."""
         by_number = {one.number: one for one in found}
         file = _file(unit, self._config)
         about = self._about(source, unit, found, values, order, dev)
@@ -250,8 +251,8 @@ class Inversion:
         about: Mapping[str, Any],
     ) -> None:
         say(
-            f"invert: WARNING: {self._name}: all {len(found)} {source} prompts for {unit.task} were refused "
-            f"({first_reasons(reasons(found, notes))}); the task's written rubric takes their place"
+            f"invert: WARNING: {self._name}: all {len(found)} {source} prompts for {unit.task} were rejected "
+            f"({first_reasons(reasons(found, notes))}). The task's rubric is used instead."
         )
         refused = [*(problem for one in found for problem in one.problems), *notes.values()]
         for aspect in unit.aspects:

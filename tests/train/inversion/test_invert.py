@@ -128,10 +128,10 @@ def test_the_summary_says_what_was_chosen(done: Path, capsys: pytest.CaptureFixt
     assert said.err == f"invert: judge: done before, {place(done)} is up to date\n"
     assert said.out.splitlines() == [
         f"judge: {place(done)}",
-        "  inverse  qa (overall, utility): 2 of 2 prompts usable, 2 of them quote every text; best -0.500",
-        "  inverse  summarisation (fluency): 1 of 1 prompts usable, 1 of them quote every text; best -0.125",
-        "  forward  qa (overall, utility): 2 of 2 prompts usable, 0 of them quote every text; best -2.000",
-        "  forward  summarisation (fluency): 1 of 1 prompts usable, 0 of them quote every text; best -1.000",
+        "  inverse  qa (overall, utility): 2 of 2 prompts verified, 2 of them quote every text; best -0.500",
+        "  inverse  summarisation (fluency): 1 of 1 prompts verified, 1 of them quote every text; best -0.125",
+        "  forward  qa (overall, utility): 2 of 2 prompts verified, 0 of them quote every text; best -2.000",
+        "  forward  summarisation (fluency): 1 of 1 prompts verified, 0 of them quote every text; best -1.000",
     ]
     assert {path: path.stat().st_mtime_ns for path in place(done).rglob("*")} == before
 

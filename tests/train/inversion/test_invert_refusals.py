@@ -44,12 +44,9 @@ def test_where_all_are_refused_the_rubric_takes_their_place_with_a_warning(
     assert main(["invert", config]) == 0
     said = capsys.readouterr()
     for source in ("inverse", "forward"):
+        assert f"invert: WARNING: judge: all 3 {source} prompts for qa were rejected (3 times too little" in said.err
         assert (
-            f"invert: WARNING: judge: all 3 {source} prompts for qa were refused (3 times of the instruction"
-            in said.err
-        )
-        assert (
-            f"  {source:<8} qa (overall, utility): 0 of 3 prompts usable, 0 of them quote every text; ALL REFUSED"
+            f"  {source:<8} qa (overall, utility): 0 of 3 prompts verified, 0 of them quote every text; ALL REJECTED"
             in said.out
         )
     # The rubric is another text for each aspect.
@@ -71,7 +68,7 @@ def test_where_all_are_refused_the_rubric_takes_their_place_with_a_warning(
     assert main(["invert", config, "--set", "invert.fallback=false"]) == 3
     said = capsys.readouterr()
     assert "done before" in said.err
-    assert "ALL REFUSED" in said.out
+    assert "ALL REJECTED" in said.out
 
 
 def test_without_a_fallback_it_is_exit_3(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -118,10 +115,10 @@ def test_what_fails_is_refused_by_name_and_the_rest_is_used(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("rule", "why"),
     [
-        ({"error": "error"}, "the forward model gave no score: error"),
+        ({"error": "error"}, "the judge returned no score: error"),
         # A judge whose endpoint tells no log-probabilities.
-        ({}, "the forward model gave no score: low_label_mass"),
-        ({"label_logprobs": {"1": -0.1}}, "no probability on the people's score"),
+        ({}, "the judge returned no score: low_label_mass"),
+        ({"label_logprobs": {"1": -0.1}}, "no probability on the human score"),
     ],
 )
 def test_a_judge_that_cannot_be_asked_leaves_the_rubric(
@@ -135,9 +132,9 @@ def test_a_judge_that_cannot_be_asked_leaves_the_rubric(
     assert files(tmp_path) == ["inverse/qa.overall.txt"]
     said = capsys.readouterr()
     assert (
-        f"invert: WARNING: judge: all 1 inverse prompts for qa were refused (1 times {why.split(':')[0]})" in said.err
+        f"invert: WARNING: judge: all 1 inverse prompts for qa were rejected (1 times {why.split(':')[0]})" in said.err
     )
-    assert "1 of 1 prompts usable, 1 of them quote every text; ALL REFUSED" in said.out
+    assert "1 of 1 prompts verified, 1 of them quote every text; ALL REJECTED" in said.out
     (template,) = load_templates(place(tmp_path) / "inverse" / "qa.overall.txt").values()
     assert template.about["refused"] == [why]
 

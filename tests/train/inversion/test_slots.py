@@ -186,7 +186,7 @@ def test_taking_out_a_sentence_does_not_bring_two_halves_together() -> None:
 def test_where_no_instruction_is_left_it_is_refused(prompt: str) -> None:
     result = made(prompt, BOTH | {"name": "Bob"})
     assert result.refused is not None
-    assert re.fullmatch(r"of the instruction [0-3] words are left, and it takes 4", result.refused)
+    assert re.fullmatch(r"too little of the instruction is left: [0-3] words, at least 4 are required", result.refused)
     assert sorted(SLOT.findall(result.text)) == ["candidate", "reply_format", "source"]
 
 

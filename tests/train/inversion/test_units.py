@@ -6,6 +6,7 @@ import pytest
 
 from judging.errors import InputError
 from judging.records import Record
+from tests.refusals import refused
 from tests.train.making import rated
 from train.inversion.one_shot import Unit, units
 
@@ -61,28 +62,20 @@ def test_one_unit_an_aspect_where_they_are_not_together() -> None:
 
 
 @pytest.mark.parametrize(
-    ("examples", "aspects", "sentence"),
+    ("examples", "aspects", "code", "named"),
     [
-        (("a", "zzz"), None, "invert.examples: data.pool holds no record with the id 'zzz'"),
-        (("c",), ("overall", "utility"), "invert: the example c has no human score for utility: choose another one"),
-        (("a",), ("fluency",), "invert: the examples of qa (a) have no human score in common on fluency"),
-        (("unrated",), None, "invert: the examples of qa (unrated) have no human score in common on overall, utility"),
-        (
-            ("c", "u"),
-            None,
-            "invert: the examples of qa (c, u) have no human score in common on overall, utility",
-        ),
-        (("empty",), None, "invert: the example empty has no text for 'Question': choose another one"),
-        (("blank",), None, "invert: the example blank has no text for 'Answer': choose another one"),
-        (
-            ("nofact",),
-            None,
-            "invert: the example nofact has no text for 'Fact the speaker was given': choose another one",
-        ),
+        (("a", "zzz"), None, "unknown_example", "'zzz'"),
+        (("c",), ("overall", "utility"), "no_scores", "'c' has no human score on utility"),
+        (("a",), ("fluency",), "no_scores", "(a)"),
+        (("unrated",), None, "no_scores", "(unrated)"),
+        (("c", "u"), None, "no_scores", "(c, u)"),
+        (("empty",), None, "missing_text", "'empty' has no text for 'Question'"),
+        (("blank",), None, "missing_text", "'blank' has no text for 'Answer'"),
+        (("nofact",), None, "missing_text", "'nofact' has no text for 'Fact the speaker was given'"),
     ],
 )
-def test_an_example_that_cannot_serve_is_one_sentence(
-    examples: tuple[str, ...], aspects: tuple[str, ...] | None, sentence: str
+def test_an_example_that_cannot_serve_is_refused(
+    examples: tuple[str, ...], aspects: tuple[str, ...] | None, code: str, named: str
 ) -> None:
     known = {
         **MIXED,
@@ -94,10 +87,8 @@ def test_an_example_that_cannot_serve_is_one_sentence(
             rated("nofact", {"groundedness": 1}, task="dialogue"),
         ),
     }
-    with pytest.raises(InputError) as caught:
+    with refused(code, "invert.examples", naming=named):
         chosen(known, examples, aspects)
-    assert str(caught.value) == sentence
-    assert caught.value.exit_code == 2
 
 
 def test_a_missing_fact_is_no_matter_to_an_aspect_that_does_not_show_it() -> None:
@@ -106,7 +97,7 @@ def test_a_missing_fact_is_no_matter_to_an_aspect_that_does_not_show_it() -> Non
 
 
 def test_an_unknown_task_is_named() -> None:
-    with pytest.raises(InputError, match="there is no task 'poetry'"):
+    with pytest.raises(InputError, match="'poetry'"):
         chosen(pool(rated("r", {"overall": 1}, task="poetry")), 1)
 
 
@@ -170,29 +161,24 @@ def test_a_score_on_another_tasks_aspect_is_none() -> None:
 
 def test_where_no_example_of_a_task_is_whole_the_run_is_refused_and_the_task_not_left_out() -> None:
     known = pool(rated("q", {"overall": 2, "utility": 2}), rated("s", {"fluency": 3}, task="summarisation"))
-    with pytest.raises(InputError, match="the example s has no human score for overall: choose another one"):
+    with refused("no_scores", "invert.examples", naming="'s' has no human score on overall"):
         chosen(known, 1, ("overall", "fluency"))
-    with pytest.raises(InputError, match="the example x has no text for 'Question'"):
+    with refused("missing_text", "invert.examples", naming="'x' has no text for 'Question'"):
         chosen(pool(rated("x", {"overall": 1}, source="")), 1)
 
 
 @pytest.mark.parametrize(
-    ("known", "number", "aspects", "sentence"),
+    ("known", "number", "aspects", "code"),
     [
-        (MANY, 7, None, "invert.examples: 7 examples of qa are wanted, of 6 groups in data.pool"),
-        (MANY, 1, ("empathy",), "invert.examples: data.pool holds no record that people rated on the aspects"),
-        ({}, 1, None, "invert.examples: data.pool holds no record that people rated on the aspects"),
-        (
-            pool(rated("r", {})),
-            1,
-            None,
-            "invert.examples: data.pool holds no record that people rated on the aspects",
-        ),
+        (MANY, 7, None, "not_enough_groups"),
+        (MANY, 1, ("empathy",), "no_scores"),
+        ({}, 1, None, "no_scores"),
+        (pool(rated("r", {})), 1, None, "no_scores"),
     ],
 )
-def test_a_pool_with_too_few_examples_is_one_sentence(
-    known: dict[str, Record], number: int, aspects: tuple[str, ...] | None, sentence: str
+def test_a_pool_with_too_few_examples_is_refused(
+    known: dict[str, Record], number: int, aspects: tuple[str, ...] | None, code: str
 ) -> None:
-    with pytest.raises(InputError) as caught:
+    numbers = "is 7, but data.pool has only 6 group(s) of qa" if code == "not_enough_groups" else ""
+    with refused(code, "invert.examples", naming=numbers):
         chosen(known, number, aspects)
-    assert str(caught.value) == sentence

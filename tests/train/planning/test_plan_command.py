@@ -123,9 +123,9 @@ def test_a_mistake_is_one_sentence_and_exit_2(capsys: pytest.CaptureFixture[str]
     assert command(["plan", "c.yaml"]) == 2
     said = capsys.readouterr()
     assert (said.out, said.err.count("\n")) == ("", 1)
-    assert said.err.startswith("inverdict plan: the configuration has no section of a job")
+    assert said.err.startswith("inverdict plan: ") and "distill, sft, invert" in said.err
     assert command(["plan", "c.yaml", "--set", "plan.mfu=2"]) == 2
-    assert "`plan.mfu`: input should be less than or equal to 1" in capsys.readouterr().err
+    assert "`plan.mfu`" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -58,7 +58,7 @@ def test_evaluation_counts_the_prompts_that_judges_get_and_reads_a_beginning_onc
     # The second prompt is the first again: only one is read.
     assert expected["gpu_hours"] == pytest.approx(2e6 * len(prompt) / 4 / 5e11 / 3600)
     assert (expected["tokens_out"], parsed["tokens_out"]) == (2, 60)
-    assert "evaluate: 2 prompts a judge" in " ".join(words(summary))
+    assert "evaluate: 2 prompts per judge" in " ".join(words(summary))
 
 
 def test_retrieved_examples_leave_only_the_rubrics_head_to_share(folder: Path, tmp_path: Path) -> None:
@@ -143,13 +143,13 @@ def test_tokens_are_counted_by_the_models_own_tokenizer(folder: Path, tmp_path: 
     records = jsonl(tmp_path / "records.jsonl", [ROW])
     summary = planned(folder, data={"records": [records]}, evaluate={"judges": {"j": {"model": "m"}}})
     assert summary["jobs"][0]["tokens_in"] == 4 * prompt_tokens(ROW)
-    assert words(summary)["m: 1 characters a token of a judge's prompt"].endswith("tokenizer.json, 1 prompts")
+    assert words(summary)["m: 1 characters per token of a judge's prompt"].endswith("tokenizer.json, 1 prompts")
 
 
 def test_an_evaluation_without_its_files_is_left_out_and_said(folder: Path) -> None:
     summary = planned(folder, data={"records": ["gone.jsonl"]}, evaluate={"judges": {"j": {"model": "m"}}})
     assert (summary["jobs"], summary["total"]["gpu_hours"]) == ([], 0)
-    assert words(summary)["evaluate is left out"] == "data: gone.jsonl is not here"
+    assert words(summary)["evaluate is left out"] == "data: gone.jsonl is not on this machine"
 
 
 @pytest.mark.parametrize("model", [{"backend": "scripted"}, {"backend": "http", "base_url": "http://h", "model": "x"}])
