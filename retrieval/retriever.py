@@ -126,7 +126,7 @@ class Retriever:
                 self._opened(task, aspect, one)
 
     def _model(self, arm: Arm) -> str:
-        """The folder of the model that encodes what is judged."""
+        """The folder of the model that encodes the text to be judged."""
         assert self._folder is not None and self._encoders is not None
         if arm == "semantic":
             return str(models.resolve(self._encoders.semantic).path)

@@ -196,7 +196,7 @@ def as_reply(unit: Unit, example: Record, *, with_score: bool, special_tokens: S
 
 
 def forward_request(unit: Unit, reply: str) -> str:
-    """The baseline: the judge's model itself is asked to write the prompt behind the same reply."""
+    """The baseline's request: the judge's own model is prompted to write the prompt behind the same reply."""
     slots = {"reply": reply, "aspects": aspects_in_words(unit), "scale": scale_in_words(unit)}
     return re.sub(r"\{(reply|aspects|scale)\}", lambda slot: slots[slot.group(1)], FORWARD_PROMPT)
 

@@ -283,7 +283,7 @@ class Rounds:
         sampling: Sampling,
         keep: Sequence[str],
     ) -> list[dict[str, Any]]:
-        """The replies to the rows of `asked`; their tokens are counted."""
+        """The replies of a stage; their tokens are counted."""
         what = f"optimise: {self._name}: {stage}"
         replies = stage_replies(self._folder, stage, asked, self._run, spec, sampling, keep=(*keep, *TOKENS), what=what)
         self._num_tokens += sum(int(reply[name]) for reply in replies for name in TOKENS)
