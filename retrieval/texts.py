@@ -45,7 +45,7 @@ def _instruction(task: str, aspect: str) -> str:
 
 
 def may_serve(example: Record, record: Record) -> bool:
-    """Whether `example` may be shown for `record`: neither the record itself, nor of its group, nor a near-duplicate."""
+    """Whether `example` may be shown for `record`: not itself, not of its group, not a near-duplicate."""
     return example.id != record.id and example.group_key != record.group_key and not is_near_copy(example, record)
 
 

@@ -27,39 +27,46 @@ def weights_of(spec: ModelSpec) -> str:
     return models.resolve(spec.source, revision=spec.revision).fingerprint if isinstance(spec, VllmSpec) else "none"
 
 
-def stage_replies(
-    folder: Path,
-    stage: str,
-    asked: Callable[[], list[dict[str, Any]]],
-    run: RunConfig,
-    spec: ModelSpec,
-    sampling: Sampling,
-    *,
-    keep: Sequence[str],
-    what: str,
-) -> list[dict[str, Any]]:
-    """The replies of a stage, kept in a file, so that an interrupted job repeats only its current stage.
+class Stages:
+    """The stages of inference of one job: each keeps its replies in a file, so that a resumed job repeats only one.
 
     Args:
-        folder: where the file of the stage lies.
-        stage: its name.
-        asked: makes the request rows; called only where the stage is not finished.
         run: the configuration.
-        spec: the model.
-        sampling: of the replies.
-        keep: columns of the result, those of the request rows included.
-        what: name of the work in progress messages.
-
-    Returns:
-        The rows with their replies, in order.
+        folder: where the files of the stages lie.
+        what: name of the job in progress messages.
     """
-    file = folder / f".{stage}.json"
-    if (before := read_json(file)) is not None:
-        return list(before["replies"])
-    rows = asked()
-    replies = ask_all(run, rows, spec, sampling, keep, what) if rows else []
-    write_text(file, json.dumps({"replies": replies}, ensure_ascii=False))
-    return replies
+
+    def __init__(self, run: RunConfig, folder: Path, what: str) -> None:
+        self._run, self._folder, self._what = run, folder, what
+
+    def replies(
+        self,
+        stage: str,
+        rows_of: Callable[[], list[dict[str, Any]]],
+        spec: ModelSpec,
+        sampling: Sampling,
+        *,
+        keep: Sequence[str],
+    ) -> list[dict[str, Any]]:
+        """The replies of a stage.
+
+        Args:
+            stage: its name.
+            rows_of: makes the request rows; called only where the stage is not finished.
+            spec: the model.
+            sampling: of the replies.
+            keep: columns of the result, those of the request rows included.
+
+        Returns:
+            The rows with their replies, in order.
+        """
+        file = self._folder / f".{stage}.json"
+        if (before := read_json(file)) is not None:
+            return list(before["replies"])
+        rows = rows_of()
+        replies = ask_all(self._run, rows, spec, sampling, keep, f"{self._what}: {stage}") if rows else []
+        write_text(file, json.dumps({"replies": replies}, ensure_ascii=False))
+        return replies
 
 
 def ask_all(

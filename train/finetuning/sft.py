@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -252,25 +252,17 @@ def _settings(run: RunConfig, config: Config, name: str, direction: Direction, f
         "base": base.source,
         "effective_batch": config.batch_in_words,
     }
+    kept = config.model_dump(include={field.name for field in fields(Settings)})
+    kept["lora_alpha"] = config.lora_alpha or 2 * config.lora_rank
     return Settings(
         base=str(models.resolve(base.source, revision=base.revision).path),
         train=str(place / "pairs" / "train.parquet"),
         dev=str(place / "pairs" / "dev.parquet"),
         out=str(place),
         seed=run.seed,
-        method=config.method,
-        lora_rank=config.lora_rank,
-        lora_alpha=config.lora_alpha or 2 * config.lora_rank,
-        lora_dropout=config.lora_dropout,
-        learning_rate=config.learning_rate,
-        weight_decay=config.weight_decay,
-        warmup_share=config.warmup_share,
-        epochs=config.epochs,
-        per_device_batch=config.per_device_batch,
         accumulation=config.accumulation,
-        checkpoint_steps=config.checkpoint_steps,
-        gradient_checkpointing=config.gradient_checkpointing,
         about=about,
+        **kept,
     )
 
 

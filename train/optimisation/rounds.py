@@ -16,6 +16,7 @@ from cluster.artifacts import write_text
 from cluster.config import ModelSpec, RunConfig, VllmSpec
 from cluster.generate import Sampling
 from cluster.terminal import say
+from cluster.tokens import special_tokens_of
 from judging.judge import REPLY_COLUMNS, Judge
 from judging.records import Record, content_id
 from judging.template import Template
@@ -23,7 +24,7 @@ from judging.template_io import file_name, save_templates
 from train.inversion.one_shot import Unit
 from train.inversion.ranking import spearman
 from train.optimisation.rewriting import Case, judged_cases, problems_of, request, rewritten, worst_cases
-from train.requests import known_encoder, stage_replies, weights_of
+from train.requests import Stages, known_encoder, weights_of
 
 if TYPE_CHECKING:
     from train.optimisation.config import Config
@@ -100,6 +101,7 @@ class Rounds:
     ) -> None:
         self._run, self._config, self._name, self._folder = run, config, name, folder
         self._judge, self._writer = judge, writer
+        self._stages = Stages(run, folder, f"optimise: {name}")
         self._num_tokens = 0
 
     def do(self, states: Sequence[State]) -> dict[str, Any]:
@@ -163,8 +165,7 @@ class Rounds:
     def _drafts(
         self, number: int, active: Sequence[State], shown: Mapping[int, Sequence[Case]]
     ) -> list[dict[str, Any]]:
-        known = known_encoder(self._writer)
-        tokens = known.special_tokens() if known else ()
+        known, tokens = known_encoder(self._writer), special_tokens_of(self._writer)
         room = self._writer.max_model_len - self._config.max_tokens if isinstance(self._writer, VllmSpec) else 0
 
         def fits(prompt: str) -> bool:
@@ -198,8 +199,7 @@ class Rounds:
         take: Callable[[State, Mapping[int, list[Case]]], None],
     ) -> None:
         """Score each state's records with its templates and pass the cases on to `take`."""
-        encoder = known_encoder(self._judge)
-        tokens = encoder.special_tokens() if encoder else ()
+        tokens = special_tokens_of(self._judge)
 
         def asked() -> list[dict[str, Any]]:
             rows = []
@@ -284,8 +284,7 @@ class Rounds:
         keep: Sequence[str],
     ) -> list[dict[str, Any]]:
         """The replies of a stage; their tokens are counted."""
-        what = f"optimise: {self._name}: {stage}"
-        replies = stage_replies(self._folder, stage, asked, self._run, spec, sampling, keep=(*keep, *TOKENS), what=what)
+        replies = self._stages.replies(stage, asked, spec, sampling, keep=(*keep, *TOKENS))
         self._num_tokens += sum(int(reply[name]) for reply in replies for name in TOKENS)
         return replies
 
