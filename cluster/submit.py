@@ -157,8 +157,8 @@ def connect(address: str) -> Any:
     where = urlsplit(address)
     if where.scheme not in ("http", "https") or not where.hostname:
         raise UserError(
-            f"--address must be the URL of the cluster's job server (its dashboard), such as http://127.0.0.1:8265, "
-            f"not {address}.",
+            # Not repeated: it may hold a password.
+            "--address must be the URL of the cluster's job server (its dashboard), such as http://127.0.0.1:8265.",
             code="invalid_value",
         )
     if where.username or where.password:
