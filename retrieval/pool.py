@@ -16,6 +16,7 @@ from cluster.identity import input_hashes
 from judging.data_config import DataConfig
 from judging.datasets import read_pool
 from judging.errors import InputError
+from judging.readers import RowError
 from judging.records import Record
 from judging.tasks import FOLDER as TASK_FOLDER
 from judging.tasks import is_task_file, unknown_aspect
@@ -32,7 +33,7 @@ def rated_data(run: RunConfig) -> DataConfig:
 def rated_pool(data: DataConfig) -> dict[str, Record]:
     """The records of `data.pool` that may serve, by id; InputError where a row does not fit."""
 
-    def problem(record: Record) -> str | None:
+    def problem(record: Record) -> RowError | str | None:
         if is_task_file(record.task) and record.task != data.task:
             return f"task: a task file ({record.task}) is named in the configuration (data.task), not in a row"
         try:

@@ -68,9 +68,9 @@ def test_a_sound_template_may_be_used() -> None:
     ("text", "fault"),
     [
         (ASK.replace("{{source}}", "the question"), "slot 'source' is missing"),
-        (ASK + " {{candidate}}", "slot 'candidate' stands 2 times"),
-        (ASK + " {{fact}}", "slot 'fact' is none of ['source', 'candidate']"),
-        (ASK + "{{reply_format}} {{reply_format}}", "slot 'reply_format' stands 2 times"),
+        (ASK + " {{candidate}}", "slot 'candidate' is used 2 times"),
+        (ASK + " {{fact}}", "slot 'fact' must be one of ['source', 'candidate']"),
+        (ASK + "{{reply_format}} {{reply_format}}", "slot 'reply_format' is used 2 times"),
         (ASK.replace("1 to 5", "1 to 10"), "it states a scale of 1 to 10, and the scale is 1 to 5"),
         (ASK.replace("from 1 to 5", "out of 10"), "it states a scale of up to 10, and the scale is 1 to 5"),
         (ASK.replace("1 to 5", "0 to 5"), "it states a scale of 0 to 5, and the scale is 1 to 5"),
