@@ -140,6 +140,7 @@ def read_pool(data: DataConfig, *, check: Check = lambda record: None) -> dict[s
     return pool
 
 
+# Long because its docstring explains eight arguments; the body is one loop.
 def read_records(
     paths: Iterable[str | Path],
     *,
