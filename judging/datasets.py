@@ -283,7 +283,7 @@ def _off_scale(key: str, value: float, scale: Scale) -> RowError:
 
 
 def _means(row: Row) -> dict[str, float]:
-    """The mean of the single ratings of each aspect that people rated."""
+    """The mean of the single ratings, by rated aspect."""
     known = {aspect: [rating for rating in ratings if rating is not None] for aspect, ratings in row.ratings.items()}
     return {aspect: math.fsum(ratings) / len(ratings) for aspect, ratings in known.items() if ratings}
 

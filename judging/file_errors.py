@@ -1,11 +1,7 @@
-"""What pydantic, YAML or the file system found wrong in a file -> one `InputError` with its code and key.
-
-It reads no files and knows no format of ours.
-"""
+"""Errors of pydantic, YAML and the file system -> one `InputError` with code and key. It reads no files."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import NamedTuple
 
@@ -54,8 +50,6 @@ def first_problem(error: Exception) -> Problem:
         return Problem(_first_line(error), "missing_file")
     if isinstance(error, OSError | UnicodeDecodeError):
         return Problem(_first_line(error), "unreadable_file")
-    if isinstance(error, json.JSONDecodeError | RecursionError):
-        return Problem(_first_line(error), "invalid_json")
     return Problem(_first_line(error), "invalid_value")
 
 

@@ -1,6 +1,6 @@
 """The data types of a judgement: scale, record, verdict, score. Immutable, without I/O.
 
-A `Record` is one candidate text with its source and, where people rated it, their scores.
+A `Record` is one candidate text with its source and, where it was rated, its human scores.
 A `Verdict` is one judge's result for one aspect of one record; a `Score` is the aggregation of several verdicts.
 A failed judgement is a value too: `score` is None and `unscored` holds the reason.
 """

@@ -99,7 +99,7 @@ def verify(
     if require_scale and not strange and not any(_is_scale(*ends, template.scale) for ends in stated):
         wrong.append(f"it does not state the scale {template.scale}")
     if not MIN_WORDS <= (num_words := len(words(instruction))) <= max_words:
-        wrong.append(f"its instruction has {num_words} words, and it takes {MIN_WORDS} to {max_words}")
+        wrong.append(f"its instruction has {num_words} words; it must have {MIN_WORDS} to {max_words}")
     if is_loop(instruction):
         wrong.append("it repeats itself")
     if token := re.search(CHAT_TOKENS.pattern, template.text, re.IGNORECASE):

@@ -1,6 +1,6 @@
 """The certificate of a judge or a panel for one task, data set and aspect: its content, its seal, its file.
 
-A certificate holds the agreement of the scores with people, the training and test groups, what was tested
+A certificate holds the agreement with human scores, the training and test groups, what was tested
 (fingerprints), the biases found, and whether the criteria are met. The seal is a checksum of the content: it detects
 edits by hand. It is not a signature: whoever can write the file can seal it again.
 """
