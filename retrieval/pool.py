@@ -16,6 +16,7 @@ from cluster.identity import input_hashes
 from judging.data_config import DataConfig
 from judging.datasets import read_pool
 from judging.errors import InputError
+from judging.readers import RowError
 from judging.records import Record
 from judging.tasks import FOLDER as TASK_FOLDER
 from judging.tasks import is_task_file, unknown_aspect
@@ -34,7 +35,7 @@ def rated_data(run: RunConfig) -> DataConfig:
 def rated_pool(data: DataConfig) -> dict[str, Record]:
     """The records of `data.pool` that may be shown as examples, by id. Raises InputError for an invalid row."""
 
-    def problem(record: Record) -> str | None:
+    def problem(record: Record) -> RowError | str | None:
         if is_task_file(record.task) and record.task != data.task:
             return f"task: a task file ({record.task}) must be set as data.task in the configuration, not in a row"
         try:
