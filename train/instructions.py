@@ -105,7 +105,7 @@ def _rows(files: Sequence[str]) -> Iterator[Instruction | Rejected]:
                     raise raw
                 yield to_instruction(raw)
             except RowError as error:
-                yield Rejected(file, line, str(error))
+                yield Rejected(file, line, str(error), code=error.code, key=error.key)
 
 
 def _named(raw: Mapping[str, Any]) -> dict[str, Any]:
@@ -117,7 +117,9 @@ def _named(raw: Mapping[str, Any]) -> dict[str, Any]:
     folded = {name.casefold(): name for name in row if name not in KNOWN}
     for ours in KNOWN:
         if ours not in row and (near := difflib.get_close_matches(ours, folded, 1, NEAR)):
-            raise RowError(f"Unknown column {folded[near[0]]!r}. Did you mean {ours!r}?")
+            raise RowError(
+                f"Unknown column {folded[near[0]]!r}. Did you mean {ours!r}?", code="unknown_key", key=folded[near[0]]
+            )
     return row
 
 
@@ -137,9 +139,9 @@ def to_instruction(raw: Mapping[str, Any]) -> Instruction:
     ) is not None:
         asked, answered = _turn(name, raw[name], "user"), _turn(name, raw[name], "assistant")
     else:
-        raise RowError("one of `instruction`, `prompt`, `messages`, `conversations` is required")
+        raise RowError("one of `instruction`, `prompt`, `messages`, `conversations` is required", code="missing_key")
     if is_blank(asked):
-        raise RowError("the instruction is empty")
+        raise RowError("the instruction is empty", code="missing_text")
     return Instruction(content_id(asked), asked, answered)
 
 
@@ -149,7 +151,7 @@ def _or_empty(raw: Mapping[str, Any], name: str) -> Any:
 
 def _text(name: str, value: Any) -> str:
     if not isinstance(value, str):
-        raise RowError(f"{name}: must be a string, not {type(value).__name__}")
+        raise RowError(f"{name}: must be a string, not {type(value).__name__}", code="invalid_value", key=name)
     return value.strip()
 
 
@@ -158,7 +160,9 @@ def _turn(name: str, value: Any, role: str) -> str:
     if isinstance(value, str) and name in ("prompt", "completion"):
         return value.strip()
     if not isinstance(value, list) or not all(isinstance(turn, dict) for turn in value):
-        raise RowError(f"{name}: must be a list of messages, not {type(value).__name__}")
+        raise RowError(
+            f"{name}: must be a list of messages, not {type(value).__name__}", code="invalid_value", key=name
+        )
     for turn in value:
         if ROLES.get(str(turn.get("role", turn.get("from")))) == role:
             return _text(f"{name}.content", turn.get("content", turn.get("value")))

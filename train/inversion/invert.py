@@ -57,7 +57,7 @@ def _records(data: DataConfig, files: Sequence[str]) -> Iterable[Record]:
         if isinstance(row, Empty):
             continue
         if isinstance(row, Rejected):
-            raise InputError(str(row), code="invalid_value")
+            raise row.error()
         yield row
 
 

@@ -54,7 +54,7 @@ def _labelled(data: DataConfig, config: Config) -> dict[tuple[str, str], list[Re
             continue
         if isinstance(row, Rejected):
             if data.max_rejected_share == 0:
-                raise InputError(str(row), code="invalid_value")
+                raise row.error()
             continue
         for aspect in load_task(row.task).aspects if dev.takes(row) else ():
             if aspect in row.scores and aspect in (config.aspects or (aspect,)):
