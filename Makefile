@@ -1,7 +1,7 @@
-# Inverdict's commands. On a fresh machine `make demo` and `make test` are enough: both set up first.
+# Inverdict's commands. On a fresh machine start with `make demo` or `make test`: both run the setup first.
 
 PYTHON ?= $(shell command -v python3.11 || echo python3)
-# Where torch's CPU build comes from when neither the package index nor PIP_FIND_LINKS has it.
+# Index of torch's CPU build, used where neither the package index nor PIP_FIND_LINKS has it.
 TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
 FLAVOUR ?= $(shell nvidia-smi -L >/dev/null 2>&1 && echo gpu || echo cpu)
 
@@ -14,10 +14,10 @@ PINS := requirements/$(FLAVOUR).txt requirements/models.txt requirements/overrid
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test lint screenshot bench-batch bench-train bench-retrieval bench-serve bench-plan bench-scale pins audit bom clean
 
-help:  ## this list
+help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
-setup: $(STAMP)  ## .venv with the pinned packages and the command .venv/bin/inverdict
+setup: $(STAMP)  ## create .venv with the pinned packages and the command .venv/bin/inverdict
 
 $(STAMP): $(PINS) pyproject.toml
 	@deploy/setup.sh $(FLAVOUR) "$(PYTHON)" "$(VENV)" "$(TORCH_CPU_INDEX)"
@@ -32,29 +32,29 @@ test: setup lint  ## lint, types, import contracts, then the default, ray and en
 lint: setup
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
 
-screenshot: setup  ## docs/images/report.png from the demo's report, where Chromium is installed
+screenshot: setup  ## write docs/images/report.png from the demo's report (needs Chromium)
 	@deploy/screenshot.sh runs/demo/report/report.html docs/images/report.png
 
-bench-batch: setup  ## speed and memory of the batch path and of the statistics, as ratios within one run
+bench-batch: setup  ## benchmark batch evaluation and statistics: time and memory, as ratios within one run
 	@$(BIN)/python -m tests.bench.batch
 	@$(BIN)/python -m tests.bench.certificate
 
-bench-train: setup  ## speed and memory of distillation and inversion fine-tuning, as ratios within one run
+bench-train: setup  ## benchmark distillation and inversion fine-tuning: time and memory, as ratios within one run
 	@$(BIN)/python -m tests.bench.train
 
-bench-retrieval: setup  ## speed of the ranking loss and of the search, as ratios within one run
+bench-retrieval: setup  ## benchmark ranking loss and search: time, as ratios within one run
 	@$(BIN)/python -m tests.bench.retrieval
 
-bench-serve: setup  ## speed and memory of the panel online, as ratios within one run
+bench-serve: setup  ## benchmark the served panel: time and memory, as ratios within one run
 	@$(BIN)/python -m tests.bench.serve
 
-bench-plan: setup  ## what `inverdict plan` says against what then happens, on this machine
+bench-plan: setup  ## benchmark `inverdict plan`: its estimates against measurements on this machine
 	@$(BIN)/python -m tests.bench.plan
 
-bench-scale: setup  ## time a record and memory at 100,000 and 1,000,000 records, scripted engine, four logical nodes
+bench-scale: setup  ## benchmark scaling: time per record and memory at 100,000 and 1,000,000 records, scripted engine, four logical nodes
 	@$(BIN)/python -m tests.bench.scale 100000 1000000
 
-# A folder that holds torch's CPU build must not reach the GPU's pins.
+# PIP_FIND_LINKS, which may hold torch's CPU build, must not affect the GPU pins.
 pins:  ## compile requirements/*.txt from pyproject.toml
 	@for flavour in cpu gpu; do \
 	  override=""; links=""; \
@@ -63,18 +63,18 @@ pins:  ## compile requirements/*.txt from pyproject.toml
 	    --no-header --no-annotate --no-emit-index-url --no-emit-find-links -q -o requirements/$$flavour.txt || exit 1; \
 	done
 
-# Tools that come for the one call: they are no part of the project's environment.
+# Tools that are installed for one call only, outside the project's environment.
 AUDIT := pip-audit==2.10.1
 BOM := cyclonedx-bom==7.5.0
 
-audit: setup  ## the pins against published advisories; says so where the advisory service cannot be reached
+audit: setup  ## check the pins against published advisories (exit code 3: some could not be looked up)
 	@for pins in cpu gpu; do \
 	  echo "requirements/$$pins.txt"; \
 	  $(UV) tool run -q --from $(AUDIT) pip-audit --no-deps --disable-pip --progress-spinner off -f json \
 	    -r requirements/$$pins.txt 2>/dev/null | $(BIN)/python -m deploy.audit || failed=$$?; \
 	done; exit $${failed:-0}
 
-bom: setup  ## the bill of materials of the pins, as CycloneDX JSON in build/
+bom: setup  ## write the pins' bill of materials to build/, as CycloneDX JSON
 	@mkdir -p build && for pins in cpu gpu; do \
 	  $(UV) tool run -q --from $(BOM) cyclonedx-py requirements requirements/$$pins.txt --output-reproducible \
 	    --of JSON -o build/bom-$$pins.cdx.json || exit 1; \

@@ -1,7 +1,7 @@
-"""The command line: `inverdict COMMAND ...`, also `python -m cluster COMMAND ...`. Parses first, imports late.
+"""The command line: `inverdict COMMAND ...`, also `python -m cluster COMMAND ...`.
 
-A command is a name, a line of help and the place of its function. Jobs take a configuration; what a job does is the
-business of its module. Exit codes: 0 done, 1 failed, 2 the user's input, 3 finished with too many unscored rows.
+Modules are imported only after parsing, so that `--help` is fast. cluster/jobs.py lists the commands. Exit codes: 0
+done, 1 failed, 2 invalid input, 3 finished with too many unscored rows.
 """
 
 from __future__ import annotations
@@ -16,11 +16,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from cluster.jobs import JOBS, LOOKS, RETRIES, SERVE, TOOLS, sections
+from cluster.jobs import CONFIG, EXAMPLES, JOBS, LOOKS, RETRIES, RUN, SERVE, TOOLS, sections
 from cluster.terminal import say, shown
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit code; errors written for users go to stderr as one line."""
     argv = list(sys.argv[1:] if argv is None else argv)
     args = _parser(argv).parse_args(argv)
     try:
@@ -32,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         return 1
     except Exception as error:
-        # An error class that carries `exit_code` is written for people; anything else is ours to mend.
+        # Errors with an `exit_code` are written for users; anything else is a bug and keeps its traceback.
         code = getattr(error, "exit_code", None)
         if code is None:
             from cluster.errors import storage_problem
@@ -44,15 +45,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(shown(f"inverdict {args.name}: {error}"), file=sys.stderr)
         return int(code)
     except KeyboardInterrupt:
-        print(f"inverdict {args.name}: stopped; the same command goes on from here", file=sys.stderr)
+        print(f"inverdict {args.name}: interrupted; the same command resumes", file=sys.stderr)
         return 130
 
 
 def _reader_is_gone() -> bool:
-    """Whether nobody reads the output any more (`| head`). Then Python's own flush at the end must not fail as well."""
+    """Whether the reader of stdout has gone (`| head`); redirects it, so that the flush at exit cannot fail too."""
     try:
         number = sys.stdout.fileno()
-    except (AttributeError, OSError):  # no file behind it
+    except (AttributeError, OSError):  # stdout is no file
         return False
     output = select.poll()
     output.register(number, select.POLLOUT)
@@ -63,57 +64,71 @@ def _reader_is_gone() -> bool:
 
 
 def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="inverdict", description="Judges of generated text that agree with people.")
+    parser = argparse.ArgumentParser(
+        prog="inverdict", description="Calibrated LLM judges for generated text, validated against human ratings."
+    )
     parser.add_argument("--version", action="version", version="inverdict 0.1.0")
     commands = parser.add_subparsers(dest="name", required=True, metavar="COMMAND")
-    for name, (_, words) in {"run": ("", f"all jobs of a configuration: {', '.join(JOBS)}"), **JOBS, **LOOKS}.items():
-        job = commands.add_parser(name, help=words, description=words)
+    _document(parser, "run")
+    for name, (_, words) in {"run": RUN, **JOBS, **LOOKS}.items():
+        job = _command(commands, name, words)
         _add_job_arguments(job, name)
         job.set_defaults(command=_run)
-    server = commands.add_parser("serve", help=SERVE[1], description=SERVE[1])
+    server = _command(commands, "serve", SERVE[1])
     _add_config_arguments(server)
     server.set_defaults(command=_serve)
-    config = commands.add_parser(
-        "config", help="show a configuration as it is understood, or the JSON schema of all keys"
-    )
-    config.add_argument("action", choices=("show", "schema"))
-    config.add_argument("config", nargs="?", type=Path, metavar="CONFIG.yaml")
-    config.add_argument("--set", dest="overrides", action="append", default=[], metavar="a.b=v")
-    config.add_argument("--markdown", action="store_true", help="the schema as a page of tables (docs/config.md)")
+    config = _command(commands, "config", CONFIG[1])
+    config.add_argument("action", choices=("show", "schema"), help="the resolved configuration, or the JSON schema")
+    _add_config_arguments(config, nargs="?")
+    config.add_argument("--markdown", action="store_true", help="print the schema as Markdown tables (docs/config.md)")
     config.set_defaults(command=_config)
     for name, (module, words) in TOOLS.items():
-        tool = commands.add_parser(name, help=words, description=words)
+        tool = _command(commands, name, words)
         tool.set_defaults(command=_tool(module))
-        # A tool's module is imported only where the command is asked for: `--help` stays fast.
+        # A tool's module is imported only if the command is used, so that `--help` stays fast.
         if name in argv[:1]:
             importlib.import_module(module).add_arguments(tool)
     return parser
 
 
-def _add_config_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("config", type=Path, metavar="CONFIG.yaml")
+def _command(commands: Any, name: str, words: str) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = commands.add_parser(
+        name, help=words, description=f"{words[0].upper()}{words[1:]}."
+    )
+    _document(parser, name)
+    return parser
+
+
+def _document(parser: argparse.ArgumentParser, name: str) -> None:
+    """End the parser's help with the command's example."""
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = "\n".join(["Example:", *(f"  inverdict {line}" for line in EXAMPLES[name].splitlines())])
+
+
+def _add_config_arguments(parser: argparse.ArgumentParser, nargs: str | None = None) -> None:
+    parser.add_argument("config", nargs=nargs, type=Path, metavar="CONFIG.yaml", help="configuration file")
     parser.add_argument(
         "--set",
         dest="overrides",
         action="append",
         default=[],
         metavar="a.b=v",
-        help="change a key of the configuration",
+        help="override a configuration key; repeatable",
     )
 
 
 def _add_job_arguments(parser: argparse.ArgumentParser, name: str) -> None:
     _add_config_arguments(parser)
-    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    parser.add_argument("--json", action="store_true", help="print the summary as JSON")
     if name in (*RETRIES, "run"):
-        parser.add_argument("--retry-failed", action="store_true", help="ask again where there is no score")
+        parser.add_argument("--retry-failed", action="store_true", help="run inference again for rows without a score")
     if name == "plan-labels":
         parser.add_argument("--out", type=Path, metavar="FILE.jsonl", help="write the texts to label, in order")
     if name == "evaluate":
         parser.add_argument(
             "--through-serve",
             action="store_true",
-            help="ask the evaluators of a running `inverdict serve` (ray.address)",
+            help="send requests to the models of a running `inverdict serve` (on ray.address)",
         )
 
 
@@ -144,14 +159,14 @@ def _run(args: argparse.Namespace) -> int:
         if not args.json and (args.name != "run" or job == jobs[-1]):
             print(shown(module.render(summaries[job])), flush=True)
         if store:
-            published = _publish(run, store)  # the last one copies what an earlier one could not
+            published = _publish(run, store)  # the last call copies what an earlier one could not
     if args.json:
         print(json.dumps(summaries if args.name == "run" else summaries[args.name], indent=1))
     return max(worst, published)
 
 
 def _publish(run: Any, store: str) -> int:
-    """0, or 1 where the store refuses: no reason to stop the jobs that are still to do."""
+    """Return 0, or 1 if the store cannot be written, which does not stop the remaining jobs."""
     from cluster import publish
     from cluster.errors import JobFailed
 
@@ -172,12 +187,14 @@ def _serve(args: argparse.Namespace) -> int:
 
 
 def _chain(run: Any) -> list[str]:
-    """The jobs of `run`: those with a section, and the report where there is an evaluation."""
+    """The jobs of `inverdict run`: those with a section, and `report` if there is an evaluation."""
     from cluster.errors import UserError
 
     jobs = [job for job in JOBS if getattr(run, "evaluate" if job == "report" else job) is not None]
     if not jobs:
-        raise UserError(f"the configuration has no section of a job: {', '.join(JOBS)}")
+        raise UserError(
+            f"The configuration has no job's section; add at least one of {', '.join(JOBS)}.", code="missing_section"
+        )
     return jobs
 
 
@@ -195,7 +212,7 @@ def _config(args: argparse.Namespace) -> int:
             print(json.dumps(schema, indent=1))
         return 0
     if args.config is None:
-        raise UserError("name the configuration to show: inverdict config show CONFIG.yaml")
+        raise UserError("`inverdict config show` requires a configuration file.", code="missing_file")
     print(load(args.config, args.overrides, sections()).model_dump_json(indent=1))
     return 0
 

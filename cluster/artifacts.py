@@ -1,7 +1,7 @@
-"""Where a job writes: one folder a job, a fingerprint first, parts as they come, the manifest last.
+"""A job's output folder: written atomically, locked, resumed or refused by fingerprint.
 
-`fingerprint.json` says what the work in the folder belongs to; `manifest.json` says that it is complete. The same
-fingerprint is done or resumed; another one is refused with what changed. A lock keeps a second job out.
+`fingerprint.json`, written first, identifies the work in the folder; `manifest.json`, written last, marks it complete.
+Work with the same fingerprint is complete or resumed; another one is refused with what changed.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from cluster.terminal import say
 
 
 class Outcome(NamedTuple):
-    """What a command leaves behind: its exit code, and its summary as plain values (`--json`)."""
+    """The result of a command: its exit code, and its summary as plain values (`--json`)."""
 
     exit_code: int
     summary: dict[str, Any]
 
 
 class JobDir:
-    """The folder `{run}/{job}`, held by this process between `opened` and its end."""
+    """The folder `{run}/{job}`, locked by this process inside `opened`."""
 
     def __init__(self, run: Path, job: str) -> None:
         self.path = run / job
@@ -37,31 +37,32 @@ class JobDir:
 
     @contextmanager
     def opened(self, fingerprint: Mapping[str, Any]) -> Iterator[JobDir]:
-        """Hold the folder for the work that `fingerprint` names.
+        """Lock the folder for the work that `fingerprint` identifies.
 
-        Raises UserError where another process holds it, or where it holds work of another fingerprint.
+        Raises UserError if another process has locked it, or if it contains work of another fingerprint.
         """
         with self._lock():
             earlier = read_json(self.path / "fingerprint.json")
             if earlier is not None and (changed := differences(earlier, json.loads(json.dumps(fingerprint)))):
+                more = f" and {len(changed) - 1} more differences" if len(changed) > 1 else ""
                 raise UserError(
-                    f"{self.path} holds work with another {changed[0]}"
-                    + (f" (and {len(changed) - 1} more differences)" if len(changed) > 1 else "")
-                    + f": give another run directory (--set run=...), or delete {self.path}"
+                    f"{self.path} contains work of another configuration: {changed[0]}{more}. Choose another run "
+                    f"directory (--set run=...), or delete {self.path}.",
+                    code="other_configuration",
                 )
             self._fingerprint = fingerprint
             yield self
 
     def claim(self) -> None:
-        """Mark the folder as this work's, before its first output: from here on a killed job is resumed."""
+        """Write the fingerprint, before the first output: from here on a killed job is resumed."""
         write_text(self.path / "fingerprint.json", json.dumps(self._fingerprint, indent=1, sort_keys=True))
 
     def is_claimed(self) -> bool:
-        """Whether the folder is marked as the work of a fingerprint."""
+        """Whether the folder has a fingerprint."""
         return (self.path / "fingerprint.json").exists()
 
     def _remove_unclaimed(self, made: list[Path]) -> None:
-        """What failed before `claim` leaves none of the folders that it made."""
+        """Remove the folders that work which failed before `claim` has created."""
         if made and not self.is_claimed():
             shutil.rmtree(self.path, ignore_errors=True)
             for folder in made[1:]:
@@ -74,25 +75,31 @@ class JobDir:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise UserError(f"{self.path} cannot be made: {error.strerror}: choose another `run`") from error
+            raise self._unwritable("created", error) from error
         try:
             lock = (self.path / ".lock").open("a+")
         except OSError as error:
-            raise UserError(f"{self.path} cannot be written: {error.strerror}: choose another `run`") from error
+            raise self._unwritable("written", error) from error
         with lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
                 raise UserError(
-                    f"another process is at work in {self.path}: wait for it, or choose another `run`"
+                    f"Another process is using {self.path}. Wait for it to finish, or choose another `run`.",
+                    code="in_use",
+                    key="run",
                 ) from error
             try:
                 yield lock
             finally:
                 self._remove_unclaimed(made)
 
+    def _unwritable(self, what: str, error: OSError) -> UserError:
+        text = f"{self.path} cannot be {what}: {error.strerror}. Choose another `run`."
+        return UserError(text, code="store_unwritable", key="run")
+
     def manifest(self) -> dict[str, Any] | None:
-        """The manifest of complete work, or None."""
+        """The manifest of completed work, or None."""
         return read_json(self.path / "manifest.json")
 
     def finish(self, summary: Mapping[str, Any]) -> None:
@@ -118,16 +125,16 @@ class JobDir:
         what: str,
         reopens: Callable[[], bool] = lambda: False,
     ) -> dict[str, Any]:
-        """The summary of the work that `fingerprint` names: of a finished job as it is, else what `work` returns.
+        """The job's summary: that of the manifest if the job is complete, else what `work` returns.
 
         Args:
-            fingerprint: what decides the result; see `opened`.
+            fingerprint: everything that determines the result; see `opened`.
             work: does what is missing and returns the summary. It checks its input first, then calls `claim`.
-            what: the job's name for people, in front of what is said.
-            reopens: whether a part of finished work is done again (`--retry-failed`).
+            what: the job's name, in front of messages.
+            reopens: whether part of a completed job is to be done again (`--retry-failed`).
 
         Raises:
-            UserError: another process holds the folder, or it holds work of another fingerprint.
+            UserError: another process has locked the folder, or it contains work of another fingerprint.
         """
         with self.opened(fingerprint):
             asks_again = reopens()
@@ -139,12 +146,12 @@ class JobDir:
         return summary
 
     def reopen(self) -> None:
-        """Take complete work as incomplete again, so that what is missing is done."""
+        """Mark completed work as incomplete again, so that missing rows are computed."""
         (self.path / "manifest.json").unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
-    """The whole file or nothing: written beside, then renamed."""
+    """Write a file atomically: to a temporary file in the same folder, then renamed."""
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         beside.write_text(text, encoding="utf-8")
@@ -156,7 +163,7 @@ def write_text(path: Path, text: str) -> None:
 
 @contextmanager
 def whole_folder(place: Path) -> Iterator[Path]:
-    """A folder that is filled beside its place and renamed when it is complete."""
+    """Write a folder atomically: yields a temporary folder that is renamed to `place` when complete."""
     beside = place.with_name(f".{place.name}.{os.getpid()}")
     shutil.rmtree(beside, ignore_errors=True)
     beside.mkdir(parents=True)
@@ -169,7 +176,13 @@ def whole_folder(place: Path) -> Iterator[Path]:
 
 
 def differences(earlier: Any, now: Any, place: str = "") -> list[str]:
-    """Where two JSON values differ, in words: "evaluate.vote (mean, now median)"."""
+    """The paths at which two JSON values differ, such as "evaluate.vote (mean, now median)".
+
+    Args:
+        earlier: the value on disk.
+        now: the value to compare it with.
+        place: the path of both, in front of the paths below it.
+    """
     if isinstance(earlier, dict) and isinstance(now, dict):
         return [
             line
@@ -199,9 +212,12 @@ def file_hash(path: Path) -> str:
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
+    """The object in a JSON file; None if there is no file. Raises UserError if it is damaged."""
     try:
         return dict(json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
         return None
     except (ValueError, TypeError) as error:
-        raise UserError(f"{path} is damaged: delete {path.parent} and run the job again") from error
+        raise UserError(
+            f"{path} is damaged. Delete {path.parent} and run the job again.", code="damaged_artifact"
+        ) from error

@@ -1,12 +1,11 @@
-"""The run's YAML file -> one frozen, checked configuration. One of the three doors where input is validated.
+"""The run's YAML file -> one frozen, validated configuration.
 
-What every job shares stands here (run directory, seed, Ray, models); each job's own section is a pydantic class beside
-that job, handed in by the command line, so that this module knows no job.
+Holds what every job shares (run directory, seed, Ray, models). Each job's own section is a pydantic class in that job's
+module, passed in by the command line, so that this module imports no job.
 """
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -26,20 +25,19 @@ from pydantic import (
     model_validator,
 )
 
+from cluster.config_errors import as_user_error
 from cluster.configfile import read, with_overrides
 from cluster.errors import UserError
 from cluster.publish import address_problem
 
-# What a request to an endpoint holds beside model and messages.
+# Parameters of a request to an endpoint besides model and messages.
 SENT = ("temperature", "top_p", "max_tokens", "seed", "logprobs", "top_logprobs", "response_format")
 NOT_SET = ("model", "messages", "stream", "n")
-# pydantic's kinds of a problem that have a code of ours; every other is an `invalid_value`.
-CODES = {"extra_forbidden": "unknown_key", "missing": "missing_key", "union_tag_invalid": "unknown_backend"}
 PICKLED_FORMATS = ("pt", "npcache")  # vLLM's names
 
 
 class Strict(BaseModel):
-    """Base of every configuration section: unknown keys are errors, values never change."""
+    """Base class of every configuration section: unknown keys are errors, instances are immutable."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -48,81 +46,86 @@ def _engines(value: Any, check: Callable[[Any], Any]) -> Any:
     try:
         found = check(value)
     except ValidationError as error:
-        raise ValueError(f"{value!r} is neither a number of engines from 1 on nor [least, most]") from error
+        raise ValueError(f"must be a number of engines >= 1 or a range [min, max], not {value!r}") from error
     if not isinstance(found, int) and found[0] > found[1]:
-        raise ValueError(f"the most ({found[1]}) are fewer than the least ({found[0]})")
+        raise ValueError(f"the maximum ({found[1]}) is below the minimum ({found[0]})")
     return found
 
 
 Number = Annotated[int, Field(ge=1)]
-# Batch engines: so many, or [least, most].
+# Batch engines: a fixed number, or a range [min, max].
 Engines = Annotated[Number | tuple[Number, Number], WrapValidator(_engines)]
 
 
 def most(engines: int | tuple[int, int]) -> int:
-    """Of a number or a range of engines, how many may run at once."""
+    """The maximum number of engines that may run at once."""
     return engines if isinstance(engines, int) else engines[1]
 
 
 class VllmSpec(Strict):
-    """A model that vLLM runs inside this cluster."""
+    """A model that vLLM runs on this cluster."""
 
     backend: Literal["vllm"] = "vllm"
     source: str = Field(
         description="embedded:NAME, a local model folder, a hub id such as Qwen/Qwen2.5-7B-Instruct, or run:PATH, a "
-        "folder that an earlier job of this run makes"
+        "folder in the run directory that an earlier job writes"
     )
     revision: str | None = Field(None, description="hub revision (commit, tag or branch)")
     prompt_style: Literal["auto", "chat", "completion"] = Field(
-        "auto", description="auto: chat where the tokenizer has a chat template, plain completion otherwise"
+        "auto", description="auto: chat if the tokenizer has a chat template, plain completion otherwise"
     )
-    max_model_len: int = Field(2048, ge=64, description="context in tokens; a longer prompt is unscored `too_long`")
+    max_model_len: int = Field(
+        2048, ge=64, description="context length in tokens; a longer prompt is not scored (`too_long`)"
+    )
     num_gpus: int | None = Field(
-        None, ge=0, description="GPUs of an engine, one a worker; none: so where the cluster has GPUs, else 0"
+        None, ge=0, description="GPUs per engine, one per worker; none: one per worker if the cluster has GPUs, else 0"
     )
-    num_cpus: float = Field(1, gt=0, description="CPUs that Ray sets aside for each worker of an engine")
-    accelerator_type: str | None = Field(None, description="Ray's name of the GPU type, such as A100")
+    num_cpus: float = Field(1, gt=0, description="CPUs that Ray reserves for each worker of an engine")
+    accelerator_type: str | None = Field(None, description="GPU type as Ray names it, such as A100")
     resources: dict[str, float] = Field(
         default_factory=dict,
-        description="further resources of the node, by name, such as `batch: 0.001` to run where ray_cluster.yaml's "
-        "batch nodes are",
+        description="custom Ray resources to request, such as `batch: 0.001` to run on the batch nodes of "
+        "ray_cluster.yaml",
     )
-    tensor_parallel_size: int = Field(1, ge=1, description="workers that share every layer of the model")
-    pipeline_parallel_size: int = Field(1, ge=1, description="stages of layers, each with its own such workers")
+    tensor_parallel_size: int = Field(1, ge=1, description="workers that each layer is split across")
+    pipeline_parallel_size: int = Field(
+        1, ge=1, description="pipeline stages that the layers are split into, each with its own workers"
+    )
     num_engines: Engines = Field(
-        1, description="engine actors that share the records of a batch run; [least, most]: as many as the work needs"
+        1, description="engine actors that share the records of a batch run; [min, max]: scaled with the work"
     )
-    batch_size: int = Field(64, ge=1, description="rows handed to an engine at once")
-    kv_cache_gib: float = Field(2, gt=0, description="KV cache of an engine on the CPU")
+    batch_size: int = Field(64, ge=1, description="rows passed to an engine at once")
+    kv_cache_gib: float = Field(2, gt=0, description="KV cache of an engine on CPU, in GiB")
     engine: dict[str, Any] = Field(
-        default_factory=dict, description="further vLLM engine arguments, as vLLM names them"
+        default_factory=dict, description="additional vLLM engine arguments, under vLLM's names"
     )
 
     @field_validator("engine")
     @classmethod
     def _runs_no_code_of_a_model(cls, engine: dict[str, Any]) -> dict[str, Any]:
         if engine.get("trust_remote_code"):
-            raise ValueError("trust_remote_code would run code that came with the model: take a model without")
+            raise UserError("trust_remote_code runs a model's own code. Choose a model without.", code="unsupported")
         if engine.get("load_format") in PICKLED_FORMATS:
-            raise ValueError(f"load_format {engine['load_format']} loads pickles, which may run any code: convert them")
+            problem = f"load_format {engine['load_format']} loads pickles, which can execute arbitrary code."
+            raise UserError(f"{problem} Convert the weights to safetensors.", code="unsupported")
         return engine
 
     @property
     def num_workers(self) -> int:
-        """Workers of one engine: a GPU each where it runs on GPUs, and a bundle of its placement group."""
+        """Workers of one engine, each with a GPU (if it runs on GPUs) and a bundle of the placement group."""
         return self.tensor_parallel_size * self.pipeline_parallel_size
 
     @model_validator(mode="after")
     def _one_gpu_a_worker(self) -> VllmSpec:
         if self.num_gpus not in (None, 0, self.num_workers):
-            raise ValueError(
-                f"num_gpus: an engine of tensor_parallel_size {self.tensor_parallel_size} and pipeline_parallel_size "
-                f"{self.pipeline_parallel_size} takes {self.num_workers}, not {self.num_gpus}: change these, or leave "
-                "num_gpus out"
+            raise UserError(
+                f"num_gpus must be {self.num_workers} (tensor_parallel_size x pipeline_parallel_size), not "
+                f"{self.num_gpus}. Change these, or omit num_gpus.",
+                code="conflict",
             )
         for key in ("tensor_parallel_size", "pipeline_parallel_size"):
             if key in self.engine:
-                raise ValueError(f"engine.{key}: Ray must know it too: give it beside `engine`, as {key}")
+                raise UserError(f"Ray must know engine.{key} too. Set {key} next to `engine`.", code="conflict")
         return self
 
 
@@ -130,25 +133,25 @@ class HttpSpec(Strict):
     """A model behind an OpenAI-compatible endpoint."""
 
     backend: Literal["http"]
-    base_url: str = Field(description="for instance http://127.0.0.1:8000/v1", pattern=r"^https?://\S+$")
-    model: str = Field(description="the model's name at that endpoint")
-    api_key_env: str | None = Field(None, description="environment variable that holds the key")
-    api_key_file: Path | None = Field(None, description="file that holds the key")
-    timeout_s: float = Field(60, gt=0, description="of one attempt")
-    max_retries: int = Field(4, ge=0, description="after 429, 5xx and timeouts, with exponential backoff")
-    max_in_flight: int = Field(16, ge=1, description="requests under way at once")
-    json_schema: bool = Field(True, description="ask for constrained JSON; off for endpoints without response_format")
+    base_url: str = Field(description="the endpoint's URL, such as http://127.0.0.1:8000/v1", pattern=r"^https?://\S+$")
+    model: str = Field(description="the model's name at the endpoint")
+    api_key_env: str | None = Field(None, description="environment variable with the API key")
+    api_key_file: Path | None = Field(None, description="file with the API key")
+    timeout_s: float = Field(60, gt=0, description="timeout of one attempt, in seconds")
+    max_retries: int = Field(4, ge=0, description="retries after 429, 5xx and timeouts, with exponential backoff")
+    max_in_flight: int = Field(16, ge=1, description="maximum number of concurrent requests")
+    json_schema: bool = Field(True, description="request constrained JSON; false for endpoints without response_format")
     rename: dict[str, str] = Field(
         default_factory=dict,
-        description="parameters that the endpoint calls otherwise: {max_tokens: max_completion_tokens}",
+        description="parameters that have another name at the endpoint: {max_tokens: max_completion_tokens}",
     )
     drop: tuple[str, ...] = Field(
-        (), description="parameters that the endpoint refuses: [temperature, top_p, seed, max_tokens, ...]"
+        (), description="parameters that the endpoint rejects: [temperature, top_p, seed, max_tokens, ...]"
     )
     request: dict[str, Any] = Field(
         default_factory=dict,
-        description="further parameters of every request, such as reasoning_effort, or other values than ours; the "
-        "keys under extra_body stand beside them, as with OpenAI's client",
+        description="additional or overridden parameters of every request, such as reasoning_effort; keys under "
+        "extra_body are merged in, as in OpenAI's client",
     )
     num_engines: Engines = 1
 
@@ -157,25 +160,25 @@ class HttpSpec(Strict):
     def _asks_as_we_read(cls, request: dict[str, Any]) -> dict[str, Any]:
         more = request.get("extra_body", {})
         if not isinstance(more, dict):
-            raise ValueError("extra_body: it holds keys and values")
+            raise ValueError("extra_body must be a mapping of parameters")
         if taken := [name for name in (*request, *more) if name in NOT_SET]:
-            raise ValueError(f"{taken[0]} is not to be set here: the prompt, one whole reply and `model` are ours")
+            raise UserError(f"{taken[0]} cannot be overridden; Inverdict sets {', '.join(NOT_SET)}.", code="conflict")
         return request
 
     @model_validator(mode="after")
     def _names_what_is_sent(self) -> HttpSpec:
         for key, names in (("drop", self.drop), ("rename", self.rename)):
             if unknown := [name for name in names if name not in SENT]:
-                raise ValueError(f"{key}: {unknown[0]!r} is none of the parameters that are sent: {', '.join(SENT)}")
+                raise ValueError(f"{key}: unknown parameter {unknown[0]!r}; must be one of {', '.join(SENT)}")
         if odd := [name for name in self.rename.values() if not name or name in (*NOT_SET, *SENT)]:
-            raise ValueError(f"rename: {odd[0]!r} is no name that a parameter can have instead")
+            raise ValueError(f"rename: {odd[0]!r} cannot be the new name of a parameter")
         if both := [name for name in self.rename if name in self.drop]:
-            raise ValueError(f"drop and rename: {both[0]} is in both; keep one of the two")
+            raise UserError(f"{both[0]} is in both drop and rename. Remove one of the two.", code="conflict")
         return self
 
 
 class ScriptRule(Strict):
-    """What the scripted engine answers to a prompt that contains `contains`."""
+    """The scripted engine's reply to a prompt that contains `contains`."""
 
     contains: str
     reply: str | None = None
@@ -185,24 +188,24 @@ class ScriptRule(Strict):
 
 
 class ScriptedSpec(Strict):
-    """A deterministic engine without a model, for tests, load tests and dry runs; never a source of results."""
+    """A deterministic engine without a model, for tests, load tests and dry runs; not for results."""
 
     backend: Literal["scripted"]
-    rules: tuple[ScriptRule, ...] = Field((), description="the first rule that fits decides; none: a score by hash")
-    delay_s: float = Field(0, ge=0, description="waited before each answer")
-    garbage_share: float = Field(0, ge=0, le=1, description="share of prompts answered with no score in the reply")
-    max_prompt_chars: int = Field(200_000, ge=1, description="a longer prompt is unscored `too_long`")
-    num_gpus: int = Field(0, ge=0, description="GPUs set aside for an engine, so that a dry run scales as a real one")
+    rules: tuple[ScriptRule, ...] = Field((), description="the first match applies; none: a score by the prompt's hash")
+    delay_s: float = Field(0, ge=0, description="delay before each reply, in seconds")
+    garbage_share: float = Field(0, ge=0, le=1, description="share of prompts whose reply has no score")
+    max_prompt_chars: int = Field(200_000, ge=1, description="a longer prompt is not scored (`too_long`)")
+    num_gpus: int = Field(0, ge=0, description="GPUs reserved per engine, so that a dry run scales like a real one")
     num_engines: Engines = 1
 
 
 class ServedSpec(Strict):
-    """An evaluator that runs already on this Ray cluster's Serve, started by `inverdict serve`."""
+    """A model already deployed on this cluster's Ray Serve by `inverdict serve`."""
 
     backend: Literal["served"]
-    deployment: str = Field(description="its name there: evaluator-MODEL")
-    app: str = Field("inverdict", description="the Serve application that it belongs to")
-    num_engines: Engines = Field(1, description="actors that hand requests on")
+    deployment: str = Field(description="name of the deployment: evaluator-MODEL")
+    app: str = Field("inverdict", description="name of the Serve application")
+    num_engines: Engines = Field(1, description="actors that forward requests")
 
 
 def _backend(value: Any) -> str:
@@ -219,15 +222,17 @@ ModelSpec = Annotated[
 
 
 class RayConfig(Strict):
-    """Where the work runs."""
+    """The Ray cluster to run on."""
 
     address: str | None = Field(
         None,
-        description="an existing cluster, such as `auto`; none: that of RAY_ADDRESS (as in a submitted job), or a "
-        "private one here",
+        description="address of an existing cluster, such as `auto`; none: RAY_ADDRESS (set in submitted jobs), or a "
+        "local cluster started for this process",
     )
-    num_cpus: int | None = Field(None, ge=2, description="CPUs of a private cluster; none: this machine's, at least 2")
-    object_store_gib: float = Field(1.0, gt=0.08, description="shared memory of a private cluster")
+    num_cpus: int | None = Field(
+        None, ge=2, description="CPUs of a local cluster; none: those of this machine, at least 2"
+    )
+    object_store_gib: float = Field(1.0, gt=0.08, description="object store of a local cluster, in GiB")
 
 
 def _store_address(address: str) -> str:
@@ -238,27 +243,29 @@ def _store_address(address: str) -> str:
 
 def _named(folder: Any) -> Any:
     if folder == "":
-        raise ValueError("it names no folder")
+        raise ValueError("must be the path of a folder, not empty")
     return folder
 
 
 class RunConfig(Strict):
-    """What every job of a run shares."""
+    """Settings shared by all jobs of a run."""
 
-    run: Annotated[Path, BeforeValidator(_named)] = Field(description="run directory; every job writes below it")
+    run: Annotated[Path, BeforeValidator(_named)] = Field(
+        description="run directory; every job writes to a subfolder of it"
+    )
     seed: int = Field(0, ge=0)
     ray: RayConfig = RayConfig()
     models: dict[str, ModelSpec] = Field(default_factory=dict)
     publish: Annotated[str, AfterValidator(_store_address)] | None = Field(
         None,
-        description="s3://, gs:// or file:// address to which each finished job of the run is copied; keys "
+        description="s3://, gs:// or file:// address that finished jobs of the run are copied to; credentials "
         "come from the environment or the machine's role",
     )
 
     @model_validator(mode="before")
     @classmethod
     def _inside_the_run(cls, raw: Any) -> Any:
-        """`run:PATH` as a path below the run directory, so that everything behind this door sees plain folders."""
+        """Resolve `run:PATH` to a path in the run directory, so that all other code sees plain folders."""
         if not isinstance(raw, Mapping) or not isinstance(raw.get("models"), Mapping):
             return raw
         root = Path(str(raw.get("run", "."))).absolute()
@@ -275,79 +282,67 @@ C = TypeVar("C", bound=BaseModel)
 
 
 def load(path: Path, overrides: Sequence[str], sections: Mapping[str, type[BaseModel]]) -> RunConfig:
-    """The configuration in `path` with `a.b=value` overrides, checked against `sections` (a job's name: its class).
+    """Load and validate a configuration.
 
-    A section that the file leaves out is None. Raises UserError that names the file and the key.
+    Args:
+        path: the YAML file.
+        overrides: `a.b=value` texts, applied in order.
+        sections: section name -> its class; a section that the file omits is None.
+
+    Raises:
+        UserError: the file cannot be read, or a key or value is invalid; `key` is its path.
     """
     return build(with_overrides(read(path), overrides), sections, origin=str(path))
 
 
 def section(run: RunConfig, name: str, kind: type[C]) -> C:
-    """The section of that name. Raises UserError where the configuration has none."""
+    """The section of that name.
+
+    Args:
+        run: the configuration.
+        name: the section's key.
+        kind: the section's class.
+
+    Raises:
+        UserError: the configuration has no such section.
+    """
     found = getattr(run, name, None)
     if found is None:
-        raise UserError(f"the configuration has no `{name}` section")
+        raise UserError(f"The configuration has no `{name}` section.", code="missing_section", key=name)
     assert isinstance(found, kind)
     return found
 
 
 def section_or_default(run: RunConfig, name: str, kind: type[C]) -> C:
-    """The section of that name, or what it is where the configuration leaves it out."""
+    """The section of that name, or its defaults if the configuration omits it.
+
+    Args:
+        run: the configuration.
+        name: the section's key.
+        kind: the section's class.
+    """
     return kind() if getattr(run, name, None) is None else section(run, name, kind)
 
 
 def build(raw: Mapping[str, Any], sections: Mapping[str, type[BaseModel]], *, origin: str) -> RunConfig:
+    """Validate a configuration that has been read already.
+
+    Args:
+        raw: keys and values as in the YAML file.
+        sections: section name -> its class.
+        origin: where `raw` comes from, in front of an error's message.
+
+    Raises:
+        UserError: a key or value is invalid; `key` is its path.
+    """
     whole = run_schema(sections)
     try:
         return whole.model_validate(raw)
     except ValidationError as error:
-        raise _refusal(error, whole, origin) from error
+        raise as_user_error(error, whole, origin) from error
 
 
 def run_schema(sections: Mapping[str, type[BaseModel]]) -> type[RunConfig]:
+    """The class of the whole configuration, with the sections as optional fields."""
     fields: dict[str, Any] = {name: (section | None, None) for name, section in sections.items()}
     return create_model("RunConfig", __base__=RunConfig, **fields)
-
-
-def _refusal(error: ValidationError, whole: type[BaseModel], origin: str) -> UserError:
-    """The first problem, with the key's path, and the nearest known key for an unknown one."""
-    first = error.errors()[0]
-    path = [str(part) for part in first["loc"]]
-    # pydantic names the member of the union behind the model's name; people know the key only.
-    if path[:1] == ["models"] and len(path) > 2:
-        del path[2]
-    key, code = ".".join(path), CODES.get(first["type"], "invalid_value")
-    if code == "unknown_key":
-        near = difflib.get_close_matches(path[-1], _known_keys(whole, path[:-1]), 1)
-        text = f"Unknown key `{key}`." + (f" Did you mean `{near[0]}`?" if near else "")
-    elif code == "missing_key":
-        text = f"`{key}` is missing."
-    elif code == "unknown_backend":
-        key = f"{key}.backend"
-        text = f"`{key}` must be one of {first['ctx']['expected_tags']}, not {first['ctx']['tag']!r}."
-    else:
-        # A validator may raise a UserError with a code of its own; pydantic keeps it as the cause.
-        code = getattr(first.get("ctx", {}).get("error"), "code", code)
-        message = first["msg"].removeprefix("Value error, ")
-        text = f"`{key}`: {message[0].lower()}{message[1:]}" if path else message
-    more = f" ({error.error_count() - 1} more problems after this one)" if error.error_count() > 1 else ""
-    return UserError(f"{origin}: {text}{more}", code=code, key=key)
-
-
-def _known_keys(model: type[BaseModel], path: Sequence[str]) -> list[str]:
-    """Keys of the section at `path`, those of the sections below it included."""
-    if not path:
-        return list(model.model_fields)
-    keys: list[str] = []
-
-    def collect(kind: Any) -> None:
-        if isinstance(kind, type) and issubclass(kind, BaseModel):
-            keys.extend(kind.model_fields)
-            for inner in kind.model_fields.values():
-                collect(inner.annotation)
-        for argument in getattr(kind, "__args__", ()):
-            collect(argument)
-
-    if path[0] in model.model_fields:
-        collect(model.model_fields[path[0]].annotation)
-    return keys

@@ -1,7 +1,7 @@
-"""`inverdict doctor [CONFIG]`: whether a cluster, or this machine alone, can do what a configuration asks for.
+"""`inverdict doctor [CONFIG]`: check whether this machine or a cluster can run a configuration.
 
-Looks at every node, from a task of its own there; starts no model and fetches none. Exit code 0: nothing found that
-stops the work; 1: something was.
+Checks every node in a Ray task there; starts and downloads no model. Exit code 0: no problem found; 1: a problem that
+prevents the run.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any
 from urllib.parse import urlsplit
 
 from cluster import feasibility as demands
@@ -23,45 +23,53 @@ from cluster import runtime
 from cluster.config import HttpSpec, RunConfig, VllmSpec
 from cluster.embedded import EMBEDDED, damage, model_place
 from cluster.errors import UserError
-from cluster.models import num_parameters
+from cluster.findings import (
+    Finding,
+    memory_findings,
+    model_words,
+    render,
+    security_findings,
+    storage_words,
+    version_finding,
+)
 from cluster.node_checks import Look, Seen, look
 from cluster.terminal import shown
 
 PATIENCE_S = 60.0
-GPU_SHARE = 0.9  # what vLLM takes of a GPU's memory
-BYTES_ON_GPU, BYTES_ON_CPU = 2, 4  # a parameter: bfloat16, float32
-LOOPBACK = ("127.", "::1", "::ffff:127.")
-
-
-class Finding(NamedTuple):
-    """`level`: ok; note: works, worth knowing; bad: stops the work."""
-
-    what: str
-    level: Literal["ok", "note", "bad"]
-    words: str
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `inverdict doctor`."""
-    parser.add_argument("config", nargs="?", type=Path, metavar="CONFIG.yaml")
-    parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="a.b=v")
-    parser.add_argument("--address", help="the cluster, as in ray.address; none: the configuration's, or this machine")
+    parser.add_argument(
+        "config", nargs="?", type=Path, metavar="CONFIG.yaml", help="configuration file (default: check only the nodes)"
+    )
+    parser.add_argument(
+        "--set",
+        dest="overrides",
+        action="append",
+        default=[],
+        metavar="a.b=v",
+        help="override a configuration key; repeatable",
+    )
+    parser.add_argument(
+        "--address", help="address of the cluster (default: the configuration's ray.address, or this machine)"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
 def main(args: argparse.Namespace) -> int:
-    """Raises UserError where the configuration is wrong or no cluster answers."""
+    """Raises UserError if the configuration is invalid or no cluster is found."""
     run = _configured(args)
     runtime.start(run.ray)
     nodes, silent, findings = examine(run, storage=str(run.run.absolute()) if args.config else "")
     bad = any(one.level == "bad" for one in findings)
     if args.json:
-        told = {
+        result = {
             "ok": not bad,
             "findings": [one._asdict() for one in findings],
             "nodes": [one._asdict() for one in nodes],
         }
-        print(json.dumps(told, indent=1))
+        print(json.dumps(result, indent=1))
     else:
         print(shown(render(findings)))
     return int(bad or bool(silent))
@@ -75,14 +83,19 @@ def _configured(args: argparse.Namespace) -> RunConfig:
     if args.config:
         return load(args.config, overrides, sections())
     if args.overrides:
-        raise UserError("--set changes a configuration: name one")
+        raise UserError("--set requires a configuration file.", code="invalid_value")
     return RunConfig.model_validate({"run": ".", "ray": {"address": args.address}})
 
 
 def examine(run: RunConfig, *, storage: str) -> tuple[list[Seen], dict[str, str], list[Finding]]:
-    """What every node of the running cluster says, those that do not answer and why, and what all of it means.
+    """Check the running cluster.
 
-    `storage`: the folder that all nodes must see; "": none.
+    Args:
+        run: the configuration.
+        storage: the folder that all nodes must share; "": none.
+
+    Returns:
+        The results of every node, the nodes that do not respond with the reason, and the findings.
     """
     import ray
 
@@ -100,7 +113,7 @@ def examine(run: RunConfig, *, storage: str) -> tuple[list[Seen], dict[str, str]
         shared = storage_finding or storage_words(storage, mark, nodes)
     types = demands.node_types()
     findings = [
-        *(Finding("nodes", "bad", f"{name} does not answer: {why}") for name, why in silent.items()),
+        *(Finding("nodes", "bad", f"{name} does not respond: {why}") for name, why in silent.items()),
         version_finding(runtime_versions(), nodes),
         *([shared] if shared else []),
         *model_findings,
@@ -136,29 +149,18 @@ def _ask(asked: Look, known: Iterable[Mapping[str, Any]]) -> tuple[list[Seen], d
 
 
 def runtime_versions() -> dict[str, str]:
+    """The versions of this process, for comparison with the nodes'."""
     import platform
 
     return {"python": platform.python_version(), **runtime.versions()}
 
 
-def version_finding(driver: Mapping[str, str], nodes: Sequence[Seen]) -> Finding:
-    """The driver's versions are everybody's: what is pickled here is read there, and scores depend on them."""
-    other = [
-        f"{node.node} has {name} {node.versions.get(name, 'none')}"
-        for node in nodes
-        for name, wanted in driver.items()
-        if node.versions.get(name, "none") != wanted
-    ]
-    told = ", ".join(f"{name} {version}" for name, version in driver.items())
-    if other:
-        return Finding("versions", "bad", f"{'; '.join(other)}; here: {told}: install the same everywhere")
-    return Finding("versions", "ok", f"{len(nodes)} node{'s' * (len(nodes) != 1)}: {told}")
-
-
 @contextmanager
 def _marked(storage: str) -> Iterator[tuple[str, Finding | None]]:
-    """A mark of the driver's in the run directory, removed afterwards with what the nodes left, and the folders that
-    this made; "" with the reason where it cannot be written."""
+    """Write a file of the driver to the run directory: its name, or "" with the reason why it cannot be written.
+
+    It is removed afterwards, with the nodes' files and the folders created for it.
+    """
     if not storage:
         yield "", None
         return
@@ -170,7 +172,7 @@ def _marked(storage: str) -> Iterator[tuple[str, Finding | None]]:
     except OSError as error:
         yield (
             "",
-            Finding("storage", "bad", f"{storage} cannot be written from here: {error.strerror}: choose another run"),
+            Finding("storage", "bad", f"{storage} cannot be written from here: {error.strerror}. Choose another `run`"),
         )
         return
     try:
@@ -183,23 +185,8 @@ def _marked(storage: str) -> Iterator[tuple[str, Finding | None]]:
                 one.rmdir()
 
 
-def storage_words(storage: str, mark: str, nodes: Sequence[Seen]) -> Finding | None:
-    """None where no run directory is named."""
-    if not storage:
-        return None
-    bad = [f"{node.node} {node.storage}" for node in nodes if node.storage]
-    bad += [
-        f"what {node.node} wrote there does not arrive here: the folder is not shared"
-        for node in nodes
-        if not node.storage and not (Path(storage) / f"{mark}.{node.node}").exists()
-    ]
-    if bad:
-        return Finding("storage", "bad", f"{storage}: {'; '.join(bad)}: put `run` on a file system that all mount")
-    return Finding("storage", "ok", f"{storage} is written from every node and seen by all")
-
-
 def model_places(run: RunConfig) -> tuple[dict[str, str], list[Finding]]:
-    """Folders of the vLLM models by name, as the jobs would hand them to the nodes, and those that are nowhere yet."""
+    """Folders of the vLLM models by name, as the jobs would pass them to the nodes, and findings about missing ones."""
     folders: dict[str, str] = {}
     findings: list[Finding] = []
     for name, spec in run.models.items():
@@ -212,19 +199,21 @@ def model_places(run: RunConfig) -> tuple[dict[str, str], list[Finding]]:
             if problem := damage(model_place(bare, None), EMBEDDED[bare]):
                 del folders[name]
                 findings.append(
-                    Finding(what, "bad", f"{source} is not ready here ({problem}): `inverdict models fetch`")
+                    Finding(
+                        what, "bad", f"{source} is not ready here ({problem}). Run `inverdict models fetch {source}`"
+                    )
                 )
         elif source.startswith((".", "/", "~")) or Path(source).is_dir():
             folder = Path(source).expanduser().absolute()
             if not folder.exists() and run.run.absolute() in folder.parents:
-                findings.append(Finding(what, "note", f"{folder} is made by an earlier job of this run"))
+                findings.append(Finding(what, "note", f"{folder} will be written by an earlier job of this run"))
             else:
                 folders[name] = str(folder)
         elif snapshot := _snapshot(source, spec.revision):
             folders[name] = snapshot
         else:
             words = (
-                f"{source} is not in this machine's hub cache: `inverdict models fetch {source}` where the hub answers"
+                f"{source} is not in the local hub cache. Run `inverdict models fetch {source}` with access to the hub"
             )
             findings.append(Finding(what, "bad", words))
     return folders, findings
@@ -240,55 +229,21 @@ def _snapshot(source: str, revision: str | None) -> str | None:
         return None
 
 
-def model_words(nodes: Sequence[Seen]) -> list[Finding]:
-    """For each model that was looked for, whether every node has it."""
-    names = dict.fromkeys(name for node in nodes for name in node.models)
-    findings = []
-    for name in names:
-        bad = [f"{node.node} {problem}" for node in nodes if (problem := node.models.get(name))]
-        words = "; ".join(bad) if bad else "found on every node"
-        findings.append(Finding(f"model {name}", "bad" if bad else "ok", words))
-    return findings
-
-
-def memory_findings(run: RunConfig, folders: Mapping[str, str], nodes: Sequence[Seen]) -> list[Finding]:
-    """The weights against the memory of the largest GPU, or of the largest machine where an engine has no GPU."""
-    findings = []
-    for name, folder in folders.items():
-        spec = run.models[name]
-        num = num_parameters(Path(folder)) if Path(folder).is_dir() else 0
-        if not num or not isinstance(spec, VllmSpec):
-            continue
-        largest = max((size for node in nodes for _, size in node.gpus), default=0)
-        if spec.num_gpus != 0 and largest:
-            need, room, where = num * BYTES_ON_GPU / spec.num_workers, largest * GPU_SHARE, "of a GPU"
-        else:
-            need = num * BYTES_ON_CPU / spec.num_workers + spec.kv_cache_gib * 2**30
-            room, where = max((node.memory_bytes for node in nodes), default=0), "of a machine"
-        words = f"{_gib(need)} for each worker of an engine, of {_gib(room)} {where}"
-        findings.append(Finding(f"memory {name}", "ok" if need <= room else "bad", words))
-    return findings
-
-
-def _gib(number: float) -> str:
-    return f"{number / 2**30:.1f} GiB"
-
-
 def _demand_findings(run: RunConfig, types: Sequence[demands.NodeType] | None) -> list[Finding]:
     if types is None:
-        return [Finding("resources", "note", "an autoscaler runs that does not tell its node types from here")]
+        return [Finding("resources", "note", "an autoscaler is running that does not report its node types")]
     on_gpus = any(one.resources.get("GPU", 0) > 0 for one in types)
     made = [demands.model_demand(f"models.{name}", spec, on_gpus=on_gpus) for name, spec in run.models.items()]
     wanted = [one for one in made if one]
     if not wanted:
         return []
     problem = demands.unmet(wanted, types)
-    words = problem or f"each of {len(wanted)} models finds the machines for an engine"
+    words = problem or f"each of {len(wanted)} models fits on the cluster's nodes"
     return [Finding("resources", "bad" if problem else "ok", words)]
 
 
 def _dashboard() -> str:
-    """host:port of the cluster's dashboard, "" where it has none."""
+    """host:port of the cluster's dashboard, "" if it has none."""
     import ray._private.worker
 
     node = ray._private.worker.global_worker.node
@@ -296,7 +251,7 @@ def _dashboard() -> str:
 
 
 def asks_for_token(dashboard: str) -> bool | None:
-    """Whether the dashboard, and so its job server, turns a caller without a token away; None: it does not answer."""
+    """Whether the dashboard, and so its job server, requires a token; None if it does not respond."""
     if not dashboard:
         return None
     try:
@@ -306,37 +261,3 @@ def asks_for_token(dashboard: str) -> bool | None:
     except OSError:
         return None
     return False
-
-
-def security_findings(
-    is_guarded: bool | None, dashboard: str, bound: Sequence[Mapping[int, Sequence[str]]]
-) -> list[Finding]:
-    """Token mode and the addresses of the dashboard, whose job server runs any code that it is sent."""
-    if not dashboard:
-        return [Finding("dashboard", "ok", "none runs: nothing takes jobs from outside")]
-    if is_guarded is None:
-        return [
-            Finding("token", "note", f"the dashboard at {dashboard} does not answer from here: token mode is unknown")
-        ]
-    addresses = sorted({address for one in bound for found in one.values() for address in found})
-    is_open = any(not address.startswith(LOOPBACK) for address in addresses)
-    where = f"the dashboard listens on {', '.join(addresses) or dashboard}"
-    token = "token mode is on" if is_guarded else "token mode is off: set RAY_AUTH_MODE=token where the head starts"
-    return [
-        Finding("token", "ok" if is_guarded else "bad" if is_open else "note", token),
-        Finding(
-            "dashboard",
-            "ok" if not is_open else "note" if is_guarded else "bad",
-            where + (": bind it to 127.0.0.1 and reach it through a tunnel" if is_open else ""),
-        ),
-    ]
-
-
-def render(findings: Sequence[Finding]) -> str:
-    """The findings for the terminal, a line each."""
-    width = max(len(one.what) for one in findings)
-    lines = [f"{one.level:<5} {one.what:<{width}}  {one.words}" for one in findings]
-    num_bad = sum(one.level == "bad" for one in findings)
-    return "\n".join(
-        [*lines, f"{num_bad} of {len(findings)} findings stop the work" if num_bad else "nothing stops the work"]
-    )

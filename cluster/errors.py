@@ -1,4 +1,4 @@
-"""The errors written for people: the command line prints their one sentence and exits with their code."""
+"""Errors written for users: the command line prints their message and exits with their exit code."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import errno
 import os
 import re
 
-# What a file system says that is full, over its quota, mounted for reading, or not ours to write.
+# A file system that is full, over quota, read-only, or not writable by this user.
 STORAGE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
 
 
 class UserError(ValueError):
-    """The user's input is at fault, as `judging.errors.InputError` is; `cluster` and `judging` import neither one.
+    """The user's input is at fault, like `judging.errors.InputError`; `cluster` and `judging` do not import each other.
 
     Args:
         message: what is wrong, where, and what to do about it, in at most two sentences.
@@ -28,7 +28,7 @@ class UserError(ValueError):
 
 
 class JobFailed(RuntimeError):
-    """Valid work failed; the command exits with 1. `code`: what failed, as with `UserError`."""
+    """The input is valid, but the work failed; the command exits with 1. `code`: what failed, as in `UserError`."""
 
     exit_code = 1
 
@@ -38,9 +38,9 @@ class JobFailed(RuntimeError):
 
 
 def storage_problem(error: BaseException) -> str | None:
-    """The sentence for an error that comes from a full or closed file system, here or in a Ray worker; else None.
+    """The message for an error caused by a file system that cannot be written, here or in a Ray worker; else None.
 
-    Ray hands on a worker's error as text, so the text is looked at: Python and pyarrow both write `[Errno N]`.
+    Ray passes a worker's error on as text, so the text is searched: Python and pyarrow both write `[Errno N]`.
     """
     numbers = [int(number) for number in re.findall(r"\[errno (\d+)\]", str(error), re.IGNORECASE)]
     known = [number for number in numbers if number in STORAGE]
@@ -49,6 +49,6 @@ def storage_problem(error: BaseException) -> str | None:
     named = re.findall(r"\[Errno \d+\] [^:\n]+: '([^'\n]+)'", str(error))
     where = f" ({named[-1]})" if named else ""
     return (
-        f"a file could not be written{where}: {os.strerror(known[-1])}: make room, or let it be written; "
-        "the same command goes on from what is done"
+        f"A file could not be written{where}: {os.strerror(known[-1])}. Free space or fix the permissions; the same "
+        "command then resumes."
     )

@@ -1,4 +1,4 @@
-"""One question to a model and its reply, as every engine takes and gives them. Knows no engine."""
+"""The request to a model and its reply, the same for every engine."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ from dataclasses import dataclass
 from typing import Literal
 
 ErrorKind = Literal["too_long", "timeout", "error"]
-# How a reply ended: by itself, at max_tokens, by a filter, otherwise; "" where there is none.
+# Why generation stopped: end of the reply, max_tokens, a content filter, other; "" if there is no reply.
 FinishReason = Literal["stop", "length", "filtered", "other", ""]
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One question to a model.
+    """One prompt to a model.
 
-    `reply_prefix`: how the reply begins; the model goes on from there. `labels`: strings whose log-probabilities as
-    the next thing after the prefix are wanted; with labels nothing is generated. `json_schema`: a JSON schema (text)
-    that the reply must follow.
+    `reply_prefix`: the beginning of the reply, which the model continues. `labels`: strings whose log-probabilities as
+    the continuation of the prefix are requested; with labels nothing is generated. `json_schema`: a JSON schema (as
+    text) that constrains the reply.
     """
 
     prompt: str
@@ -32,11 +32,12 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """`label_logprobs`: natural logarithms in the order of the request's labels; NaN where the engine does not tell, or
-    where the reply is no label; empty where it tells none at all. `detail`: what the engine or the endpoint says of an
-    error, of an ending, or of a reply that is no label.
+    """A model's reply, or the error in its place.
 
-    `num_cached_tokens`: those of the prompt that came from the prefix cache, where the engine tells.
+    `label_logprobs`: natural logarithms in the order of the request's labels; NaN for a label that the engine does not
+    return, or if the reply is not a label; empty if the engine returns no log-probabilities. `detail`: the engine's or
+    endpoint's message about an error, a finish reason, or a reply that is not a label. `num_cached_tokens`: prompt
+    tokens from the prefix cache, if the engine reports them.
     """
 
     text: str = ""

@@ -1,7 +1,7 @@
-"""What a run asks of a cluster, against what its machines can ever give: a demand that none can meet fails at once.
+"""Compare the resources that a run requests with what the cluster can ever provide, and fail at once if infeasible.
 
-Ray itself would wait for it without end. The node types are those of the living machines, and of the autoscaler where
-the cluster tells them. Knows no judgements; the arithmetic needs no Ray.
+Ray itself would wait forever. Node types are those of the running nodes, and of the autoscaler if the cluster reports
+them. The arithmetic needs no Ray.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ import yaml
 from cluster.config import ModelSpec, RunConfig, ScriptedSpec, VllmSpec
 from cluster.errors import UserError
 
-# `ray up` leaves the cluster's configuration here, on the head, where the drivers of submitted jobs run.
+# `ray up` copies the cluster's configuration here, on the head node, where the drivers of submitted jobs run.
 BOOTSTRAP = Path("~/ray_bootstrap_config.yaml")
 UNLIMITED = -1
 EPSILON = 1e-6
 
 
 class Demand(NamedTuple):
-    """`num` bundles of resources (Ray's names: CPU, GPU, memory in bytes, accelerator_type:A100) at one time.
+    """`num` bundles of resources (Ray's names: CPU, GPU, memory in bytes, accelerator_type:A100) at the same time.
 
-    `place`: the key of the configuration that asks for it.
+    `place`: the configuration key that requests them, such as `models.judge`, or the name of the work.
     """
 
     place: str
@@ -35,7 +35,7 @@ class Demand(NamedTuple):
 
 
 class NodeType(NamedTuple):
-    """A kind of machine: its resources, and how many of it there may ever be (-1: no bound)."""
+    """A node type: its resources, and the maximum number of such nodes (-1: unlimited)."""
 
     name: str
     resources: Mapping[str, float]
@@ -43,9 +43,12 @@ class NodeType(NamedTuple):
 
 
 def model_demand(place: str, spec: ModelSpec, *, on_gpus: bool) -> Demand | None:
-    """What the first engine of a model asks for; None where it asks for next to nothing.
+    """The resources of a model's first engine; None if it needs next to nothing.
 
-    `on_gpus`: whether the cluster has GPUs at all, for a model that leaves `num_gpus` open.
+    Args:
+        place: see `Demand`.
+        spec: the model.
+        on_gpus: whether the cluster has GPUs, for a model without `num_gpus`.
     """
     if isinstance(spec, ScriptedSpec) and spec.num_gpus:
         return Demand(place, {"GPU": spec.num_gpus})
@@ -60,9 +63,9 @@ def model_demand(place: str, spec: ModelSpec, *, on_gpus: bool) -> Demand | None
 
 
 def unmet(demands: Iterable[Demand], types: Sequence[NodeType]) -> str | None:
-    """The first demand that these machines can never meet, in a sentence; None where all can be met.
+    """A message about the first demand that these node types can never meet; None if all can be met.
 
-    Each demand is held against the empty cluster: those that only have to wait for each other are not refused.
+    Each demand is compared with the empty cluster: demands that only have to wait for each other are accepted.
     """
     for demand in demands:
         room = [_bundles(demand.bundle, one) for one in types]
@@ -71,14 +74,14 @@ def unmet(demands: Iterable[Demand], types: Sequence[NodeType]) -> str | None:
         asked = _words(demand.bundle) + (f", {demand.num} times at once" if demand.num > 1 else "")
         known = "; ".join(_type_words(one) for one in types) or "none"
         return (
-            f"{demand.place} asks for {asked}, which this cluster can never give; its machines: {known}: lower the "
-            "demand, or add a node type"
+            f"{demand.place} requests {asked}, which this cluster can never provide (nodes: {known}). Lower the "
+            "request, or add a node type."
         )
     return None
 
 
 def _bundles(bundle: Mapping[str, float], one: NodeType) -> int:
-    """How many such bundles all machines of a type hold."""
+    """How many such bundles fit on all nodes of a type."""
     asked = {name: value for name, value in bundle.items() if value > 0}
     each = min((int(one.resources.get(name, 0) / value + EPSILON) for name, value in asked.items()), default=0)
     return UNLIMITED if each and one.most == UNLIMITED else each * max(0, one.most)
@@ -90,7 +93,7 @@ def _type_words(one: NodeType) -> str:
 
 
 def _words(resources: Mapping[str, float]) -> str:
-    """Resources for people: CPU 4, GPU 1, A100, 16.0 GiB of memory; without Ray's own markers of a machine."""
+    """Resources as text: CPU 4, GPU 1, A100, 16.0 GiB of memory; without Ray's internal node markers."""
     kinds = [name.removeprefix("accelerator_type:") for name in resources if name.startswith("accelerator_type:")]
     plain = [
         f"{value / 2**30:.1f} GiB of memory" if name == "memory" else f"{name} {value:g}"
@@ -101,14 +104,14 @@ def _words(resources: Mapping[str, float]) -> str:
 
 
 def check(run: RunConfig, names: Iterable[str]) -> None:
-    """`check_specs` of the models of these names."""
+    """`check_specs` for the models of these names."""
     check_specs({f"models.{name}": run.models[name] for name in names})
 
 
 def check_specs(specs: Mapping[str, ModelSpec]) -> None:
-    """Hold what the models (by the key that names them) ask for against the running cluster. Needs `runtime.start`.
+    """Compare the models' resources (by `place`) with the running cluster. Needs `runtime.start`.
 
-    Raises UserError with the demand and the machines where it can never be met.
+    Raises UserError, with the request and the nodes, if it can never be met.
     """
     types = node_types()
     on_gpus = any(one.resources.get("GPU", 0) > 0 for one in types or ())
@@ -117,15 +120,20 @@ def check_specs(specs: Mapping[str, ModelSpec]) -> None:
 
 
 def check_all(demands: Sequence[Demand]) -> None:
-    """The same for demands that stand already."""
+    """The same for demands."""
     types = node_types()
-    if types is not None and (problem := unmet(demands, types)):
-        raise UserError(problem)
+    for demand in demands:
+        if types is not None and (problem := unmet([demand], types)):
+            key = demand.place if demand.place.startswith("models.") else ""
+            raise UserError(problem, code="infeasible", key=key)
 
 
 def node_types() -> list[NodeType] | None:
-    """The types that an autoscaler may still start, and the living machines by their resources: a bound from above, as
-    a living machine of such a type counts twice. None where an autoscaler runs and does not tell its types."""
+    """The node types of the autoscaler and the running nodes grouped by resources.
+
+    An upper bound, as a running node of an autoscaled type counts twice. None if an autoscaler runs but does not report
+    its types.
+    """
     scalable = _reported() or _bootstrapped(BOOTSTRAP.expanduser())
     if not scalable and _is_autoscaled():
         return None
@@ -141,11 +149,11 @@ def _living() -> list[NodeType]:
             plain = {name: value for name, value in node["Resources"].items() if not name.startswith("node:")}
             plain.pop("object_store_memory", None)
             alike[tuple(sorted(plain.items()))] += 1
-    return [NodeType("machine", dict(resources), number) for resources, number in alike.items()]
+    return [NodeType("node", dict(resources), number) for resources, number in alike.items()]
 
 
 def _reported() -> list[NodeType]:
-    """The autoscaler's node groups, where the cluster's control store has them."""
+    """The autoscaler's node groups, if the cluster's GCS has them."""
     import ray._private.state
 
     config = ray._private.state.state.get_cluster_config()
@@ -154,7 +162,7 @@ def _reported() -> list[NodeType]:
 
 
 def _is_autoscaled() -> bool:
-    """Where no autoscaler runs, Ray calls each machine a type of its own: `node_ID`."""
+    """Without an autoscaler, Ray gives each node a type of its own: `node_ID`."""
     import ray
     from ray._private.worker import global_worker
     from ray.autoscaler.v2.sdk import get_cluster_status
@@ -168,7 +176,7 @@ def _is_autoscaled() -> bool:
 
 
 def _bootstrapped(path: Path) -> list[NodeType]:
-    """The node types of `ray up`, on the cluster's head; none elsewhere."""
+    """The node types of `ray up`, on the head node; none elsewhere."""
     try:
         config: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
         kinds = config["available_node_types"].items()

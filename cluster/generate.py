@@ -1,12 +1,10 @@
-"""The one batch step that asks a language model: a Dataset of requests -> the same rows with replies.
-
-Knows no judgements.
+"""Batch inference with Ray Data: a Dataset of requests -> the same rows with replies.
 
 Input columns: `prompt` (str), `reply_prefix` (str), `labels` (list of str, may be empty), `json_schema` (str, "" for
-none), and where rows are to be drawn differently `seed` (int, instead of the one for all). Output columns: in their
-place `reply` (str), `finish_reason` ("stop", "length", "filtered", "other" or ""), `label_logprobs` (list of float),
-`num_prompt_tokens`, `num_generated_tokens` (int), `error` ("", "too_long", "timeout" or "error"), `detail`. All further
-columns are carried along. A row that fails never ends the job.
+none), and optionally `seed` (int, overrides the sampling's seed for the row). Output columns, in their place: `reply`
+(str), `finish_reason` ("stop", "length", "filtered", "other" or ""), `label_logprobs` (list of float),
+`num_prompt_tokens`, `num_generated_tokens` (int), `error` ("", "too_long", "timeout" or "error"), `detail`. All other
+columns are kept. A row that fails never ends the job.
 """
 
 from __future__ import annotations
@@ -32,19 +30,19 @@ if TYPE_CHECKING:
     from ray.data import Dataset
 
 Batch = dict[str, Any]  # column -> list or array
-Step = tuple[Any, ...]  # a function over batches, and its arguments after the batch
+Step = tuple[Any, ...]  # a function over batches, followed by its arguments after the batch
 REQUEST_COLUMNS = ("prompt", "reply_prefix", "labels", "json_schema")
 SEED = "seed"
-DRY_BATCH = 64  # rows; Ray Data wants a number for whatever asks for GPUs
-# Tokens and requests of one engine step, as plain `vllm.LLM` has them (on GPUs: on the smallest). Ray's stage would get
-# vLLM's least, 2048 and 128, which are for an engine whose kind of use is not known.
+DRY_BATCH = 64  # rows; Ray Data requires a batch size for actors that request GPUs
+# Tokens and requests of one engine step: the defaults of `vllm.LLM` (on GPUs: those of the smallest). Ray's stage would
+# get vLLM's lowest values, 2048 and 128, which are for an engine whose usage context is unknown.
 BATCH_ON_CPU = {"max_num_batched_tokens": 4096, "max_num_seqs": 256}
 BATCH_ON_GPU = {"max_num_batched_tokens": 8192, "max_num_seqs": 256}
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """How replies are drawn; `seed` None leaves it to the engine. Requests with labels are never sampled."""
+    """Sampling parameters; `seed` None leaves it to the engine. Requests with labels are never sampled."""
 
     max_tokens: int = 256
     temperature: float = 0.0
@@ -54,7 +52,13 @@ class Sampling:
 
 
 def generate(dataset: Dataset, spec: ModelSpec, sampling: Sampling) -> Dataset:
-    """`dataset` with the model's replies, lazily; nothing runs before the result is read."""
+    """Add the model's replies to `dataset`, lazily: nothing runs before the result is read.
+
+    Args:
+        dataset: the input columns above.
+        spec: the model.
+        sampling: applies to all rows without labels.
+    """
     if isinstance(spec, VllmSpec):
         return _with_vllm(dataset, spec, sampling)
     num_gpus = spec.num_gpus if isinstance(spec, ScriptedSpec) else 0
@@ -63,7 +67,7 @@ def generate(dataset: Dataset, spec: ModelSpec, sampling: Sampling) -> Dataset:
         fn_constructor_args=(spec, sampling),
         batch_size=DRY_BATCH if num_gpus else None,
         concurrency=spec.num_engines,
-        # Beside a running panel little is left of a small machine, and this actor only waits.
+        # A running panel leaves few CPUs of a small machine free, and this actor only waits.
         num_cpus=0 if isinstance(spec, ServedSpec) else 0.5,
         num_gpus=num_gpus,
     )
@@ -80,20 +84,22 @@ def generate_parts(
     total: int,
     done: int,
 ) -> None:
-    """Ask a model about blocks of rows on disk and write its replies as they come, with progress on stderr.
+    """Run inference on blocks of rows on disk and write the replies as they arrive, with progress on stderr.
 
     Args:
-        blocks: one row a block of rows that is to be asked about, with the path of its file.
+        blocks: one row per block, with the path of the block's file.
+        spec: the model.
+        sampling: see `Sampling`.
         requests: a function and its arguments after the first: rows of `blocks` -> the columns that `generate` reads,
-            and further ones to carry along.
-        write: likewise: requests with their replies -> `num_rows`, the rows that it wrote.
+            and others to keep.
+        write: likewise: requests with their replies -> `num_rows`, the number of rows written.
         what: the work's name in progress and messages, such as `distill: small`.
-        total: rows of the work, in all blocks.
-        done: rows that an earlier run has answered.
+        total: rows in all blocks.
+        done: rows completed by an earlier run.
     """
     import ray.data
 
-    # One item a block: Ray's own Parquet reader starts an actor for every few files.
+    # One item per block: Ray's own Parquet reader starts an actor for every few files.
     items = ray.data.from_items([dict(block) for block in blocks], override_num_blocks=len(blocks))
     asked = items.map_batches(requests[0], fn_args=requests[1:], batch_size=None)
     written = generate(asked, spec, sampling).map_batches(write[0], fn_args=write[1:], batch_size=None)
@@ -104,7 +110,7 @@ def generate_parts(
 
 
 class _EngineActor:
-    """Runs the engines of cluster/engine.py over batches, many requests of a batch at once."""
+    """Runs the engines of cluster/engine.py over batches, with the requests of a batch concurrent."""
 
     def __init__(self, spec: HttpSpec | ScriptedSpec | ServedSpec, sampling: Sampling) -> None:
         self._engine = _engine(spec)
@@ -128,7 +134,7 @@ class _EngineActor:
 
 
 async def _safe(engine: Engine, request: Request) -> Reply:
-    """The engine's reply; what it raises against its promise costs this one row."""
+    """The engine's reply; an exception, which an engine must not raise, fails this row only."""
     try:
         return await engine.generate(request)
     except Exception as error:
@@ -164,7 +170,7 @@ def _with_vllm(dataset: Dataset, spec: VllmSpec, sampling: Sampling) -> Dataset:
         accelerator_type=spec.accelerator_type,
         should_continue_on_error=True,
         log_engine_metrics=False,
-        # Prompts arrive as token ids: one tokenisation serves the length check, the labels and the engine.
+        # Prompts are passed as token ids: one tokenisation serves the length check, the labels and the engine.
         chat_template_stage=False,
         tokenize_stage=False,
         detokenize_stage=False,
@@ -178,9 +184,9 @@ def _with_vllm(dataset: Dataset, spec: VllmSpec, sampling: Sampling) -> Dataset:
 
 
 def vllm_arguments(spec: VllmSpec, *, sampled: bool = False) -> dict[str, Any]:
-    """`engine_kwargs`, `placement_group_config` and `runtime_env` for a vLLM engine of this spec on this cluster.
+    """`engine_kwargs`, `placement_group_config` and `runtime_env` of a vLLM engine for this spec on this cluster.
 
-    `sampled`: replies are drawn with a seed each, not taken greedily.
+    `sampled`: replies are sampled with a seed per request, instead of greedy decoding.
     """
     on_gpus = spec.num_gpus > 0 if spec.num_gpus is not None else runtime.num_gpus() > 0
     engine: dict[str, Any] = {
@@ -192,27 +198,27 @@ def vllm_arguments(spec: VllmSpec, *, sampled: bool = False) -> dict[str, Any]:
         **(BATCH_ON_GPU if on_gpus else BATCH_ON_CPU),
     }
     environment = {"VLLM_LOGGING_LEVEL": "ERROR", "VLLM_NO_USAGE_STATS": "1", "TOKENIZERS_PARALLELISM": "false"}
-    # Ray makes a placement group of one such bundle for each of the engine's workers.
+    # Ray creates a placement group with one such bundle per worker of the engine.
     bundle: dict[str, float] = {"CPU": spec.num_cpus, **spec.resources}
     if on_gpus:
         bundle["GPU"] = 1
     else:
         # float32 and no compilation: without AVX-512, bfloat16 is six times slower and compiling takes minutes.
-        # Blocks of 32 tokens, the smallest on CPUs: of the default 128, half a candidate is computed again each time.
+        # Blocks of 32 tokens, the smallest on CPUs: with 128, the default, half a candidate is recomputed each time.
         engine |= {"dtype": "float32", "enforce_eager": True, "block_size": 32}
         engine["kv_cache_memory_bytes"] = int(spec.kv_cache_gib * 2**30)
         if sampled:
-            # A seeded request whose prompt is computed in pieces kills vLLM 0.29 on CPUs: it rewinds the request's
-            # generator, which only CUDA's can. So a prompt is computed whole, beside others up to this many tokens.
+            # Chunked prefill of a seeded request crashes vLLM 0.29 on CPUs: it rewinds the request's generator, which
+            # only CUDA supports. So each prompt is prefilled as a whole, in batches of up to this many tokens.
             engine["enable_chunked_prefill"] = False
             engine["max_num_batched_tokens"] = max(engine["max_num_batched_tokens"], spec.max_model_len)
         threads = max(1, (os.cpu_count() or 1) // most(spec.num_engines))
         environment |= {"VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": str(threads)}
         if spec.num_workers == 1:
-            # The model in the engine's own process: one import of vLLM (10 s) and one hop a step less.
+            # Run the model in the engine's process: saves one import of vLLM (10 s) and one hop per step.
             environment["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
         if spec.engine.get("enforce_eager", True):
-            # The one function that vLLM compiles all the same takes the first request seconds and saves none.
+            # The one function that vLLM compiles anyway costs the first request seconds and saves none.
             environment["TORCHDYNAMO_DISABLE"] = "1"
     return {
         "engine_kwargs": {**engine, **spec.engine},
@@ -231,7 +237,7 @@ def _tokenise(batch: Batch, folder: str, spec: VllmSpec, sampling: Sampling) -> 
         spelled = known.label_tokens(prefix, tuple(labels)) if len(labels) else None
         room = spec.max_model_len - (1 if spelled else sampling.max_tokens)
         ids = known.prompt_ids(prompt, spelled.prefix if spelled else prefix, room)
-        # Ray's vLLM stage cannot pass a row by, so a row that is too long goes through it as a single token.
+        # Ray's vLLM stage cannot skip a row, so a row that is too long is sent as a single token.
         prompts.append(ids or [known.tokenizer.eos_token_id or 0])
         label_ids.append(list(spelled.ids) if spelled else [])
         errors.append("" if ids else "too_long")
@@ -246,8 +252,8 @@ def _tokenise(batch: Batch, folder: str, spec: VllmSpec, sampling: Sampling) -> 
 def _to_engine(row: dict[str, Any], sampling: Sampling) -> dict[str, Any]:
     """The columns that Ray's vLLM stage reads.
 
-    A row that is too long has the keys of the others: where a key is missing in one row of a block, Ray turns the
-    whole numbers under it into floats, and the engine refuses them all.
+    A row that is too long has the same keys as the others: if a key is missing in one row of a block, Ray converts its
+    integers to floats, and the engine rejects them all.
     """
     label_ids = [int(label) for label in row["label_ids"]]
     params: dict[str, Any] = {name: value for name, value in vars(sampling).items() if value is not None}
@@ -272,7 +278,7 @@ ENGINE_COLUMNS = (
 
 
 def _from_engine(batch: Batch, sampling: Sampling) -> Batch:
-    """The engine's columns as the output columns of this step, and nothing else of the engine's."""
+    """Convert the engine's columns to the output columns of this step, and drop the rest of them."""
     size = len(batch["error"])
     rows = [{name: column[place] for name, column in batch.items()} for place in range(size)]
     kept = {name: column for name, column in batch.items() if name not in ENGINE_COLUMNS}
@@ -297,6 +303,7 @@ def _vllm_reply(row: dict[str, Any], sampling: Sampling) -> Reply:
 
 
 def label_logprobs(logprobs: Any, labels: list[int]) -> tuple[float, ...]:
+    """Natural logarithms of the first generated token's probability of each label; NaN if not returned."""
     if not labels:
         return ()
     first = {int(token): entry for token, entry in dict(logprobs[0]).items() if entry is not None}

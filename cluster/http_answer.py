@@ -1,7 +1,7 @@
-"""The bytes of an endpoint's answer -> a `Reply`. Any JSON may come, and anything else: nothing here raises.
+"""Parse an endpoint's response body into a `Reply`: any bytes are accepted, nothing raises.
 
-A reply ends by itself ("stop"), at the limit ("length"), by a filter ("filtered") or otherwise ("other"). Labels'
-log-probabilities are those of the token that is the whole answer, found in label_tokens.py.
+Finish reasons are mapped to "stop", "length", "filtered" and "other". The labels' log-probabilities are those of the
+token that is the whole reply, located by label_tokens.py.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from cluster.config import SENT
 from cluster.exchange import Reply
 from cluster.label_tokens import CutOff, NoLabel, NoLogprobs, label_logprobs
 
-SHOWN_CHARS = 200  # of an answer that cannot be read
+SHOWN_CHARS = 200  # of a response that cannot be parsed
 MAX_DEPTH = 6
 Ending = Literal["stop", "length", "filtered", "other"]
 
-# How endpoints say that a reply is finished, in lower case.
+# Finish reasons of the endpoints, in lower case.
 ENDINGS: Mapping[str, Ending] = {
     **dict.fromkeys(("stop", "eos", "eos_token", "end_turn", "stop_sequence", "complete", "completed"), "stop"),
     **dict.fromkeys(("length", "max_tokens", "max_output_tokens", "model_length"), "length"),
@@ -43,10 +43,8 @@ TOO_LONG = re.compile(
     r"|longer than the (?:maximum |model's )",
     re.IGNORECASE,
 )
-# Too much at once, not too long.
-RATE = re.compile(
-    r"\brate\b|per minute|per day|\bquota\b|overloaded|\brequests\b", re.IGNORECASE
-)  # too much, not too long
+# Rate limits, which are not about the length of a prompt.
+RATE = re.compile(r"\brate\b|per minute|per day|\bquota\b|overloaded|\brequests\b", re.IGNORECASE)
 CODES_OF_LENGTH = re.compile(r"context_length|exceed_context|string_above_max", re.IGNORECASE)
 SECRET = re.compile(
     r"\b(?:sk|pk|hf|gsk|xai|nvapi|r8|pplx|csk|tgp_v1|fw|dapi)[-_]?(?=[A-Za-z0-9_*-]*[0-9*])[A-Za-z0-9_*-]{12,}"
@@ -67,44 +65,50 @@ MESSAGE_KEYS = (
 
 
 class Answer(NamedTuple):
-    """`status`: what an error inside a 200 says of itself, such as 429; 0: nothing."""
+    """`status`: the code of an error inside a response with status 200, such as 429; 0: none."""
 
     reply: Reply
     status: int = 0
 
 
 def read_answer(content: bytes, labels: Sequence[str] = (), reply_prefix: str = "") -> Answer:
-    """A body with status 200, whatever it is."""
+    """Parse the body of a response with status 200.
+
+    Args:
+        content: the body.
+        labels: the request's labels; empty: a text is expected.
+        reply_prefix: the request's prefix, which the reply may repeat.
+    """
     try:
         body = json.loads(content)
     except (ValueError, RecursionError):
-        return _unreadable("the endpoint's answer is no JSON", content)
+        return _unreadable("the endpoint's response is not JSON", content)
     try:
         return _read(body, content, tuple(labels), reply_prefix)
     except RecursionError:
-        return _unreadable("the endpoint's answer is nested too deeply", content)
+        return _unreadable("the endpoint's response is nested too deeply", content)
 
 
 def _read(body: Any, content: bytes, labels: tuple[str, ...], reply_prefix: str) -> Answer:
     if not isinstance(body, dict):
-        return _unreadable("the endpoint's answer is no chat completion", content)
+        return _unreadable("the endpoint's response is not a chat completion", content)
     choices = body.get("choices")
     if (error := _error_in(body)) and (not choices or _says(error)):
         return _failed(error, body, content)
     if not isinstance(choices, list) or not choices:
-        return _unreadable("the endpoint answered without choices", content)
+        return _unreadable("the endpoint's response has no choices", content)
     choice = choices[0]
     if not isinstance(choice, dict):
-        return _unreadable("the endpoint's answer holds no message with a text", content)
+        return _unreadable("the endpoint's response has no message with text", content)
     if _says(choice.get("error")):
         return _failed(choice["error"], body, content)
     message = choice["message"] if isinstance(choice.get("message"), dict) else None
     ending, words = _ending(choice.get("finish_reason"), message or {})
     text = text_of(message.get("content")) if message is not None else ""
-    # A reply that was cut, filtered or spent on thinking may hold no text; one that ended by itself holds one.
+    # A reply that was truncated, filtered or spent on reasoning may have no text; a finished one must have it.
     has_none = message is None or text is None or ("content" not in message and not _reasoning(message))
     if has_none and (ending in ("stop", "other") or (message is not None and text is None and ending != "length")):
-        return _unreadable("the endpoint's answer holds no message with a text", content)
+        return _unreadable("the endpoint's response has no message with text", content)
     usage = body["usage"] if isinstance(body.get("usage"), dict) else {}
     reply = Reply(
         storable(text or ""),
@@ -119,12 +123,12 @@ def _read(body: Any, content: bytes, labels: tuple[str, ...], reply_prefix: str)
 
 
 def _error_in(body: Mapping[str, Any]) -> Any:
-    """The error object of a body with status 200; vLLM's older form is the whole body."""
+    """The error object of a body with status 200; in vLLM's older format it is the whole body."""
     return body if body.get("object") == "error" else body.get("error")
 
 
 def _says(error: Any) -> bool:
-    """Whether an error says anything: some endpoints put an empty one beside a good answer."""
+    """Whether an error is not empty: some endpoints add an empty one to a valid response."""
     return bool(error) and (not isinstance(error, dict) or any(_messages(error, 0)) or bool(error.get("code")))
 
 
@@ -135,7 +139,7 @@ def _reasoning(message: Mapping[str, Any]) -> bool:
 def _with_labels(
     reply: Reply, logprobs: Any, message: Mapping[str, Any], labels: tuple[str, ...], reply_prefix: str
 ) -> Reply:
-    """The reply with the labels' log-probabilities: none where none are told, NaN where its text is no label."""
+    """The reply with the labels' log-probabilities: empty if none are returned, NaN if its text is not a label."""
     if reply.finish_reason in ("filtered", "other"):
         return replace(reply, label_logprobs=(float("nan"),) * len(labels))
     try:
@@ -153,12 +157,12 @@ def _with_labels(
         ending: Ending = "length" if isinstance(error, CutOff) else "stop"
         nothing = (float("nan"),) * len(labels)
         return replace(reply, finish_reason=ending, label_logprobs=nothing, detail=masked(str(error)))
-    # With labels the reply is cut on purpose, soon after the label.
+    # With labels max_tokens truncates the reply on purpose, soon after the label.
     return replace(reply, finish_reason="stop", label_logprobs=found, detail="")
 
 
 def text_of(content: Any) -> str | None:
-    """A message's content as its text: of a list the parts that are text, not the thinking ones; None: neither."""
+    """A message's content as text: of a list the text parts, without reasoning; None: no text."""
     if content is None or isinstance(content, str):
         return content or ""
     if not isinstance(content, list):
@@ -178,7 +182,7 @@ def _part_text(part: Any) -> str | None:
 
 
 def _ending(finish_reason: Any, message: Mapping[str, Any]) -> tuple[Ending, str]:
-    """How the reply ended, and the endpoint's words where it did not end by itself."""
+    """The finish reason, and the endpoint's wording if it is not "stop"."""
     refusal = message.get("refusal")
     if isinstance(refusal, str) and refusal.strip():
         return "filtered", masked(f"refusal: {refusal}")
@@ -187,7 +191,7 @@ def _ending(finish_reason: Any, message: Mapping[str, Any]) -> tuple[Ending, str
 
 
 def _failed(error: Any, body: Mapping[str, Any], content: bytes) -> Answer:
-    """An error object in a 200."""
+    """An error object in a response with status 200."""
     words = "; ".join(_messages(error, 0)) or _start_of(content)
     places = [error, body] if isinstance(error, dict) else [body]
     codes = [place.get(key) for place in places for key in ("code", "status", "status_code")]
@@ -207,16 +211,16 @@ def _start_of(content: bytes) -> str:
 
 
 def error_words(content: bytes) -> str:
-    """What an error's body says: OpenAI's form, FastAPI's, a plain message, nested ones, or the beginning as it is."""
+    """The message in an error's body: OpenAI's or FastAPI's format, plain text, nested ones, or the raw beginning."""
     try:
         words = "; ".join(_messages(json.loads(content), 0))
     except (ValueError, RecursionError):
         words = ""
-    return words or _start_of(content).strip() or "no words"
+    return words or _start_of(content).strip() or "no message"
 
 
 def _messages(value: Any, depth: int) -> Iterator[str]:
-    """The messages in an error, outermost first; of FastAPI's list each with its place."""
+    """The messages in an error, outermost first; those of FastAPI's list with their location."""
     if depth > MAX_DEPTH:
         return
     if isinstance(value, str):
@@ -246,14 +250,20 @@ def _of_object(value: Mapping[str, Any], depth: int) -> Iterator[str]:
 
 
 def is_too_long(words: str, status: int = 400) -> bool:
-    """Whether an error says that the prompt is too long for the model, and not that too much is asked at once."""
+    """Whether an error means that the prompt exceeds the model's context, and not a rate limit."""
     if status in (401, 403, 404, 429, 503) or (RATE.search(words) and not CODES_OF_LENGTH.search(words)):
         return False
     return bool(TOO_LONG.search(words) or CODES_OF_LENGTH.search(words))
 
 
 def key_to_set(words: str, body: Mapping[str, Any], rename: Mapping[str, str]) -> str:
-    """Which key of the configuration to set, where an endpoint refuses a parameter of the request by its name."""
+    """A hint which configuration key to set if an endpoint rejects a parameter by name; "" if none.
+
+    Args:
+        words: the endpoint's error message.
+        body: the parameters of the request.
+        rename: the model's `rename`.
+    """
     places = {name: re.search(rf"\b{re.escape(name)}\b", words, re.IGNORECASE) for name in body}
     named = sorted((found.start(), name) for name, found in places.items() if found)
     if not named or not REFUSES.search(words):
@@ -265,7 +275,9 @@ def key_to_set(words: str, body: Mapping[str, Any], rename: Mapping[str, str]) -
     elif name == "response_format":
         key = "json_schema: false"
     elif name in ("logprobs", "top_logprobs"):
-        key = f"request: {{{name}: VALUE}}` or, where the endpoint has none, the judge's `score_mode: parsed"
+        key = (
+            f"request: {{{name}: VALUE}}` or, if the endpoint has no log-probabilities, the judge's `score_mode: parsed"
+        )
     elif ours not in SENT:
         key = f"request` without {name}, or with another value: `request: {{{name}: VALUE}}"
     else:
@@ -274,12 +286,12 @@ def key_to_set(words: str, body: Mapping[str, Any], rename: Mapping[str, str]) -
 
 
 def masked(text: str, limit: int = SHOWN_CHARS) -> str:
-    """`text` that can be stored and shown: without keys, one line, at most `limit` characters."""
+    """`text` safe to store and print: secrets masked, one line, at most `limit` characters."""
     return storable(SECRET.sub("***", " ".join(text[: 4 * limit].split())))[:limit]
 
 
 def storable(text: str) -> str:
-    """Half a surrogate pair is legal in JSON and cannot be stored."""
+    """`text` without lone surrogates, which are legal in JSON but cannot be stored."""
     return text.encode("utf-8", "replace").decode()
 
 

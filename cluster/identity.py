@@ -1,4 +1,4 @@
-"""What decides a job's result: models by specification and weights, input files by content. For fingerprints."""
+"""The parts of a fingerprint: models by specification and weights, input files by content."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from cluster.artifacts import file_hash
 from cluster.config import ModelSpec, RunConfig, VllmSpec
 from cluster.errors import UserError
 
-# What changes speed or place, never a result.
+# Settings that change the speed or the place of the work, never its result.
 NOT_IDENTITY = {
     *("num_gpus", "num_cpus", "num_engines", "batch_size", "kv_cache_gib", "max_in_flight", "max_retries"),
     *("timeout_s", "api_key_env", "api_key_file", "accelerator_type", "resources", "tensor_parallel_size"),
@@ -21,19 +21,29 @@ NOT_IDENTITY = {
 
 
 def spec_of(run: RunConfig, name: str, place: str) -> ModelSpec:
-    """The model of that name; UserError with the key's place where there is none."""
+    """The model of that name.
+
+    Args:
+        run: the configuration.
+        name: a key of `models`.
+        place: the configuration key that names the model.
+
+    Raises:
+        UserError: there is no such model; `key` is `place`.
+    """
     if name not in run.models:
-        raise UserError(f"{place}: {name!r} is none of models: {', '.join(run.models) or '(none)'}")
+        known = f"must be one of {', '.join(run.models)}" if run.models else "the configuration has no `models`"
+        raise UserError(f"`{place}`: unknown model {name!r}; {known}.", code="unknown_model", key=place)
     return run.models[name]
 
 
 def spec_identity(spec: ModelSpec) -> dict[str, Any]:
-    """A model's specification without what only changes speed or place."""
+    """A model's specification without the settings that only change speed or place."""
     return {key: value for key, value in json.loads(spec.model_dump_json()).items() if key not in NOT_IDENTITY}
 
 
 def model_identity(spec: ModelSpec) -> dict[str, Any]:
-    """The same, and the fingerprint of the model's weights."""
+    """The same with the fingerprint of the model's weights."""
     known = spec_identity(spec)
     if isinstance(spec, VllmSpec):
         known["weights"] = models.resolve(spec.source, revision=spec.revision).fingerprint
@@ -41,9 +51,11 @@ def model_identity(spec: ModelSpec) -> dict[str, Any]:
 
 
 def input_hashes(paths: Iterable[str]) -> dict[str, str]:
-    """sha256 of every input file or folder. Raises UserError where one is missing."""
+    """sha256 of every input file or folder. Raises UserError if one is missing."""
     found = list(paths)
     for path in found:
         if not Path(path).exists():
-            raise UserError(f"there is no file {path}: paths count from the working directory")
+            raise UserError(
+                f"File not found: {path}. Paths are relative to the working directory.", code="missing_file"
+            )
     return {path: file_hash(Path(path)) for path in found}

@@ -1,55 +1,72 @@
-"""Which jobs, tools and configuration sections there are: name -> where its code stands. Imports none of them."""
+"""The registry of commands and configuration sections: name -> module, help, example. Imports none of them."""
 
 from __future__ import annotations
 
 import importlib
 from typing import Any
 
-# Job -> its module, which has `main(run, ...)` and `render(summary)`. `run` does, in this order, those whose section
-# the configuration has; `report` follows `evaluate`.
+# Job -> its module, which has `main(run, ...)` and `render(summary)`, and its line of help. `inverdict run` executes
+# those with a section in the configuration, in this order; `report` follows `evaluate`.
 JOBS = {
-    "distill": ("train.distill", "let a judge's model answer instructions: the data of its inversion"),
-    "sft": ("train.finetuning.sft", "fine-tune inversion models on swapped pairs (Ray Train)"),
-    "invert": ("train.inversion.invert", "one rated example -> the judge's own evaluation template"),
+    "distill": ("train.distill", "generate responses to an instruction set (training data for the inversion model)"),
+    "sft": ("train.finetuning.sft", "fine-tune inversion models on swapped instruction-response pairs (Ray Train)"),
+    "invert": ("train.inversion.invert", "generate a judge's evaluation prompt from one rated example by inversion"),
     "optimise": (
         "train.optimisation.optimise",
-        "rewrite a judge's instruction from the labelled texts it gets most wrong",
+        "rewrite a judge's prompt from the labelled texts with its largest errors",
     ),
-    "feedback": ("retrieval.feedback", "what each example is worth to the judge: its error with it in the prompt"),
-    "fit": ("retrieval.fit", "train the two towers that find helpful examples on that feedback (Ray Train)"),
-    "index": ("retrieval.build_index", "index the rated texts that may be shown as examples (FAISS)"),
+    "feedback": (
+        "retrieval.feedback",
+        "measure the utility of rated examples: the judge's error with each in the prompt",
+    ),
+    "fit": ("retrieval.fit", "train the two-tower retriever of few-shot examples on that feedback (Ray Train)"),
+    "index": ("retrieval.build_index", "index the pool of rated texts for few-shot retrieval (FAISS)"),
     "panel": (
         "evaluation.panel_selection",
-        "on a dev part: the best judge for each task and aspect, a learned vote",
+        "select the best judge for each task and aspect and fit a vote, on a dev set",
     ),
-    "evaluate": ("evaluation.batch.evaluate", "judge records with every judge and vote: scores.parquet"),
+    "evaluate": (
+        "evaluation.batch.evaluate",
+        "score records with every judge and aggregate the votes (scores.parquet)",
+    ),
     "certify": (
         "evaluation.certification.certify",
-        "probe the judges for bias, certify those that can be trusted here",
+        "test the judges for biases and issue certificates for those that pass on this data",
     ),
-    "report": ("evaluation.reporting.report", "the agreement with people: metrics.json, a table, report.html"),
-    "transfer": ("evaluation.transfer", "every model's prompts under every judge: the matrix of agreement"),
+    "report": (
+        "evaluation.reporting.report",
+        "measure the agreement with human ratings (metrics.json, table, report.html)",
+    ),
+    "transfer": ("evaluation.transfer", "cross-evaluate every model's prompts under every judge (agreement matrix)"),
 }
 
 
-RETRIES = ("feedback", "evaluate")  # jobs that can ask again where a model gave no score
+RETRIES = ("feedback", "evaluate")  # jobs that can run inference again for rows without a score
 
 
-# Beside the jobs, with the same `main` and `render`: they only look at a configuration, so `run` leaves them out.
+# Commands with the same `main` and `render` as a job that `inverdict run` does not execute.
 LOOKS = {
-    "plan": ("train.planning.plan", "what the jobs of a configuration will cost: tokens, hours, bytes; starts nothing"),
-    "submission": ("evaluation.submission", "a finished evaluation as the CSV file of the AEOLLM task: submission.csv"),
+    "plan": (
+        "train.planning.plan",
+        "estimate the cost of a configuration's jobs (tokens, hours, bytes) without running them",
+    ),
+    "submission": (
+        "evaluation.submission",
+        "write a finished evaluation as the submission file of the AEOLLM task (submission.csv)",
+    ),
     "plan-labels": (
         "evaluation.label_plan",
-        "how many groups to label to tell judges apart, and which texts to label next",
+        "estimate how many groups to label to distinguish judges, and select the texts to label next",
     ),
 }
 
 
-SERVE = ("serve.app", "answer over HTTP with the panel of a configuration, until it is stopped")
+RUN = ("", f"run all jobs of a configuration, in this order: {', '.join(JOBS)}")
+SERVE = ("serve.app", "serve the judges of a configuration over HTTP")
+CONFIG = ("", "print the resolved configuration, or the JSON schema of all keys")
 
 
-# Section of the configuration -> where its class stands.
+# Configuration section -> its class.
 SECTIONS = {
     "data": "judging.data_config:DataConfig",
     "instructions": "train.instructions:InstructionConfig",
@@ -70,19 +87,52 @@ SECTIONS = {
 }
 
 
-# Commands beside the jobs -> their module, which has `add_arguments(parser)` and `main(args)`.
+# Other commands -> their module, which has `add_arguments(parser)` and `main(args)`.
 TOOLS = {
     "agreement": (
         "judging.stats.cli",
-        "agreement statistics for anybody's scores (JSONL: group, system, human, score)",
+        "compute agreement statistics for the scores of any tool (JSONL: group, system, human, score)",
     ),
-    "submit": ("cluster.submit", "run a job on a Ray cluster through its job server, follow it, take its exit code"),
-    "doctor": ("cluster.doctor", "whether this machine, or a cluster, can do what a configuration asks for"),
+    "submit": (
+        "cluster.submit",
+        "run a job on a Ray cluster through its job server, follow its log and return its exit code",
+    ),
+    "doctor": ("cluster.doctor", "check whether this machine or a cluster can run a configuration"),
     "models": ("cluster.models", "list or fetch the embedded models"),
-    "keys": ("serve.api.api_keys", "make, list or revoke API keys of a server"),
+    "keys": ("serve.api.api_keys", "create, list or revoke API keys of a server"),
+}
+
+
+# Command -> the example at the end of its `--help`, a command line without `inverdict`, or several, one per line.
+# tests/cluster/test_help.py checks that they are valid and that their configuration exists.
+EXAMPLES = {
+    "run": "run configs/demo.yaml --set run=runs/mine",
+    "distill": "distill configs/inversion.yaml",
+    "sft": "sft configs/inversion.yaml --set sft.epochs=2",
+    "invert": "invert configs/prompts.yaml",
+    "optimise": "optimise configs/full-small.yaml",
+    "feedback": "feedback configs/examples.yaml --retry-failed",
+    "fit": "fit configs/examples.yaml --set fit.epochs=5",
+    "index": "index configs/examples.yaml",
+    "panel": "panel configs/full-small.yaml",
+    "evaluate": "evaluate configs/topical_chat.yaml --set evaluate.vote.rule=median",
+    "certify": "certify configs/topical_chat.yaml",
+    "report": "report configs/topical_chat.yaml --json",
+    "transfer": "transfer configs/prompts.yaml",
+    "plan": "plan configs/gpu.yaml",
+    "submission": "submission configs/aeollm.yaml",
+    "plan-labels": "plan-labels configs/topical_chat.yaml --out to_label.jsonl",
+    "serve": "serve configs/demo.yaml --set serve.port=8080",
+    "config": "config show configs/demo.yaml --set seed=1",
+    "agreement": "agreement scores.jsonl --baseline length",
+    "submit": "submit run configs/gpu.yaml --address http://127.0.0.1:8265 --set run=/shared/runs/gpu",
+    "doctor": "doctor configs/gpu.yaml --address auto",
+    "models": "models fetch smollm2-135m-instruct\ndoctor configs/demo.yaml",
+    "keys": "keys new keys.json --name ci\nserve configs/demo.yaml --set serve.keys_file=keys.json",
 }
 
 
 def sections() -> dict[str, Any]:
+    """The class of every section; imports the jobs' modules."""
     places = {name: place.split(":") for name, place in SECTIONS.items()}
     return {name: getattr(importlib.import_module(module), cls) for name, (module, cls) in places.items()}

@@ -1,7 +1,7 @@
-"""From a model's name in a configuration to a folder that transformers and vLLM load without a network.
+"""Resolve a model's source to a local folder that transformers and vLLM load without a network.
 
-`embedded:NAME` (weights that came as a Python package), a local folder, or a hub id `org/name` goes in; a checked
-folder and the fingerprint of its content come out. What the model is used for is no concern here.
+Sources are `embedded:NAME` (weights from a Python package), a local folder, and a hub id `org/name`; the result is a
+checked folder and the fingerprint of its content.
 """
 
 import argparse
@@ -28,7 +28,7 @@ TOKENIZERS = (
     ("vocab.json", "merges.txt"),
     ("vocab.txt",),
 )
-# Old formats and exports of the same weights would multiply the download.
+# Older formats and exports of the same weights would multiply the download.
 HUB_FILES = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja", "*.py")
 HUB_LEAVE = ("onnx/*", "openvino/*", "original/*", "consolidated*")
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
@@ -36,7 +36,7 @@ PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 
 @dataclass(frozen=True)
 class ModelFolder:
-    """A model that is ready to load: `path` is absolute, `fingerprint` changes when any weight or setting does."""
+    """A model that is ready to load: `path` is absolute, `fingerprint` changes with any weight or setting."""
 
     name: str
     path: Path
@@ -44,12 +44,12 @@ class ModelFolder:
     kind: Literal["embedded", "local", "hub"]
 
 
-_found: dict[tuple[str, str | None], ModelFolder] | None = None  # of the job that runs, see `looked_up_once`
+_found: dict[tuple[str, str | None], ModelFolder] | None = None  # of the running job, see `looked_up_once`
 
 
 @contextlib.contextmanager
 def looked_up_once() -> Iterator[None]:
-    """Within it this process looks every model up once: a job runs in one, so it sees one state of the weights."""
+    """Within this context each model is resolved once: a job sees one consistent state of the weights."""
     global _found
     before, _found = _found, {} if _found is None else _found
     try:
@@ -61,7 +61,7 @@ def looked_up_once() -> Iterator[None]:
 def resolve(
     source: str, *, revision: str | None = None, cache_dir: str | Path | None = None, verify: bool = False
 ) -> ModelFolder:
-    """Find `source` on this machine, fetching it first where that is possible.
+    """Find `source` on this machine, fetching it first if necessary.
 
     Args:
         source: `embedded:NAME`, a folder (starts with `.`, `/` or `~`, or exists), or a hub id `org/name`.
@@ -70,7 +70,7 @@ def resolve(
         verify: hash the files of an embedded model instead of comparing their sizes.
 
     Raises:
-        UserError: the source names nothing that can be loaded.
+        UserError: the source cannot be found or loaded.
     """
     if _found is None or cache_dir or verify:
         return _look_up(source, revision, cache_dir, verify)
@@ -83,7 +83,9 @@ def resolve(
 def _look_up(source: str, revision: str | None, cache_dir: str | Path | None, verify: bool) -> ModelFolder:
     is_folder = source.startswith((".", "/", "~")) or Path(source).is_dir()
     if revision and (is_folder or source.startswith("embedded:")):
-        raise UserError(f"model {source!r}: only a hub id `org/name` has a revision; remove revision {revision!r}.")
+        raise UserError(
+            f"Model {source!r}: only a hub id `org/name` has a revision. Remove revision {revision!r}.", code="conflict"
+        )
     if source.startswith("embedded:"):
         place = fetch(source.removeprefix("embedded:"), cache_dir=cache_dir, verify=verify)
         files = json.loads((place / MANIFEST).read_text())["files"]
@@ -95,11 +97,14 @@ def _look_up(source: str, revision: str | None, cache_dir: str | Path | None, ve
     if re.fullmatch(r"[\w.-]+/[\w.-]+", source):
         return _from_hub(source, revision)
     known = ", ".join(f"embedded:{name}" for name in EMBEDDED)
-    raise UserError(f"model {source!r} is neither a folder nor a hub id `org/name`; the embedded models are {known}.")
+    raise UserError(
+        f"Model {source!r} is neither a folder nor a hub id `org/name`. The embedded models are {known}.",
+        code="unknown_model",
+    )
 
 
 def missing_pieces(folder: Path) -> list[str]:
-    """What a model folder lacks before it can be loaded, in words; empty if it is complete."""
+    """Descriptions of what a model folder lacks before it can be loaded; empty if it is complete."""
     missing = [] if (folder / "config.json").is_file() else ["config.json"]
     index = folder / "model.safetensors.index.json"
     if index.is_file():
@@ -111,7 +116,7 @@ def missing_pieces(folder: Path) -> list[str]:
         shards = sorted(path.name for path in folder.glob("*.safetensors")) or ["*.safetensors (the weights)"]
     missing += [shard for shard in shards if not (folder / shard).is_file()]
     missing += [
-        f"the rest of {shard} (cut short, or a Git LFS pointer)"
+        f"the rest of {shard} (truncated, or a Git LFS pointer)"
         for shard in shards
         if (folder / shard).is_file() and not _is_whole(folder / shard)
     ]
@@ -121,7 +126,7 @@ def missing_pieces(folder: Path) -> list[str]:
 
 
 def pickled_weights(folder: Path) -> list[str]:
-    """Files in pickle's formats that a loader would fall back on: those with no safetensors file beside them."""
+    """Pickled weights that a loader would fall back to: those without a safetensors file in the same folder."""
     paths = [name for name in _files(folder) if not any(fnmatch.fnmatch(name, pattern) for pattern in HUB_LEAVE)]
     safe = {Path(name).parent for name in paths if name.endswith(".safetensors")}
     return [name for name in paths if name.endswith(PICKLES) and Path(name).parent not in safe]
@@ -130,13 +135,14 @@ def pickled_weights(folder: Path) -> list[str]:
 def _refuse_pickles(what: str, folder: Path) -> None:
     if pickles := pickled_weights(folder):
         raise UserError(
-            f"{what} holds pickled weights without safetensors beside them ({', '.join(pickles)}): "
-            "loading them may run any code, so convert them with save_pretrained, or name another model."
+            f"{what} has pickled weights without safetensors ({', '.join(pickles)}), which can execute arbitrary code. "
+            "Convert them with save_pretrained, or choose another model.",
+            code="unsupported",
         )
 
 
 def num_parameters(folder: Path) -> int:
-    """Of the model in the folder, by the headers of its safetensors files; 0 where one is missing or broken."""
+    """Number of parameters, from the headers of the safetensors files; 0 if one is missing or broken."""
     try:
         index = json.loads((folder / "model.safetensors.index.json").read_text(encoding="utf-8"))["weight_map"]
         files = sorted({folder / str(name) for name in index.values()})
@@ -154,18 +160,18 @@ class _Header(NamedTuple):
 
 
 def _header(weights: Path) -> _Header:
-    """The header of a safetensors file; ValueError where the file ends before it."""
+    """The header of a safetensors file; ValueError if the file ends before it."""
     size = weights.stat().st_size
     with weights.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         if size < 8 or length > size - 8:
-            raise ValueError(f"{weights} is cut short")
+            raise ValueError(f"{weights} is truncated")
         header = json.loads(file.read(length))
     return _Header(length, {name: tensor for name, tensor in header.items() if name != "__metadata__"})
 
 
 def _is_whole(weights: Path) -> bool:
-    """Whether a safetensors file is as long as its own header says."""
+    """Whether a safetensors file has the length that its header states."""
     try:
         length, tensors = _header(weights)
     except ValueError:
@@ -177,10 +183,15 @@ def _is_whole(weights: Path) -> bool:
 
 def _check_local(folder: Path) -> None:
     if not folder.is_dir():
-        raise UserError(f"model folder {folder} does not exist: correct the path, or name a hub id `org/name`.")
-    _refuse_pickles(f"model folder {folder}", folder)
+        raise UserError(
+            f"Model folder not found: {folder}. Correct the path, or use a hub id `org/name`.", code="missing_file"
+        )
+    _refuse_pickles(f"Model folder {folder}", folder)
     if missing := missing_pieces(folder):
-        raise UserError(f"model folder {folder} lacks {'; '.join(missing)}: complete it, or name another model.")
+        raise UserError(
+            f"Model folder {folder} lacks {'; '.join(missing)}. Complete it, or choose another model.",
+            code="missing_file",
+        )
 
 
 def _from_hub(repo: str, revision: str | None) -> ModelFolder:
@@ -203,13 +214,17 @@ def _from_hub(repo: str, revision: str | None) -> ModelFolder:
         except (HfHubHTTPError, HTTPError, OSError) as error:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0].split(". ")[0]
             raise UserError(
-                f"model {wanted} is not in this machine's hub cache and the hub did not give it ({reason}): fetch it "
-                f"with `inverdict models fetch {repo}` on a machine that reaches the hub, or name a local folder."
+                f"Model {wanted} is not in the local hub cache and cannot be downloaded ({reason}). Fetch it with "
+                f"`inverdict models fetch {repo}` on a machine that reaches the hub, or use a local folder.",
+                code="unknown_model",
             ) from error
         if missing := missing_pieces(folder):
-            raise UserError(f"model {wanted} of the hub lacks {'; '.join(missing)}: name another model or revision.")
-    _refuse_pickles(f"model {wanted} in the hub cache", folder)  # another program may have fetched them
-    # A snapshot's folder is named by its commit, which stands for the content.
+            raise UserError(
+                f"Model {wanted} of the hub lacks {'; '.join(missing)}. Choose another model or revision.",
+                code="missing_file",
+            )
+    _refuse_pickles(f"Model {wanted} in the hub cache", folder)  # another program may have fetched them
+    # A snapshot's folder is named after its commit, which identifies the content.
     return ModelFolder(repo, folder, hashlib.sha256(f"{repo}@{folder.name}".encode()).hexdigest(), "hub")
 
 
@@ -223,7 +238,7 @@ def _files(folder: Path) -> dict[str, Path]:
 
 
 def _hash_files(folder: Path, cache: Path | None = None) -> dict[str, dict[str, Any]]:
-    """`{name: {size, sha256}}` of a folder; with `cache`, files of unchanged size and time are not read again."""
+    """`{name: {size, sha256}}` of a folder; with `cache`, files of unchanged size and mtime are not read again."""
     store = cache / "hashes.json" if cache else None
     try:
         known = json.loads(store.read_text()) if store else {}
@@ -237,7 +252,7 @@ def _hash_files(folder: Path, cache: Path | None = None) -> dict[str, dict[str, 
         digest = known.get(key) or fresh.setdefault(key, sha256(path))
         found[name] = {"size": status.st_size, "sha256": digest}
     if store and fresh:
-        # A cache that cannot be written costs time, never the run; of two writers the later one stays.
+        # A cache that cannot be written costs time, not the run; of two writers the last one wins.
         with contextlib.suppress(OSError):
             store.parent.mkdir(parents=True, exist_ok=True)
             part = store.with_name(f"{store.name}.{os.getpid()}")
@@ -251,7 +266,7 @@ def _fingerprint(files: dict[str, dict[str, Any]]) -> str:
 
 
 class ModelRow(NamedTuple):
-    """One embedded model in `inverdict models list`; `size_mb` is None where it is not fetched."""
+    """One embedded model in `inverdict models list`; `size_mb` is None if it is not fetched."""
 
     name: str
     about: str
@@ -275,11 +290,14 @@ def list_models(cache_dir: str | Path | None = None) -> list[ModelRow]:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `inverdict models`."""
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
-    table = actions.add_parser("list", help="the embedded models, and where they lie once fetched")
-    get = actions.add_parser("fetch", help="make a model ready on this machine")
-    get.add_argument("names", nargs="+", metavar="NAME", help="an embedded model, `all` of them, or a hub id org/name")
+    example: dict[str, Any] = {"epilog": parser.epilog, "formatter_class": parser.formatter_class}
+    table = actions.add_parser("list", help="list the embedded models and their folders", **example)
+    get = actions.add_parser("fetch", help="download or convert models so that they load offline", **example)
+    get.add_argument(
+        "names", nargs="+", metavar="NAME", help="embedded model, `all` for all of them, or hub id org/name"
+    )
     get.add_argument("--revision", help="branch, tag or commit of a hub id")
-    get.add_argument("--verify", action="store_true", help="hash the files of a model that is there already")
+    get.add_argument("--verify", action="store_true", help="hash the files of a model that is already fetched")
     for action in (table, get):
         action.add_argument("--json", action="store_true", help="print JSON")
 
@@ -294,7 +312,7 @@ def main(args: argparse.Namespace) -> int:
             print(_table(rows))
         return 0
     names = [name for given in args.names for name in (EMBEDDED if given == "all" else [given])]
-    # Every name is looked at before the first minute is spent.
+    # Check every name before the first download.
     sources = [_source_of(name) for name in names]
     folders = [resolve(source, revision=args.revision, verify=args.verify) for source in sources]
     if args.json:
@@ -313,7 +331,7 @@ def _source_of(name: str) -> str:
 
 
 def _table(rows: list[ModelRow]) -> str:
-    cells = [["name", "what it is", "licence", "MB", "path"]]
+    cells = [["name", "description", "licence", "MB", "path"]]
     cells += [[r.name, r.about, r.licence, "-" if r.size_mb is None else str(r.size_mb), r.path] for r in rows]
     widths = [max(len(line[column]) for line in cells) for column in range(len(cells[0]))]
     return "\n".join("  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in cells)

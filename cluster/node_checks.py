@@ -1,6 +1,6 @@
-"""What `inverdict doctor` looks at on one machine: versions, storage, model folders, endpoints, memory, ports.
+"""The checks of `inverdict doctor` on one node: versions, storage, model folders, endpoints, memory, ports.
 
-Plain functions that run in a Ray task on every node and give plain values back; what they mean is doctor.py's business.
+Plain functions that run in a Ray task on every node and return plain values; doctor.py interprets them.
 """
 
 from __future__ import annotations
@@ -20,8 +20,11 @@ PATIENCE_S = 5.0
 
 
 class Look(NamedTuple):
-    """What to look at: the run directory with the name of a file that the driver left in it, model folders by name,
-    and `host:port` of endpoints by the model's name; `ports`: those whose addresses are wanted."""
+    """What to check.
+
+    `storage`: the run directory; `mark`: the name of a file that the driver wrote there; `folders`: model folders by
+    model; `endpoints`: host and port by model; `ports`: report the addresses that listen on them.
+    """
 
     storage: str
     mark: str
@@ -31,9 +34,9 @@ class Look(NamedTuple):
 
 
 class Seen(NamedTuple):
-    """What was found on a node. A problem is a text, "" where there is none.
+    """The results on one node. A problem is a text, "" if there is none.
 
-    `gpus`: name and bytes of each; `bound`: port -> addresses that listen there.
+    `gpus`: name and bytes of each; `bound`: port -> addresses that listen on it.
     """
 
     node: str
@@ -46,7 +49,7 @@ class Seen(NamedTuple):
 
 
 def look(asked: Look, node: str) -> Seen:
-    """Look around on this machine, which the cluster knows as `node`."""
+    """Run the checks on this machine, which the cluster knows as `node`."""
     models = {name: folder_problem(Path(folder)) for name, folder in asked.folders.items()}
     models |= {name: endpoint_problem(*place) for name, place in asked.endpoints.items()}
     return Seen(
@@ -61,36 +64,43 @@ def look(asked: Look, node: str) -> Seen:
 
 
 def storage_problem(folder: Path, mark: str, node: str) -> str:
-    """Why this machine cannot work in the run directory: the driver's mark must be there, and a file must fit in.
+    """Why this node cannot use the run directory; "" if it sees the driver's mark and can write a file.
 
-    The file is left behind under a name from the mark, for the driver to see and remove.
+    The file stays, under a name derived from the mark, for the driver to find and remove.
+
+    Args:
+        folder: the run directory.
+        mark: the name of the driver's file in it.
+        node: this node's name.
     """
     if not (folder / mark).exists():
-        return "does not see what the driver wrote there: the folder is not shared"
+        return "does not see the driver's file: the folder is not shared"
     try:
         (folder / f"{mark}.{node}").write_bytes(b"\0" * 4096)
     except OSError as error:
-        return f"cannot write there: {error.strerror}"
+        return f"cannot write to it: {error.strerror}"
     return ""
 
 
 def folder_problem(folder: Path) -> str:
+    """Why a model folder cannot be loaded; "" if it can."""
     if not folder.is_dir():
-        return f"has no folder {folder}"
+        return f"does not have the folder {folder}"
     missing = missing_pieces(folder)
     return f"lacks {'; '.join(missing)} in {folder}" if missing else ""
 
 
 def endpoint_problem(host: str, port: int) -> str:
+    """Why an endpoint cannot be reached; "" if it can."""
     try:
         socket.create_connection((host, port), timeout=PATIENCE_S).close()
     except OSError as error:
-        return f"does not reach {host}:{port}: {error.strerror or error}"
+        return f"cannot connect to {host}:{port}: {error.strerror or error}"
     return ""
 
 
 def memory_bytes() -> int:
-    """The machine's memory, or the container's share of it where it is bounded."""
+    """The machine's memory, or the container's limit if it has one."""
     machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     try:
         bound = int(Path("/sys/fs/cgroup/memory.max").read_text())
@@ -100,18 +110,18 @@ def memory_bytes() -> int:
 
 
 def gpus() -> list[tuple[str, int]]:
-    """Name and bytes of every NVIDIA GPU; none where there is no driver."""
-    asked = ["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader,nounits"]
+    """Name and memory in bytes of every NVIDIA GPU; empty without a driver."""
+    command = ["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader,nounits"]
     try:
-        told = subprocess.run(asked, capture_output=True, text=True, timeout=30, check=True).stdout
+        output = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True).stdout
     except (OSError, subprocess.SubprocessError):
         return []
-    rows = [line.rsplit(",", 1) for line in told.splitlines() if "," in line]
+    rows = [line.rsplit(",", 1) for line in output.splitlines() if "," in line]
     return [(name.strip(), int(mib) * 2**20) for name, mib in rows]
 
 
 def listeners(port: int) -> list[str]:
-    """Addresses of this machine that listen on a TCP port."""
+    """The local addresses that listen on a TCP port."""
     found = set()
     for file, family in (("/proc/net/tcp", socket.AF_INET), ("/proc/net/tcp6", socket.AF_INET6)):
         try:
@@ -127,6 +137,6 @@ def listeners(port: int) -> list[str]:
 
 
 def _in_network_order(packed: bytes) -> bytes:
-    """Linux writes an address as 32-bit words of the machine's order."""
+    """Linux writes an address as 32-bit words in the machine's byte order."""
     words = [packed[start : start + 4] for start in range(0, len(packed), 4)]
     return b"".join(int.from_bytes(word, "big").to_bytes(4, "little") for word in words)

@@ -1,6 +1,6 @@
-"""Rows of a job as Parquet parts: each part is written whole under a name from its ids, and read back in order of name.
+"""A job's rows as Parquet parts: written atomically under a name derived from their ids, read in order of name.
 
-Knows no columns. What a kill left behind is removed when the parts are looked at.
+Knows no columns. Parts damaged by a killed job are removed when they are read.
 """
 
 from __future__ import annotations
@@ -18,7 +18,14 @@ from cluster.errors import JobFailed
 
 
 def write_part(folder: Path, rows: Sequence[Mapping[str, Any]], schema: pa.Schema, ids: Iterable[str]) -> None:
-    """One part named after `ids`: the same rows written again take the place of the first."""
+    """Write one part, named after `ids`: the same rows written again replace it.
+
+    Args:
+        folder: where the parts are.
+        rows: of the part.
+        schema: of the part.
+        ids: the rows' ids, in order.
+    """
     name = hashlib.sha256("\0".join(ids).encode()).hexdigest()[:16]
     beside = folder / f".part-{name}.parquet"
     try:
@@ -35,7 +42,7 @@ def parts_of(folder: Path) -> list[Path]:
 
 
 def sound_rows(folder: Path, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """`columns`, which the parts must have, of every row on disk; of damaged parts see `sound_parts`."""
+    """`columns`, which the parts must have, of every row on disk; for damaged parts see `sound_parts`."""
     for rows in sound_parts(folder, columns):
         yield from rows
 
@@ -43,7 +50,7 @@ def sound_rows(folder: Path, columns: Sequence[str]) -> Iterator[dict[str, Any]]
 def sound_parts(folder: Path, columns: Sequence[str]) -> Iterator[list[dict[str, Any]]]:
     """The same, part by part.
 
-    A damaged part is removed, so that its rows are made again. Raises JobFailed where the system will not give one.
+    A damaged part is removed, so that its rows are computed again. Raises JobFailed if a part cannot be read.
     """
     for part in parts_of(folder):
         try:
@@ -52,10 +59,12 @@ def sound_parts(folder: Path, columns: Sequence[str]) -> Iterator[list[dict[str,
             part.unlink()
             continue
         except OSError as error:
-            # pyarrow's word for a damaged part is a bare OSError; what the system says (no permission, too many open
-            # files, a disk that fails) comes with its number or its own class, and the part may be whole.
+            # pyarrow raises a bare OSError for a damaged part; system errors (no permission, too many open files)
+            # have an errno or a class of their own, and the part may be intact.
             if type(error) is not OSError or error.errno is not None:
-                raise JobFailed(f"{part} cannot be read now, and is kept: {str(error).splitlines()[0]}") from error
+                raise JobFailed(
+                    f"{part} cannot be read, and is kept: {str(error).splitlines()[0]}.", code="unreadable_file"
+                ) from error
             part.unlink()
             continue
         yield rows
@@ -64,11 +73,16 @@ def sound_parts(folder: Path, columns: Sequence[str]) -> Iterator[list[dict[str,
 def forget_rows(
     parts: Iterable[Path], column: str, before: Callable[[], None], *, but: tuple[str, Sequence[str]] | None = None
 ) -> bool:
-    """Remove the rows whose `column` is null, but for those with one of the texts `but[1]` in the column `but[0]`.
+    """Remove the rows whose `column` is null.
 
-    False where there is none.
+    Args:
+        parts: files with that column.
+        column: a null in it removes the row.
+        before: called before the first removal: a kill in between must not leave rows missing in completed work.
+        but: (column, texts): rows with one of the texts in that column are kept.
 
-    `before` is called ahead of the first removal: a kill in between must not leave complete work with rows missing.
+    Returns:
+        Whether any row was removed.
     """
     found = False
     for part in parts:

@@ -1,4 +1,4 @@
-"""Progress of long work on stderr: a bar on a terminal, a line now and then elsewhere, each with an estimate."""
+"""Progress on stderr: a bar on a terminal, periodic lines elsewhere, both with the estimated time left."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ SECONDS_BETWEEN_LINES = 15.0
 
 
 class Progress:
+    """Periodic lines, for output that is not a terminal."""
+
     def __init__(self, what: str, total: int, done: int = 0) -> None:
         self._what = shown(what)
         self._total = total
@@ -50,7 +52,13 @@ class _Bar:
 
 @contextmanager
 def progress(what: str, total: int, done: int = 0) -> Iterator[Progress | _Bar]:
-    """Count up to `total` with `.add(number)`; `done` was there before this process began."""
+    """Count up to `total` with `.add(number)`.
+
+    Args:
+        what: the work's name.
+        total: number of items.
+        done: items that were complete before this process began.
+    """
     if not sys.stderr.isatty():
         yield Progress(what, total, done)
         return

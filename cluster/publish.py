@@ -1,8 +1,8 @@
-"""What a run has finished -> an object store (`publish: s3://bucket/prefix`), through pyarrow's file systems.
+"""Copy a run's outputs to an object store (`publish: s3://bucket/prefix`), with pyarrow's file systems.
 
-The jobs themselves work on a file system that all machines mount; the store gets copies of what is new or has changed.
-A folder's `manifest.json` is written last, and taken away first where something below it changes, so that who finds one
-finds all that it speaks of.
+The jobs themselves work on a file system that all machines mount; the store receives copies of new and changed files. A
+folder's `manifest.json` is uploaded last, and removed first if a file below it changes, so that a manifest in the store
+implies that all files it lists are there.
 """
 
 from __future__ import annotations
@@ -18,61 +18,73 @@ if TYPE_CHECKING:
     from pyarrow.fs import FileSystem
 
 SCHEMES = ("s3", "gs", "file")
-QUERY = ("region", "scheme", "endpoint_override")  # the others of pyarrow could hold keys
+QUERY = ("region", "scheme", "endpoint_override")  # pyarrow's other options may contain keys
 MANIFEST = "manifest.json"
-COMPARED = (MANIFEST, "fingerprint.json")  # by their content: it often changes without changing the length
-LEFT_OUT = ("checkpoints",)  # what only a resumed training reads
+COMPARED = (MANIFEST, "fingerprint.json")  # by content, which often changes without changing the length
+LEFT_OUT = ("checkpoints",)  # only needed to resume training
 
 
 class Published(NamedTuple):
+    """What was copied."""
+
     num_files: int
     num_bytes: int
 
 
 def address_problem(address: str) -> str | None:
-    """Why an address cannot be a store; None: it can, as far as its words tell. Never repeats what may be a key."""
+    """Why an address is invalid; None if it is valid syntactically. Never repeats what may be a key."""
     if "@" in address or "#" in address:
-        return "the address holds @ or #, as one with a key does: give keys by the environment or the machine's role"
+        return (
+            "the address contains @ or #, which may belong to a key; pass keys in the environment or by the node's role"
+        )
     parts = urlsplit(address)
     if parts.scheme not in SCHEMES:
-        return f"{parts.scheme or 'a plain path'} is no store: {', '.join(f'{scheme}://' for scheme in SCHEMES)}"
+        known = ", ".join(f"{scheme}://" for scheme in SCHEMES)
+        return f"the address must start with one of {known}, not {parts.scheme or 'a plain path'}"
     if not parts.netloc and parts.scheme != "file":
-        return "the address names no bucket"
+        return "the address has no bucket"
     if "//" in parts.path:
         return f"{shown(address)} has an empty part between two slashes"
     if wrong := [name for name in parse_qs(parts.query, keep_blank_values=True) if name not in QUERY]:
-        return f"{wrong[0]!r} is none of the address's options: {', '.join(QUERY)}"
+        return f"unknown option {wrong[0]!r} in the address; it must be one of {', '.join(QUERY)}"
     return None
 
 
 def shown(address: str) -> str:
-    """The address for people, without its options."""
+    """The address for messages, without its options."""
     parts = urlsplit(address)
     return f"{parts.scheme}://{parts.netloc}{parts.path}"
 
 
 def check(run: Path, address: str) -> None:
-    """Raises UserError where the store cannot be written: before the work, not after it."""
+    """Raises UserError if the store cannot be written, before the work instead of after it."""
     import pyarrow as pa
 
     store, base = _store(address)
     if urlsplit(address).scheme == "file":
         place, inside = Path(base).resolve(), run.resolve()
         if place.is_relative_to(inside) or inside.is_relative_to(place):
-            raise UserError(f"publish: {shown(address)} and the run directory {run} lie in one another: take another")
+            raise UserError(
+                f"`publish`: {shown(address)} and the run directory {run} must not contain each other.",
+                code="conflict",
+                key="publish",
+            )
     try:
         store.create_dir(base, recursive=True)
         with store.open_output_stream(f"{base}/.inverdict") as file:
             file.write(b"")
-        with suppress(OSError):  # a role may write and not remove
+        with suppress(OSError):  # a role may be allowed to write but not to delete
             store.delete_file(f"{base}/.inverdict")
     except (OSError, pa.ArrowException) as error:
-        problem = f"publish: {shown(address)} cannot be written ({_short(error)}): correct it or leave it out"
-        raise UserError(problem) from error
+        raise UserError(
+            f"`publish`: {shown(address)} cannot be written ({_short(error)}). Correct it, or remove the key.",
+            code="store_unwritable",
+            key="publish",
+        ) from error
 
 
 def publish(run: Path, address: str) -> Published:
-    """Copy what is new. Raises JobFailed where the store refuses; what the run made is safe then."""
+    """Copy new and changed files. Raises JobFailed if the store rejects one; the run itself is not affected."""
     import pyarrow as pa
     from pyarrow.fs import LocalFileSystem, copy_files
 
@@ -81,7 +93,7 @@ def publish(run: Path, address: str) -> Published:
     try:
         known = _known(store, base)
         new = {name for name, path in local.items() if _is_new(path, known.get(name), store)}
-        # Parts are named after their rows: made again for other rows they would lie beside the old ones.
+        # Parts are named after their rows: rewritten for other rows, they would end up next to the old ones.
         gone = {name for name in known if _is_part(name) and name not in local and (run / name).parent.is_dir()}
         broken = {name for name in map(str, _manifests_above(new | gone)) if name in known}
         for name in [*sorted(broken), *sorted(gone)]:
@@ -94,8 +106,9 @@ def publish(run: Path, address: str) -> Published:
             copy_files(source, place, source_filesystem=LocalFileSystem(), destination_filesystem=store)
     except (OSError, pa.ArrowException) as error:
         raise JobFailed(
-            f"publish: {shown(address)} could not be written ({_short(error)}): the run is whole in {run}, and the "
-            "same command publishes it again"
+            f"publish: {shown(address)} could not be written ({_short(error)}). The run is complete in {run}; the same "
+            "command publishes it again.",
+            code="store_unwritable",
         ) from error
     return Published(len(new), sum(local[name].stat().st_size for name in new))
 
@@ -107,12 +120,16 @@ def _store(address: str) -> tuple[FileSystem, str]:
     try:
         store, base = FileSystem.from_uri(address)
     except (OSError, pa.ArrowException) as error:
-        raise UserError(f"publish: {shown(address)} cannot be opened by pyarrow: correct it or leave it out") from error
+        raise UserError(
+            f"`publish`: {shown(address)} cannot be opened by pyarrow. Correct it, or remove the key.",
+            code="store_unwritable",
+            key="publish",
+        ) from error
     return store, base
 
 
 def _files(run: Path) -> list[Path]:
-    """Nothing hidden, nothing half-written."""
+    """The run's files without hidden and temporary ones."""
     return [path for path in run.rglob("*") if path.is_file() and not _is_left_out(path.relative_to(run))]
 
 
@@ -141,11 +158,11 @@ def _is_new(path: Path, there: Any, store: Any) -> bool:
     if path.name in COMPARED:
         with store.open_input_stream(there.path) as file:
             return bool(file.read() != path.read_bytes())
-    # S3 tells whole seconds.
+    # S3 has a resolution of seconds.
     step = 1 if there.mtime_ns % 1_000_000_000 else 1_000_000_000
     return bool(there.mtime_ns < path.stat().st_mtime_ns // step * step)
 
 
 def _short(error: BaseException) -> str:
-    """The beginning of what a store says."""
+    """The beginning of a store's message."""
     return " ".join(str(error).split())[:200]

@@ -17,7 +17,7 @@ MIN_OBJECT_STORE_BYTES = 80 * 2**20
 
 
 def start(config: RayConfig) -> None:
-    """Connect to the configured cluster, or start a private one in this process; nothing where Ray is up already."""
+    """Connect to the configured cluster, or start a local one; a no-op if Ray is already initialised."""
     # Ray would otherwise report usage to the network, and repeat every worker's line on the terminal.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
@@ -37,30 +37,38 @@ def start(config: RayConfig) -> None:
             "object_store_memory": max(MIN_OBJECT_STORE_BYTES, int(config.object_store_gib * 2**30)),
             "include_dashboard": False,
         }
-        # Ray runs workers as background work; here the engines are the work.
+        # Ray gives workers a low priority; here the engines are the main work.
         os.environ.setdefault("RAY_worker_niceness", "0")
     try:
         with _native_stderr_closed():
             ray.init(**arguments)
     except ConnectionError as error:
-        raise UserError(f"no Ray cluster answers at {address!r} (ray.address): {str(error).splitlines()[0]}") from error
+        raise UserError(
+            f"No Ray cluster found at {address!r} (ray.address): {str(error).splitlines()[0]}",
+            code="no_cluster",
+            key="ray.address",
+        ) from error
     except RuntimeError as error:
         if "Version mismatch" not in str(error):
             raise
-        told = "; ".join(line.strip() for line in str(error).splitlines() if line.strip())
-        raise UserError(f"the cluster at {address!r} runs other versions than this machine: {told[:300]}") from error
+        message = "; ".join(line.strip() for line in str(error).splitlines() if line.strip())
+        raise UserError(
+            f"The cluster at {address!r} and this machine have different versions: {message[:300]}",
+            code="version_mismatch",
+            key="ray.address",
+        ) from error
     quiet_data()
 
 
 def _surrounding_cluster() -> str | None:
-    """Ray's own variable, set in every submitted job. A URL there is a job server's, for clients."""
+    """Ray's own variable, set in every submitted job. A URL in it is a job server's, for clients."""
     address = os.environ.get("RAY_ADDRESS", "")
     return address if address and not address.startswith("http") else None
 
 
 @contextmanager
 def _native_stderr_closed() -> Iterator[None]:
-    """Ray's C++ core writes its start-up lines to descriptor 2; errors come back as exceptions."""
+    """Ray's C++ core writes its start-up lines to file descriptor 2; errors are raised as exceptions."""
     sys.stderr.flush()
     kept = os.dup(2)
     nothing = os.open(os.devnull, os.O_WRONLY)
@@ -75,7 +83,7 @@ def _native_stderr_closed() -> Iterator[None]:
 
 @contextmanager
 def quiet_logging() -> Iterator[None]:
-    """Libraries that log their plans at start-up, without those lines; errors still come through."""
+    """Silence libraries that log their plans at start-up; errors are still logged."""
     logging.disable(logging.WARNING)
     try:
         yield
@@ -84,7 +92,7 @@ def quiet_logging() -> Iterator[None]:
 
 
 def quiet_data() -> None:
-    """Ray Data and vLLM without their own progress bars and start-up lines: the jobs print their own progress."""
+    """Turn off the progress bars and start-up lines of Ray Data and vLLM: the jobs print their own progress."""
     import ray.data
 
     context = ray.data.DataContext.get_current()
@@ -96,7 +104,7 @@ def quiet_data() -> None:
 
 
 def num_gpus() -> int:
-    """GPUs of the running cluster, those included that its autoscaler may still start, where it tells."""
+    """GPUs of the running cluster, including those that its autoscaler reports it may start."""
     import ray
 
     living = int(ray.cluster_resources().get("GPU", 0))
@@ -114,14 +122,14 @@ def num_cpus() -> int:
 
 
 def most_cpus() -> int:
-    """CPUs of the largest machine of the running cluster."""
+    """CPUs of the largest node of the running cluster."""
     import ray
 
     return int(max((node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"]), default=1))
 
 
 def versions() -> dict[str, str]:
-    """Versions of what decides a score."""
+    """Versions of the libraries that determine a score."""
     from importlib import metadata
 
     def version(*names: str) -> str:

@@ -1,4 +1,4 @@
-"""What runs on this Ray cluster's Serve: the deployments of an application, and what its panel says of itself."""
+"""Query this cluster's Ray Serve: an application's deployments, and the description of its panel."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ PATIENCE_S = 30
 
 
 def deployments(app: str) -> frozenset[str] | None:
-    """Names of the application's deployments; None where it does not run. Needs `runtime.start`."""
+    """Names of the application's deployments; None if it is not running. Needs `runtime.start`."""
     import ray.serve
 
     found = ray.serve.status().applications.get(app)
@@ -16,7 +16,7 @@ def deployments(app: str) -> frozenset[str] | None:
 
 
 def about_panel(app: str) -> Any:
-    """What the running panel tells about itself: judges, tasks, models and versions."""
+    """The running panel's description: judges, tasks, models and versions."""
     import ray.serve
 
     about, _ = ray.serve.get_deployment_handle("panel", app).about.remote().result(timeout_s=PATIENCE_S)

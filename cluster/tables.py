@@ -1,4 +1,4 @@
-"""Rows of text as an aligned table for the terminal. Knows nothing of what they say."""
+"""Rows of text as an aligned table for the terminal."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 
 def aligned(rows: Sequence[Sequence[str]], *, num_left: int = 1) -> str:
-    """The rows with their columns under each other: the first `num_left` to the left, the others to the right."""
+    """The rows with aligned columns: the first `num_left` left-aligned, the others right-aligned."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(
         "  ".join(

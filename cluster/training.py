@@ -1,7 +1,7 @@
-"""The one TorchTrainer call: a loop over workers of this cluster, resumed after a killed worker or a killed driver.
+"""The only TorchTrainer call: a training loop on workers of this cluster, resumed after a killed worker or driver.
 
-Knows neither the model nor the loss. Progress comes through a small file that the loop writes (`Steps`), because the
-workers run elsewhere.
+Knows neither the model nor the loss. Progress is read from a small file that the loop writes (`Steps`), because the
+workers run on other machines.
 """
 
 from __future__ import annotations
@@ -28,21 +28,23 @@ KEPT_CHECKPOINTS = 1
 
 
 class TrainingConfig(Strict):
-    """Where a training runs; shared by every job that trains."""
+    """Resources of a training; shared by every job that trains."""
 
     num_workers: int = Field(1, ge=1, description="data-parallel workers")
     use_gpu: bool | None = Field(
-        None, description="a GPU for each worker; none: where the cluster has so many, or tells that it may start them"
+        None, description="one GPU per worker; none: if the cluster has as many GPUs, or its autoscaler can start them"
     )
     cpus_per_worker: float | None = Field(
-        None, gt=0, description="none: the cluster's CPUs divided by the workers, at most those of its largest machine"
+        None,
+        gt=0,
+        description="CPUs per worker; none: an equal share of the cluster's CPUs, at most those of its largest node",
     )
-    accelerator_type: str | None = Field(None, description="Ray's name of the GPU type, such as A100")
-    max_failures: int = Field(2, ge=0, description="restarts from the last checkpoint after a worker died")
+    accelerator_type: str | None = Field(None, description="GPU type as Ray names it, such as A100")
+    max_failures: int = Field(2, ge=0, description="restarts from the last checkpoint after a worker dies")
 
 
 class Steps:
-    """Written by the loop on rank 0, read by the driver: how many steps of how many are done."""
+    """The number of completed and of all steps: written by the loop on rank 0, read by the driver."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -58,6 +60,7 @@ class Steps:
         return done, total
 
 
+# Its length: the arguments of TorchTrainer, which are listed once and nowhere else.
 def train(
     loop: Callable[[dict[str, Any]], None],
     settings: Mapping[str, Any],
@@ -68,10 +71,17 @@ def train(
 ) -> None:
     """Run `loop(settings)` on every worker; returns when all are done.
 
-    `folder` (shared by all machines) keeps the checkpoints that the loop reports: the same folder resumes from the
-    last one. `settings` gets `num_threads` (of a CPU worker) and `steps` (the path for `Steps`).
-    Raises UserError where no machine can ever give a worker what it asks for, JobFailed with the first reason where
-    the loop failed more often than `max_failures`.
+    Args:
+        loop: the training loop.
+        settings: its argument, extended by `num_threads` (of a CPU worker) and `steps` (the path for `Steps`).
+        config: the resources.
+        folder: shared by all machines; keeps the checkpoints that the loop reports. The same folder resumes from the
+            last one.
+        what: the work's name in progress and messages.
+
+    Raises:
+        UserError: no node can ever provide a worker's resources.
+        JobFailed: the loop failed more often than `max_failures`; with the first cause.
     """
     import ray.train
     import ray.train.torch
@@ -105,7 +115,7 @@ def train(
             with runtime.quiet_logging():
                 trainer.fit()
         except ray.train.TrainingFailedError as error:
-            raise JobFailed(f"{what}: the training failed: {_first_reason(error)}") from error
+            raise JobFailed(f"{what}: training failed: {_first_reason(error)}", code="training_failed") from error
 
 
 def _environment() -> dict[str, str]:
@@ -113,7 +123,7 @@ def _environment() -> dict[str, str]:
 
 
 def _first_reason(error: BaseException) -> str:
-    """The innermost line that says what went wrong; Ray wraps a worker's exception several times."""
+    """The innermost line of the message; Ray wraps a worker's exception several times."""
     failures = getattr(error, "worker_failures", None) or {}
     inner = next(iter(failures.values()), error)
     lines = [line.strip() for line in str(inner).splitlines() if line.strip()]

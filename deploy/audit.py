@@ -1,7 +1,7 @@
-"""`make audit`: the pins against the published advisories; an advisory service that is silent is no clean bill.
+"""`make audit`: check the pins against published advisories; a failed look-up does not count as clean.
 
-In: pip-audit's JSON report on stdin. Out: one line a finding, then one sentence. Exit 0: nothing known; 1: findings;
-3: packages that could not be asked about, so that nothing is said of them.
+In: pip-audit's JSON report on stdin. Out: one line per advisory, then a summary. Exit codes: 0 no advisory, 1
+advisories found, 3 some packages could not be looked up.
 """
 
 import json
@@ -15,26 +15,26 @@ class Verdict(NamedTuple):
 
 
 def verdict(report: str) -> Verdict:
-    """What a report says; "" is what pip-audit leaves where it could not ask at all."""
+    """Lines and exit code for a report; "" is pip-audit's output where no look-up succeeded."""
     try:
         packages: list[dict[str, Any]] = json.loads(report)["dependencies"]
     except (ValueError, KeyError, TypeError):
-        return Verdict(["audit: the advisory service did not answer: nothing is known about the pins"], 3)
+        return Verdict(["audit: the advisory service did not respond; the pins were not checked"], 3)
     found = [
         f"{one['name']} {one['version']}: {flaw['id']}, fixed in {', '.join(flaw['fix_versions']) or 'no version yet'}"
         for one in packages
         for flaw in one.get("vulns", [])
     ]
     unknown = sum("skip_reason" in one for one in packages)
-    asked = f"{len(packages) - unknown} of {len(packages)} packages were looked up"
+    coverage = f"{len(packages) - unknown} of {len(packages)} packages were looked up"
     if found:
-        return Verdict([*found, f"audit: {len(found)} advisories; {asked}"], 1)
+        return Verdict([*found, f"audit: {len(found)} advisories; {coverage}"], 1)
     if unknown or not packages:
-        return Verdict([f"audit: {asked}: the advisory service could not be asked about the others"], 3)
-    return Verdict([f"audit: no advisory is known; {asked}"], 0)
+        return Verdict([f"audit: {coverage}; the others could not be looked up"], 3)
+    return Verdict([f"audit: no known advisories; {coverage}"], 0)
 
 
 if __name__ == "__main__":
-    told = verdict(sys.stdin.read())
-    sys.stdout.write("\n".join(told.lines) + "\n")
-    sys.exit(told.code)
+    found = verdict(sys.stdin.read())
+    sys.stdout.write("\n".join(found.lines) + "\n")
+    sys.exit(found.code)

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# A picture of a page's beginning: `deploy/screenshot.sh PAGE.html PICTURE.png`, called by `make screenshot`.
+# Screenshot of the top of a page: `deploy/screenshot.sh PAGE.html PICTURE.png`, called by `make screenshot`.
 set -euo pipefail
 page=$1 picture=$2
 browser=$(command -v chromium || command -v chromium-browser || command -v google-chrome || true)
-[ -n "$browser" ] || { echo "screenshot: skipped, no Chromium here (Debian: apt-get install chromium)" >&2; exit 0; }
-[ -e "$page" ] || { echo "screenshot: there is no $page: run \`make demo\` first" >&2; exit 2; }
+[ -n "$browser" ] || { echo "screenshot: skipped, Chromium not found. Install it (Debian: apt-get install chromium)." >&2; exit 0; }
+[ -e "$page" ] || { echo "screenshot: file not found: $page. Run \`make demo\` first." >&2; exit 2; }
 mkdir -p "$(dirname "$picture")"
 profile=$(mktemp -d)
 trap 'rm -rf "$profile"' EXIT

@@ -1,8 +1,8 @@
-"""A file's columns -> ours, by name: trimmed, renamed, a near miss refused; and any value as text by one rule.
+"""Maps a file's columns to the record's fields by name and converts any value to text.
 
-What reaches a text: text as it is; numbers and decimals as they are written; true and false; dates and times in ISO
-8601; bytes that are UTF-8; a list of such values one a line; objects and lists of lists as JSON. Null and NaN (pandas'
-missing value) are nothing. Nothing is dropped.
+Names are trimmed and renamed; a name that nearly matches a known one is an error. Conversion to text: strings as they
+are; numbers and decimals as they are written; true and false; dates and times in ISO 8601; UTF-8 bytes; a list of such
+values one per line; objects and nested lists as JSON. Null and NaN (pandas' missing value) are missing values.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from judging.errors import InputError
 from judging.readers import RowError
 from judging.tasks import is_task_file, load_task
 
-INNER = ("scores", "scales", "ratings")  # a dotted column such as `scores.overall` stands for a key of one of these
+INNER = ("scores", "scales", "ratings")  # a dotted column such as `scores.overall` is a key of one of these
 KNOWN = ("id", "task", "group", "system", "dataset", "source", "candidate", "scale", *INNER)
-FIELDS = "fields"  # an object of further texts, as our HTTP interface takes them
-# What people call their labels elsewhere; as a text they would be lost without a word.
+FIELDS = "fields"  # an object of further texts, as in the HTTP interface
+# Common names of label columns; read as a text they would be lost silently.
 LABELS = frozenset(
     {
         *("score", "scores", "rating", "ratings", "label", "labels", "human", "gold", "annotation", "annotations"),
@@ -38,7 +38,7 @@ LABELS = frozenset(
     }
 )
 OF_AN_ASPECT = re.compile(r"(score|rating)s?[._: /-]+(.+)", re.IGNORECASE)
-# Behind `score_`: what is said about a label, not one.
+# Suffixes of `score_` that describe a label and are not one.
 ABOUT_A_SCORE = frozenset(
     (
         *("std", "var", "sd", "se", "min", "max", "mode", "type", "kind", "count", "n", "id", "low", "high"),
@@ -48,14 +48,20 @@ ABOUT_A_SCORE = frozenset(
 PLACES = re.compile(r"[.:/\[(]")
 PANDAS_INDEX = re.compile(r"Unnamed: \d+|__index_level_\d+__|")
 INVISIBLE = "\ufeff\u200b\u200c\u200d\u2060\u00ad"
-NEAR = 0.8  # difflib's ratio: a letter of five more, two of six turned
-MIN_NEAR = 4  # letters: of shorter names any other is near
+NEAR = 0.8  # difflib's ratio: one letter of five added, two of six swapped
+MIN_NEAR = 4  # letters: almost any name is near a shorter one
 
 
 def renamed(raw: Mapping[str, Any], columns: Mapping[str, str], task: str | None) -> dict[str, Any]:
-    """Columns by our names, without those that hold nothing; `scores.overall` joins the object `scores`.
+    """The columns by the record's names, without missing values; `scores.overall` joins the object `scores`.
 
-    `task`: of rows that name none; its fields are known names too. Raises RowError.
+    Args:
+        raw: a row of the file.
+        columns: names in the file -> names of the record (`data.columns`).
+        task: the task of rows without one; its fields are known names too.
+
+    Raises:
+        RowError: for an unknown name that nearly matches a known one, and for two columns of one name.
     """
     row: dict[str, Any] = {}
     held = {trimmed(name): value for name, value in raw.items() if not is_missing(value)}
@@ -65,7 +71,7 @@ def renamed(raw: Mapping[str, Any], columns: Mapping[str, str], task: str | None
     own_task = next((str(value) for name, value in held.items() if to.get(name, name) == "task"), "")
     names = _ours(tuple(held), tuple(to.items()), own_task, task or "")
     if "candidate" not in names and any(to.get(trimmed(name), trimmed(name)) == "candidate" for name in raw):
-        row["candidate"] = ""  # an answer that is not there
+        row["candidate"] = ""  # a missing answer
     for value, ours in zip(held.values(), names, strict=True):
         if PANDAS_INDEX.fullmatch(ours):
             continue
@@ -76,47 +82,52 @@ def renamed(raw: Mapping[str, Any], columns: Mapping[str, str], task: str | None
             value = _from_json(ours, value)
         place = outer if outer in INNER else ours
         if place in INNER and isinstance(value, dict):
-            value = {str(key).strip(): _without_missing(one) for key, one in value.items() if not is_missing(one)}
+            value = {str(key).strip(): _without_missing(item) for key, item in value.items() if not is_missing(item)}
             known = row.get(place, {})
             if not isinstance(known, dict) or known.keys() & value.keys():
-                raise RowError(_twice(ours))
+                raise _twice(ours)
             row[place] = known | value
         elif place in row:
-            raise RowError(_twice(ours))
+            raise _twice(ours)
         else:
             row[place] = value
     return row
 
 
-def _twice(ours: str) -> str:
-    return f"two columns give {ours!r}: call one of them otherwise in data.columns, as in {{{ours}: my_{ours}}}"
+def _twice(ours: str) -> RowError:
+    return RowError(
+        f"two columns map to {ours!r}. Rename one of them in data.columns, for example {{{ours}: my_{ours}}}.",
+        code="duplicate_key",
+        key=ours,
+    )
 
 
 def trimmed(name: Any) -> str:
-    """A column's name without white space and signs of no width around it."""
+    """A column's name without surrounding whitespace and zero-width characters."""
     return str(name).strip(f" \t\r\n\v\f{INVISIBLE}").strip()
 
 
 def _unfolded(held: dict[str, Any]) -> dict[str, Any]:
     inner = {trimmed(name): value for name, value in held[FIELDS].items() if not is_missing(value)}
     if twice := sorted(inner.keys() & (held.keys() | set(KNOWN))):
-        raise RowError(f"two columns give {twice[0]!r}: one of them stands in `{FIELDS}`")
+        message = f"two columns map to {twice[0]!r}, one of them in `{FIELDS}`. Remove or rename one of them."
+        raise RowError(message, code="duplicate_key", key=twice[0])
     return {**{name: value for name, value in held.items() if name != FIELDS}, **inner}
 
 
 def _without_missing(value: Any) -> Any:
-    """NaN in a list of ratings is a rating that is not there."""
-    return [None if is_missing(one) else one for one in value] if isinstance(value, list | tuple) else value
+    """NaN in a list of ratings is a missing rating."""
+    return [None if is_missing(item) else item for item in value] if isinstance(value, list | tuple) else value
 
 
 def is_missing(value: Any) -> bool:
-    """Null, and NaN as pandas writes what is missing."""
+    """Whether the value is null, or NaN as pandas writes missing values."""
     return value is None or (isinstance(value, float | decimal.Decimal) and value != value)
 
 
 @lru_cache(maxsize=4096)
 def _ours(names: tuple[str, ...], columns: tuple[tuple[str, str], ...], own_task: str, task: str) -> tuple[str, ...]:
-    """Our names for a row's columns. Raises RowError for one that is nearly a known one."""
+    """The record's names of a row's columns. Raises RowError for one that nearly matches a known name."""
     to = dict(columns)
     # A task file is read only where the configuration names it.
     of = own_task if own_task and (own_task == task or not is_task_file(own_task)) else task if not own_task else ""
@@ -127,10 +138,16 @@ def _ours(names: tuple[str, ...], columns: tuple[tuple[str, str], ...], own_task
         ours = to.get(name, name)
         if (name not in to or ours != name) and (near := _near(ours, known, aspects, present)):
             if name in to:
-                raise RowError(f"data.columns: {name!r} becomes {ours!r}, which is unknown: did you mean {near!r}?")
+                raise RowError(
+                    f"data.columns maps {name!r} to unknown {ours!r}. Did you mean {near!r}?",
+                    code="unknown_key",
+                    key="data.columns",
+                )
             raise RowError(
-                f"the column {name!r} is unknown: did you mean {near!r}? Rename it, or say so in data.columns "
-                f"({{{name}: {near}}}; {{{name}: {name}}} keeps it as a text)"
+                f"Unknown column {name!r}. Did you mean {near!r}? Rename it or map it in data.columns "
+                f"({{{name}: {near}}}; {{{name}: {name}}} keeps it as a text).",
+                code="unknown_key",
+                key=name,
             )
         found.append(ours)
     return tuple(found)
@@ -147,7 +164,7 @@ def _known_of(task: str) -> tuple[frozenset[str], frozenset[str]]:
 
 
 def task_fields(task: str, configured: str | None) -> frozenset[str] | None:
-    """The further fields that a prompt of the task can show; None where the task is not known here."""
+    """The further fields that a prompt of the task can show; None where the task is unknown here."""
     if is_task_file(task) and task != configured:
         return None
     known, aspects = _known_of(task)
@@ -155,11 +172,11 @@ def task_fields(task: str, configured: str | None) -> frozenset[str] | None:
 
 
 def _near(name: str, known: frozenset[str], aspects: frozenset[str], present: set[str]) -> str | None:
-    """The known name that `name` is nearly, or None where it is one, or like none that the row lacks (`present`)."""
+    """The known name that `name` nearly matches and the row lacks (`present`); None where it matches none or is one."""
     outer, dot, inner = name.partition(".")
     if name in known or (dot and outer in INNER and inner):
         return None
-    plain = {_plain(one): one for one in sorted(known)}
+    plain = {_plain(known_name): known_name for known_name in sorted(known)}
     head, *rest = PLACES.split(name, maxsplit=1)
     if rest and (near := _nearest(head, {**plain, **dict.fromkeys(LABELS, "scores")}, set())) in INNER:
         return f"{near}.{rest[0].strip(')] ') or 'ASPECT'}"
@@ -180,7 +197,7 @@ ENDS = ("", "_score", "_scores", "_rating", "_ratings")
 
 
 def _nearest(name: str, plain: Mapping[str, str], present: set[str]) -> str | None:
-    free = {folded: one for folded, one in plain.items() if one not in present}
+    free = {folded: known for folded, known in plain.items() if known not in present}
     if _plain(name) in free:
         return free[_plain(name)]
     if len(_plain(name)) < MIN_NEAR:
@@ -200,26 +217,26 @@ def _from_json(name: str, value: Any) -> Any:
     try:
         return json.loads(value)
     except (ValueError, RecursionError) as error:
-        raise RowError(f"{name}: broken JSON: {error}") from error
+        raise RowError(f"{name}: invalid JSON: {error}", code="invalid_json", key=name) from error
 
 
 def as_text(name: str, value: Any) -> str:
-    """A field's value as the judge reads it. Raises RowError where it is no text."""
+    """A field's value as the judge reads it. Raises RowError where it cannot be converted to text."""
     if isinstance(value, list | tuple) and not any(isinstance(one, list | tuple | dict) for one in value):
-        return "\n".join(_plain_text(name, one) for one in value if not is_missing(one))
+        return "\n".join(_plain_text(name, item) for item in value if not is_missing(item))
     if isinstance(value, list | tuple | dict):
         try:
             return json.dumps(_for_json(name, value), ensure_ascii=False)
         except (TypeError, RecursionError, ValueError) as error:
-            raise RowError(f"{name}: it cannot be written as text: {error}") from error
+            raise RowError(f"{name}: cannot be converted to text: {error}", code="invalid_value", key=name) from error
     return _plain_text(name, value)
 
 
 def _for_json(name: str, value: Any) -> Any:
     if isinstance(value, dict):
-        return {str(key): _for_json(name, one) for key, one in value.items() if not is_missing(one)}
+        return {str(key): _for_json(name, item) for key, item in value.items() if not is_missing(item)}
     if isinstance(value, list | tuple):
-        return [_for_json(name, one) for one in value if not is_missing(one)]
+        return [_for_json(name, item) for item in value if not is_missing(item)]
     if isinstance(value, bool | int | str) or (isinstance(value, float) and math.isfinite(value)):
         return value
     return _plain_text(name, value)
@@ -231,7 +248,7 @@ def _plain_text(name: str, value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, float | decimal.Decimal) and not math.isfinite(value):
-        raise RowError(f"{name}: {value} is no number that a text can hold")
+        raise RowError(f"{name}: must be a finite number, not {value}", code="invalid_value", key=name)
     if isinstance(value, int | float | decimal.Decimal | dt.timedelta | uuid.UUID):
         return str(value)
     if isinstance(value, dt.date | dt.time):  # a datetime is a date
@@ -240,5 +257,5 @@ def _plain_text(name: str, value: Any) -> str:
         try:
             return value.decode("utf-8")
         except UnicodeDecodeError as error:
-            raise RowError(f"{name}: bytes that are not UTF-8") from error
-    raise RowError(f"{name}: a text is needed, not {type(value).__name__}")
+            raise RowError(f"{name}: bytes that are not UTF-8", code="unreadable_file", key=name) from error
+    raise RowError(f"{name}: must be text, not {type(value).__name__}", code="invalid_value", key=name)

@@ -1,4 +1,4 @@
-"""The configuration's `data` section: which rated texts a run reads, and which of them are judged, teach or choose."""
+"""The configuration's `data` section: which rated texts are read, and how they are split into test, dev and pool."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, StringConstraints, model_validator
 
+from judging.errors import InputError
 from judging.readers import Format
 from judging.records import Record, content_id
 from judging.tasks import is_task_file
@@ -19,50 +20,52 @@ class DataConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    records: tuple[str, ...] = Field(min_length=1, description="files or Parquet folders of texts to judge")
-    pool: tuple[str, ...] = Field((), description="files of rated texts that serve as in-context examples")
+    records: tuple[str, ...] = Field(min_length=1, description="files, or folders of Parquet files, of texts to judge")
+    pool: tuple[str, ...] = Field((), description="files of rated texts used as few-shot examples")
     format: Format = "auto"
-    columns: dict[str, str] = Field(default_factory=dict, description="names in the files: our names")
-    task: str | None = Field(None, description="task of rows that name none")
-    dataset: str | None = Field(None, description="data set of rows that name none")
-    scale: tuple[FiniteFloat, FiniteFloat] | None = Field(None, description="scale of rows that give none")
+    columns: dict[str, str] = Field(
+        default_factory=dict, description="column names in the files -> field names of a record"
+    )
+    task: str | None = Field(None, description="task of rows without one")
+    dataset: str | None = Field(None, description="data set of rows without one")
+    scale: tuple[FiniteFloat, FiniteFloat] | None = Field(None, description="scale [low, high] of rows without one")
     group_by_source: bool = Field(
-        False, description="a group's name that stands for several sources makes a group of each; else it is refused"
+        False, description="split a group name used for several sources into one group each; false: an error"
     )
-    labels: Literal["human", "constructed"] = Field(
-        "human", description="where the scores come from; the report says it"
-    )
+    labels: Literal["human", "constructed"] = Field("human", description="origin of the scores, shown in the report")
     aspects: dict[str, tuple[NonEmpty, ...]] = Field(
         default_factory=dict,
-        description="by task, the rated aspects that count; others are dropped as if nobody had rated them",
+        description="rated aspects to use, by task; scores on other aspects are dropped",
     )
     groups_share: Share | dict[str, Share] = Field(
-        1.0, description="share of the groups that is judged, chosen by their hash; or by data set (not named: all)"
+        1.0, description="share of groups to judge, chosen by hash; or by data set (others: all)"
     )
     pool_share: float | None = Field(
-        None, gt=0, lt=1, description="share of the groups that may serve, by hash; the others alone are judged"
+        None, gt=0, lt=1, description="share of groups used as the pool, by hash; only the others are judged"
     )
     dev: tuple[str, ...] = Field(
-        (), description="files of labelled texts on which prompts, judges and votes are chosen, instead of dev_share"
+        (), description="files of labelled texts for selecting prompts, judges and votes, instead of dev_share"
     )
     dev_share: float | None = Field(
         None,
         gt=0,
         lt=1,
-        description="share of the other groups, by hash, on which prompts, judges and votes are chosen (`optimise`, "
-        "`panel`); `evaluate` leaves them out",
+        description="share of the other groups, by hash, for selecting prompts, judges and votes (`optimise`, "
+        "`panel`); excluded from `evaluate`",
     )
-    part: Literal["test", "dev"] = Field("test", description="which part is judged: test, or dev alone")
-    max_rejected_share: float = Field(0.0, ge=0, lt=1, description="share of rows that may not fit; above it: exit 2")
+    part: Literal["test", "dev"] = Field("test", description="the part to judge")
+    max_rejected_share: float = Field(
+        0.0, ge=0, lt=1, description="accepted share of invalid rows; above it the command exits with 2"
+    )
 
     @model_validator(mode="after")
     def _shares_something(self) -> DataConfig:
         if self.pool_share is not None and not self.pool:
-            raise ValueError("pool_share: a share of which pool? set data.pool too")
+            raise InputError("`pool_share` needs data.pool to be set", code="missing_key", key="pool")
         if self.dev and self.dev_share is not None:
-            raise ValueError("dev and dev_share: the dev part is in files of its own or a share; keep one of the two")
+            raise InputError("`dev` and `dev_share` exclude each other. Keep one of the two.", code="conflict")
         if self.part == "dev" and not self.has_dev:
-            raise ValueError("part: dev is the part of data.dev_share or data.dev: set one of them too")
+            raise InputError("`part: dev` needs data.dev or data.dev_share to be set", code="missing_key", key="dev")
         return self
 
     @property
@@ -80,7 +83,7 @@ class DataConfig(BaseModel):
         return self.dev if self.dev and self.part == "dev" else self.records
 
     def takes(self, record: Record) -> bool:
-        """Whether the record is judged: its group is of the part and share that are, and not of those that serve."""
+        """Whether the record is judged: its group is in the configured part and share, and not in the pool."""
         if self.pool_share is not None and self.serves(record):
             return False
         share = (
@@ -90,17 +93,17 @@ class DataConfig(BaseModel):
         return is_of_part and _share_of("group", record) < share
 
     def develops(self, record: Record) -> bool:
-        """Whether the record's group is of dev_share: something is chosen by its labels, so it tests nothing."""
+        """Whether the record's group is in dev_share: used for selection, so excluded from the test part."""
         if self.dev_share is None or (self.pool_share is not None and self.serves(record)):
             return False
         return _share_of("dev", record) < self.dev_share
 
     def serves(self, record: Record) -> bool:
-        """Whether a record of the pool may teach or be shown: all, or those of the groups in `pool_share`."""
+        """Whether a record of the pool may be used for training or as an example: of all groups or of `pool_share`."""
         return self.pool_share is None or _share_of("pool", record) < self.pool_share
 
     def reading(self) -> dict[str, Any]:
-        """How `read_records` reads the files: their form, names, what fills gaps, and which aspects count."""
+        """The arguments of `read_records`: format, names, defaults, and which aspects count."""
         known = {"task": self.task, "dataset": self.dataset, "scale": self.scale}
         defaults = {name: value for name, value in known.items() if value is not None}
         return {
@@ -113,5 +116,5 @@ class DataConfig(BaseModel):
 
 
 def _share_of(what: str, record: Record) -> float:
-    """0 to 1, from the group's key: the same in every run, whatever else is there."""
+    """0 to 1, from the group's key alone: the same in every run and for any other data."""
     return int(content_id(what, record.group_key), 16) / 16**16

@@ -1,7 +1,7 @@
-"""Files of rated texts -> `Record`s, strictly, one at a time.
+"""Reads files of rated texts as validated `Record`s, one at a time.
 
-One of the three doors where input is validated. A row that does not fit raises `RowError` inside and reaches the
-caller as a `Rejected` value with file, line and reason; what comes out as a `Record` is trusted from there on.
+One of the three places where input is validated. An invalid row raises `RowError` inside and reaches the caller as a
+`Rejected` value with file, line and reason; a `Record` is trusted from there on.
 """
 
 from __future__ import annotations
@@ -24,16 +24,21 @@ from pydantic import (
     ValidationError,
 )
 
-from judging.columns import INNER, as_text, renamed, task_fields, trimmed
+from judging.columns import INNER, as_text, renamed, task_fields
 from judging.data_config import DataConfig, NonEmpty
+from judging.data_names import Names
 from judging.errors import InputError
+from judging.file_errors import CODES
 from judging.readers import Format, RowError, raw_rows
 from judging.records import Record, Scale, content_id
+
+# The reason why the caller cannot use a record (code `invalid_value`), or an error with a code of its own, or None.
+Check = Callable[[Record], RowError | str | None]
 
 
 def _no_truth_value(value: Any) -> Any:
     if isinstance(value, bool):
-        raise ValueError("a number is needed, not true or false")
+        raise ValueError("must be a number, not true or false")
     return value
 
 
@@ -42,13 +47,13 @@ Number = Annotated[FiniteFloat, BeforeValidator(_no_truth_value)]
 
 def _whole_number_as_text(value: Any) -> Any:
     if isinstance(value, float) and value.is_integer():
-        value = int(value)  # how pandas writes whole numbers with gaps
+        value = int(value)  # pandas writes integers as floats in a column with missing values
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
 AsText = BeforeValidator(_whole_number_as_text)
 BLANK_KINDS = frozenset(("Cc", "Cf", "Cs", "Zl", "Zp", "Zs"))
-# Letters without ink, and marks that only choose how another sign looks.
+# Letters without ink, and marks that only select how another character looks.
 BLANK_SIGNS = re.compile(
     "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
 )
@@ -74,87 +79,68 @@ class Row(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """A row that did not fit: `line` counts from 1 (the header of a CSV is line 1; Parquet rows count from 1)."""
+    """An invalid row: `line` counts from 1 (the header of a CSV is line 1; Parquet rows count from 1).
+
+    `code` and `key` are those of the `RowError`.
+    """
 
     file: str
     line: int
     reason: str
+    code: str = field(default="invalid_value", kw_only=True)
+    key: str = field(default="", kw_only=True)
 
     def __str__(self) -> str:
         return f"{self.file}, line {self.line}: {self.reason}"
 
+    def error(self) -> InputError:
+        """The error to raise where no row may be rejected."""
+        return InputError(str(self), code=self.code, key=self.key)
+
 
 @dataclass(frozen=True, slots=True)
 class Empty(Rejected):
-    """A row whose candidate is empty or blank: nothing to show as an example or to learn from, and no judge is asked.
-    Where texts are judged, `record` is counted, unscored `empty`."""
+    """A row whose candidate is empty or blank: never an example or training data, and no judge is queried.
+
+    Where texts are judged, `record` is counted, unscored `empty`.
+    """
 
     record: Record
 
 
-@dataclass
-class Names:
-    """What the files of a run hold, to compare with what its settings name."""
-
-    columns: set[str] = field(default_factory=set)
-    tasks: set[str] = field(default_factory=set)
-    datasets: set[str] = field(default_factory=set)
-    rated: set[tuple[str, str]] = field(default_factory=set)  # task, aspect
-
-    def add(self, raw: Mapping[str, Any], record: Record) -> None:
-        self.columns.update(map(trimmed, raw))
-        self.tasks.add(record.task)
-        self.datasets.add(record.dataset)
-        self.rated.update((record.task, aspect) for aspect in (*record.scores, *record.ratings))
-
-    def problem(self, data: DataConfig) -> str | None:
-        """The first setting of `data` that names what no file has."""
-        if missing := [name for name in data.columns if trimmed(name) not in self.columns]:
-            return f"data.columns: no file has a column {missing[0]!r}: they have {_listed(self.columns)}"
-        for task, aspects in data.aspects.items():
-            if task not in self.tasks:
-                return f"data.aspects: no record is of the task {task!r}: there are {_listed(self.tasks)}"
-            rated = {aspect for of, aspect in self.rated if of == task}
-            if missing := [aspect for aspect in aspects if aspect not in rated]:
-                return f"data.aspects.{task}: nobody rated {missing[0]!r}: rated are {_listed(rated)}"
-        shares = data.groups_share if isinstance(data.groups_share, dict) else {}
-        if missing := [name for name in shares if name not in self.datasets]:
-            return f"data.groups_share: no record is of the data set {missing[0]!r}: there are {_listed(self.datasets)}"
-        return None
-
-
-def _listed(names: Iterable[str]) -> str:
-    return ", ".join(sorted(map(repr, names))) or "none"
-
-
 def dev_groups(data: DataConfig) -> frozenset[str]:
-    """Keys of the groups in the files of `data.dev`: they must not be tested on."""
+    """Keys of the groups in the files of `data.dev`: they are excluded from the test part."""
     rows = read_records(data.dev, **data.reading()) if data.dev else ()
     found = set()
     for row in rows:
         if isinstance(row, Rejected) and not isinstance(row, Empty):
             if data.max_rejected_share == 0:
-                raise InputError(str(row))  # its group could not be left out
+                raise row.error()  # its group could not be left out
             continue
         found.add((row.record if isinstance(row, Empty) else row).group_key)
     return frozenset(found)
 
 
-def read_pool(data: DataConfig, *, check: Callable[[Record], str | None] = lambda record: None) -> dict[str, Record]:
-    """The rated texts of `data.pool` that may serve, by id; a row that does not fit (`check`) raises InputError."""
+def read_pool(data: DataConfig, *, check: Check = lambda record: None) -> dict[str, Record]:
+    """The rated texts of `data.pool` that may be shown as examples, by id. Raises InputError for an invalid row."""
     pool: dict[str, Record] = {}
     for row in read_records(data.pool, check=check, **data.reading()):
         if isinstance(row, Empty):
-            continue  # it can teach nothing
+            continue  # not usable as an example
         if isinstance(row, Rejected):
-            raise InputError(str(row))
+            raise row.error()
         if data.serves(row):
             pool[row.id] = row
     if data.pool and not pool:
-        raise InputError(f"data.pool_share: {data.pool_share:g} leaves none of the groups: raise it")
+        raise InputError(
+            f"data.pool_share: {data.pool_share:g} leaves no group in the pool. Raise it.",
+            code="not_enough_groups",
+            key="data.pool_share",
+        )
     return pool
 
 
+# Long because its docstring explains eight arguments; the body is one loop.
 def read_records(
     paths: Iterable[str | Path],
     *,
@@ -163,19 +149,26 @@ def read_records(
     columns: Mapping[str, str] | None = None,
     aspects: Mapping[str, Sequence[str]] | None = None,
     group_by_source: bool = False,
-    check: Callable[[Record], str | None] = lambda record: None,
+    check: Check = lambda record: None,
     names: Names | None = None,
 ) -> Iterator[Record | Rejected]:
-    """Every row of the files, in order, as a record or as a rejection.
+    """Reads every row of the files, in order, as a `Record` or as `Rejected`.
 
-    `defaults` fills what a row leaves out (`task`, `dataset`, `scale`, `scales`). `columns` renames a file's columns
-    to ours, for instance {"article": "source", "rating": "scores.overall"}. `aspects`: for a task named there, what
-    people said of other aspects is dropped. An id seen before is rejected, wherever the first one stood, and so is a
-    group whose name stood for another source; `group_by_source` keeps such groups apart instead. `check` may refuse a
-    record that does not fit the caller: it returns the reason. `names` is told what the files hold. A record whose
-    candidate is blank comes as `Empty`.
+    A duplicate id is rejected, across files too, and so is a group name used for two different sources. A record whose
+    candidate is blank is returned as `Empty`.
 
-    Raises InputError where a file is missing, empty, of unknown format or unreadable as a whole.
+    Args:
+        paths: files, or folders of Parquet files.
+        format: of all files; `auto` infers it from each file's suffix.
+        defaults: values of fields that a row lacks (`task`, `dataset`, `scale`, `scales`).
+        columns: names in the files -> names of the record, such as {"article": "source", "rating": "scores.overall"}.
+        aspects: by task, the aspects to keep; scores on other aspects of that task are dropped.
+        group_by_source: makes a group of each source where one group name is used for several.
+        check: returns the reason why the caller cannot use a record, or None.
+        names: collects the columns, tasks, data sets and aspects of the files.
+
+    Raises:
+        InputError: where a file is missing, empty, of unknown format or unreadable as a whole.
     """
     places = [str(path) for path in paths]
     seen = _Seen(places)
@@ -191,38 +184,42 @@ def read_records(
                 if names is not None:
                     names.add(raw, whole)
                 record = _only(whole, aspects or {})
-                if reason := check(record) or seen.problem(record, index, line):
-                    raise RowError(reason)
+                if problem := check(record) or seen.problem(record, index, line):
+                    raise problem if isinstance(problem, RowError) else RowError(problem, code="invalid_value")
             except RowError as error:
-                yield Rejected(path, line, str(error))
+                yield Rejected(path, line, str(error), code=error.code, key=error.key)
                 continue
             if is_blank(record.candidate):
-                yield Empty(path, line, "candidate: it is empty or blank", record)
+                yield Empty(path, line, "candidate: empty or blank", record, code="invalid_value", key="candidate")
             else:
                 yield record
         if num_rows == 0:
-            raise InputError(f"{path} holds no rows: give a file with at least one record")
+            raise InputError(f"{path} has no rows. The file must have at least one record.", code="empty_file")
 
 
 class _Seen:
-    """Ids and groups of the rows so far, as plain numbers: they keep a million small."""
+    """Ids and groups of the rows so far, as plain integers, so that a million rows need little memory."""
 
     def __init__(self, places: Sequence[str]) -> None:
         self._places = places
         self._ids: dict[int, int] = {}  # hash of the id -> line * files + file
         self._groups: dict[int, tuple[int, int]] = {}  # hash of the group -> hash of its source, line * files + file
 
-    def problem(self, record: Record, index: int, line: int) -> str | None:
+    def problem(self, record: Record, index: int, line: int) -> RowError | None:
         here = line * len(self._places) + index
         source = hash(_plain(record.source))
         known, first = self._groups.setdefault(hash(record.group_key), (source, here))
         if known != source:
-            return (
-                f"group {record.group!r} has another source in {self._place(first)}: candidates of one group answer "
-                "the same source; rename one, or set data.group_by_source: true"
+            return RowError(
+                f"group {record.group!r} has another source in {self._place(first)}. Candidates of one group must "
+                "share a source: rename one group or set data.group_by_source to true.",
+                code="duplicate_group",
+                key="group",
             )
         first = self._ids.setdefault(hash(record.id), here)
-        return None if first == here else f"id {record.id!r} stands already in {self._place(first)}"
+        if first == here:
+            return None
+        return RowError(f"duplicate id {record.id!r}, first in {self._place(first)}", code="duplicate_id", key="id")
 
     def _place(self, at: int) -> str:
         line, index = divmod(at, len(self._places))
@@ -234,8 +231,8 @@ def _plain(text: str) -> str:
 
 
 def is_blank(text: str) -> bool:
-    """Whether nothing of the text can be seen: it is empty, white space, or of zero width."""
-    return not any(unicodedata.category(one) not in BLANK_KINDS and not BLANK_SIGNS.match(one) for one in text)
+    """Whether the text has no visible character: it is empty, whitespace, or of zero width."""
+    return not any(unicodedata.category(sign) not in BLANK_KINDS and not BLANK_SIGNS.match(sign) for sign in text)
 
 
 def _to_record(raw: dict[str, Any], defaults: Mapping[str, Any], task: str | None, group_by_source: bool) -> Record:
@@ -243,23 +240,25 @@ def _to_record(raw: dict[str, Any], defaults: Mapping[str, Any], task: str | Non
         row = Row(**{**defaults, **raw})
     except ValidationError as error:
         first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
+        key = ".".join(str(part) for part in first["loc"])
         reason = first["msg"].removeprefix("Value error, ")
-        raise RowError(f"{place}: {reason[0].lower()}{reason[1:]}") from error
+        code = CODES.get(first["type"], "invalid_value")
+        raise RowError(f"{key}: {reason[0].lower()}{reason[1:]}", code=code, key=key) from error
     except TypeError as error:
-        raise RowError(f"field names must be text: {error}") from error
+        raise RowError(f"field names must be text: {error}", code="invalid_value") from error
     rated = {*row.scores, *row.ratings}
     scales = {aspect: _scale(aspect, row) for aspect in rated}
     for aspect in row.scales.keys() - rated:
         if near := difflib.get_close_matches(aspect, rated - row.scales.keys(), 1, 0.8):
-            raise RowError(f"scales.{aspect}: nobody rated it: did you mean {near[0]!r}?")
+            message = f"scales.{aspect}: the aspect has no score. Did you mean {near[0]!r}?"
+            raise RowError(message, code="unknown_aspect", key=f"scales.{aspect}")
     for aspect, score in row.scores.items():
         if score not in scales[aspect]:
-            raise RowError(f"scores.{aspect}: {score:g} lies outside the scale {scales[aspect]}")
+            raise _off_scale(f"scores.{aspect}", score, scales[aspect])
     for aspect, ratings in row.ratings.items():
         for rating in ratings:
             if rating is not None and rating not in scales[aspect]:
-                raise RowError(f"ratings.{aspect}: {rating:g} lies outside the scale {scales[aspect]}")
+                raise _off_scale(f"ratings.{aspect}", rating, scales[aspect])
     fields = {name: as_text(name, value) for name, value in (row.model_extra or {}).items()}
     # A further text that a judge reads, such as a fact, makes another record of the same candidate.
     read = task_fields(row.task, task)
@@ -279,9 +278,13 @@ def _to_record(raw: dict[str, Any], defaults: Mapping[str, Any], task: str | Non
     )
 
 
+def _off_scale(key: str, value: float, scale: Scale) -> RowError:
+    return RowError(f"{key}: {value:g} lies outside the scale {scale}", code="out_of_scale", key=key)
+
+
 def _means(row: Row) -> dict[str, float]:
-    """The mean of the single ratings of each aspect that people rated."""
-    known = {aspect: [one for one in ratings if one is not None] for aspect, ratings in row.ratings.items()}
+    """The mean of the single ratings, by rated aspect."""
+    known = {aspect: [rating for rating in ratings if rating is not None] for aspect, ratings in row.ratings.items()}
     return {aspect: math.fsum(ratings) / len(ratings) for aspect, ratings in known.items() if ratings}
 
 
@@ -298,8 +301,12 @@ def _only(record: Record, aspects: Mapping[str, Sequence[str]]) -> Record:
 def _scale(aspect: str, row: Row) -> Scale:
     ends = row.scales.get(aspect, row.scale)
     if ends is None:
-        raise RowError(f"scores.{aspect} has no scale: give `scale` in the row or data.scale in the configuration")
+        raise RowError(
+            f"scores.{aspect} has no scale. Set `scale` in the row or data.scale in the configuration.",
+            code="missing_scale",
+            key=f"scores.{aspect}",
+        )
     try:
         return Scale(*ends)
     except ValueError as error:
-        raise RowError(f"scales.{aspect}: {error}") from error
+        raise RowError(f"scales.{aspect}: {error}", code="invalid_value", key=f"scales.{aspect}") from error

@@ -1,10 +1,10 @@
-"""The one exception that means "the user's input is at fault". It knows no input and no output."""
+"""The one exception for invalid user input. It imports nothing and does no I/O."""
 
 from __future__ import annotations
 
 
 class InputError(ValueError):
-    """The user's input is at fault. Commands exit with 2, the HTTP interface answers 400.
+    """The user's input is invalid. Commands exit with 2, the HTTP interface answers 400.
 
     Args:
         message: what is wrong, where, and what to do about it, in at most two sentences.

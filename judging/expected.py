@@ -1,4 +1,4 @@
-"""Log-probabilities of the scale's labels at one decoding step -> expected score and label mass."""
+"""The expected score and label mass from the log-probabilities of the scale's labels at one decoding step."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Expected(NamedTuple):
 
 
 def expected_score(label_logprobs: Sequence[float | None], scale: Scale) -> Expected:
-    """Sum over the labels of value times probability, the probabilities normalised over the labels.
+    """The sum over the labels of value times probability, the probabilities normalised over the labels.
 
     `label_logprobs`: natural logarithms of the probabilities under the model's raw distribution, in the order of
     `scale.labels()`; None or NaN: the engine did not report that label, which counts as probability 0.

@@ -1,6 +1,6 @@
-"""One judge: renders its prompt for a text, with in-context examples, and reads the reply as a verdict. Pure.
+"""One judge: renders its prompt for a text, with few-shot examples, and parses the reply as a verdict.
 
-Batch, online and training use this class alike. It renders requests and reads replies; asking the model is an engine's.
+Batch, online and training share this class. It builds requests and parses replies; engines run the model.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from judging.records import Record, Scale, ScoreMode, Verdict
 from judging.template import Template, Templates, texts_for
 
 MIN_LABEL_MASS = 0.01
-# The columns of cluster.generate that a verdict is read from.
+# The columns of cluster.generate from which a verdict is read.
 REPLY_COLUMNS = ("reply", "finish_reason", "label_logprobs", "error", "detail")
 
 
 @dataclass(frozen=True)
 class Judge:
-    """`templates` and `examples` are keyed by (task, aspect); `pool`: the records that a retriever may name.
+    """`templates` and `examples` are keyed by (task, aspect); `pool`: the records that a retriever may return.
 
-    `min_label_mass`: with less probability on the labels the judge abstains, wherever it is asked.
+    `min_label_mass`: with less probability mass on the labels the judge abstains.
     """
 
     name: str
@@ -38,18 +38,21 @@ class Judge:
 
     @staticmethod
     def of(template: Template, special_tokens: Sequence[str] = ()) -> Judge:
-        """A judge that asks for the labels' probabilities with this one template."""
+        """A judge with this one template that scores by label probabilities."""
         templates = {(template.task, template.aspect): template}
         return Judge("", "expected", templates, special_tokens=tuple(special_tokens))
 
     def request(self, record: Record, aspect: str, found: Sequence[str] | None = None) -> dict[str, Any]:
-        """The columns that cluster.generate reads, for one record and aspect.
+        """The input columns of cluster.generate for one record and aspect.
 
-        `found`: ids in `pool` of the examples that a retriever found for it; None: those of the configuration.
+        Args:
+            record: the text to judge; its task must have a template for `aspect`.
+            aspect: what is rated.
+            found: ids in `pool` of the retrieved examples; None: the examples of the configuration.
         """
         template = self.templates[record.task, aspect]
         named = self.examples.get((record.task, aspect), ()) if found is None else [self.pool[id] for id in found]
-        # An example never serves its own record or group.
+        # A record is never its own example, and neither is another record of its group.
         examples = [
             shown(example, template)
             for example in named
@@ -65,7 +68,16 @@ class Judge:
         }
 
     def verdict(self, task: str, aspect: str, reply: Mapping[str, Any]) -> Verdict:
-        """The verdict in a row of cluster.generate's output columns; `score` in points of the template's scale."""
+        """The verdict in a row of cluster.generate's output.
+
+        Args:
+            task: the record's task.
+            aspect: the aspect that was rated.
+            reply: the columns `REPLY_COLUMNS`.
+
+        Returns:
+            The verdict, its `score` in points of the template's scale.
+        """
         scale = self.templates[task, aspect].scale
         if reply["error"]:
             return self._unscored(aspect, reply["error"], reply["detail"])
@@ -82,18 +94,20 @@ class Judge:
         logprobs = [None if math.isnan(value) else value for value in reply["label_logprobs"]]
         if not logprobs:
             return self._unscored(aspect, "no_logprobs", reply["detail"])
-        told = expected_score(logprobs, scale)
-        if told.score is None and reply["detail"]:
+        expected = expected_score(logprobs, scale)
+        if expected.score is None and reply["detail"]:
             return self._unscored(aspect, "unparsed", reply["detail"])
-        if told.score is None or told.label_mass < self.min_label_mass:
-            return Verdict(self.name, aspect, None, self.mode, unscored="low_label_mass", label_mass=told.label_mass)
+        if expected.score is None or expected.label_mass < self.min_label_mass:
+            return Verdict(
+                self.name, aspect, None, self.mode, unscored="low_label_mass", label_mass=expected.label_mass
+            )
         return Verdict(
             self.name,
             aspect,
-            told.score,
+            expected.score,
             self.mode,
-            label_mass=told.label_mass,
-            label_probabilities=told.probabilities,
+            label_mass=expected.label_mass,
+            label_probabilities=expected.probabilities,
         )
 
     def _unscored(self, aspect: str, reason: str, detail: str) -> Verdict:
@@ -101,7 +115,7 @@ class Judge:
 
 
 def _words(reply: Mapping[str, Any]) -> str:
-    """What the endpoint says of how the reply ended, and the reply."""
+    """How the reply ended according to the endpoint, and the reply."""
     return ": ".join(filter(None, (reply["detail"], reply["reply"])))
 
 

@@ -1,7 +1,7 @@
-"""A judge's reply and the scale -> a score, or the reason why there is none. Only the end of the reply counts.
+"""Parses a judge's reply into a score, or the reason why there is none. Only the end of the reply counts.
 
-A reply is read where it ended by itself, behind a reasoning model's thinking, and for the aspect asked for alone: the
-number of another aspect, a confidence or a maximum is no verdict.
+A reply is parsed only where it ended with a stop token, after a reasoning model's thinking, and for the queried aspect
+alone: the number of another aspect, a confidence or a maximum is not a verdict.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from typing import Any, NamedTuple
 from judging.records import Scale
 
 SCORE = r"(?P<score>-?\d+(?:\.\d+)?)"
-# A number, perhaps in brackets as in "[[4]]", and what it is said to be of.
+# A number, optionally in brackets as in "[[4]]", and its denominator.
 NUMBER_OF = rf"(?:\[\[?|<)?{SCORE}(?:\]\]?|>)?[*_]*(?:\s*(?:/|out of)\s*[*_]*(?P<of>\d+(?:\.\d+)?))?[*_.\s]*"
 BARE_NUMBER = re.compile(rf"[*_\s]*+{NUMBER_OF}", re.IGNORECASE)
 LEAD, IS = r"(?:[-\u2022]\s+)?[*_#\s]*+", r"[*_\s]*+[:=\uff1a][*_\s]*+"
-MAX_TAIL_CHARS = 8000  # a JSON object longer than this is no verdict
+MAX_TAIL_CHARS = 8000  # a JSON object longer than this is not a verdict
 MAX_STARTS = 64
-MAX_LINES = 64  # before the last one, in which another verdict is looked for
-# Why a reply that did not end by itself is not read, by its `finish_reason`.
+MAX_LINES = 64  # before the last one, searched for another verdict
+# The reason why a reply without a stop token is not parsed, by its `finish_reason`.
 UNFINISHED = {"length": "cut_off", "filtered": "filtered", "other": "unfinished"}
 
 # How reasoning models mark their thinking: <think>, [THINK], <|START_THINKING|>, <seed:think>, <details
@@ -40,13 +40,13 @@ OPENING = re.compile(
     r"|\u25c1think\u25b7|<unused94>|<\|channel\|?>\s*(?:analysis|commentary|thought)\b|<\|inner_prefix\|>"
     r"|\Aanalysis(?=[A-Z])"
 )
-# What ends a turn, and what models put around an answer.
+# End-of-turn tokens, and tags that models put around an answer.
 BEFORE = re.compile(r"\A\s*<(?:answer|response|output)>", re.IGNORECASE)
 BEHIND = re.compile(
     r"(?:</s>|<eos>|<end_of_turn>|<\|[^<>|]{1,40}\|>|</(?:answer|response|output)>)\s*\Z", re.IGNORECASE
 )
 MAX_BEHIND = 4
-# Keys of a JSON reply that give the score where no key names the aspect or plainly says `score`.
+# Keys of a JSON reply that hold the score where no key names the aspect or is `score`.
 PLAIN_KEYS = frozenset({"rating", *(f"{how}_{what}" for how in ("overall", "final") for what in ("score", "rating"))})
 MAXIMUM_KEYS = frozenset(
     {
@@ -62,7 +62,7 @@ MAXIMUM_LINE = re.compile(
     r"|scale (?:of|from) \d+(?:\.\d+)? ?(?:to|-|\u2013) ?(\d+(?:\.\d+)?)|\A\W*out of (\d+(?:\.\d+)?)\W*\Z",
     re.IGNORECASE,
 )
-# A line of one or two words above a score says what is scored, unless one of these words stands in it.
+# A line of one or two words above a score names what is scored, unless it holds one of these words.
 HEADING = re.compile(r"[*#_\s]*+(?P<words>[^\W\d_][\w-]{0,40}(?: [\w-]{1,40})?)[*_\s]*:?[*_\s]*")
 NO_ASPECT = re.compile(
     r"final|overall|verdict|evaluation|conclusion|assessment|judge?ment|answer|result|score|rating|reason|explanation|"
@@ -80,17 +80,25 @@ class Parsed(NamedTuple):
 
 
 class _Pairs(list[tuple[str, Any]]):
-    """A JSON object as its pairs, so that a key that stands twice is seen."""
+    """A JSON object as its pairs, so that duplicate keys are detected."""
 
 
 def parse_reply(reply: str, aspect: str, scale: Scale) -> Parsed:
-    """The score that ends the reply.
+    """The score at the end of the reply.
 
-    Accepted: a JSON object that ends the reply (a code fence may close it) with `<aspect>_score` or `score`, or else
-    with `rating`, `overall_score` or `final_score`; or a last line such as "Score: 4", "Overall score: 4/5", "Fluency
-    score: 4" for the aspect fluency, "Final verdict: 4"; or a reply that is one number. Anything else is unscored, and
-    so is a number outside the scale: it is never moved onto the scale. Thinking in front (`<think>` and its kin) is
-    passed by; thinking that does not end is `cut_off`.
+    Accepted: a JSON object at the end of the reply (a code fence may close it) with `<aspect>_score` or `score`, or
+    else with `rating`, `overall_score` or `final_score`; or a last line such as "Score: 4", "Overall score: 4/5",
+    "Fluency score: 4" for the aspect fluency, "Final verdict: 4"; or a reply that is one number. Anything else is
+    unscored, and so is a number outside the scale: it is never clipped to the scale. Thinking in front (`<think>` and
+    similar tags) is skipped; thinking that does not end is `cut_off`.
+
+    Args:
+        reply: the model's reply.
+        aspect: the aspect that was rated.
+        scale: the scale of the score, in points.
+
+    Returns:
+        The score with the judge's reason, or None with why it is unscored.
     """
     text = _without_frame(reply).removesuffix("```").rstrip()
     if text.endswith("}"):
@@ -107,20 +115,20 @@ def parse_reply(reply: str, aspect: str, scale: Scale) -> Parsed:
 
 
 def behind_thinking(reply: str) -> str | None:
-    """The reply without a reasoning model's thinking; None where that does not end."""
+    """The reply without a reasoning model's thinking; None where the thinking does not end."""
     answer = _behind_thinking(reply)
     return None if answer is None else _without_frame(answer)
 
 
 def _behind_thinking(text: str) -> str | None:
-    # The last end counts: thinking may tell of tags.
+    # The last end counts: thinking may mention tags.
     ends = [mark.end() for mark in CLOSING.finditer(text)]
     answer = text[ends[-1] :] if ends else text
     return None if OPENING.search(answer) else answer
 
 
 def _without_frame(text: str) -> str:
-    """Without white space, ends of turn and a tag such as <answer> around it."""
+    """The text without surrounding whitespace, end-of-turn tokens and tags such as <answer>."""
     for _ in range(MAX_BEHIND):
         text = text[:-MAX_TAIL_CHARS] + BEHIND.sub("", text[-MAX_TAIL_CHARS:])
     return BEFORE.sub("", text).strip()
@@ -128,7 +136,7 @@ def _without_frame(text: str) -> str:
 
 @lru_cache(maxsize=64)
 def _score_line(aspect: str) -> re.Pattern[str]:
-    """A line that gives the score of the aspect: by its name (group `named`) or plainly."""
+    """A line that holds the score of the aspect: by its name (group `named`) or without a name."""
     name = _name(aspect)
     what = r"(?:score|rating)"
     named = rf"(?P<named>{name}(?:[ _]{what})?|{what} (?:for|of) {name})" if name else r"(?P<named>(?!))"
@@ -143,7 +151,7 @@ def _name(aspect: str) -> str:
 def _from_last_line(lines: list[str], aspect: str, scale: Scale) -> Parsed:
     pattern = _score_line(aspect)
     line = pattern.fullmatch(lines[-1]) if lines else None
-    # A line of the aspect's bare name ("Fluency: 4") is no verdict, but tells that another number is not about it.
+    # A line of the aspect's bare name ("Fluency: 4") is not a verdict, but shows that another number is not about it.
     if not line or (line["named"] and not re.search("score|rating", line["named"], re.IGNORECASE)):
         return Parsed(None, "unparsed")
     reason = "\n".join(lines[:-1]).strip() or None
@@ -161,7 +169,7 @@ def _from_last_line(lines: list[str], aspect: str, scale: Scale) -> Parsed:
 
 
 def _is_of_another(before: list[str], aspect: str) -> bool:
-    """Whether the nearest line above is a heading that names something else than the aspect."""
+    """Whether the nearest line above is a heading that names something other than the aspect."""
     above = next((line.strip() for line in reversed(before) if line.strip()), "")
     heading = HEADING.fullmatch(above[:200])
     if not heading or not (above.endswith((":", "*", "_")) or above.startswith("#") or " " not in above):
@@ -171,7 +179,7 @@ def _is_of_another(before: list[str], aspect: str) -> bool:
 
 
 def _of(stated: str | None, scale: Scale) -> Parsed | None:
-    """Off the scale where a stated denominator is another than its upper end."""
+    """`off_scale` where a stated denominator is not the upper end of the scale."""
     return Parsed(None, "off_scale") if stated is not None and float(stated) != scale.high else None
 
 
@@ -183,7 +191,7 @@ def _from_json(pairs: _Pairs, aspect: str, scale: Scale) -> Parsed:
     is_plain = not any(key in named for key, _ in keyed)
     values = values or [value for key, value in keyed if key in PLAIN_KEYS]
     reasons = [value for key, value in keyed if key in REASON_KEYS]
-    # Half of a surrogate pair, which JSON can spell, could not be written to a file.
+    # JSON can hold an unpaired surrogate, which could not be written to a file.
     reason = reasons[0].encode("utf-8", "replace").decode() if reasons and isinstance(reasons[0], str) else None
     if len(values) != 1:
         return Parsed(None, "ambiguous" if values else "unparsed", reason)
@@ -211,7 +219,7 @@ def _value(value: Any, scale: Scale) -> Parsed:
 
 
 def _largest(value: Any) -> float | None:
-    """The largest number that a stated scale or maximum holds: 10, "10", "1-10", [0, 10]."""
+    """The largest number in a stated scale or maximum such as 10, "10", "1-10" or [0, 10]."""
     if isinstance(value, str):
         return max((float(one) for one in re.findall(r"\d+(?:\.\d+)?", value[:100])), default=None)
     inner = [one for _, one in value] if isinstance(value, _Pairs) else value if isinstance(value, list) else [value]
@@ -220,7 +228,7 @@ def _largest(value: Any) -> float | None:
 
 
 def _object_at_end(text: str) -> tuple[int, _Pairs | None]:
-    """Where the JSON object that ends the text begins, and its pairs; the text's end and None where none does."""
+    """The start of the JSON object that ends the text, and its pairs; the text's length and None if there is none."""
     decoder = json.JSONDecoder(object_pairs_hook=_Pairs)
     tail = text[-MAX_TAIL_CHARS:]
     for start in [found.start() for found in re.finditer(r"\{", tail)][-MAX_STARTS:]:

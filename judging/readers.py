@@ -1,4 +1,4 @@
-"""Rows of a file, whatever its form, one at a time: never the whole file in memory, unchecked but for their form.
+"""Reads the rows of JSONL, CSV and Parquet files one at a time, validated only for their syntax.
 
 Formats: `jsonl` (one object a line), `csv` (a header; `scores.ASPECT` columns), `parquet` (a file or a folder of
 files, as the Hugging Face hub lays them out), `aeollm` (the CSV layout of the NTCIR AEOLLM task).
@@ -28,11 +28,22 @@ SURROGATE = re.compile(r"\\ud[89a-f]", re.IGNORECASE)
 
 
 class RowError(ValueError):
-    """One row does not fit; the message is the reason alone, without the place."""
+    """One row is invalid.
+
+    Args:
+        message: the reason alone, without file and line.
+        code: what is wrong, as with `InputError`.
+        key: the column or field at fault (`scores.overall`); empty where it is not one.
+    """
+
+    def __init__(self, message: str, *, code: str = "invalid_value", key: str = "") -> None:
+        super().__init__(message)
+        self.code = code
+        self.key = key
 
 
 def raw_rows(place: str | Path, format: Format = "auto") -> Iterator[tuple[int, dict[str, Any] | RowError]]:
-    """Line and content of every row of a file, unchecked but for its form: a row that cannot be read is a RowError.
+    """Line number and content of every row of a file; a row that cannot be parsed is a RowError.
 
     Raises InputError where the file is missing, empty, of unknown format or unreadable as a whole.
     """
@@ -48,18 +59,24 @@ def raw_rows(place: str | Path, format: Format = "auto") -> Iterator[tuple[int, 
 
 def _format(path: Path, format: Format) -> Format:
     if not path.exists():
-        raise InputError(f"there is no file {path}: paths count from the working directory")
+        raise InputError(f"File not found: {path}. Relative paths start at the working directory.", code="missing_file")
     if path.is_file() and path.stat().st_size == 0:
-        raise InputError(f"{path} is empty: give a file with at least one row")
+        raise InputError(f"{path} is empty. The file must have at least one row.", code="empty_file")
     if path.is_dir() and format in ("auto", "parquet"):
         return "parquet"
     if path.is_dir():
-        raise InputError(f"{path} is a folder: the format {format} is read from a file")
+        raise InputError(
+            f"{path} is a folder, and the format {format} needs a file.", code="conflict", key="data.format"
+        )
     if format != "auto":
         return format
     if path.suffix.lower() not in SUFFIXES:
         known = ", ".join(SUFFIXES)
-        raise InputError(f"{path}: cannot tell the format from the name ({known}): rename it, or set data.format")
+        raise InputError(
+            f"{path}: the format cannot be inferred from the suffix ({known}). Rename the file or set data.format.",
+            code="unsupported",
+            key="data.format",
+        )
     return SUFFIXES[path.suffix.lower()]
 
 
@@ -71,7 +88,8 @@ def _text_lines(path: Path) -> Iterator[tuple[int, str | RowError]]:
             try:
                 yield line, data.decode("utf-8")
             except UnicodeDecodeError as error:
-                yield line, RowError(f"not UTF-8: byte 0x{data[error.start]:02x} at position {error.start + 1}")
+                message = f"not UTF-8: byte 0x{data[error.start]:02x} at position {error.start + 1}"
+                yield line, RowError(message, code="unreadable_file")
 
 
 def _jsonl_rows(path: Path) -> Iterator[tuple[int, dict[str, Any] | RowError]]:
@@ -81,7 +99,10 @@ def _jsonl_rows(path: Path) -> Iterator[tuple[int, dict[str, Any] | RowError]]:
             yield line, text
         elif text.strip():
             if is_first and _opens_an_array(text):
-                raise InputError(f"{path}, line {line}: a JSON array: write one object a line (`jq -c '.[]'` does it)")
+                raise InputError(
+                    f"{path}, line {line}: a JSON array. Write one object per line (`jq -c '.[]'` converts the file).",
+                    code="invalid_json",
+                )
             is_first = False
             yield line, _json_object(text)
 
@@ -103,16 +124,17 @@ def _json_object(text: str) -> dict[str, Any] | RowError:
     try:
         value = strictjson.loads(text.rstrip())
     except strictjson.TwiceError as error:
-        return RowError(str(error))
+        return RowError(str(error), code="duplicate_key")
     except json.JSONDecodeError as error:
-        return RowError(f"broken JSON: {error.msg.removesuffix(' at')} at column {error.colno}")
+        message = f"invalid JSON: {error.msg.removesuffix(' at')} at column {error.colno}"
+        return RowError(message, code="invalid_json")
     except (RecursionError, ValueError) as error:
-        return RowError(f"broken JSON: {error}")
+        return RowError(f"invalid JSON: {error}", code="invalid_json")
     if not isinstance(value, dict):
-        what = " (a JSON array: write one object a line)" if isinstance(value, list) else ""
-        return RowError(f"a JSON object is needed, not {type(value).__name__}{what}")
+        hint = " (a JSON array; write one object per line)" if isinstance(value, list) else ""
+        return RowError(f"must be a JSON object, not {type(value).__name__}{hint}", code="invalid_json")
     if SURROGATE.search(text) and not _is_unicode(value):
-        return RowError("broken JSON: half of a surrogate pair (\\ud800 to \\udfff) is no character")
+        return RowError("invalid JSON: an unpaired surrogate (\\ud800 to \\udfff)", code="invalid_json")
     return value
 
 
@@ -130,42 +152,44 @@ def _csv_rows(path: Path) -> Iterator[tuple[int, dict[str, Any] | RowError]]:
         try:
             if problem := _header_problem(file.readline()):
                 if any(line.strip() for line in file):
-                    raise InputError(f"{path}, line 1: {problem}")
+                    raise InputError(f"{path}, line 1: {problem}", code="invalid_csv")
                 return
             file.seek(0)
             reader = csv.reader(file, strict=True)
             header = [name.strip(BLANK) for name in next(reader, [])]
             twice = [name for name in header if header.count(name) > 1]
             if twice:
-                raise InputError(f"{path}, line 1: the column name {twice[0]!r} stands twice")
+                raise InputError(
+                    f"{path}, line 1: duplicate column name {twice[0]!r}", code="duplicate_key", key=twice[0]
+                )
             line = reader.line_num + 1
             for cells in reader:
                 if cells:
                     yield line, _csv_row(header, cells)
                 line = reader.line_num + 1
         except csv.Error as error:
-            raise InputError(f"{path}, line {reader.line_num}: broken CSV: {error}") from error
+            raise InputError(f"{path}, line {reader.line_num}: invalid CSV: {error}", code="invalid_csv") from error
         except UnicodeDecodeError as error:
-            # The decoder reads ahead of the rows: only a look at the single lines tells the place.
+            # The decoder reads ahead of the rows: the line has to be looked up.
             line, reason = next((line, text) for line, text in _text_lines(path) if isinstance(text, RowError))
-            raise InputError(f"{path}, line {line}: {reason}") from error
+            raise InputError(f"{path}, line {line}: {reason}", code="unreadable_file") from error
 
 
 def _csv_row(header: list[str], cells: list[str]) -> dict[str, Any] | RowError:
     if len(cells) != len(header):
-        return RowError(f"{len(cells)} cells where the header has {len(header)}")
+        return RowError(f"{len(cells)} cells, but the header has {len(header)}", code="invalid_csv")
     return {name: cell or None for name, cell in zip(header, cells, strict=True)}
 
 
 def _header_problem(line: str) -> str | None:
-    """Why a file's first line is no header of columns between commas, or None."""
+    """Why a file's first line is not a comma-separated header, or None."""
     if not line.strip(BLANK):
-        return "the line is blank: the columns' names belong there"
+        return "the header is blank. The first line must hold the column names."
     if line.lower().startswith(("sep=", '"sep=')):
-        return f"`{line.strip()}` names a delimiter: remove the line, and save the file with commas"
+        return f"`{line.strip()}` declares a delimiter. Remove the line and save the file with commas."
     for mark, name in DELIMITERS.items():
         if line.count(mark) > line.count(","):
-            return f"the delimiter is a {name}, not a comma: save the file with commas"
+            return f"the delimiter is a {name}, not a comma. Save the file with commas."
     return None
 
 
@@ -179,11 +203,13 @@ def _aeollm_rows(
         missing = [name for name in ("taskId", *AEOLLM_COLUMNS) if row.get(name) is None and name != "answer"]
         missing += [] if "answer" in row else ["answer"]
         if missing:
-            yield line, RowError(f"the AEOLLM column {missing[0]!r} is missing or empty")
+            message = f"the AEOLLM column {missing[0]!r} is missing or empty"
+            yield line, RowError(message, code="missing_key", key=missing[0])
             continue
         task = row.pop("taskId")
         if task not in [str(number) for number in range(len(AEOLLM_SUBTASKS))]:
-            yield line, RowError(f"taskId {task!r} is none of 0 to {len(AEOLLM_SUBTASKS) - 1}")
+            message = f"taskId must be one of 0 to {len(AEOLLM_SUBTASKS) - 1}, not {task!r}"
+            yield line, RowError(message, code="unknown_task", key="taskId")
             continue
         known = {ours: row.pop(theirs) for theirs, ours in AEOLLM_COLUMNS.items()}
         if "score" in row:
@@ -202,7 +228,7 @@ def _parquet_rows(path: Path) -> Iterator[tuple[int, dict[str, Any] | RowError]]
             whole = pq.ParquetFile(file)
             names = [name.strip() for name in whole.schema_arrow.names]
             if twice := [name for name in names if names.count(name) > 1]:
-                raise InputError(f"{file}: the column name {twice[0]!r} stands twice")
+                raise InputError(f"{file}: duplicate column name {twice[0]!r}", code="duplicate_key", key=twice[0])
             for batch in whole.iter_batches(batch_size=1024):
                 for row in batch.to_pylist():
                     line += 1
@@ -210,18 +236,25 @@ def _parquet_rows(path: Path) -> Iterator[tuple[int, dict[str, Any] | RowError]]
         except InputError:
             raise
         except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
-            raise InputError(f"{file} is not a readable Parquet file: {str(error).splitlines()[0]}") from error
+            message = f"{file} is not a readable Parquet file: {str(error).splitlines()[0]}"
+            raise InputError(message, code="unreadable_file") from error
 
 
 def _parquet_files(folder: Path) -> list[Path]:
-    """The Parquet files below a folder, without copies of editors and side files, as pyarrow's data sets have them."""
+    """The Parquet files below a folder; hidden files and those with `_` in front are ignored, as pyarrow does."""
     found = sorted(file for file in folder.rglob("*") if file.suffix.lower() == ".parquet" and file.is_file())
     places = {file: file.relative_to(folder).parts for file in found}
     files = [file for file, parts in places.items() if not any(part.startswith((".", "_")) for part in parts)]
     if not files:
-        raise InputError(f"{folder} holds no .parquet file that is not hidden: give the folder that holds them")
+        raise InputError(
+            f"No .parquet file found in {folder} (hidden files are ignored). Set the folder that holds them.",
+            code="missing_file",
+        )
     if columns := [part for file in files for part in places[file][:-1] if "=" in part]:
         raise InputError(
-            f"{folder}: the folder name {columns[0]!r} holds a column, which is not read: write it into the files"
+            f"{folder}: the partition column in the folder name {columns[0]!r} is not read. Write the column into the "
+            "files.",
+            code="unsupported",
+            key=columns[0].partition("=")[0],
         )
     return files

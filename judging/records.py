@@ -1,8 +1,8 @@
-"""The nouns of a judgement: scale, record, verdict, score. Frozen, flat rows on request, no input or output here.
+"""The data types of a judgement: scale, record, verdict, score. Immutable, without I/O.
 
-A `Record` is one candidate text with its source and, where people rated it, their scores.
-A `Verdict` is what one judge said of one aspect of one record; a `Score` is what a vote made of several verdicts.
-A judgement that failed is a value too: `score` is None and `unscored` says why (rule 1 of the design).
+A `Record` is one candidate text with its source and, where it was rated, its human scores.
+A `Verdict` is one judge's result for one aspect of one record; a `Score` is the aggregation of several verdicts.
+A failed judgement is a value too: `score` is None and `unscored` holds the reason.
 """
 
 from __future__ import annotations
@@ -16,23 +16,23 @@ from typing import Literal
 
 ScoreMode = Literal["expected", "parsed", "integrated"]
 
-# Why a verdict or a score is missing. Each is counted by name in the report.
+# Why a verdict or a score is missing. The report counts each by name.
 UNSCORED_REASONS = {
-    "unparsed": "the reply holds no score in the agreed form",
+    "unparsed": "no score found in the reply in the expected format",
     "off_scale": "the reply's score lies outside the scale",
     "ambiguous": "the reply holds more than one score",
-    "cut_off": "the reply ran into max_tokens, or is still the model's thinking",
-    "filtered": "the endpoint's filter stopped the reply, or the model refused",
-    "unfinished": "the reply did not end by itself",
-    "low_label_mass": "the model gave the labels of the scale too little probability",
-    "no_logprobs": "the endpoint told no log-probabilities (logprobs): set score_mode: parsed",
+    "cut_off": "the reply was cut off at max_tokens or inside the model's thinking",
+    "filtered": "the endpoint's content filter stopped the reply, or the model refused",
+    "unfinished": "the reply did not end with a stop token",
+    "low_label_mass": "the probability mass on the labels of the scale is too small",
+    "no_logprobs": "the endpoint returned no log-probabilities (logprobs); set score_mode: parsed",
     "empty": "the candidate is empty or blank",
     "too_long": "the prompt does not fit the model's context",
     "timeout": "the model did not answer in time",
     "error": "the model or its server failed",
-    "not_asked": "the first judge of the cascade was sure, so that the others were not asked",
+    "not_asked": "the first judge of the cascade was certain, so the others were not queried",
     "own_family": "the judge does not judge texts of its own model family",
-    "no_quorum": "fewer judges scored than min_votes asks for",
+    "no_quorum": "fewer judges returned a score than min_votes requires",
     "no_majority": "no label has more than half of the votes",
 }
 
@@ -49,7 +49,9 @@ class Scale:
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low < self.high):
-            raise ValueError(f"a scale goes from a lower to a higher finite number, not from {self.low} to {self.high}")
+            raise ValueError(
+                f"a scale must go from a lower to a higher finite number, not from {self.low} to {self.high}"
+            )
 
     @property
     def width(self) -> float:
@@ -62,34 +64,34 @@ class Scale:
         return f"{self.low:g} to {self.high:g}"
 
     def labels(self) -> tuple[str, ...]:
-        """The whole numbers of the scale as a judge writes them: ("1", "2", "3", "4", "5")."""
+        """The whole numbers of the scale as a judge writes them, such as ("1", "2", "3", "4", "5")."""
         return tuple(str(value) for value in range(math.ceil(self.low), math.floor(self.high) + 1))
 
     @property
     def step(self) -> float:
-        """Between the scores that a judge may give: 1 where both ends are whole, else the largest that meets both."""
+        """The distance between possible scores: 1 where both ends are whole, else the largest of STEPS that fits."""
         ends = (self.low, self.high)
         return next((step for step in STEPS if all(math.isclose(end / step, round(end / step)) for end in ends)), 0.01)
 
     def answers(self) -> tuple[str, ...]:
-        """The scores that a judge may give, as it writes them: the labels, or on another scale ("0.5", "1", ...)."""
+        """The possible scores as a judge writes them: the labels, or on another scale ("0.5", "1", ...)."""
         if self.step == 1:
             return self.labels()
         return tuple(f"{self.low + place * self.step:.10g}" for place in range(round(self.width / self.step) + 1))
 
     def in_words(self) -> str:
-        """What a judge is asked for: "a whole number from 1 to 5", "a number from 0.5 to 5 in steps of 0.5"."""
+        """The scale in a prompt: "a whole number from 1 to 5", "a number from 0.5 to 5 in steps of 0.5"."""
         ends = f"from {self.low:g} to {self.high:g}"
         return f"a whole number {ends}" if self.step == 1 else f"a number {ends} in steps of {self.step:g}"
 
     def rescale(self, value: float, to: Scale) -> float:
-        """`value` of this scale moved linearly to the scale `to`; the ends meet the ends."""
+        """`value` mapped linearly from this scale to the scale `to`; the ends map to the ends."""
         return value if to == self else to.low + (value - self.low) / self.width * to.width
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One candidate text, its source, and what people said of it.
+    """One candidate text, its source, and its human scores.
 
     `group` names the source: candidates of one group answer the same source and can be compared.
     `fields` holds further named texts (`fact`, `reference`, ...) that a task's template may use.
@@ -135,12 +137,12 @@ class Record:
         )
 
     def score_on(self, aspect: str, scale: Scale) -> float:
-        """What people gave the text for `aspect`, in points of `scale`."""
+        """The human score for `aspect`, in points of `scale`."""
         return self.scales[aspect].rescale(self.scores[aspect], scale)
 
     @property
     def group_key(self) -> str:
-        """`group` is unique within a task and data set only; this is unique in a run."""
+        """Unique in a run, whereas `group` is unique within a task and data set only."""
         return f"{self.task}/{self.dataset}/{self.group}"
 
 
@@ -154,10 +156,10 @@ def content_id(*parts: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What one judge said of one aspect of one record.
+    """One judge's result for one aspect of one record.
 
     `score` is in points of the aspect's scale in the task, or None with the reason in `unscored`.
-    `label_mass` (0 to 1): the probability the model gave to all labels together; None where the score was parsed.
+    `label_mass` (0 to 1): the probability mass on all labels together; None where the score was parsed.
     """
 
     judge: str
@@ -177,7 +179,7 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """What a vote made of the verdicts on one aspect of one record; `num_votes` of them had a score."""
+    """The aggregation of the verdicts on one aspect of one record; `num_votes` of them have a score."""
 
     aspect: str
     score: float | None

@@ -1,7 +1,7 @@
-"""Templates that are made for one request: a free rubric, and two answers side by side.
+"""Templates made for one request: a free rubric, and two answers side by side.
 
-What a client writes as a rubric is data like the judged text: it stands in a slot of its own and is never read as a
-template, so braces and chat tokens in it change nothing.
+A client's rubric is data like the judged text: it fills a slot of its own and is never parsed as a template, so braces
+and chat tokens in it have no effect.
 """
 
 from __future__ import annotations
@@ -16,17 +16,23 @@ from judging.template import Template
 RUBRIC_FIELD = FieldSpec(name="rubric", title="Rubric")
 FIRST, SECOND = FieldSpec(name="candidate", title="Text 1"), FieldSpec(name="other", title="Text 2")
 PAIR_SCALE = Scale(1, 2)
-PREFERENCE = "preference"  # the aspect's name where two texts are compared by a free rubric
+PREFERENCE = "preference"  # the name of the aspect where two texts are compared by a free rubric
 
 
 def rubric_text(criteria: str, descriptions: Mapping[int, str]) -> str:
-    """A Prometheus rubric (criteria, and what each score means) as plain text."""
+    """A Prometheus rubric (criteria, and a description of each score) as plain text."""
     lines = [f"{score} - {meaning}" for score, meaning in sorted(descriptions.items())]
     return "\n".join([criteria, *lines])
 
 
 def free_template(aspect: str, scale: Scale, fields: tuple[FieldSpec, ...]) -> Template:
-    """Rates a text by the rubric in its field `rubric`, which its texts must hold. `fields`: the other texts."""
+    """A template that rates a text by the rubric in the field `rubric`.
+
+    Args:
+        aspect: the name of what is rated.
+        scale: the scale of the judge's answer.
+        fields: the other texts in the prompt, the judged one last.
+    """
     text = (
         "You read a rubric and the texts below it. You judge the last text by the rubric alone.\n"
         f"Rate it with {scale.in_words()}.\n\n{{{{reply_format}}}}\n\n"
@@ -36,10 +42,12 @@ def free_template(aspect: str, scale: Scale, fields: tuple[FieldSpec, ...]) -> T
 
 
 def pair_template(task: Task | None, aspect: str, fields: tuple[FieldSpec, ...] = ()) -> Template:
-    """Asks which of two texts is better: 1 for the first (`candidate`), 2 for the second (`other`).
+    """A template that asks which of two texts is better: 1 for the first (`candidate`), 2 for the second (`other`).
 
-    With a task, by the question of its aspect; without one by the rubric in the field `rubric`. `fields`: further texts
-    than the two, where there is no task.
+    Args:
+        task: its aspect's question is the criterion; None: the rubric in the field `rubric` is.
+        aspect: the aspect of the task, or a name for what is compared.
+        fields: further texts in the prompt, where there is no task.
     """
     if task is None:
         shown = (RUBRIC_FIELD, *fields)
@@ -62,9 +70,9 @@ class Preference(NamedTuple):
 
 
 def preference(given: float, turned: float) -> Preference:
-    """From the scores (1 to 2) in the order given and in the other one.
+    """The preference from the scores (1 to 2) in the given order and in the reversed order.
 
-    In the mean of the two a liking for a place cancels out. Both at 1.5 prefer neither, and agree in it.
+    The mean of the two cancels position bias. Two scores of 1.5 prefer neither text and are consistent.
     """
     second, turned_second = given - PAIR_SCALE.low, PAIR_SCALE.high - turned
     return Preference((second + turned_second) / 2, (second - 0.5) * (turned_second - 0.5) >= 0)

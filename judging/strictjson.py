@@ -1,4 +1,4 @@
-"""JSON in which no key stands twice: what people and models write. JSON's own way is to take the last one, unseen."""
+"""JSON in which a duplicate key is an error, for what people and models write; json itself takes the last one."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 
 class TwiceError(ValueError):
-    """A key stands twice in one object."""
+    """An object holds the same key twice."""
 
 
 def loads(text: str, *, parse_constant: Callable[[str], Any] | None = None) -> Any:
@@ -20,6 +20,6 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
         keys = [key for key, _ in pairs]
-        twice = next(key for place, key in enumerate(keys) if key in keys[:place])
-        raise TwiceError(f"the key {json.dumps(twice)} stands twice")
+        twice = next(key for index, key in enumerate(keys) if key in keys[:index])
+        raise TwiceError(f"duplicate key {json.dumps(twice)}")
     return found

@@ -1,4 +1,4 @@
-"""YAML in which no name stands twice: what people write by hand."""
+"""YAML in which a duplicate key is an error, for files that people write by hand."""
 
 from __future__ import annotations
 
@@ -9,15 +9,19 @@ import yaml
 MERGE = "tag:yaml.org,2002:merge"  # `<<`
 
 
+class DuplicateKeyError(yaml.MarkedYAMLError):
+    """A mapping holds the same key twice."""
+
+
 class _Loader(yaml.SafeLoader):
-    """A name that stands twice is an error; YAML's own way is to take the last one."""
+    """Raises an error for a duplicate key; YAML itself silently takes the last one."""
 
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
         node = super().compose_mapping_node(anchor)
-        names = [key for key, _ in node.value if isinstance(key, yaml.ScalarNode) and key.tag != MERGE]
-        for place, key in enumerate(names):
-            if any(key.value == earlier.value for earlier in names[:place]):
-                raise yaml.MarkedYAMLError(problem=f"{key.value!r} stands twice", problem_mark=key.start_mark)
+        keys = [key for key, _ in node.value if isinstance(key, yaml.ScalarNode) and key.tag != MERGE]
+        for index, key in enumerate(keys):
+            if any(key.value == earlier.value for earlier in keys[:index]):
+                raise DuplicateKeyError(problem=f"duplicate key {key.value!r}", problem_mark=key.start_mark)
         return node
 
 

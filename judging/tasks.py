@@ -1,6 +1,6 @@
-"""A task: which texts a judge sees, which aspects it may rate, on which scale, by which rubric. Read from YAML.
+"""Tasks, read from YAML: which texts a judge sees, and which aspects it rates, on which scale, by which rubric.
 
-The five task files stand in `judging/prompts/`; a path to a YAML file of the same form is a task of your own.
+The built-in task files are in `judging/prompts/`; the path of a YAML file of the same form is a custom task.
 """
 
 from __future__ import annotations
@@ -12,16 +12,18 @@ from pathlib import Path
 from typing import Annotated
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
 
 from judging import strictyaml
 from judging.errors import InputError
+from judging.file_errors import invalid_file
+from judging.readers import RowError
 from judging.records import Record, Scale
 
 FOLDER = Path(__file__).parent / "prompts"
 RECORD_TEXTS = ("source", "candidate")
 FREE_SLOTS = ("reply_format", "examples")
-# Slots of a prompt that are no field of a task.
+# Slots of a prompt that are not fields of a task.
 RESERVED_SLOTS = (*FREE_SLOTS, "rubric", "other", "judgements")
 REPLY_FORM = (
     "Following the evaluation guideline I was given, I have rated the {aspects} of this text {scale}. "
@@ -35,7 +37,7 @@ class Strict(BaseModel):
 
 
 class FieldSpec(Strict):
-    """A text that a prompt shows: `name` in the record, `title` in the prompt."""
+    """A text in a prompt: `name` in the record, `title` in the prompt."""
 
     name: SlotName
     title: str
@@ -47,24 +49,24 @@ class Aspect(Strict):
     question: str
     scale: tuple[float, float]
     labels: dict[int, str]
-    fields: tuple[str, ...] | None = Field(default=None, description="names of the task's fields; none: all of them")
+    fields: tuple[str, ...] | None = Field(default=None, description="names of the task's fields; null: all of them")
 
     @model_validator(mode="after")
     def _labels_match_scale(self) -> Aspect:
         expected = [int(label) for label in Scale(*self.scale).labels()]
         if len(expected) < 2:
             raise ValueError(
-                f"scale: it needs at least two whole numbers, and {Scale(*self.scale)} has {len(expected)}"
+                f"scale: must contain at least two whole numbers, and {Scale(*self.scale)} has {len(expected)}"
             )
         if sorted(self.labels) != expected:
-            raise ValueError(f"labels must be the whole numbers of the scale, {expected}, not {sorted(self.labels)}")
+            raise ValueError(f"labels: must be the whole numbers of the scale, {expected}, not {sorted(self.labels)}")
         return self
 
 
 class Task(Strict):
     """A task family: its fields in prompt order (what a group shares first, the candidate last) and its aspects.
 
-    `reply_form` is the sentence with which a judge's own reply begins where a prompt is learned from such a reply;
+    `reply_form`: the first sentence of a judge's own reply, where inversion learns a prompt from such a reply;
     `{aspects}` in it becomes their names, `{scale}` a phrase such as "with a whole number between 1 and 5".
     """
 
@@ -79,30 +81,42 @@ class Task(Strict):
     def _has_its_placeholders(cls, form: str) -> str:
         """Nothing else in braces, so that `form.format(aspects=..., scale=...)` fills it."""
         if sorted(re.findall(r"[{][^{}]*[}]|[{}]", form)) != ["{aspects}", "{scale}"]:
-            raise ValueError("it needs {aspects} and {scale}, each once, and no other braces")
+            raise ValueError("must hold {aspects} and {scale}, each once, and no other braces")
         return form
 
     @model_validator(mode="after")
     def _fields_fit(self) -> Task:
         names = [field.name for field in self.fields]
         if len(set(names)) != len(names):
-            raise ValueError(f"fields: a name stands twice in {names}")
+            raise InputError(f"fields: duplicate name in {names}", code="duplicate_key", key="fields")
         if taken := [name for name in names if name in RESERVED_SLOTS]:
-            raise ValueError(f"fields: {taken[0]!r} is the name of a slot of ours: call the field otherwise")
+            raise InputError(
+                f"fields: {taken[0]!r} is a reserved slot name. Rename the field.", code="conflict", key="fields"
+            )
         if not names or names[-1] != "candidate":
-            raise ValueError("fields: the last one must be `candidate`, so that candidates of one group share a prefix")
+            raise InputError(
+                "fields: the last one must be `candidate`, so that candidates of one group share a prefix",
+                code="invalid_value",
+                key="fields",
+            )
         for aspect, spec in self.aspects.items():
             unknown = set(spec.fields or ()) - set(names)
             if unknown:
-                raise ValueError(
-                    f"aspects.{aspect}.fields: {sorted(unknown)[0]!r} is none of the task's fields {names}"
+                raise InputError(
+                    f"aspects.{aspect}.fields: {sorted(unknown)[0]!r} must be one of the task's fields {names}",
+                    code="unknown_key",
+                    key=f"aspects.{aspect}.fields",
                 )
             if spec.fields is not None and "candidate" not in spec.fields:
-                raise ValueError(f"aspects.{aspect}.fields: `candidate` is missing, the text to judge")
+                raise InputError(
+                    f"aspects.{aspect}.fields: `candidate`, the text to judge, is missing",
+                    code="missing_key",
+                    key=f"aspects.{aspect}.fields",
+                )
         return self
 
     def fields_of(self, aspect: str) -> tuple[FieldSpec, ...]:
-        """The fields that a prompt for `aspect` shows, in prompt order."""
+        """The fields in a prompt for `aspect`, in prompt order."""
         chosen = self.aspects[aspect].fields
         return tuple(field for field in self.fields if chosen is None or field.name in chosen)
 
@@ -111,7 +125,7 @@ class Task(Strict):
 
 
 def is_task_file(name: str) -> bool:
-    """Whether a task's name is the path of a task file, not one of the built-in tasks."""
+    """Whether a task's name is the path of a task file and not a built-in task."""
     return name.endswith((".yaml", ".yml"))
 
 
@@ -124,47 +138,41 @@ def text_of(record: Record, name: str) -> str:
 def load_task(name: str) -> Task:
     """The task of that name, or the one in the YAML file of that path.
 
-    Raises InputError where there is none, or where the file does not fit.
+    Raises InputError where it is not found, or where the file is invalid.
     """
     known = {file.stem: file for file in FOLDER.glob("*.yaml")}
     path = Path(name) if is_task_file(name) else known.get(name)
     if path is None or not _is_file(path):
         names = ", ".join(sorted(known))
-        raise InputError(f"there is no task {name!r}: give one of {names}, or the path of a task file (.yaml)")
+        raise InputError(
+            f"Unknown task {name!r}. It must be one of {names}, or the path of a task file (.yaml).",
+            code="unknown_task",
+        )
     try:
         return Task(**strictyaml.load(path.read_text(encoding="utf-8")))
     except (ValueError, yaml.YAMLError, TypeError) as error:
-        raise InputError(f"{path}: {first_reason(error)}") from error
+        raise invalid_file(path, error) from error
 
 
-def unknown_aspect(record: Record) -> str | None:
-    """Why people's scores of the record would be lost: they are of an aspect that its task does not have; or None."""
+def unknown_aspect(record: Record) -> RowError | None:
+    """The error for a human score on an aspect that the record's task does not have; None: there is none."""
     aspects = load_task(record.task).aspects
     unknown = next((aspect for aspect in record.scores if aspect not in aspects), None)
     if unknown is None:
         return None
     folded = {aspect.casefold(): aspect for aspect in aspects}
     near = difflib.get_close_matches(unknown.casefold(), folded, 1, 0.8)
-    hint = f"did you mean {folded[near[0]]!r}? " if near else ""
-    return (
-        f"scores.{unknown}: the task {record.task!r} has no such aspect: {hint}it has {', '.join(aspects)}; rename the "
-        f"score (data.columns), name the aspects that count (data.aspects), or write a task file of your own"
+    hint = f" Did you mean {folded[near[0]]!r}?" if near else ""
+    return RowError(
+        f"scores.{unknown}: unknown aspect of the task {record.task!r}, which has {', '.join(aspects)}.{hint} Rename "
+        "the score (data.columns), select the aspects to use (data.aspects), or write a task file.",
+        code="unknown_aspect",
+        key=f"scores.{unknown}",
     )
-
-
-def first_reason(error: Exception) -> str:
-    """The first thing that pydantic or YAML found wrong in a file, in one line."""
-    if isinstance(error, ValidationError):
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"]))
-        return (f"{place}: " if place else "") + first["msg"].removeprefix("Value error, ")
-    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark:
-        return f"{error.problem}, line {error.problem_mark.line + 1}"
-    return str(error).splitlines()[0]
 
 
 def _is_file(path: Path) -> bool:
     try:
         return path.is_file()
-    except OSError:  # a name longer than the system allows
+    except OSError:  # a name longer than the file system allows
         return False

@@ -1,9 +1,9 @@
-"""Evaluation templates: a prompt with named slots, filled in one pass with hostile text.
+"""Evaluation templates: a prompt with named slots, filled in one pass with untrusted text.
 
-A slot is written `{{name}}`. Filling goes over the template's own text once; what is filled in is data and is never
-looked at again, so slots and braces inside it stay text. The prompt's own delimiters and chat-template tokens inside
-the data are broken up first (`break_tags`, `neutralise`), so a judged text cannot close its block or open a turn.
-Reading and writing them is templatefile.py's.
+A slot is written `{{name}}`. Filling scans the template's own text once; the inserted data is never scanned again, so
+slots and braces inside it stay text. Delimiters of the prompt and chat-template tokens inside the data are broken up
+first (`break_tags`, `neutralise`), so a judged text cannot close its block or open a turn. `template_io.py` reads and
+writes template files.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from judging.tasks import FOLDER, FREE_SLOTS, FieldSpec, Task, text_of
 SLOT = re.compile(r"\{\{\s*([A-Za-z_][A-Za-z0-9_]*)\s*\}\}")
 LABEL_PREFIX = "Score: "
 
-# What the chat templates of common model families use to mark turns and ends.
+# Tokens that mark turns and ends in the chat templates of common model families.
 CHAT_TOKENS = re.compile(
     r"<\|[^<>|\s]{1,40}\|>"
     r"|</?(?:s|bos|eos|pad|unk|mask|start_of_turn|end_of_turn|think|tool_call|tool_response)>"
@@ -33,7 +33,7 @@ CHAT_TOKENS = re.compile(
 )
 
 
-# What looks like an angle bracket or a slash, and what cannot be seen: signs of no width, marks and controls.
+# Characters that look like an angle bracket or a slash, and invisible ones: zero-width, marks and controls.
 OPENING = "<\uff1c\ufe64\u2039\u27e8\u3008\u02c2\u276e\u300a\u00ab"
 CLOSING = ">\uff1e\ufe65\u203a\u27e9\u3009\u02c3\u276f\u300b\u00bb"
 SLASHES = "/\\\\\uff0f\u2215\u2044\uff3c"
@@ -43,12 +43,12 @@ UNSEEN = (
 )
 FULL_WIDTH = 0xFEE0  # from a letter to its full-width form
 
-# A token between brackets, without white space or a bracket of either kind inside: so no match can hide another.
+# A token between brackets, without whitespace or a bracket of either kind inside, so that no match can hide another.
 BRACKETED = re.compile(r"<[^<>\[\]\s]{1,80}>|\[[^<>\[\]\s]{1,80}\]")
 
 
 class Prompt(NamedTuple):
-    """What a judge is asked: `text` is the user's turn, `reply_prefix` the beginning of the judge's own reply."""
+    """A judge's prompt: `text` is the user's turn, `reply_prefix` the beginning of the judge's own reply."""
 
     text: str
     reply_prefix: str
@@ -58,10 +58,10 @@ class Prompt(NamedTuple):
 class Template:
     """An evaluation prompt for one task and aspect.
 
-    `fields` are the record's texts that the prompt shows, each in a slot of its name. `{{reply_format}}` and
-    `{{examples}}` may say where those two go; without them the examples stand in front and the format at the end.
-    `several`: the text asks for other aspects too, so the reply format names the one that is meant. `about` tells how
-    the text came to be; its `groups` are the groups (`Record.group_key`) whose human scores it has seen.
+    `fields`: the record's texts in the prompt, each in a slot of its name. The slots `{{reply_format}}` and
+    `{{examples}}` are optional; without them the examples go in front and the format at the end. `several`: the text
+    covers other aspects too, so the reply format names the one to score. `about`: the provenance of the text; its
+    `groups` are the groups (`Record.group_key`) whose human scores were used to make it.
     """
 
     text: str
@@ -82,21 +82,23 @@ class Template:
 
     @property
     def seen_groups(self) -> frozenset[str]:
-        """Keys of the groups whose human scores have formed this template: their records cannot test it."""
+        """Keys of the groups whose human scores were used to make this template: excluded from its evaluation."""
         return frozenset(self.about.get("groups", ()))
 
     def problems(self) -> list[str]:
-        """Why this template cannot be used, a sentence each; empty: it can."""
+        """Reasons why this template cannot be used, one sentence each; empty: it can."""
         found = SLOT.findall(self.text)
         needed = [spec.name for spec in self.fields]
         wrong = [f"slot {name!r} is missing" for name in needed if name not in found]
         wrong += [
-            f"slot {name!r} stands {found.count(name)} times" for name in dict.fromkeys(found) if found.count(name) > 1
+            f"slot {name!r} is used {found.count(name)} times" for name in dict.fromkeys(found) if found.count(name) > 1
         ]
         wrong += [
-            f"slot {name!r} is none of {needed}" for name in dict.fromkeys(found) if name not in (*needed, *FREE_SLOTS)
+            f"slot {name!r} must be one of {needed}"
+            for name in dict.fromkeys(found)
+            if name not in (*needed, *FREE_SLOTS)
         ]
-        wrong += [f"field {name!r} has the name of a slot of ours" for name in needed if name in FREE_SLOTS]
+        wrong += [f"field {name!r} has a reserved slot name" for name in needed if name in FREE_SLOTS]
         if len(self.scale.labels()) < 2:
             wrong.append(f"the scale {self.scale} has fewer than two whole numbers")
         return wrong
@@ -111,8 +113,11 @@ class Template:
     ) -> Prompt:
         """The prompt for one record.
 
-        `texts`: the record's texts by field name. `examples`: rated texts of other records with their score in points
-        of this template's scale. `special_tokens`: the judge's own, broken up in the data beside the common ones.
+        Args:
+            texts: the record's texts by field name.
+            mode: `expected` for a score from label probabilities, `parsed` for a JSON reply.
+            examples: rated texts of other records, each with its score in points of this template's scale.
+            special_tokens: the judge model's own tokens, broken up in the data in addition to the common ones.
         """
         safe = {name: self._data(text, special_tokens) for name, text in texts.items()}
         shown = self.examples_text(examples, special_tokens)
@@ -127,7 +132,7 @@ class Template:
     def examples_text(
         self, examples: Sequence[tuple[Mapping[str, str], float]], special_tokens: Sequence[str] = ()
     ) -> str:
-        """The rated texts as a prompt shows them."""
+        """The few-shot examples as a prompt shows them."""
         return "".join(
             f"Example {number}\n{self.blocks(known, special_tokens)}"
             f"{LABEL_PREFIX}{nearest(score, self.scale.answers())}\n\n"
@@ -165,7 +170,7 @@ class Template:
         )
 
     def blocks(self, texts: Mapping[str, str], special_tokens: Sequence[str] = ()) -> str:
-        """A record's texts as a prompt shows them, neutralised; `special_tokens`: what to break up beside the tags."""
+        """A record's texts as a prompt shows them, neutralised; `special_tokens` are broken up like the tags."""
         safe = {name: self._data(text, special_tokens) for name, text in texts.items()}
         return "".join(f"{fill(slot_block(spec), safe)}\n" for spec in self.fields)
 
@@ -175,9 +180,12 @@ class Template:
 
 
 def rubric_template(task: Task, aspect: str) -> Template:
-    """The template that the task file's own rubric makes."""
+    """The template made from the task file's own rubric."""
     if aspect not in task.aspects:
-        raise InputError(f"task {task.name!r} has no aspect {aspect!r}: it has {', '.join(task.aspects)}")
+        known = ", ".join(task.aspects)
+        raise InputError(
+            f"Unknown aspect {aspect!r} of the task {task.name!r}. It must be one of {known}.", code="unknown_aspect"
+        )
     spec = task.aspects[aspect]
     scale = task.scale_of(aspect)
     fields = task.fields_of(aspect)
@@ -192,7 +200,7 @@ def rubric_template(task: Task, aspect: str) -> Template:
     text = fill((FOLDER / "rubric.txt").read_text(encoding="utf-8"), {**values, **keep}).strip()
     template = Template(text=text, task=task.name, aspect=aspect, scale=scale, fields=fields)
     if wrong := template.problems():
-        raise InputError(f"task {task.name!r}, aspect {aspect!r}: {wrong[0]}")
+        raise InputError(f"task {task.name!r}, aspect {aspect!r}: {wrong[0]}", code="invalid_template")
     return template
 
 
@@ -209,9 +217,8 @@ def fill(text: str, values: Mapping[str, str]) -> str:
 def break_tags(text: str, names: tuple[str, ...]) -> str:
     """`text` with parentheses for the brackets of every tag of these names, so that it cannot end its block.
 
-    However it is written: `</candidate >`, `< /Candidate>`, `<candidate id=2>`, with other brackets, slashes or letters
-    that look alike, or with white space and signs that cannot be seen in the name. Text without such tags comes back
-    unchanged.
+    Covers every spelling: `</candidate >`, `< /Candidate>`, `<candidate id=2>`, look-alike brackets, slashes or
+    letters, and whitespace or invisible characters in the name. Text without such tags is returned unchanged.
     """
     return _tags(names).sub(lambda found: f"({found.group(1)}{')' if found.group(2) else ''}", text)
 
@@ -231,7 +238,7 @@ def _tags(names: tuple[str, ...]) -> re.Pattern[str]:
 def neutralise(text: str, tokens: Sequence[str] = ()) -> str:
     """`text` with every chat token, and every one of `tokens`, broken up by a space after its first character.
 
-    Text without such tokens comes back unchanged. Idempotent, and no token is left, however tokens are nested.
+    Text without such tokens is returned unchanged. Idempotent, and no token is left, however tokens are nested.
     """
     pattern, bracketed = _patterns(tuple(tokens))
     for _ in range(len(text) + 1):
@@ -250,8 +257,8 @@ def _broken(found: re.Match[str]) -> str:
 
 @lru_cache(maxsize=64)
 def _patterns(tokens: tuple[str, ...]) -> tuple[re.Pattern[str], frozenset[str]]:
-    """A pattern for common chat tokens and the odd ones of `tokens`; the set of those in brackets (Gemma: 6,000)."""
-    # Without its outer white space: a token that begins with a space would stand again after the space put in.
+    """A pattern for common chat tokens and unbracketed `tokens`; the set of bracketed ones (Gemma has 6,000)."""
+    # Stripped: a token that begins with a space would reappear after the inserted space.
     bare = {token.strip() for token in tokens}
     bracketed = frozenset(token.lower() for token in bare if BRACKETED.fullmatch(token))
     odd = sorted((token for token in bare if token.lower() not in bracketed), key=len, reverse=True)
@@ -265,7 +272,7 @@ def nearest_label(score: float, scale: Scale) -> str:
 
 
 def nearest(score: float, answers: Sequence[str]) -> str:
-    """The one of the answers nearest to `score`; the higher one at a half."""
+    """The item of `answers` nearest to `score`; the higher one at a half."""
     return min(answers, key=lambda answer: (abs(float(answer) - score), -float(answer)))
 
 

@@ -1,7 +1,6 @@
-"""Whether a generated template may be used: in go the template and example texts, out come the reasons against it.
+"""Checks of generated templates: slots, stated scale, length, repetition, and text leaked from an example.
 
-It looks at the template's own words: slots, scale, length, repetition, and what is left of an example's texts. Whether
-the template judges well is for the agreement to say. The helpers on words also serve `train`.
+Whether the template judges well is measured by the agreement. The helpers on words are used by `train` too.
 """
 
 from __future__ import annotations
@@ -16,18 +15,18 @@ from typing import NamedTuple
 from judging.records import Scale
 from judging.template import CHAT_TOKENS, SLOT, Template, slot_block
 
-NGRAM = 5  # shorter runs ("as well as the") are everybody's words
-MIN_WORDS = 4  # "Rate the reply below" is about the shortest text that says what to do
-MAX_POINT = 100  # no rating scale in use goes beyond; years do
+NGRAM = 5  # shorter runs ("as well as the") are common phrases
+MIN_WORDS = 4  # "Rate the reply below" is about the shortest instruction
+MAX_POINT = 100  # no common rating scale goes beyond; years do
 
-# Loops. Three copies in a row are no emphasis any more, but "no, no, no" is: so 12 words in all. Ordinary texts of 40
-# words have nine different 4-grams in ten, lists of parallel sentences more than half. A refrain holds up to a third of
-# a poem; lines of one or two words ("positive") are a list's values.
+# Loops. Three copies in a row are a loop, but "no, no, no" is emphasis: so at least 12 words in all. In ordinary texts
+# of 40 words nine in ten 4-grams are distinct, in lists of parallel sentences more than half. A refrain makes up to a
+# third of a poem; lines of one or two words ("positive") are values of a list.
 LOOP_COPIES, LOOP_WORDS = 3, 12
 DISTINCT_FROM, DISTINCT_SHARE = 40, 0.5
 SENTENCE_WORDS, SENTENCE_SHARE = 3, 0.5
 
-# An ideograph or kana is a word of its own, since those scripts put no spaces; so is "n't", which data sets split off.
+# An ideograph or kana is a word of its own, since those scripts have no spaces; so is "n't", which data sets split off.
 _ALONE = r"\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
 _LETTER = rf"[^\W_{_ALONE}]"
 _NOT = rf"n['’`´]t(?!{_LETTER})"
@@ -52,7 +51,7 @@ RATING = re.compile(
     r"|stars?|levels?|values?|integers?|digits?|likert|evaluat\w+|assess\w*|judg\w+)(?![^\W_])",
     re.IGNORECASE,
 )
-# What a range counts when it is no scale: "2 to 3 short sentences".
+# Nouns that a range counts where it is not a scale: "2 to 3 short sentences".
 COUNTED = re.compile(
     r"[\s-]*(?:(?!(?:in|for|of|with|on|to|per)\b)\w+\s+)?(?:sentence|word|paragraph|line|character|token|second|minute"
     r"|hour|day|week|month|year|time|people|person|speaker|turn|reason|example|item|bullet|page|step|percent)",
@@ -76,15 +75,17 @@ def verify(
     require_scale: bool = True,
     other_scales: Collection[Scale] = (),
 ) -> list[str]:
-    """Why the template must not be used, one sentence each; empty: it may be used.
+    """Reasons why the template must not be used, one sentence each; empty: it may be used.
 
-    `contents`: the texts, by field name, of the examples of which no 5 words in a row may be left. `max_words` bounds
-    the instruction: all words but the slots and the blocks that show the fields. `require_scale`: the instruction must
-    state the scale itself; else the reply format that stands behind it may be the only place that does. `other_scales`:
-    those of further aspects that a prompt for several may state as well.
+    Args:
+        template: the generated template.
+        contents: the texts, by field name, of the examples; no 5 consecutive words of them may be left.
+        max_words: limit of the instruction: all words except the slots and the blocks of the fields.
+        require_scale: whether the instruction must state the scale itself; else the reply format may do so alone.
+        other_scales: scales of further aspects that a prompt for several aspects may state.
     """
     wrong = template.problems()
-    # No word, but no new line either: "Rate {{candidate}} from 1 to 5" is one sentence.
+    # A slot is neither a word nor a line break: "Rate {{candidate}} from 1 to 5" is one sentence.
     instruction = " _ ".join(outside_slots(_without_blocks(template)))
     left = {gram for part in outside_slots(template.text) for gram in ngrams(part)}
     texts = (text for content in contents for text in content.values())
@@ -98,7 +99,7 @@ def verify(
     if require_scale and not strange and not any(_is_scale(*ends, template.scale) for ends in stated):
         wrong.append(f"it does not state the scale {template.scale}")
     if not MIN_WORDS <= (num_words := len(words(instruction))) <= max_words:
-        wrong.append(f"its instruction has {num_words} words, and it takes {MIN_WORDS} to {max_words}")
+        wrong.append(f"its instruction has {num_words} words; it must have {MIN_WORDS} to {max_words}")
     if is_loop(instruction):
         wrong.append("it repeats itself")
     if token := re.search(CHAT_TOKENS.pattern, template.text, re.IGNORECASE):
@@ -113,24 +114,30 @@ def _is_scale(low: float, high: float, scale: Scale) -> bool:
 
 
 def words(text: str) -> list[str]:
-    """The words of `text` in one form: compatible characters unified (NFKC), case folded, without punctuation."""
+    """The normalised words of `text`: NFKC, case folded, without punctuation."""
     return [word.text for word in word_spans(text)]
 
 
 def word_spans(text: str) -> list[Word]:
-    """The words of `text` as `words` gives them, each with its place."""
+    """The words of `text` as `words` returns them, each with its position."""
     found = (Word(_normal(match.group()), *match.span()) for match in WORD.finditer(text))
     return [word for word in found if word.text]
 
 
 def ngrams(text: str, n: int = NGRAM) -> list[tuple[str, ...]]:
-    """Every `n` words in a row of `text`, in order."""
+    """All n-grams of words of `text`, in order."""
     known = words(text)
     return list(zip(*(known[offset:] for offset in range(n)), strict=False))
 
 
 def shared_ngram(text: str, content: str, n: int = NGRAM) -> str | None:
-    """The first `n` words in a row of `content` that also stand in a row in `text`; None: there are none."""
+    """The first n-gram of words of `content` that is also in `text`, or None.
+
+    Args:
+        text: the text to search.
+        content: the text whose n-grams are looked up.
+        n: words per n-gram.
+    """
     known = set(ngrams(text, n))
     return next((" ".join(gram) for gram in ngrams(content, n) if gram in known), None)
 
@@ -141,18 +148,18 @@ def outside_slots(text: str) -> list[str]:
 
 
 def stated_scales(text: str) -> list[tuple[float, float]]:
-    """Every scale that `text` states, in order, as (low, high).
+    """Every scale stated in `text`, in order, as (low, high).
 
-    A range of numbers is a scale where its sentence has a word of rating and the range counts nothing else. Where only
-    the top is said ("out of 10", "a 5-point scale") low is -inf.
+    A range of numbers is a scale where its sentence has a rating word and the range does not count anything else. Where
+    only the upper end is stated ("out of 10", "a 5-point scale") low is -inf.
     """
     return [scale for sentence in SENTENCE_END.split(text) if RATING.search(sentence) for scale in _ranges(sentence)]
 
 
 def is_loop(text: str) -> bool:
-    """Whether `text` runs in circles: a phrase over and over, too few different 4-grams, or the same sentences again.
+    """Whether `text` is repetitive: a phrase in a loop, too few distinct 4-grams, or repeated sentences.
 
-    Lists, parallel sentences and poems with a short refrain are no loops. Linear in the length of `text`.
+    Lists, parallel sentences and poems with a short refrain are not loops. Linear in the length of `text`.
     """
     known = words(text)
     grams = list(zip(known, known[1:], known[2:], known[3:], strict=False))
@@ -161,9 +168,9 @@ def is_loop(text: str) -> bool:
 
 
 def _runs_on(known: list[str]) -> bool:
-    """Whether a phrase stands LOOP_COPIES times in a row.
+    """Whether a phrase is repeated LOOP_COPIES times in a row.
 
-    Its length is guessed from where its last three words stood before, and kept as long as the words agree.
+    Its length is inferred from the previous position of its last three words, and kept as long as the words agree.
     """
     last: dict[tuple[str, ...], int] = {}
     length = same = 0
@@ -180,7 +187,7 @@ def _runs_on(known: list[str]) -> bool:
 
 
 def _repeats_sentences(text: str, num_words: int) -> bool:
-    # Without its number, or a numbered list of one and the same sentence would be a list of different ones.
+    # Without its number; else a numbered list of the same sentence would be a list of different sentences.
     counts = Counter(tuple(words(re.sub(r"^\W*\d+\W", "", sentence))) for sentence in SENTENCE_END.split(text))
     again = (
         len(sentence) * count
@@ -218,5 +225,5 @@ def _normal(token: str) -> str:
 
 
 def _is_strange(char: str) -> bool:
-    """Control characters, half surrogates and the sign of undecodable bytes: nobody writes a prompt with them."""
+    """Whether it is a control character, an unpaired surrogate or the replacement character of undecodable bytes."""
     return char == "\ufffd" or (unicodedata.category(char) in ("Cc", "Cs") and char not in "\t\n\r")

@@ -1,7 +1,7 @@
-"""Template files: a YAML head between two lines of `---`, then a prompt's text, which may serve several aspects.
+"""Template files: YAML front matter between two lines of `---`, then the text of a prompt for one or more aspects.
 
-The head names task, aspects with their scales, the fields that the prompt shows, and where the text comes from.
-In a folder of them, `TASK.ASPECT.txt` is for one aspect, `TASK.txt` for several.
+The front matter holds the task, the aspects with their scales, the fields in the prompt, and the origin of the text.
+In a folder of template files, `TASK.ASPECT.txt` is for one aspect, `TASK.txt` for several.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ from pydantic import Field, FiniteFloat, field_validator
 
 from judging import strictyaml
 from judging.errors import InputError
+from judging.file_errors import invalid_file
 from judging.records import Scale
-from judging.tasks import FieldSpec, Strict, first_reason
+from judging.tasks import FieldSpec, Strict
 from judging.template import Template
 
 FILE = re.compile(r"---\n(?P<head>.*?^)---\n(?P<text>.*)", re.DOTALL | re.MULTILINE)
@@ -35,10 +36,10 @@ class _Head(Strict):
     @field_validator("about")
     @classmethod
     def _groups_are_keys(cls, about: dict[str, Any]) -> dict[str, Any]:
-        """What keeps records out of an evaluation must not be misread."""
+        """Group keys exclude records from an evaluation, so they must be read correctly."""
         groups = about.get("groups", [])
         if not isinstance(groups, list) or not all(isinstance(key, str) for key in groups):
-            raise ValueError("groups: a list of group keys, each `task/dataset/group`, is needed")
+            raise ValueError("groups: must be a list of group keys, each `task/dataset/group`")
         return about
 
 
@@ -50,7 +51,7 @@ def file_name(task: str, aspect: str = "") -> str:
 def load_templates(path: Path) -> dict[str, Template]:
     """The templates of a file by aspect, in the file's order; with more than one, each is marked `several`.
 
-    Raises InputError where the file is missing, has no head, or holds a template that cannot be used.
+    Raises InputError where the file is missing, has no front matter, or holds a template that cannot be used.
     """
     try:
         head, text = _parts(path)
@@ -68,10 +69,10 @@ def load_templates(path: Path) -> dict[str, Template]:
             for aspect, ends in head.aspects.items()
         }
     except (OSError, ValueError, yaml.YAMLError) as error:
-        raise InputError(f"{path} is not a template file: {first_reason(error)}") from error
+        raise invalid_file(path, error, "a template file") from error
     for template in templates.values():
         if wrong := template.problems():
-            raise InputError(f"{path}: {wrong[0]}")
+            raise InputError(f"{path}: {wrong[0]}", code="invalid_template")
     return templates
 
 
@@ -81,11 +82,11 @@ def _parts(path: Path) -> tuple[_Head, str]:
         written = written.replace("\r\n", "\n")
     parts = FILE.fullmatch(written)
     if not parts:
-        raise ValueError("it has no head between two lines of ---")
-    # In front, a line of ---, so that errors count the file's lines.
+        raise InputError("no front matter between two lines of ---", code="invalid_template")
+    # A line of --- in front, so that line numbers in errors are those of the file.
     known = strictyaml.load("---\n" + parts["head"])
     if not isinstance(known, dict):
-        raise ValueError("its head is no mapping of names to values")
+        raise InputError("the front matter must be a mapping", code="invalid_template")
     return _Head.model_validate(known), parts["text"].removesuffix("\n")
 
 
@@ -103,12 +104,12 @@ def save_templates(path: Path, templates: Sequence[Template]) -> None:
         "about": dict(first.about),
     }
     head_text = yaml.safe_dump(head, sort_keys=False, allow_unicode=True, default_flow_style=None)
-    # Whole or not at all: another process may read the folder.
+    # Written beside and renamed: another process may read the folder.
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     beside.write_bytes(f"---\n{head_text}---\n{first.text}\n".encode())
     beside.replace(path)
 
 
 def _plain(end: float) -> float:
-    """5, not 5.0, as people write the ends of a scale."""
+    """The end of a scale as people write it: 5, not 5.0."""
     return int(end) if end == int(end) else end

@@ -1,7 +1,7 @@
 """Job `index`: the pool's rated texts -> FAISS indexes of plain and, after `fit`, of trained embeddings.
 
-Below `{run}/index`: `semantic/{task}/` and `trained/{task}.{aspect}/` (see index.py), `manifest.json`. For approximate
-kinds the recall against the exact search is measured and told.
+Below `{run}/index`: `semantic/{task}/` and `trained/{task}.{aspect}/` (see faiss_index.py), `manifest.json`. For
+approximate kinds the recall against exact search is measured and reported.
 """
 
 from __future__ import annotations
@@ -33,9 +33,11 @@ RECALL_AT, RECALL_QUERIES = 4, 1000
 class Config(Strict):
     """The configuration's `index` section."""
 
-    kind: Kind = Field("flat", description="flat: exact, enough to a million; hnsw, ivf: approximate, recall measured")
+    kind: Kind = Field(
+        "flat", description="flat: exact, for up to a million texts; hnsw, ivf: approximate, recall is measured"
+    )
     encoder: str = Field("embedded:all-minilm-l6-v2", description="sentence encoder for plain semantic search")
-    max_length: int = Field(256, ge=8, description="tokens of a text that are read; with trained towers: as in `fit`")
+    max_length: int = Field(256, ge=8, description="tokens read of a text; with trained towers the same as in `fit`")
 
 
 def main(run: RunConfig) -> Outcome:
@@ -85,10 +87,15 @@ def main(run: RunConfig) -> Outcome:
 
 
 def rated_aspects(pool: Mapping[str, Record]) -> list[tuple[str, str]]:
-    """(task, aspect) pairs that an example could be shown for. Raises InputError where there is none."""
+    """(task, aspect) pairs that the pool has rated examples for. Raises InputError where there is none."""
     pairs = {(r.task, aspect) for r in pool.values() for aspect in r.scores if aspect in load_task(r.task).aspects}
     if not pairs:
-        raise InputError("data.pool holds no human score of an aspect that its tasks know: there is nothing to show")
+        raise InputError(
+            "`data.pool` has no human score on an aspect of its tasks, so there is no example to index. Check "
+            "data.aspects, or add rated texts.",
+            code="no_scores",
+            key="data.pool",
+        )
     return sorted(pairs)
 
 
@@ -101,7 +108,10 @@ def _towers(run: RunConfig, config: Config, data: DataConfig) -> Path | None:
     finished(job, data)
     if fit.max_length != config.max_length:
         raise InputError(
-            f"index.max_length: the towers were trained on {fit.max_length} tokens, not {config.max_length}"
+            f"`index.max_length` is {config.max_length}, but the towers were trained with {fit.max_length} tokens. Set "
+            "both to the same value.",
+            code="conflict",
+            key="index.max_length",
         )
     return job.path
 

@@ -23,9 +23,19 @@ def load_encoder(folder: str, max_length: int) -> Any:
 
 
 def encode_here(folder: str, texts: Sequence[str], max_length: int, *, at_once: int = 32) -> np.ndarray:
-    """Embeddings of length 1, float32, one row a text. Raises InputError where the model gives NaN.
+    """Encode texts in this process.
 
-    `at_once` 1: each text by itself, so that its embedding does not depend, in the last digits, on its company.
+    Args:
+        folder: of a sentence-transformers model.
+        texts: one row each.
+        max_length: tokens read of a text.
+        at_once: batch size; 1: no embedding depends, in the last digits, on the other texts of its batch.
+
+    Returns:
+        Embeddings of length 1, float32, N x D.
+
+    Raises:
+        InputError: where the model returns NaN or infinity.
     """
     model = load_encoder(folder, max_length)
     found: np.ndarray = model.encode(
@@ -33,12 +43,28 @@ def encode_here(folder: str, texts: Sequence[str], max_length: int, *, at_once: 
     )
     found = np.asarray(found, dtype=np.float32).reshape(len(texts), -1)
     if not np.isfinite(found).all():
-        raise InputError(f"{folder} gives embeddings that are not numbers: its weights are broken")
+        raise InputError(
+            f"The encoder in {folder} returned NaN or infinite embeddings. Use another encoder.",
+            code="damaged_artifact",
+        )
     return found
 
 
 def encode(source: str, texts: Sequence[str], max_length: int, *, block: int = 512) -> np.ndarray:
-    """The same on the cluster, in blocks; the rows in the order of `texts`. Needs `runtime.start`."""
+    """Encode texts on the cluster. Needs `runtime.start`.
+
+    Args:
+        source: of a sentence-transformers model, as under `models`.
+        texts: one row each.
+        max_length: tokens read of a text.
+        block: texts a task.
+
+    Returns:
+        Embeddings of length 1, float32, N x D, in the order of `texts`.
+
+    Raises:
+        InputError: where the model returns NaN or infinity.
+    """
     import ray
 
     folder = str(models.resolve(source).path)
@@ -50,6 +76,6 @@ def encode(source: str, texts: Sequence[str], max_length: int, *, block: int = 5
     try:
         return np.concatenate(ray.get(parts))
     except ray.exceptions.RayTaskError as error:
-        if isinstance(error.cause, InputError):  # the sentence, without the worker's traceback
-            raise InputError(str(error.cause)) from error
+        if isinstance(error.cause, InputError):  # its message, without the worker's traceback
+            raise InputError(str(error.cause), code=error.cause.code, key=error.cause.key) from error
         raise

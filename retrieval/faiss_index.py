@@ -1,13 +1,14 @@
-"""An index of examples on disk: embeddings in FAISS, who they are in Parquet, a manifest that is checked before both.
+"""An index of examples on disk: embeddings in FAISS, ids in Parquet, and a manifest that is verified before both.
 
 A folder holds `index.faiss`, `examples.parquet` (id, group) in the same order, and `manifest.json` (sha256 of both,
-kind, dimension, metric, count, fingerprint of the model that made the embeddings). FAISS files are no safe format, so
-nothing is read that the manifest does not vouch for. D dimensions, N examples, Q queries.
+kind, dimension, metric, count, fingerprint of the model that made the embeddings). FAISS files are not a safe format,
+so no file is read whose sha256 the manifest does not confirm. D dimensions, N examples, Q queries.
 """
 
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -29,7 +30,7 @@ IVF_PROBED_SHARE = 0.1
 
 
 class Example(NamedTuple):
-    """Who stands in a row of the index: a record's id and `Record.group_key`."""
+    """A row of the index: a record's id and `Record.group_key`."""
 
     id: str
     group: str
@@ -47,9 +48,19 @@ class ExampleIndex:
 
     @classmethod
     def build(cls, embeddings_ND: np.ndarray, examples: Sequence[Example], *, kind: Kind, made_by: str) -> ExampleIndex:
-        """`made_by`: fingerprint of the model that made the embeddings.
+        """Index the embeddings.
 
-        Raises InputError where there is nothing to index, or an embedding that is no number.
+        Args:
+            embeddings_ND: of length 1, a row an example.
+            examples: in the order of the rows.
+            kind: of FAISS index; `flat` is exact.
+            made_by: fingerprint of the model that made the embeddings.
+
+        Returns:
+            The index, in memory.
+
+        Raises:
+            InputError: where there is no example, or an embedding with NaN or infinity.
         """
         import faiss
 
@@ -77,17 +88,22 @@ class ExampleIndex:
         return len(self.examples)
 
     def add(self, embeddings_ND: np.ndarray, examples: Sequence[Example]) -> None:
-        """Append new examples; what is there is not computed again. Raises InputError where an id is there already."""
+        """Append new examples to the existing ones. Raises InputError for a duplicate id or another dimension."""
         import faiss
 
         known = {example.id for example in self.examples}
         twice = [example.id for example in examples if example.id in known]
         if twice or len({example.id for example in examples}) < len(examples):
-            raise InputError(f"the index holds the example {(twice or ['(given twice)'])[0]} already")
+            repeated = twice or [id for id, num in Counter(example.id for example in examples).items() if num > 1]
+            raise InputError(f"Duplicate example id {repeated[0]!r} in the index.", code="duplicate_id")
         vectors = _checked(embeddings_ND, len(examples))
         if vectors.shape[1] != self.dimension:
-            raise InputError(f"the index has {self.dimension} dimensions, the new embeddings have {vectors.shape[1]}")
-        if self._is_mapped:  # FAISS ends the process where something is added to a mapped index
+            raise InputError(
+                f"The index has {self.dimension} dimensions, the new embeddings have {vectors.shape[1]}. "
+                "Use the encoder that the index was built with.",
+                code="other_configuration",
+            )
+        if self._is_mapped:  # adding to a mapped index would end the process in FAISS
             mapped, self._index = self._index, faiss.IndexFlatIP(self.dimension)
             self._index.add(mapped.reconstruct_n(0, mapped.ntotal))
             self._is_mapped = False
@@ -95,17 +111,20 @@ class ExampleIndex:
         self.examples += examples
 
     def search(self, queries_QD: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-        """Scores (float32) and rows (int64), both Q x min(k, N), best first; row -1: there are no more."""
+        """Scores (float32) and rows (int64), both Q x min(k, N), best first; row -1: no further result."""
         vectors = np.ascontiguousarray(queries_QD, dtype=np.float32)
         if vectors.ndim != 2 or vectors.shape[1] != self.dimension:
-            raise ValueError(f"queries of shape {vectors.shape} do not fit {self.dimension} dimensions")
+            raise ValueError(f"queries of shape {vectors.shape} do not match the index of {self.dimension} dimensions")
         if not np.isfinite(vectors).all():
-            raise InputError("a query's embedding holds values that are not numbers: the encoder is broken")
+            raise InputError(
+                "A query's embedding has NaN or infinite values: the encoder is damaged. Use another encoder.",
+                code="damaged_artifact",
+            )
         scores, rows = self._index.search(vectors, min(k, len(self)))
         return scores, rows
 
     def save(self, folder: Path) -> None:
-        """Write the whole folder beside its place and put it there."""
+        """Write the folder atomically."""
         import faiss
 
         with whole_folder(folder) as beside:
@@ -121,18 +140,23 @@ class ExampleIndex:
 
     @classmethod
     def load(cls, folder: Path, *, made_by: str) -> ExampleIndex:
-        """The index after every check, mapped into memory where its kind allows it; InputError says what is wrong."""
+        """The verified index, memory-mapped where its kind allows it. Raises InputError where a check fails."""
         import faiss
 
         manifest = _manifest(folder)
         if manifest["made_by"] != made_by:
             raise InputError(
-                f"{folder} was made by other towers than those it is to be searched with: run `index` again"
+                f"The index in {folder} was made by another encoder than the one it is searched with. Run `inverdict "
+                "index` again.",
+                code="other_configuration",
             )
         for name in FILES:
             path = folder / name
             if not path.is_file() or file_hash(path) != manifest["sha256"].get(name):
-                raise InputError(f"{path} is missing or not what its manifest says: run `inverdict index` again")
+                raise InputError(
+                    f"{path} is missing or does not match its manifest. Run `inverdict index` again.",
+                    code="damaged_artifact",
+                )
         rows = pq.read_table(folder / "examples.parquet", schema=SCHEMA).to_pylist()
         flags = faiss.IO_FLAG_MMAP_IFC if manifest["kind"] == "flat" else 0
         index = faiss.read_index(str(folder / "index.faiss"), flags)
@@ -140,7 +164,10 @@ class ExampleIndex:
         loaded._is_mapped = bool(flags)
         is_ours = index.metric_type == faiss.METRIC_INNER_PRODUCT and index.ntotal == len(rows)
         if not is_ours or loaded._about() != {name: manifest[name] for name in loaded._about()}:
-            raise InputError(f"{folder}: the index and its manifest do not fit together: run `inverdict index` again")
+            raise InputError(
+                f"The index in {folder} does not match its manifest.json. Run `inverdict index` again.",
+                code="damaged_artifact",
+            )
         return loaded
 
 
@@ -151,10 +178,11 @@ def _manifest(folder: Path) -> dict[str, Any]:
         if any(not isinstance(manifest[name], kind) for name, kind in kinds.items()):
             raise ValueError
     except FileNotFoundError:
-        raise InputError(f"{folder} holds no index: run `inverdict index` first") from None
+        raise InputError(f"No index found in {folder}. Run `inverdict index` first.", code="missing_job") from None
     except (ValueError, KeyError, TypeError):
         raise InputError(
-            f"{folder / 'manifest.json'} is no manifest of an index: run `inverdict index` again"
+            f"{folder / 'manifest.json'} is not a valid index manifest. Run `inverdict index` again.",
+            code="damaged_artifact",
         ) from None
     return manifest
 
@@ -162,15 +190,30 @@ def _manifest(folder: Path) -> dict[str, Any]:
 def _checked(embeddings_ND: np.ndarray, num_examples: int) -> np.ndarray:
     vectors = np.ascontiguousarray(embeddings_ND, dtype=np.float32)
     if vectors.ndim != 2 or len(vectors) != num_examples:
-        raise ValueError(f"{num_examples} examples need as many embeddings, not an array of shape {vectors.shape}")
+        raise ValueError(
+            f"{num_examples} examples need {num_examples} embeddings, not an array of shape {vectors.shape}"
+        )
     if not num_examples:
-        raise InputError("there is no example to index")
+        raise InputError("There is no example to index. Add rated texts to data.pool.", code="no_records")
     if not np.isfinite(vectors).all():
-        raise InputError("an example's embedding holds values that are not numbers: the encoder is broken")
+        raise InputError(
+            "An example's embedding has NaN or infinite values: the encoder is damaged. Use another encoder.",
+            code="damaged_artifact",
+        )
     return vectors
 
 
 def recall(index: ExampleIndex, exact: ExampleIndex, queries_QD: np.ndarray, k: int) -> float:
-    """Share of the exact first k that the index finds, mean over the queries. The two hold the same rows."""
+    """Recall@k of an approximate index.
+
+    Args:
+        index: the approximate index.
+        exact: the exact index of the same rows.
+        queries_QD: embeddings of length 1.
+        k: results a query.
+
+    Returns:
+        Share of the exact results that the index returns, mean over the queries.
+    """
     found, true = index.search(queries_QD, k)[1], exact.search(queries_QD, k)[1]
     return float(np.mean([len(set(one) & set(other)) / len(other) for one, other in zip(found, true, strict=True)]))

@@ -1,9 +1,9 @@
-"""Job `feedback`: what each example is worth to the judge: it scores a text with that one example in its prompt.
+"""Job `feedback`: the utility of each example: the judge scores a text with that one example in its prompt.
 
 Below `{run}/feedback`: `pairs/part-*.parquet` (id, query_id, example_id, task, aspect, arm), `part-*.parquet` (those,
 then score, utility, label_mass, error), `manifest.json`. Queries and examples come from `data.pool`; under
-`data.pool_share`, from its groups that are never judged. utility = 1 - |score - people's| / width of the scale:
-1 is best. A pair without a score keeps its reason; a killed job goes on from the parts that are there.
+`data.pool_share`, from its groups that are never judged. utility = 1 - |score - human score| / width of the scale:
+1 is best. A pair without a score keeps the reason; an interrupted job resumes from the finished parts.
 """
 
 from __future__ import annotations
@@ -50,9 +50,9 @@ SCHEMA = pa.schema(
 
 
 def main(run: RunConfig, *, retry_failed: bool = False) -> Outcome:
-    """Let the judge try every chosen example; resume what a killed run left.
+    """Score every selected pair of text and example with the judge; resume an interrupted run.
 
-    `retry_failed`: ask again about pairs without a score.
+    `retry_failed`: score the pairs without a score again.
     """
     config, data = section(run, "feedback", Config), rated_data(run)
     spec = spec_of(run, config.model, "feedback.model")
@@ -89,9 +89,8 @@ def main(run: RunConfig, *, retry_failed: bool = False) -> Outcome:
         summary = {**_summary(job.path), "pool": fingerprint["pool"]}
         if not summary["aspects"]:
             for part in parts_of(job.path):
-                part.unlink()  # the same command asks again
-            told = ", ".join(f"{number} {kind}" for kind, number in summary["unscored"].items())
-            raise JobFailed(f"feedback: the judge {config.model} gave not one score ({told})")
+                part.unlink()  # so that the same command tries again
+            raise _no_score(config.model, summary["unscored"])
         return summary
 
     def reopens() -> bool:
@@ -100,8 +99,16 @@ def main(run: RunConfig, *, retry_failed: bool = False) -> Outcome:
     return Outcome(0, job.complete(fingerprint, work, what="feedback", reopens=reopens))
 
 
+def _no_score(model: str, unscored: Mapping[str, int]) -> JobFailed:
+    reasons = ", ".join(f"{number} {kind}" for kind, number in unscored.items())
+    return JobFailed(
+        f"feedback: the judge {model} returned no score ({reasons}). Check the model, then run the same command again.",
+        code="no_scores",
+    )
+
+
 def _towers(config: Config, data: DataConfig) -> Path:
-    """The earlier round's `fit`. Raises InputError where it is not there, or of another pool."""
+    """The `fit` of the earlier round. Raises InputError where it is missing or of another pool."""
     assert config.towers is not None
     job = JobDir(config.towers, "fit")
     finished(job, data)
@@ -109,18 +116,22 @@ def _towers(config: Config, data: DataConfig) -> Path:
 
 
 def _check_askable(spec: ModelSpec, templates: Mapping[tuple[str, str], Template]) -> None:
-    """What the engine would find out only inside the workers. Raises InputError or UserError."""
+    """Check here what would otherwise fail inside the workers. Raises InputError or UserError."""
     if isinstance(spec, HttpSpec):
         api_key(spec)
     for (task, aspect), template in templates.items():
         if problem := labels_problem(spec, LABEL_PREFIX, template.scale.labels()):
-            raise InputError(f"feedback: {task}/{aspect} cannot be scored by probabilities: {problem}")
+            raise InputError(
+                f"`feedback.model` cannot score {task}/{aspect} by label probabilities: {problem}",
+                code="unsupported",
+                key="feedback.model",
+            )
 
 
 def wanted_aspects(pool: Mapping[str, Record], aspects: Sequence[str] | None) -> list[tuple[str, str]]:
-    """(task, aspect) pairs to learn for: those asked for, or all that the pool is rated on and the task knows.
+    """(task, aspect) pairs to collect feedback for: those of `aspects`, or all rated ones that the task defines.
 
-    Raises InputError where the pool can teach nothing: no score of an aspect asked for, or one group alone.
+    Raises InputError where the pool cannot give feedback: no score on an aspect of `aspects`, or only one group.
     """
     groups: dict[tuple[str, str], set[str]] = {}
     for record in pool.values():
@@ -130,20 +141,30 @@ def wanted_aspects(pool: Mapping[str, Record], aspects: Sequence[str] | None) ->
                 groups.setdefault((record.task, aspect), set()).add(record.group_key)
     for aspect in aspects or ():
         if not any(aspect == found for _, found in groups):
-            raise InputError(f"feedback.aspects: no text of data.pool is rated on {aspect!r}")
+            raise InputError(
+                f"`feedback.aspects`: no text of data.pool is rated on {aspect!r}.",
+                code="no_scores",
+                key="feedback.aspects",
+            )
     if not groups:
-        raise InputError("data.pool holds no human score of an aspect that its tasks know: nothing can be learned")
+        raise InputError(
+            "`data.pool` has no human score on an aspect of its tasks. Check data.aspects, or add rated texts.",
+            code="no_scores",
+            key="data.pool",
+        )
     for (task, aspect), keys in groups.items():
         if len(keys) < 2:
             raise InputError(
-                f"data.pool has one group of {task} rated on {aspect}: an example never serves its own group, "
-                "so at least two are needed"
+                f"`data.pool` has only one group of {task} rated on {aspect}, but an example is never shown for its "
+                "own group. Add rated texts of a second group.",
+                code="not_enough_groups",
+                key="data.pool",
             )
     return sorted(groups)
 
 
 def _ask(run: RunConfig, config: Config, folder: Path, judge: Judge) -> None:
-    """The judge's score of every pair that has none yet."""
+    """Score every pair that has no score yet."""
     done = {row["id"] for row in sound_rows(folder, ["id"])}
     rows = {part: pq.read_table(part, columns=["id"]).column("id").to_pylist() for part in parts_of(folder / "pairs")}
     parts = [part for part, ids in rows.items() if not done.issuperset(ids)]
@@ -202,7 +223,7 @@ def _held(known: Any) -> Judge:
 
 
 def _summary(folder: Path) -> dict[str, Any]:
-    """Counts, and by task and aspect: pairs, mean utility, and how far the best example is above the mean one."""
+    """Counts, and by task and aspect: pairs, mean utility, and the mean gain of the best example over the mean one."""
     found: dict[str, dict[str, Any]] = {}
     utilities: dict[str, dict[str, list[float]]] = {}
     errors: Counter[str] = Counter()
@@ -233,8 +254,8 @@ def render(summary: Mapping[str, Any]) -> str:
         best = found["mean_gain_of_best"]
         lines.append(
             f"{key:<{width}}  {found['num_pairs']} pairs of {found['num_queries']} texts, mean utility "
-            f"{found['mean_utility']:.3f}" + (f", the best example of a text {best:+.3f}" if best is not None else "")
+            f"{found['mean_utility']:.3f}" + (f", best example of a text {best:+.3f}" if best is not None else "")
         )
     if summary["unscored"]:
-        lines.append("no score: " + ", ".join(f"{number} {kind}" for kind, number in summary["unscored"].items()))
+        lines.append("unscored: " + ", ".join(f"{number} {kind}" for kind, number in summary["unscored"].items()))
     return "\n".join([*lines, f"  {summary['folder']}"])

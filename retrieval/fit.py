@@ -1,8 +1,8 @@
-"""Job `fit`: the judge's feedback -> two towers that find the examples which help it. Trained on Ray Train.
+"""Job `fit`: the judge's feedback -> two towers that retrieve the examples with the highest utility, with Ray Train.
 
 Below `{run}/fit`: `pairs/` (texts and utilities as the workers read them), `checkpoints/`, `query/` and `example/` (two
-sentence-transformers folders), `fit.json` (losses, NDCG@4 on the held-out groups), `manifest.json`. What a worker does
-is fitting.py's.
+sentence-transformers folders), `fit.json` (losses, NDCG@4 on the held-out groups), `manifest.json`. fit_worker.py
+is what each worker runs.
 """
 
 from __future__ import annotations
@@ -50,22 +50,29 @@ class Config(TrainingConfig):
     encoder: str = Field(
         "embedded:all-minilm-l6-v2", description="sentence-transformers model that both towers start from"
     )
-    shared: bool = Field(False, description="one tower for both sides")
-    max_length: int = Field(256, ge=8, description="tokens of a text that a tower reads; what is longer is cut")
-    scale: float = Field(20.0, gt=0, description="of the cosine, in the loss")
-    weight: Weight = Field("true_rank", description="of a pair: by rank of the utilities, or by position now")
-    lambda_rank: float = Field(0.8, ge=0, le=1, description="share of the ranking loss; the rest: in-batch negatives")
+    shared: bool = Field(False, description="share one tower for both sides")
+    max_length: int = Field(256, ge=8, description="tokens of a text that a tower reads; longer texts are truncated")
+    scale: float = Field(20.0, gt=0, description="factor of the cosine similarity in the loss")
+    weight: Weight = Field(
+        "true_rank",
+        description="weight of a pair in the loss: by the rank of the utilities, or by the current position",
+    )
+    lambda_rank: float = Field(
+        0.8, ge=0, le=1, description="share of the ranking loss; the rest is the loss on in-batch negatives"
+    )
     learning_rate: float = Field(1e-4, gt=0)
     weight_decay: float = Field(0.01, ge=0)
     epochs: int = Field(6, ge=1)
-    patience: int = Field(2, ge=1, description="epochs without a better NDCG on the held-out groups before the end")
-    batch_queries: int = Field(8, ge=1, description="queries a worker takes a step, each with all its tried examples")
-    task_power: float = Field(0.5, ge=0, le=1, description="a task is drawn in proportion to its size to this power")
-    dev_share: float = Field(0.2, gt=0, lt=1, description="share of the queries' groups held out, by hash")
+    patience: int = Field(2, ge=1, description="early stopping: epochs without a better NDCG on the held-out groups")
+    batch_queries: int = Field(8, ge=1, description="queries per worker and step, each with all its scored examples")
+    task_power: float = Field(0.5, ge=0, le=1, description="a task is sampled in proportion to its size to this power")
+    dev_share: float = Field(
+        0.2, gt=0, lt=1, description="share of the queries' groups that is held out, chosen by hash"
+    )
 
 
 def main(run: RunConfig) -> Outcome:
-    """Train the towers on what `feedback` left; resume what a killed run left."""
+    """Train the towers on the output of `feedback`; resume an interrupted run."""
     config, data = section(run, "fit", Config), rated_data(run)
     feedback = JobDir(run.run, "feedback")
     finished(feedback, data)
@@ -86,7 +93,7 @@ def main(run: RunConfig) -> Outcome:
         pool = rated_pool(data)
         parts = split(lists, pool, config.dev_share, run.seed)
         counts = write_pairs(parts, pool, job.path / "pairs")
-        say(f"fit: {counts['num_train']} texts with their tried examples, {counts['num_dev']} held out")
+        say(f"fit: {counts['num_train']} training texts with their scored examples, {counts['num_dev']} held out")
         runtime.start(run.ray)
         if not (job.path / "fit.json").exists():
             from retrieval.fit_worker import fitting
@@ -106,7 +113,20 @@ def main(run: RunConfig) -> Outcome:
 def split(
     lists: Sequence[QueryList], pool: Mapping[str, Record], dev_share: float, seed: int
 ) -> dict[str, list[QueryList]]:
-    """`train` and `dev`, by a hash of the query's group. Raises InputError where one is empty."""
+    """Split the lists into `train` and `dev` by a hash of the query's group.
+
+    Args:
+        lists: what `feedback` measured.
+        pool: the records by id.
+        dev_share: share of the groups that goes to `dev`, between 0 and 1.
+        seed: of the hash.
+
+    Returns:
+        The lists by part.
+
+    Raises:
+        InputError: where one part is empty.
+    """
     parts: dict[str, list[QueryList]] = {"train": [], "dev": []}
     for one in lists:
         held_out = int(content_id("dev", str(seed), pool[one.query_id].group_key), 16) < dev_share * 16**16
@@ -114,13 +134,25 @@ def split(
     for name, found in parts.items():
         if not found:
             raise InputError(
-                f"fit.dev_share: {dev_share:g} leaves no group to {'train on' if name == 'train' else 'test'}"
+                f"`fit.dev_share` of {dev_share:g} leaves no group for the {name} part. Change it, or add groups to "
+                "data.pool.",
+                code="not_enough_groups",
+                key="fit.dev_share",
             )
     return parts
 
 
 def write_pairs(parts: Mapping[str, Sequence[QueryList]], pool: Mapping[str, Record], folder: Path) -> dict[str, int]:
-    """`texts.parquet` (each once) and `train.parquet`, `dev.parquet`: rows that point into it."""
+    """Write the training data of the workers.
+
+    Args:
+        parts: the lists by part (`train`, `dev`).
+        pool: the records by id.
+        folder: where `texts.parquet` (each text once) and `train.parquet`, `dev.parquet` (row numbers in it) go.
+
+    Returns:
+        `num_train`, `num_dev`, `num_texts`.
+    """
     folder.mkdir(exist_ok=True)
     places: dict[tuple[str, str, str], int] = {}
     texts: list[dict[str, str]] = []
@@ -152,7 +184,7 @@ def write_pairs(parts: Mapping[str, Sequence[QueryList]], pool: Mapping[str, Rec
 def _orders(
     held_out: Sequence[QueryList], pool: Mapping[str, Record], folder: Path, semantic: str, max_length: int, seed: int
 ) -> dict[str, Any]:
-    """The towers' orders of the held-out lists beside plain ones. In a worker: the driver loads no torch."""
+    """NDCG of the towers and of the baselines on the held-out lists. In a worker: the driver loads no torch."""
     import ray
 
     folders = {side: str((folder / side).resolve()) for side in ("query", "example")} | {"semantic": semantic}
@@ -173,7 +205,8 @@ def _settings(run: RunConfig, config: Config, start: str, folder: Path) -> Setti
 def render(summary: Mapping[str, Any]) -> str:
     """The summary for the terminal."""
     return (
-        f"{summary['num_train']} texts, NDCG@4 {summary['ndcg']['before']:.3f} before, {summary['ndcg']['after']:.3f} "
-        f"after epoch {summary['best_epoch']} of {summary['num_epochs']}, chosen on these held-out texts; "
+        f"{summary['num_train']} training texts, NDCG@4 {summary['ndcg']['before']:.3f} before training, "
+        f"{summary['ndcg']['after']:.3f} after epoch {summary['best_epoch']} of {summary['num_epochs']} (selected on "
+        f"these held-out texts), "
         f"{summary['seconds']:.0f} s\n{render_orders(summary['orders'])}\n  {summary['folder']}"
     )

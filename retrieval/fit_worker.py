@@ -1,4 +1,4 @@
-"""What every worker of `fit` runs: batches, loss, gradients, the held-out NDCG, resume; rank 0 writes what comes out.
+"""The training loop of `fit` on each worker: batches, loss, gradients, held-out NDCG, resume; rank 0 writes the towers.
 
 B queries of a batch, K examples of each query, N examples of the batch on all workers together, D dimensions.
 """
@@ -28,7 +28,7 @@ from retrieval.towers import Towers
 
 
 class Query(NamedTuple):
-    """Places of texts, and what each example was worth."""
+    """Row numbers of the texts, and the utility of each example."""
 
     task: str
     query: int
@@ -67,7 +67,7 @@ def fitting(raw: dict[str, Any]) -> None:
 
 
 class Fitting:
-    """The state of one training: towers, optimiser, what was measured so far."""
+    """The state of one training: towers, optimiser, metrics so far."""
 
     def __init__(self, settings: Settings, data: Data, towers: Towers) -> None:
         self._settings = settings
@@ -80,7 +80,7 @@ class Fitting:
         context = ray.train.get_context()
         self._rank, self._world = context.get_world_rank(), context.get_world_size()
         self._steps_an_epoch = max(1, math.ceil(len(data.train) / (settings.batch_queries * self._world)))
-        # Without a gentle start the first steps can throw all texts onto one point.
+        # Without a warm-up the first steps can collapse all embeddings onto one point.
         warmup = max(1, self._steps_an_epoch // 2)
         self._schedule = torch.optim.lr_scheduler.LambdaLR(self._optimiser, lambda step: min(1.0, (step + 1) / warmup))
         self._facts: dict[str, Any] = {"losses": [], "ndcg": [], "best_epoch": 0, "seconds": 0.0}
@@ -100,12 +100,12 @@ class Fitting:
             self._report(epoch)
         if self._rank == 0:
             self._write()
-        # Nobody ends before the files are there: a failure in between is still one of this training.
+        # Barrier: no worker may exit before rank 0 has written its files, so that a crash here is still retried.
         ray.train.report({"done": 1})
 
     def _train(self, epoch: int) -> float:
         """One epoch; the mean loss of this worker's batches."""
-        # From seed, epoch and worker alone, so that a resumed training draws the same dropout.
+        # Seeded by seed, epoch and worker alone, so that a resumed training samples the same dropout.
         torch.manual_seed(hash((self._settings.seed, epoch, self._rank)) % 2**31)
         self._towers.train()
         total: float = 0.0
@@ -140,7 +140,7 @@ class Fitting:
         all_BN = self._towers.scores(query_BD, all_ND)
         allowed_BN = all_group_N[None, :] != group_B[:, None]
         for row, one in enumerate(batch):
-            # An example that is as good as the best is no negative, whichever worker holds it.
+            # An example as good as the best one is not a negative, whichever worker holds it.
             best = max(one.utilities)
             equal = {place for place, utility in zip(one.examples, one.utilities, strict=True) if utility == best}
             allowed_BN[row] &= torch.tensor([place not in equal for place in all_places], device=allowed_BN.device)
@@ -149,13 +149,13 @@ class Fitting:
     def _gathered(
         self, example_ND: torch.Tensor, group_N: torch.Tensor, places: list[int]
     ) -> tuple[torch.Tensor, torch.Tensor, list[int], int]:
-        """The examples of all workers with their groups and places, and where this worker's begin.
+        """The examples of all workers with their groups and row numbers, and the offset of this worker's.
 
-        Those of other workers are constants: an example learns from its own worker's queries alone.
+        The embeddings of other workers have no gradient here: each worker's queries train its own examples.
         """
         if self._world == 1:
             return example_ND, group_N, places, 0
-        # Workers hold different numbers of examples: plain objects, on the CPU, are small enough (N x D).
+        # Workers hold different numbers of examples, so objects are gathered, on the CPU; N x D is small enough.
         held: list[Any] = [None] * self._world
         dist.all_gather_object(held, (example_ND.detach().cpu(), group_N.cpu(), places))
         offset = sum(len(group) for _, group, _ in held[: self._rank])
@@ -174,7 +174,7 @@ class Fitting:
             weight.grad /= self._world
 
     def _measure(self, epoch: int) -> None:
-        """NDCG@4 on the held-out queries, by rank 0; all workers learn it, since all must stop together."""
+        """NDCG@4 on the held-out queries, by rank 0 and broadcast, since all workers must stop together."""
         found: list[Any] = [self._ndcg() if self._rank == 0 else None]
         if self._world > 1:
             dist.broadcast_object_list(found, src=0)
@@ -217,7 +217,7 @@ class Fitting:
             ray.train.report({"epoch": epoch}, checkpoint=ray.train.Checkpoint.from_directory(scratch))
 
     def _resume(self) -> int:
-        """The last epoch that is done; 0: none."""
+        """The last completed epoch; 0: none."""
         checkpoint = ray.train.get_checkpoint()
         if checkpoint is None:
             return 0
@@ -247,8 +247,18 @@ class Fitting:
 def batches_of(queries: Sequence[Query], settings: Settings, epoch: int, number: int, world: int) -> list[list[Query]]:
     """Batches for all workers together, each of one task; the same for the same seed and epoch on every worker.
 
-    A task is drawn in proportion to size ** task_power, and its queries come in a shuffled order without repeats until
-    all were there.
+    A task is sampled in proportion to size ** task_power; its queries come in a shuffled order, without repeats within
+    a pass over them.
+
+    Args:
+        queries: of all tasks.
+        settings: `seed`, `task_power` and `batch_queries` count.
+        epoch: from 1.
+        number: of batches.
+        world: number of workers.
+
+    Returns:
+        `number` batches of `batch_queries` x `world` queries.
     """
     drawing = random.Random(f"{settings.seed}/{epoch}")
     by_task: dict[str, list[Query]] = {}
@@ -269,7 +279,7 @@ def batches_of(queries: Sequence[Query], settings: Settings, epoch: int, number:
 
 
 def lists_of(batch: Sequence[Query], column: dict[int, int]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Columns, gains and mask (B x K each) of the queries' examples; what is masked points at column 0."""
+    """Columns, gains and mask (B x K each) of the queries' examples; masked places point to column 0."""
     width = max(len(one.examples) for one in batch)
     at = torch.zeros((len(batch), width), dtype=torch.long)
     gains = torch.zeros((len(batch), width))
@@ -288,7 +298,16 @@ def _mean(values: Iterable[float]) -> float:
 
 
 def model_card(settings: Settings, facts: dict[str, Any], num_train: int) -> str:
-    """README.md of a tower; SIDE stands for `query` or `example`."""
+    """README.md of a tower.
+
+    Args:
+        settings: of the training.
+        facts: what `fit.json` holds.
+        num_train: training queries.
+
+    Returns:
+        The text, with SIDE in place of `query` or `example`.
+    """
     ndcg_found = facts["ndcg"]
     return f"""---
 base_model: {settings.source}

@@ -1,4 +1,4 @@
-"""What every worker of `fit` gets: plain values, so that they travel as they are. Knows no torch."""
+"""The settings of a `fit` worker as plain values, so that Ray can serialise them. Knows no torch."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Who is tried for whom: for every text to judge the rated texts that one of the searches would show.
+"""Mining of the pairs that `feedback` scores: for each text, examples from several retrievers.
 
-The searches: at random, by shared words, by meaning and, from the second round, by the towers of an earlier one.
+The retrievers: random, BM25, embedding similarity and, from the second round, the towers of an earlier round.
 """
 
 from __future__ import annotations
@@ -24,18 +24,28 @@ if TYPE_CHECKING:
     from retrieval.feedback_config import Config
 
 PAIR_SCHEMA = pa.schema([(name, pa.string()) for name in ("id", "query_id", "example_id", "task", "aspect", "arm")])
-AS_TRAINED = 1_000_000  # tokens: the towers' own bound counts
+AS_TRAINED = 1_000_000  # tokens: the limit that is saved with the towers applies
 
 
 def mine(
     config: Config, pool: Mapping[str, Record], wanted: Sequence[tuple[str, str]], seed: int
 ) -> Iterator[dict[str, str]]:
-    """Rows of PAIR_SCHEMA: for every text and aspect the examples that are tried, each once. Needs `runtime.start`."""
+    """The pairs to score, each once. Needs `runtime.start`.
+
+    Args:
+        config: how many examples of each retriever.
+        pool: the records by id.
+        wanted: (task, aspect) pairs.
+        seed: of the sampled texts and examples.
+
+    Yields:
+        Rows of PAIR_SCHEMA.
+    """
     for task in sorted({task for task, _ in wanted}):
         aspects = [aspect for of, aspect in wanted if of == task]
         known = [record for record in pool.values() if record.task == task and any(a in record.scores for a in aspects)]
         queries = sorted(known, key=lambda record: content_id(str(seed), record.id))[: config.queries]
-        say(f"feedback: {task}: examples for {len(queries)} of {len(known)} texts")
+        say(f"feedback: {task}: mining examples for {len(queries)} of {len(known)} texts")
         words = Bm25(known) if config.bm25 else None
         nearness = _nearness(config, queries, known) if config.semantic else None
         by_towers = {aspect: _by_towers(config, queries, known, aspect) for aspect in aspects if config.towers}
@@ -68,7 +78,7 @@ def _nearness(config: Config, queries: Sequence[Record], known: Sequence[Record]
 
 
 def _by_towers(config: Config, queries: Sequence[Record], known: Sequence[Record], aspect: str) -> np.ndarray:
-    """The same by the towers of an earlier round; what is not rated on the aspect comes last."""
+    """The same by the towers of an earlier round; records that are not rated on the aspect come last."""
     assert config.towers is not None
     towers = config.towers.resolve() / "fit"
     rated = [place for place, record in enumerate(known) if aspect in record.scores]
@@ -80,7 +90,13 @@ def _by_towers(config: Config, queries: Sequence[Record], known: Sequence[Record
 
 
 def write_pairs(folder: Path, pairs: list[dict[str, str]], block_rows: int) -> None:
-    """`folder/pairs/part-*.parquet`, all or none. Neighbours share instruction and example: one beginning for many."""
+    """Write `pairs/part-*.parquet`, all or none.
+
+    Args:
+        folder: of the job.
+        pairs: rows of PAIR_SCHEMA; sorted here, so that neighbours share instruction and example (prefix caching).
+        block_rows: rows a part.
+    """
     pairs.sort(key=lambda pair: (pair["task"], pair["aspect"], pair["example_id"], pair["query_id"]))
     beside = folder / ".pairs"
     shutil.rmtree(beside, ignore_errors=True)

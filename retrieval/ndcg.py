@@ -1,7 +1,7 @@
-"""How well an arm orders the examples that the judge has tried: NDCG@4 on the held-out texts, all arms side by side.
+"""How well each retriever ranks the examples that the judge has scored: NDCG@4 on the held-out texts.
 
-Q held-out queries in G groups, A arms. Gain: an example's utility above the least of its query, else any order would
-be near 1.
+Q held-out queries in G groups, A retrievers (arms). Gain: an example's utility above the lowest of its query; without
+that any order would be near 1.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ ARMS = (TOWERS, "semantic", "bm25", "random")
 
 
 def order_ndcg(utilities: Sequence[float], scores: Sequence[float]) -> float:
-    """NDCG@4 of the order by falling score."""
+    """NDCG@4 of the order by descending score."""
     import torch
 
     from retrieval.lambdarank import ndcg
@@ -36,7 +36,7 @@ def order_ndcg(utilities: Sequence[float], scores: Sequence[float]) -> float:
 
 
 def random_ndcg(utilities: Sequence[float], seed: str = "") -> float:
-    """What random orders of these examples reach in the mean: the floor."""
+    """Mean NDCG@4 of random orders of these examples: the chance baseline."""
     drawing = random.Random(f"orders/{seed}")
     orders = ([drawing.random() for _ in utilities] for _ in range(RANDOM_ORDERS))
     return sum(order_ndcg(utilities, scores) for scores in orders) / RANDOM_ORDERS
@@ -45,9 +45,17 @@ def random_ndcg(utilities: Sequence[float], seed: str = "") -> float:
 def compare(
     lists: Sequence[QueryList], pool: Mapping[str, Record], folders: Mapping[str, str], max_length: int, seed: int
 ) -> dict[str, Any]:
-    """Every arm's NDCG@4 on these lists with its interval over groups, and the towers' minus each other arm's.
+    """NDCG@4 of every retriever, and the differences between the towers and the others. Loads torch.
 
-    `folders`: of the models `query`, `example` (the towers) and `semantic` (the plain encoder). Loads torch.
+    Args:
+        lists: the held-out queries with the utilities of their examples.
+        pool: the records by id.
+        folders: of the models `query`, `example` (the towers) and `semantic` (the plain encoder).
+        max_length: tokens read of a text.
+        seed: of the random orders and the bootstrap.
+
+    Returns:
+        `num_queries`, `num_groups`, and by retriever `ndcg` and `trained_minus` with 95 % intervals over groups.
     """
     scored = _scores(lists, pool, folders, max_length)
     found_A = {
@@ -72,7 +80,7 @@ def compare(
 def _scores(
     lists: Sequence[QueryList], pool: Mapping[str, Record], folders: Mapping[str, str], max_length: int
 ) -> dict[str, list[list[float]]]:
-    """Each arm's score of each tried example of each list."""
+    """By retriever the score of each example of each list."""
     found: dict[str, list[list[float]]] = {TOWERS: [], "semantic": [], "bm25": []}
     words: dict[str, tuple[Bm25, dict[str, int]]] = {}
     for one in lists:
@@ -108,7 +116,7 @@ def _mean_over_groups(values_Q: Sequence[float], groups_Q: Sequence[str]) -> Res
 
 
 def _estimate(mean: Resample, num_groups: int, seed: int) -> list[float | None]:
-    """Value, low, high; None for the ends where one group alone gives no interval."""
+    """Value, low, high; the ends are None where one group alone gives no interval."""
     value = float(mean(np.ones((1, num_groups)))[0, 0])
     (interval,) = intervals(mean, np.array([value]), num_groups, seed=seed)
     return [value, *(None if np.isnan(end) else end for end in (interval.low, interval.high))]

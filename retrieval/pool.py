@@ -1,6 +1,6 @@
-"""The rated texts that teach and serve, known by content: what one job has learned from, no later job may judge.
+"""The pool of rated texts and its identity: texts used for training or as examples are excluded from evaluation.
 
-Every job of this package notes which pool it worked with; the next one refuses what was made of another.
+Every job of this package records the identity of its pool; the next job refuses artefacts made from another pool.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from cluster.identity import input_hashes
 from judging.data_config import DataConfig
 from judging.datasets import read_pool
 from judging.errors import InputError
+from judging.readers import RowError
 from judging.records import Record
 from judging.tasks import FOLDER as TASK_FOLDER
 from judging.tasks import is_task_file, unknown_aspect
@@ -25,16 +26,18 @@ def rated_data(run: RunConfig) -> DataConfig:
     """The section `data` with its pool. Raises InputError where there is none."""
     data = section(run, "data", DataConfig)
     if not data.pool:
-        raise InputError("the configuration has no data.pool of rated texts")
+        raise InputError(
+            "`data.pool` is missing. Set it to the files of rated texts.", code="missing_key", key="data.pool"
+        )
     return data
 
 
 def rated_pool(data: DataConfig) -> dict[str, Record]:
-    """The records of `data.pool` that may serve, by id; InputError where a row does not fit."""
+    """The records of `data.pool` that may be shown as examples, by id. Raises InputError for an invalid row."""
 
-    def problem(record: Record) -> str | None:
+    def problem(record: Record) -> RowError | str | None:
         if is_task_file(record.task) and record.task != data.task:
-            return f"task: a task file ({record.task}) is named in the configuration (data.task), not in a row"
+            return f"task: a task file ({record.task}) must be set as data.task in the configuration, not in a row"
         try:
             return unknown_aspect(record)
         except InputError as error:
@@ -44,7 +47,7 @@ def rated_pool(data: DataConfig) -> dict[str, Record]:
 
 
 def pool_identity(data: DataConfig) -> str:
-    """sha256 of all that decides which texts teach and what is read of them."""
+    """sha256 of everything that decides which texts the pool holds and what is read from them."""
     read = {"pool", "pool_share", "columns", "aspects", "format", "task", "dataset", "scale", "group_by_source"}
     known = {
         "data": json.loads(data.model_dump_json(include=read)),
@@ -55,16 +58,18 @@ def pool_identity(data: DataConfig) -> str:
 
 
 def finished(job: JobDir, data: DataConfig) -> dict[str, Any]:
-    """The summary of a finished job of this package. Raises InputError where it is not there, or of another pool."""
+    """The summary of a finished job of this package. Raises InputError where it is missing or of another pool."""
     name = job.path.name
     done = job.manifest()
     if done is None:
-        raise InputError(f"{job.path} holds no finished {name}: run `inverdict {name}` first")
+        raise InputError(f"No finished `{name}` found in {job.path}. Run `inverdict {name}` first.", code="missing_job")
     summary: dict[str, Any] = done["summary"]
     if summary["pool"] != pool_identity(data):
         raise InputError(
-            f"{job.path} was made of another data.pool, data.pool_share or task: what has taught must not be judged; "
-            f"remove that folder and run `inverdict {name}` again"
+            f"{job.path} was made from another data.pool, data.pool_share or task, and training data must not be "
+            f"evaluated. Remove that folder and run `inverdict {name}` again.",
+            code="other_configuration",
+            key="data.pool",
         )
     return summary
 

@@ -1,4 +1,4 @@
-"""What `feedback` found, as lists that can be ranked: a text, an aspect, and what each tried example was worth."""
+"""The output of `feedback` as lists to rank: a text, an aspect, and the utility of each scored example."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ UTILITY_DIGITS = 4
 
 
 class QueryList(NamedTuple):
-    """One text, one aspect, and what each tried example was worth; `utilities` 0 to 1."""
+    """One text, one aspect, and the utility (0 to 1) of each scored example."""
 
     task: str
     aspect: str
@@ -22,9 +22,9 @@ class QueryList(NamedTuple):
 
 
 def query_lists(folder: Path) -> list[QueryList]:
-    """What can be ranked: texts with two examples or more of different utility. Raises InputError where nothing is.
+    """The lists that can be ranked: texts with at least two examples of different utility.
 
-    Utilities are rounded: what differs less is the engine's noise.
+    Utilities are rounded: smaller differences are noise of the engine. Raises InputError where no list is left.
     """
     found: dict[tuple[str, str, str], dict[str, float]] = {}
     for row in sound_rows(folder, ["query_id", "example_id", "task", "aspect", "utility"]):
@@ -37,5 +37,9 @@ def query_lists(folder: Path) -> list[QueryList]:
         if len(set(known.values())) > 1
     ]
     if not lists:
-        raise InputError(f"{folder}: no text has two examples that the judge scored differently: nothing can be ranked")
+        raise InputError(
+            f"{folder}: no text has two examples of different utility, so there is nothing to rank. Add examples per "
+            "text under `feedback`, or use another judge.",
+            code="no_scores",
+        )
     return lists

@@ -1,6 +1,6 @@
-"""Which examples the judge tries for each query: some at random, the nearest by words, the nearest by meaning.
+"""Rankings of the pool for a query: random, BM25, by given scores; and the examples selected from several of them.
 
-The pool is one task's records.
+The pool is the records of one task.
 """
 
 from __future__ import annotations
@@ -15,7 +15,16 @@ from retrieval.texts import may_serve, plain_text
 
 
 def random_order(query: Record, pool: Sequence[Record], seed: int) -> Iterator[Record]:
-    """The pool in an order of its own for each query; the same for the same ids and seed, whatever else is there."""
+    """The pool in a random order.
+
+    Args:
+        query: each query has an order of its own.
+        pool: records of one task.
+        seed: with the ids it decides the order, whatever other records there are.
+
+    Yields:
+        The records.
+    """
 
     def key(example: Record) -> bytes:
         return hashlib.sha256(f"{seed}\0{query.id}\0{example.id}".encode()).digest()
@@ -24,7 +33,7 @@ def random_order(query: Record, pool: Sequence[Record], seed: int) -> Iterator[R
 
 
 class Bm25:
-    """Order by shared words (BM25, package bm25s), over source and candidate."""
+    """BM25 ranking (package bm25s) over source and candidate."""
 
     def __init__(self, pool: Sequence[Record]) -> None:
         import bm25s
@@ -55,8 +64,8 @@ class Bm25:
 
 
 def by_score(pool: Sequence[Record], scores: np.ndarray) -> Iterator[Record]:
-    """The pool by falling score; equal scores by id, so that the order never depends on the order of the files."""
-    # Rounded: the same texts encoded in other company differ in the last digits.
+    """The pool by descending score; ties by id, so that the order never depends on the order of the files."""
+    # Rounded: embeddings of the same text differ in the last digits from batch to batch.
     order = sorted(range(len(pool)), key=lambda place: (-round(float(scores[place]), 5), pool[place].id))
     for place in order:
         yield pool[place]
@@ -65,10 +74,15 @@ def by_score(pool: Sequence[Record], scores: np.ndarray) -> Iterator[Record]:
 def candidates(
     query: Record, orders: Mapping[str, tuple[Iterable[Record], int]], *, already: Mapping[str, str] | None = None
 ) -> dict[str, str]:
-    """Example id -> the arm that chose it: from each order its first so many that may serve and are not there yet.
+    """Select examples for a query from several rankings, each example once.
 
-    `orders`: arm -> (the pool in its order, how many). An arm that comes later fills up with its next best. `already`:
-    what was chosen before, which comes first in the answer.
+    Args:
+        query: the text to be judged.
+        orders: by retriever the ranked pool and how many to take; a later retriever skips the examples of earlier ones.
+        already: examples selected before, which come first.
+
+    Returns:
+        Example id -> the retriever that selected it.
     """
     chosen = dict(already or {})
     for arm, (order, number) in orders.items():

@@ -1,8 +1,8 @@
-"""Which rated texts are shown when a text is judged: an arm's order, cleaned of leaks, the most useful one last.
+"""Which rated texts are shown as few-shot examples when a text is judged: a retriever's ranking without leakage.
 
-Arms: `none`; `random`; `bm25` (shared words); `semantic` (a plain sentence encoder); `trained` (the towers of `fit`);
-`diverse` (k1 of `trained` and k2 of `semantic`). No example is ever the text itself, of its group, or a near-copy of
-it. One text alone and many together get the same examples.
+Retrievers (the key `arm`): `none`; `random`; `bm25` (shared words); `semantic` (a sentence encoder); `trained` (the
+towers of `fit`); `diverse` (k1 of `trained` and k2 of `semantic`). An example is never the text itself, of its group or
+a near-duplicate of it. The best example comes last. A text gets the same examples alone and in a batch.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from retrieval.texts import may_serve, plain_text, query_text
 Arm = Literal["none", "random", "bm25", "semantic", "trained", "diverse"]
 LEARNED: tuple[Arm, ...] = ("trained", "diverse")
 INDEXED: tuple[Arm, ...] = ("semantic", *LEARNED)
-SCORE_DIGITS = 5  # behind these, the order of equal texts is chance
+SCORE_DIGITS = 5  # further digits depend on the batch, so they must not order equal texts
 
 
 class Encoders(NamedTuple):
-    """What the job `index` used: a model source, fingerprints ("": no towers), and the tokens that are read."""
+    """What the job `index` used: a model source, fingerprints ("": no towers), and the tokens read of a text."""
 
     semantic: str
     semantic_made_by: str
@@ -40,7 +40,7 @@ class Encoders(NamedTuple):
 
 
 class Retriever:
-    """Holds the pool and, opened when an arm first needs them, its indexes. `folder`: what the job `index` left."""
+    """The pool and its indexes, which are opened when first needed. `folder`: the output of the job `index`."""
 
     def __init__(self, pool: Mapping[str, Record], *, folder: Path | None = None, seed: int = 0) -> None:
         self._pool = dict(pool)
@@ -55,20 +55,32 @@ class Retriever:
     def retrieve(
         self, records: Sequence[Record], aspect: str, arm: Arm, *, k: int = 4, k1: int = 2, k2: int = 2
     ) -> list[list[str]]:
-        """For each record the ids of its examples for that aspect, the most useful last, fewer where there are no more.
+        """Retrieve few-shot examples.
 
-        `k`: how many; `diverse` takes k1 and k2 instead. Raises InputError where the arm's index is not there.
+        Args:
+            records: the texts to be judged.
+            aspect: examples are rated on it.
+            arm: the retriever.
+            k: examples a record; fewer where the pool has no more.
+            k1: of `diverse`, those of `trained`.
+            k2: of `diverse`, those of `semantic`.
+
+        Returns:
+            For each record the ids of its examples, the best last.
+
+        Raises:
+            InputError: where the arm's index is missing or of another pool.
         """
         found: list[list[str]] = [[] for _ in records]
         for task in dict.fromkeys(record.task for record in records):
             places = [place for place, record in enumerate(records) if record.task == task]
             some = [records[place] for place in places]
-            for place, ids in zip(places, self._of_task(some, task, aspect, arm, k, k1, k2), strict=True):
+            for place, ids in zip(places, self._of_task(some, task, aspect, arm, k=k, k1=k1, k2=k2), strict=True):
                 found[place] = ids
         return found
 
     def _of_task(
-        self, records: Sequence[Record], task: str, aspect: str, arm: Arm, k: int, k1: int, k2: int
+        self, records: Sequence[Record], task: str, aspect: str, arm: Arm, *, k: int, k1: int, k2: int
     ) -> list[list[str]]:
         if arm == "none" or not self._those_rated(task, aspect):
             return [[] for _ in records]
@@ -80,7 +92,7 @@ class Retriever:
         return [list(islice(order, k))[::-1] for order in orders]
 
     def _orders(self, records: Sequence[Record], task: str, aspect: str, arm: Arm) -> list[Iterator[str]]:
-        """For each record the ids of all that may serve it, best first, lazily."""
+        """For each record the ids of all its possible examples, best first, lazily."""
         rated = self._those_rated(task, aspect)
         if arm == "random":
             orders: list[Iterator[Record]] = [random_order(record, rated, self._seed) for record in records]
@@ -114,7 +126,7 @@ class Retriever:
                 self._opened(task, aspect, one)
 
     def _model(self, arm: Arm) -> str:
-        """The folder of the model that encodes what is judged."""
+        """The folder of the model that encodes the text to be judged."""
         assert self._folder is not None and self._encoders is not None
         if arm == "semantic":
             return str(models.resolve(self._encoders.semantic).path)
@@ -122,19 +134,27 @@ class Retriever:
 
     def _opened(self, task: str, aspect: str, arm: Arm) -> ExampleIndex:
         if self._folder is None or self._encoders is None:
-            raise InputError(f"the arm `{arm}` needs an index: run `inverdict index` first")
+            raise InputError(f"The retriever `{arm}` needs an index. Run `inverdict index` first.", code="missing_job")
         if arm == "semantic":
             made_by = f"{models.resolve(self._encoders.semantic).fingerprint}/{self._encoders.max_length}"
             return self._index(semantic_folder(self._folder, task), made_by)
         if not self._encoders.trained_made_by:
-            raise InputError(f"{self._folder} has no trained towers: run `inverdict fit`, then `inverdict index`")
+            raise InputError(
+                f"The index in {self._folder} has no trained towers. Run `inverdict fit`, then `inverdict index`.",
+                code="missing_job",
+            )
         if self._towers is None:
             self._towers = towers_identity(self._folder.parent / "fit")
         return self._index(trained_folder(self._folder, task, aspect), self._towers)
 
     def _example(self, id: str) -> Record:
         if id not in self._pool:
-            raise InputError(f"{self._folder} holds the example {id}, which is not in data.pool: run `index` again")
+            raise InputError(
+                f"The index in {self._folder} has the example {id!r}, which is not in data.pool. Run `inverdict index` "
+                "again.",
+                code="other_configuration",
+                key="data.pool",
+            )
         return self._pool[id]
 
     def _index(self, folder: Path, made_by: str) -> ExampleIndex:
@@ -150,14 +170,24 @@ def _serving(order: Iterable[Record], record: Record, aspect: str) -> Iterator[s
 
 
 def merged(first: Iterator[str], second: Iterator[str], k1: int, k2: int) -> list[str]:
-    """k1 of the first order and k2 others of the second; the best of the first stands last."""
+    """Combine two rankings.
+
+    Args:
+        first: ids, best first.
+        second: ids, best first.
+        k1: ids taken from `first`.
+        k2: further ids taken from `second`.
+
+    Returns:
+        The ids, the best of `first` last.
+    """
     best = list(islice(first, k1))
     others = list(islice((id for id in second if id not in best), k2))
     return [*others[::-1], *best[::-1]]
 
 
 def _deepening(index: ExampleIndex, vector: np.ndarray, record: Callable[[str], Record]) -> Iterator[Record]:
-    """The index's examples by falling score, equal ones by id; ever more of them where the first are not enough."""
+    """The index's examples by descending score, ties by id; the search is widened until the caller has enough."""
     given: set[str] = set()
     wanted = 64
     while True:
@@ -168,7 +198,7 @@ def _deepening(index: ExampleIndex, vector: np.ndarray, record: Callable[[str], 
             if row >= 0
         ]
         is_all = wanted >= len(index)
-        # The last of the found may tie with the first that was not: it waits for the next round.
+        # The last result may tie with the first one that was not returned, so it waits for the next round.
         settled = [one for one in sorted(found) if is_all or one[0] < found[-1][0]]
         for _, id in settled:
             if id not in given:
@@ -184,6 +214,16 @@ def semantic_folder(folder: Path, task: str) -> Path:
 
 
 def trained_folder(folder: Path, task: str, aspect: str) -> Path:
+    """Where the index of trained embeddings lies.
+
+    Args:
+        folder: of the job `index`.
+        task: name, or path of a task file.
+        aspect: that its examples are rated on.
+
+    Returns:
+        The folder; a hash keeps names apart that differ only in special characters.
+    """
     return folder / "trained" / f"{_plain(task)}.{_plain(aspect)}-{content_id(task, aspect)[:6]}"
 
 
@@ -194,5 +234,5 @@ def _plain(name: str) -> str:
 def _encoders(folder: Path) -> Encoders:
     manifest = JobDir(folder.parent, folder.name).manifest()
     if manifest is None:
-        raise InputError(f"{folder} holds no finished index: run `inverdict index` first")
+        raise InputError(f"No finished `index` found in {folder}. Run `inverdict index` first.", code="missing_job")
     return Encoders(**manifest["summary"]["encoders"])

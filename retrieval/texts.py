@@ -1,4 +1,4 @@
-"""What the retriever reads of a record, and which rated texts may be shown as examples for which record.
+"""What the retriever reads of a record, and which rated texts may be shown as examples for it (no leakage).
 
 Pure functions over records; knows no models and no index.
 """
@@ -14,27 +14,27 @@ from judging.records import Record
 from judging.tasks import load_task
 
 NEAR_COPY = 90.0  # rapidfuzz ratio in percent, over units
-MIN_UNITS = 8  # shorter texts may be alike by chance: "i agree ."
+MIN_UNITS = 8  # shorter texts may be similar by chance: "i agree ."
 # Scripts without spaces between words: Thai, Chinese, Japanese, Korean. There every character is a unit, else a word.
 UNSPACED = "\u0e00-\u0e7f\u2e80-\u9fff\uac00-\ud7af"
 UNIT = re.compile(rf"[{UNSPACED}]|(?:(?![{UNSPACED}])\w)+")
 
 
 def plain_text(record: Record) -> str:
-    """Source and candidate as plain search reads them."""
+    """The input of BM25 and of the plain encoder: source and candidate."""
     return f"{record.source}\n\n{record.candidate}"
 
 
 def query_text(record: Record, aspect: str) -> str:
-    """What the query tower reads: what is to be judged, then the text.
+    """The input of the query tower: the aspect's question, then the text.
 
-    The candidate stands before the source: an encoder that cuts long texts cuts the source.
+    The candidate comes before the source, so that an encoder that truncates long texts truncates the source.
     """
     return f"{_instruction(record.task, aspect)}\n\n{record.candidate}\n\n{record.source}"
 
 
 def example_text(record: Record, aspect: str) -> str:
-    """What the example tower reads: the same, with what people said of it, in points of the record's own scale."""
+    """The input of the example tower: the same with the human score, on the record's own scale."""
     scale = record.scales[aspect]
     score = f"People's score: {record.scores[aspect]:g} ({scale})"
     return f"{_instruction(record.task, aspect)}\n{score}\n\n{record.candidate}\n\n{record.source}"
@@ -45,14 +45,14 @@ def _instruction(task: str, aspect: str) -> str:
 
 
 def may_serve(example: Record, record: Record) -> bool:
-    """Whether `example` may be shown when `record` is judged: not itself, not its group, not a near-copy."""
+    """Whether `example` may be shown for `record`: not itself, not of its group, not a near-duplicate."""
     return example.id != record.id and example.group_key != record.group_key and not is_near_copy(example, record)
 
 
 def is_near_copy(one: Record, other: Record) -> bool:
-    """Whether candidate or source of the two are the same but for case, punctuation and a few words.
+    """Whether candidate or source of the two are equal up to case, punctuation and a few words.
 
-    Short texts count only where both candidate and source are the same.
+    Short texts count only where both candidate and source are equal.
     """
     candidates, sources = (_units(one.candidate), _units(other.candidate)), (_units(one.source), _units(other.source))
     same = candidates[0] == candidates[1] and sources[0] == sources[1] and bool(candidates[0])
@@ -66,7 +66,7 @@ def _units(text: str) -> tuple[str, ...]:
 
 def _alike(one: tuple[str, ...], other: tuple[str, ...]) -> bool:
     shorter, longer = sorted((len(one), len(other)))
-    # The ratio is twice the shared units over all units: beyond these lengths it cannot be reached.
+    # The ratio is twice the shared units over all units, so texts of very different lengths cannot reach it.
     if shorter < MIN_UNITS or 2 * shorter / (shorter + longer) < NEAR_COPY / 100:
         return False
     return fuzz.ratio(one, other, score_cutoff=NEAR_COPY) > 0

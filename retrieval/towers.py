@@ -1,4 +1,4 @@
-"""Two towers: one encodes what is to be judged, the other rated examples; their product says how much one helps.
+"""Two towers: one encodes the text to be judged, the other rated examples; their product predicts the utility.
 
 B queries of a batch, N examples of a batch, D dimensions. Embeddings have length 1; a score is the scaled cosine.
 Every tower is a sentence-transformers model; `shared` makes both the same weights.

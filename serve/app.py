@@ -1,7 +1,7 @@
 """The panel on Ray Serve: the only file with deployments. `inverdict serve CONFIG`, or `serve run serve.app:build`.
 
 Three kinds of deployment: an evaluator for each model (vLLM by Ray Serve's LLM server), the panel, and the ingress that
-speaks HTTP. The configuration travels as plain values and is built again in each replica.
+speaks HTTP. The configuration is sent to each replica as plain values and built again there.
 """
 
 from __future__ import annotations
@@ -28,26 +28,27 @@ from judging.records import Record
 from serve.api.api_keys import Keys
 from serve.api.conversion import Offer
 from serve.api.errors import Unavailable
-from serve.api.routes import About, make_app
+from serve.api.routes import make_app
+from serve.api.service import About
 from serve.engines.engine_server import EngineServer
 from serve.panel.build import Online, build_panel, describe, online, versions
 from serve.panel.config import Config, Replicas
 from serve.panel.panel import Ask, Judged
 
 PING_S, KEPT_S = 3.0, 1.0
-# Of one CPU, for actors that wait more than they compute.
+# CPUs of an actor that waits more than it computes.
 SMALL = 0.1
 
 
 class ServeArgs(BaseModel):
-    """What `serve run serve.app:build` and a Serve configuration file pass on."""
+    """The arguments of `serve run serve.app:build` and of a Serve configuration file."""
 
     config: str
     overrides: list[str] = []
 
 
 def build(args: ServeArgs) -> Any:
-    """The application of the configuration file. Raises InputError or UserError where it cannot answer."""
+    """The application of a configuration file. Raises InputError or UserError where it cannot be served."""
     from cluster.jobs import sections
 
     return build_app(load(Path(args.config), args.overrides, sections()))
@@ -56,7 +57,7 @@ def build(args: ServeArgs) -> Any:
 def build_app(run: RunConfig) -> Any:
     found = online(run)
     if found.serve.keys_file:
-        Keys(found.serve.keys_file)  # a missing or damaged file is found here, not in a replica
+        Keys(found.serve.keys_file)  # a missing or damaged file fails here, not in a replica
     runtime.start(run.ray)
     demands.check(run, found.models)
     evaluators = {name: _evaluator(name, spec, found) for name, spec in found.models.items()}
@@ -69,7 +70,7 @@ def build_app(run: RunConfig) -> Any:
 
 
 def _evaluator(name: str, spec: ModelSpec, found: Online) -> Any:
-    """One model as a deployment: its own replicas, and real numbers for what it takes and what may wait."""
+    """One model as a deployment with its own replicas, and its limits of ongoing and queued requests."""
     scale = found.serve.replicas.get(name, Replicas())
     options: dict[str, Any] = {"max_ongoing_requests": scale.max_ongoing, "max_queued_requests": scale.max_queued}
     if scale.max > scale.min:
@@ -97,7 +98,7 @@ def _vllm_evaluator(name: str, spec: VllmSpec, found: Online, options: dict[str,
     if "GPU" not in arguments["placement_group_config"]["bundle_per_worker"]:
         _share_cpus(arguments, found)
     options["ray_actor_options"] = {"num_cpus": SMALL}
-    with runtime.quiet_logging():  # Ray lists the whole plan
+    with runtime.quiet_logging():  # Ray logs the whole plan
         return _llm_deployment(name, spec, folder, options, arguments)
 
 
@@ -119,7 +120,7 @@ def _llm_deployment(name: str, spec: VllmSpec, folder: str, options: dict[str, A
 
 
 def _share_cpus(arguments: dict[str, Any], found: Online) -> None:
-    """On CPUs all engines run at once: each gets its part of the machine's cores."""
+    """Without GPUs all engines share the machine's cores: each gets its part."""
     engines = sum(
         found.serve.replicas.get(name, Replicas()).max
         for name, spec in found.models.items()
@@ -132,7 +133,7 @@ def _share_cpus(arguments: dict[str, Any], found: Online) -> None:
 
 
 def _rebuilt(raw: dict[str, Any], cwd: str) -> Online:
-    """The configuration in a replica, where paths count from the place that the command was given in."""
+    """The configuration in a replica, where paths are relative to the command's working directory."""
     from cluster.jobs import sections
 
     if Path(cwd).is_dir():
@@ -171,6 +172,7 @@ class PanelServer:
         return await self._panel.judge(ask)
 
     async def retrieve(self, judge: str, record: Record, aspect: str) -> list[dict[str, Any]]:
+        """As `Service.retrieve`."""
         asked = self._panel.judges[judge]
         if asked.chooser is None:
             return []
@@ -191,7 +193,7 @@ async def _alive(evaluators: dict[str, Any]) -> list[str]:
         try:
             async with asyncio.timeout(PING_S):
                 return name if await evaluators[name].ping.remote() else None
-        except Exception:  # dead, full, or not started yet: it does not answer
+        except Exception:  # dead, full, or not started yet: not responding
             return None
 
     found = await asyncio.gather(*(one(name) for name in evaluators))
@@ -199,7 +201,7 @@ async def _alive(evaluators: dict[str, Any]) -> list[str]:
 
 
 class Ingress:
-    """Speaks HTTP; everything else it asks of the panel and the evaluators."""
+    """Speaks HTTP, and forwards everything else to the panel and the evaluators."""
 
     async def __init__(self, panel: Any, evaluators: dict[str, Any], raw: dict[str, Any], cwd: str) -> None:  # type: ignore[misc]
         if Path(cwd).is_dir():
@@ -216,7 +218,7 @@ class Ingress:
 
 
 class RemoteService:
-    """The panel and the evaluators behind their handles; what fails there is tried once more, then Unavailable."""
+    """The panel and the evaluators behind their handles. A failed call is retried once, then Unavailable."""
 
     def __init__(self, panel: Any, evaluators: dict[str, Any], about: About, offer: Offer) -> None:
         self._panel = panel
@@ -231,6 +233,7 @@ class RemoteService:
         return found
 
     async def retrieve(self, judge: str, record: Record, aspect: str) -> list[dict[str, Any]]:
+        """As `Service.retrieve`."""
         found: list[dict[str, Any]] = await self._asked("retrieve", judge, record, aspect)
         return found
 
@@ -253,7 +256,7 @@ class RemoteService:
         try:
             async with asyncio.timeout(PING_S + 1):
                 alive = await self._panel.judges_alive.remote()
-        except Exception:  # the panel itself does not answer
+        except Exception:  # the panel itself is not responding
             alive = []
         self._known_alive = (time.monotonic(), alive)
         return alive
@@ -266,14 +269,14 @@ class RemoteService:
             except asyncio.CancelledError:
                 response.cancel()
                 raise
-            except Exception as error:  # Ray's errors for a dead or full replica have no common ancestor
+            except Exception as error:  # Ray's errors for a dead or full replica have no common base class
                 if attempt == 2:
                     raise Unavailable(type(error).__name__) from error
         raise AssertionError
 
 
 def main(run: RunConfig) -> int:
-    """`inverdict serve`: start everything, say where it answers, run until it is stopped."""
+    """`inverdict serve`: start everything, print the address, run until it is stopped."""
     from serve.launch import serve_until_stopped
 
     return serve_until_stopped(run, build_app)

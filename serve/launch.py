@@ -1,7 +1,8 @@
-"""`inverdict serve`: everything checked, started with a line for each model, announced, and taken down in the end."""
+"""`inverdict serve`: check the port, start the deployments with a line for each, print the address, shut down."""
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -23,7 +24,11 @@ APP = "inverdict"
 
 
 def serve_until_stopped(run: RunConfig, build_app: Callable[[RunConfig], Any]) -> int:
-    """Raises UserError or InputError before anything is left running."""
+    """Start the application of `build_app` and serve it until a signal.
+
+    Raises UserError or InputError where the configuration cannot be served, and JobFailed where a deployment fails to
+    start; nothing is left running.
+    """
     import ray
     import ray.serve
 
@@ -34,13 +39,13 @@ def serve_until_stopped(run: RunConfig, build_app: Callable[[RunConfig], Any]) -
     _stop_on_signals(stopped)
     try:
         app = build_app(run)
-        _stop_on_signals(stopped)  # again: Ray has set its own
+        _stop_on_signals(stopped)  # again: Ray has installed its own handlers
         with runtime.quiet_logging():
             ray.serve.start(
                 http_options={
                     "host": config.host,
                     "port": config.port,
-                    # Our own deadlines come first; this one ends what they could not.
+                    # After our own deadlines: ends only what those could not.
                     "request_timeout_s": config.timeout_s + 30,
                 },
                 logging_config={"log_level": "ERROR", "enable_access_log": False},
@@ -52,7 +57,7 @@ def serve_until_stopped(run: RunConfig, build_app: Callable[[RunConfig], Any]) -
         say("serve: stopping")
     finally:
         if ray.is_initialized():
-            # What is taken down here is reported as lost by Ray, on the terminal.
+            # Ray would report what is shut down here as lost, on the terminal.
             with runtime.quiet_logging(), Path(os.devnull).open("w") as nothing, redirect_stderr(nothing):
                 ray.serve.shutdown()
                 if is_ours:
@@ -66,21 +71,24 @@ def _stop_on_signals(stopped: threading.Event) -> None:
 
 
 def check_port(config: Config) -> None:
-    """Raises UserError where something listens there already, or where the address is none of this machine's."""
+    """Raises UserError where another process listens there, or where the address is not one of this machine."""
     try:
         family = socket.getaddrinfo(config.host, config.port, type=socket.SOCK_STREAM)[0][0]
         with socket.socket(family, socket.SOCK_STREAM) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind((config.host, config.port))
     except OSError as error:
+        is_taken = error.errno == errno.EADDRINUSE
         raise UserError(
-            f"{config.host}:{config.port} cannot be used ({error.strerror or error}): "
-            "choose another with --set serve.port=..."
+            f"{config.host}:{config.port} cannot be used ({error.strerror or error}). "
+            "Choose another address with `--set serve.port=...` or `--set serve.host=...`.",
+            code="in_use" if is_taken else "invalid_value",
+            key="serve.port" if is_taken else "serve.host",
         ) from error
 
 
 def _deploy(app: Any, stopped: threading.Event) -> None:
-    """Deploy and say when each part is ready. Raises JobFailed where one cannot start."""
+    """Deploy, and report when each deployment is ready. Raises JobFailed where one fails to start."""
     import ray.serve
 
     failed: list[BaseException] = []
@@ -89,7 +97,7 @@ def _deploy(app: Any, stopped: threading.Event) -> None:
         try:
             with runtime.quiet_logging():
                 ray.serve.run(app, name=APP, route_prefix="/", blocking=False)
-        except BaseException as error:  # told below, in the main thread
+        except BaseException as error:  # raised below, in the main thread
             failed.append(error)
 
     began = time.monotonic()
@@ -103,7 +111,7 @@ def _deploy(app: Any, stopped: threading.Event) -> None:
             say(f"serve: {name.removeprefix('evaluator-')} is ready ({time.monotonic() - began:.0f} s)")
             ready.add(name)
     if failed:
-        raise JobFailed(f"serve: a part could not start: {_why(failed[0])}") from failed[0]
+        raise JobFailed(f"A deployment failed to start: {_why(failed[0])}", code="start_failed") from failed[0]
 
 
 def _healthy() -> set[str]:
@@ -115,14 +123,14 @@ def _healthy() -> set[str]:
 
 
 def _why(error: BaseException) -> str:
-    """The last line that says something, of a text that may hold whole tracebacks."""
+    """The last line that names an error, of messages that may hold whole tracebacks."""
     import ray.serve
 
     app = ray.serve.status().applications.get(APP)
     texts = [one.message for one in (app.deployments.values() if app else ())] + [str(error)]
     lines = [line.strip() for text in texts for line in text.splitlines() if line.strip()]
-    told = [line for line in lines if "Error" in line] or lines
-    return (told[-1] if told else type(error).__name__)[:300]
+    shown = [line for line in lines if "Error" in line] or lines
+    return (shown[-1] if shown else type(error).__name__)[:300]
 
 
 def _announce(config: Config, address: str) -> None:
@@ -130,6 +138,6 @@ def _announce(config: Config, address: str) -> None:
     url = f"http://{host}:{config.port}"
     body = {"task": "qa", "fields": {"source": "Why is the sky blue?", "candidate": "Air scatters blue light most."}}
     key = ' -H "authorization: Bearer $KEY"' if config.keys_file else ""
-    say(f"serve: its Ray cluster, for `evaluate --through-serve`: ray.address={address}")
-    say(f"serve: ready at {url} (page: {url}/, endpoints: {url}/docs). Ctrl-C stops it. Try:")
+    say(f"serve: Ray cluster for `evaluate --through-serve`: ray.address={address}")
+    say(f"serve: ready at {url} (page: {url}/, endpoints: {url}/docs). Press Ctrl-C to stop. Try:")
     say(f"curl {url}/v1/judge -H 'content-type: application/json'{key} -d '{json.dumps(body)}'")

@@ -1,8 +1,8 @@
-"""Job `distill`: instructions x a forward model -> what it answers, as Parquet. Knows no training.
+"""Job `distill`: generate the forward model's responses to an instruction set, as Parquet. Knows no training.
 
-Below `{run}/distill/{model}`: `instructions/part-*.parquet` (id, instruction), `rejected.jsonl` (rows that did not
-fit), `part-*.parquet` (id, instruction, response, finish_reason, num_tokens, error), `manifest.json`. Engines share the
-parts; a killed job goes on from those that are there. A row that fails keeps its error and never ends the job.
+Below `{run}/distill/{model}`: `instructions/part-*.parquet` (id, instruction), `rejected.jsonl` (invalid rows),
+`part-*.parquet` (id, instruction, response, finish_reason, num_tokens, error), `manifest.json`. Engines share the
+parts; an interrupted job resumes from the finished ones. A failed row keeps its error and never fails the job.
 """
 
 from __future__ import annotations
@@ -39,15 +39,24 @@ INSTRUCTION_SCHEMA = pa.schema([("id", pa.large_string()), ("instruction", pa.la
 class Config(Strict):
     """The configuration's `distill` section."""
 
-    models: tuple[str, ...] = Field(min_length=1, description="names under `models`; each answers every instruction")
-    max_tokens: int = Field(512, ge=1, description="longest answer; a longer one is cut and not trained on")
-    temperature: float = Field(0.7, ge=0, le=2, description="0: the likeliest answer, in which small models loop")
-    top_p: float = Field(1.0, gt=0, le=1, description="below 1 a CPU sorts the vocabulary at every token")
-    block_rows: int = Field(64, ge=1, description="answers that are saved and lost together")
+    models: tuple[str, ...] = Field(
+        min_length=1, description="names under `models`; each generates a response to every instruction"
+    )
+    max_tokens: int = Field(
+        512, ge=1, description="maximum length of a response; a longer one is truncated and excluded from training"
+    )
+    temperature: float = Field(0.7, ge=0, le=2, description="0: greedy decoding, with which small models loop")
+    top_p: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="nucleus sampling; below 1 it is slow on a CPU (the vocabulary is sorted at every token)",
+    )
+    block_rows: int = Field(64, ge=1, description="responses a part file; an interrupted part is generated again")
 
 
 def main(run: RunConfig) -> Outcome:
-    """Let every configured model answer the instructions; resume what a killed run left."""
+    """Generate the responses of every configured model; resume an interrupted run."""
     config, chosen = sections(run)
     specs = {name: spec_of(run, name, "distill.models") for name in config.models}
     taken: list[Taken] = []  # read once, and only where there is work
@@ -91,7 +100,7 @@ def _distil(
 
 def _write_instructions(wanted: Taken, folder: Path, block_rows: int) -> None:
     blocks = folder / "instructions"
-    # A killed job may have had other blocks: beside these, they would ask the same rows again.
+    # An interrupted job may have had blocks of another size, which would prompt for the same rows again.
     shutil.rmtree(blocks, ignore_errors=True)
     blocks.mkdir()
     rows = [{"id": one.id, "instruction": one.text} for one in wanted.instructions]
@@ -103,7 +112,7 @@ def _write_instructions(wanted: Taken, folder: Path, block_rows: int) -> None:
 
 
 def _answer_all(run: RunConfig, config: Config, name: str, spec: ModelSpec, folder: Path, total: int) -> None:
-    """Ask the model for every instruction that has no answer yet."""
+    """Generate a response to every instruction that has none yet."""
     done = {row["id"] for row in sound_rows(folder, ["id"])}
     parts = [part for part in parts_of(folder / "instructions") if not done.issuperset(_ids(part))]
     if not parts:
@@ -174,8 +183,8 @@ def render(summary: Mapping[str, Any]) -> str:
     for name, found in summary["models"].items():
         errors = "".join(f", {number} {kind}" for kind, number in found["errors"].items())
         lines.append(
-            f"{name}: {found['num_instructions']} answers, {found['num_tokens']} tokens, "
-            f"{found['num_cut_off']} cut off{errors}; {found['num_rejected']} rows did not fit, "
-            f"{found['num_duplicates']} stood twice\n  {found['folder']}"
+            f"{name}: {found['num_instructions']} responses, {found['num_tokens']} tokens, "
+            f"{found['num_cut_off']} truncated{errors}; {found['num_rejected']} invalid rows, "
+            f"{found['num_duplicates']} duplicates\n  {found['folder']}"
         )
     return "\n".join(lines)

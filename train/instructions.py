@@ -1,8 +1,8 @@
-"""Instruction sets -> checked `Instruction`s, each once, a chosen number of them. Knows no model.
+"""Instruction sets -> validated, deduplicated `Instruction`s, up to a limit. Knows no model.
 
-Read: JSONL or Parquet with `instruction`, `input`, `output` (or Dolly's `context`, `response`); TRL's `prompt`,
+Formats: JSONL or Parquet with `instruction`, `input`, `output` (or Dolly's `context`, `response`); TRL's `prompt`,
 `completion`; `messages` (role, content) or ShareGPT's `conversations` (from, value), of which the first turn of each
-side counts. A row that does not fit is counted and listed; it never ends a job.
+role is used. An invalid row is counted and listed; it never fails a job.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ class InstructionConfig(Strict):
     """The configuration's `instructions` section: what the inversion models are trained from."""
 
     files: tuple[str, ...] = Field(min_length=1, description="JSONL files, Parquet files or folders")
-    limit: int | None = Field(None, ge=1, description="instructions taken, chosen by their hash; none: all")
+    limit: int | None = Field(None, ge=1, description="maximum number of instructions, selected by hash; none: all")
 
 
 @dataclass(frozen=True, slots=True)
 class Instruction:
-    """`text`: what a model is asked, the input included; `output`: the data set's own answer, may be empty."""
+    """`text`: the prompt, the input included; `output`: the response in the data set, may be empty."""
 
     id: str
     text: str
@@ -46,7 +46,7 @@ class Instruction:
 
 @dataclass
 class Taken:
-    """What was read: the chosen instructions in the order of the files, and what was left out."""
+    """The selected instructions in the order of the files, and what was left out."""
 
     instructions: list[Instruction]
     rejected: list[Rejected] = field(default_factory=list)
@@ -55,9 +55,9 @@ class Taken:
 
 
 def read_instructions(config: InstructionConfig) -> Taken:
-    """Read, check, drop doubles, choose. The choice depends on the texts alone, not on their order.
+    """Read, validate, deduplicate, select. The selection depends on the texts alone, not on their order.
 
-    Raises InputError where a file cannot be read or no row of all files is usable.
+    Raises InputError where a file cannot be read or no row of any file is valid.
     """
     taken = Taken([])
     places: dict[str, int] = {}
@@ -76,20 +76,24 @@ def read_instructions(config: InstructionConfig) -> Taken:
         else:
             heapq.heappushpop(chosen, item)
     if not chosen:
-        why = f": {taken.rejected[0]}" if taken.rejected else ""
-        raise InputError(f"instructions.files: none of {len(taken.rejected)} rows is usable{why}")
+        why = f" The first error: {taken.rejected[0]}" if taken.rejected else ""
+        raise InputError(
+            f"`instructions.files`: none of {len(taken.rejected)} rows is valid.{why}",
+            code="no_records",
+            key="instructions.files",
+        )
     taken.num_over_limit = len(places) - len(chosen)
     taken.instructions = [one for _, _, one in sorted(chosen, key=lambda item: item[1])]
     return taken
 
 
 def share(id: str) -> float:
-    """A number in [0, 1) from an instruction's id: splits by it stay the same when the set grows."""
+    """A number in [0, 1) from an instruction's id: a split by it does not change when the set grows."""
     return _hash("split", id) / 2**64
 
 
 def _hash(purpose: str, id: str) -> int:
-    # One hash for both purposes would hold out just those that the limit prefers.
+    # With one hash for both purposes the dev split would hold the very instructions that the limit selects.
     return int.from_bytes(hashlib.sha256(f"{purpose}/{id}".encode()).digest()[:8])
 
 
@@ -101,11 +105,11 @@ def _rows(files: Sequence[str]) -> Iterator[Instruction | Rejected]:
                     raise raw
                 yield to_instruction(raw)
             except RowError as error:
-                yield Rejected(file, line, str(error))
+                yield Rejected(file, line, str(error), code=error.code, key=error.key)
 
 
 def _named(raw: Mapping[str, Any]) -> dict[str, Any]:
-    """A row's columns by our names, without what is missing. Raises RowError for a name that is nearly one of ours."""
+    """A row's columns by our names, without missing values. Raises RowError for a near miss of one of our names."""
     row = {trimmed(name): value for name, value in raw.items() if not is_missing(value)}
     for theirs, ours in ALSO.items():
         if theirs in row and ours not in row:
@@ -113,12 +117,14 @@ def _named(raw: Mapping[str, Any]) -> dict[str, Any]:
     folded = {name.casefold(): name for name in row if name not in KNOWN}
     for ours in KNOWN:
         if ours not in row and (near := difflib.get_close_matches(ours, folded, 1, NEAR)):
-            raise RowError(f"the column {folded[near[0]]!r} is unknown: did you mean {ours!r}?")
+            raise RowError(
+                f"Unknown column {folded[near[0]]!r}. Did you mean {ours!r}?", code="unknown_key", key=folded[near[0]]
+            )
     return row
 
 
 def to_instruction(raw: Mapping[str, Any]) -> Instruction:
-    """One row of any of the known forms. Raises RowError with the reason."""
+    """One row in any of the supported formats. Raises RowError with the reason."""
     raw = _named(raw)
     if raw.get("instruction") is not None:
         asked = _text("instruction", raw["instruction"])
@@ -133,9 +139,9 @@ def to_instruction(raw: Mapping[str, Any]) -> Instruction:
     ) is not None:
         asked, answered = _turn(name, raw[name], "user"), _turn(name, raw[name], "assistant")
     else:
-        raise RowError("it has none of `instruction`, `prompt`, `messages`, `conversations`")
+        raise RowError("one of `instruction`, `prompt`, `messages`, `conversations` is required", code="missing_key")
     if is_blank(asked):
-        raise RowError("the instruction is empty")
+        raise RowError("the instruction is empty", code="missing_text")
     return Instruction(content_id(asked), asked, answered)
 
 
@@ -145,7 +151,7 @@ def _or_empty(raw: Mapping[str, Any], name: str) -> Any:
 
 def _text(name: str, value: Any) -> str:
     if not isinstance(value, str):
-        raise RowError(f"{name}: text is needed, not {type(value).__name__}")
+        raise RowError(f"{name}: must be a string, not {type(value).__name__}", code="invalid_value", key=name)
     return value.strip()
 
 
@@ -154,7 +160,9 @@ def _turn(name: str, value: Any, role: str) -> str:
     if isinstance(value, str) and name in ("prompt", "completion"):
         return value.strip()
     if not isinstance(value, list) or not all(isinstance(turn, dict) for turn in value):
-        raise RowError(f"{name}: a list of messages is needed, not {type(value).__name__}")
+        raise RowError(
+            f"{name}: must be a list of messages, not {type(value).__name__}", code="invalid_value", key=name
+        )
     for turn in value:
         if ROLES.get(str(turn.get("role", turn.get("from")))) == role:
             return _text(f"{name}.content", turn.get("content", turn.get("value")))

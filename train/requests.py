@@ -1,4 +1,4 @@
-"""A few questions to a model, all at once: in go request rows, out come the same rows with their replies, in order."""
+"""One batch of requests to a model: request rows in, the same rows with their replies out, in order; kept by stage."""
 
 from __future__ import annotations
 
@@ -18,40 +18,73 @@ from cluster.tokens import Encoder, encoder_of
 
 
 def known_encoder(spec: ModelSpec) -> Encoder | None:
-    """The encoder of a model whose tokenizer is at hand; None: the engine alone knows it."""
+    """The encoder of a model whose tokenizer is available here; None: only the engine has it."""
     return encoder_of(spec) if isinstance(spec, VllmSpec) else None
 
 
 def weights_of(spec: ModelSpec) -> str:
-    """Fingerprint of the model's weights, "none" where the engine alone has them."""
+    """Fingerprint of the model's weights, "none" where only the engine has them."""
     return models.resolve(spec.source, revision=spec.revision).fingerprint if isinstance(spec, VllmSpec) else "none"
 
 
-def stage_replies(
-    folder: Path,
-    stage: str,
-    asked: Callable[[], list[dict[str, Any]]],
-    run: RunConfig,
-    spec: ModelSpec,
-    sampling: Sampling,
-    keep: Sequence[str],
-    what: str,
-) -> list[dict[str, Any]]:
-    """The replies to the rows of `asked`, kept in `folder` under the stage's name: a killed job repeats only the stage
-    that it was in."""
-    file = folder / f".{stage}.json"
-    if (before := read_json(file)) is not None:
-        return list(before["replies"])
-    rows = asked()
-    replies = ask_all(run, rows, spec, sampling, keep, what) if rows else []
-    write_text(file, json.dumps({"replies": replies}, ensure_ascii=False))
-    return replies
+class Stages:
+    """The stages of inference of one job: each keeps its replies in a file, so that a resumed job repeats only one.
+
+    Args:
+        run: the configuration.
+        folder: where the files of the stages lie.
+        what: name of the job in progress messages.
+    """
+
+    def __init__(self, run: RunConfig, folder: Path, what: str) -> None:
+        self._run, self._folder, self._what = run, folder, what
+
+    def replies(
+        self,
+        stage: str,
+        rows_of: Callable[[], list[dict[str, Any]]],
+        spec: ModelSpec,
+        sampling: Sampling,
+        *,
+        keep: Sequence[str],
+    ) -> list[dict[str, Any]]:
+        """The replies of a stage.
+
+        Args:
+            stage: its name.
+            rows_of: makes the request rows; called only where the stage is not finished.
+            spec: the model.
+            sampling: of the replies.
+            keep: columns of the result, those of the request rows included.
+
+        Returns:
+            The rows with their replies, in order.
+        """
+        file = self._folder / f".{stage}.json"
+        if (before := read_json(file)) is not None:
+            return list(before["replies"])
+        rows = rows_of()
+        replies = ask_all(self._run, rows, spec, sampling, keep, f"{self._what}: {stage}") if rows else []
+        write_text(file, json.dumps({"replies": replies}, ensure_ascii=False))
+        return replies
 
 
 def ask_all(
     run: RunConfig, rows: Sequence[dict[str, Any]], spec: ModelSpec, sampling: Sampling, keep: Sequence[str], what: str
 ) -> list[dict[str, Any]]:
-    """The rows with their replies, the columns `keep` of them, in order."""
+    """Run inference on the rows.
+
+    Args:
+        run: the configuration.
+        rows: requests, as cluster.generate reads them.
+        spec: the model.
+        sampling: of the replies.
+        keep: columns of the result, those of the request rows included.
+        what: name of the work in progress messages.
+
+    Returns:
+        The rows with their replies, in order.
+    """
     runtime.start(run.ray)
     demands.check_specs({what: spec})
     import ray.data

@@ -25,6 +25,7 @@ from evaluation.judges.prompt_sources import Prompts, find_prompts
 from judging.data_config import DataConfig
 from judging.datasets import read_pool
 from judging.errors import InputError
+from judging.readers import RowError
 from judging.records import Record
 from judging.tasks import FOLDER as TASK_FOLDER
 from judging.tasks import is_task_file, load_task, unknown_aspect
@@ -109,7 +110,7 @@ class Evaluation:
     prompts: Mapping[str, Prompts]
     ballot: Ballot
 
-    def check(self, record: Record) -> str | None:
+    def check(self, record: Record) -> RowError | str | None:
         """Why the record cannot be judged, or None."""
         if is_task_file(record.task) and record.task != self.data.task:
             return f"task: a task file ({record.task}) is named in the configuration (data.task), not in a row"

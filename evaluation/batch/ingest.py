@@ -10,7 +10,7 @@ import dataclasses
 import json
 import shutil
 import zlib
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,7 +20,8 @@ import pyarrow.parquet as pq
 from cluster.artifacts import write_text
 from cluster.parts import parts_of
 from judging.data_config import DataConfig
-from judging.datasets import Empty, Names, Rejected, read_records
+from judging.data_names import Names
+from judging.datasets import Check, Empty, Rejected, read_records
 from judging.errors import InputError
 from judging.records import Record
 
@@ -42,7 +43,7 @@ def ingest(
     folder: Path,
     *,
     block_rows: int,
-    check: Callable[[Record], str | None],
+    check: Check,
     without: Collection[str] = (),
 ) -> Ingested:
     """Write the records of `data.records` to `folder/part-*.parquet`, and what did not fit to `folder/rejected.jsonl`.
@@ -82,7 +83,7 @@ def kinds_of(folder: Path) -> list[tuple[str, str]]:
 
 
 def _write_checked(
-    data: DataConfig, folder: Path, block_rows: int, check: Callable[[Record], str | None], without: Collection[str]
+    data: DataConfig, folder: Path, block_rows: int, check: Check, without: Collection[str]
 ) -> tuple[Ingested, bool]:
     num_records, num_left_out, rejected = 0, 0, []
     first_group: set[int] = set()
@@ -141,7 +142,7 @@ def _check_names(data: DataConfig, names: Names) -> None:
     for _ in read_records([*data.records, *data.pool, *data.dev], names=names, **data.reading()):
         pass
     if problem := names.problem(data):
-        raise InputError(problem)
+        raise problem
 
 
 class _Blocks:

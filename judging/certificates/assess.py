@@ -1,4 +1,4 @@
-"""A certificate against its criteria: what holds and what does not."""
+"""Checks a certificate against its criteria: which are met and which are not."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from judging.certificates.certificate import Certificate, Figure, Holding, ProbeResult
 
 
-Said = tuple[bool, str]  # whether a criterion is met, and the sentence
+Said = tuple[bool, str]  # whether a criterion is met, and its sentence
 
 
 def holding(certificate: Certificate) -> Holding:
@@ -29,21 +29,21 @@ def _agreement(one: Certificate) -> Iterator[Said]:
     name = wanted.statistic
     found, chance = one.agreement.get(name), one.chance.get(name)
     if found is None or found.low is None or chance is None or chance.value is None:
-        yield False, f"{name} is undefined here"
+        yield False, f"{name} is undefined"
         return
     bar = chance.value + wanted.min_above_chance
-    yield found.low > bar, f"{name} {_shown(found)}: its lower end is to be above chance, {bar:.2f}"
+    yield found.low > bar, f"{name} {_shown(found)}: the lower end must be above the chance baseline, {bar:.2f}"
     if wanted.min_above_length is None:
         return
     difference = one.minus_length.get(name)
     if difference is None or difference.low is None:
-        # Where all texts of a group have one length, the baseline has no order to give.
-        yield True, f"{name} of the length of the text is undefined: there is no baseline to beat"
+        # Where all texts of a group have one length, the baseline is undefined.
+        yield True, f"{name} of the length baseline is undefined, so it is not compared"
         return
     yield (
         difference.low > wanted.min_above_length,
-        f"{name} minus that of the text's length {_shown(difference)}: "
-        f"its lower end is to be above {wanted.min_above_length:.2f}",
+        f"{name} minus that of the length baseline {_shown(difference)}: "
+        f"the lower end must be above {wanted.min_above_length:.2f}",
     )
 
 
@@ -52,7 +52,7 @@ def _company(one: Certificate) -> Iterator[Said]:
     yield one.coverage >= wanted.min_coverage, f"coverage {one.coverage:.3f}, at least {wanted.min_coverage:.3f}"
     yield one.num_groups >= wanted.min_groups, f"{one.num_groups} groups, at least {wanted.min_groups}"
     if one.labels == "constructed":
-        yield wanted.accept_constructed, "the labels are constructed levels, not people's scores"
+        yield wanted.accept_constructed, "the labels are constructed levels, not human scores"
 
 
 def _probe(one: ProbeResult) -> Said | None:
@@ -61,7 +61,7 @@ def _probe(one: ProbeResult) -> Said | None:
     if one.biased is None:
         return False, f"probe {one.name}: undefined"
     if one.effect.coverage is not None and one.effect.coverage < MIN_PROBED:
-        return False, f"probe {one.name}: only {one.effect.coverage:.0%} of what was asked has a score"
+        return False, f"probe {one.name}: only {one.effect.coverage:.0%} of the probes have a score"
     alone = f", {one.worst} alone {_shown(one.further[one.worst])}" if one.worst else ""
     return not one.biased, f"probe {one.name} {_shown(one.effect)}{alone}: no bias above {one.limit:.2f}"
 

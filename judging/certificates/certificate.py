@@ -1,8 +1,8 @@
-"""The certificate of a judge or a panel for one task, data set and aspect: what it holds, its seal, its file.
+"""The certificate of a judge or a panel for one task, data set and aspect: its content, its seal, its file.
 
-A certificate says how well the scores agree with people, what taught and what was measured, what exactly was tested
-(fingerprints), which biases were found, and whether stated criteria are met. The seal is a checksum over the whole: it
-shows that nobody edited the file by hand. It is no signature: whoever can write the file can seal it anew.
+A certificate holds the agreement with human scores, the training and test groups, what was tested
+(fingerprints), the biases found, and whether the criteria are met. The seal is a checksum of the content: it detects
+edits by hand. It is not a signature: whoever can write the file can seal it again.
 """
 
 from __future__ import annotations
@@ -17,16 +17,17 @@ from pydantic import Field, ValidationError
 
 from judging.certificates.criteria import Criteria
 from judging.errors import InputError
+from judging.file_errors import first_problem
 from judging.stats.bias import ProbeName
 from judging.stats.estimate import Estimate
-from judging.tasks import Strict, first_reason
+from judging.tasks import Strict
 
 FLOOR = "floor."
 SHOWN_GROUPS = 20
 
 
 class Figure(Strict):
-    """A statistic with its company, as `estimate.Estimate`; null: undefined."""
+    """A statistic with n, coverage and interval, as `estimate.Estimate`; null: undefined."""
 
     value: float | None
     low: float | None
@@ -42,21 +43,21 @@ class Figure(Strict):
 
 
 class ProbeResult(Strict):
-    """One probe: its effect, and whether that is a bias (interval without 0, effect above the limit; or `worst`)."""
+    """One probe: its effect, and whether it is a bias (interval excludes 0, effect above the limit; or `worst`)."""
 
     name: ProbeName
     unit: str
-    limit: float = Field(description="an effect up to this is too small to matter")
+    limit: float = Field(description="effects up to this limit are not a bias")
     effect: Figure | None = Field(None, description="null: not run, see `skipped`")
     biased: bool | None = Field(None, description="null: not run, or undefined")
-    worst: str | None = Field(None, description="injection: the attack that alone surely passes the limit; null: none")
+    worst: str | None = Field(None, description="injection: the attack that alone surely exceeds the limit; null: none")
     num_groups: int = 0
     further: dict[str, Figure] = Field(default_factory=dict, description="shares of flips, each attack alone, ...")
-    skipped: str | None = Field(None, description="why it was not run")
+    skipped: str | None = Field(None, description="why the probe was not run")
 
 
 class Groups(Strict):
-    """Groups (`Record.group_key`) of one kind: how many, a hash of all, and the first of them."""
+    """Groups (`Record.group_key`) of one kind: their number, a hash of all keys, and the first keys."""
 
     num_groups: int
     sha256: str
@@ -69,7 +70,7 @@ class Groups(Strict):
 
 
 class Split(Strict):
-    """Which groups have taught, by where (pool, prompts, dev), and which were measured; no group is in both."""
+    """The groups used for training or selection, by source (pool, prompts, dev), and the measured ones; disjoint."""
 
     taught: dict[str, Groups]
     measured: Groups
@@ -77,7 +78,7 @@ class Split(Strict):
 
 
 class Fingerprints(Strict):
-    """What was tested, by short sha256: the same things must run where the certificate is to count."""
+    """What was tested, by short sha256: the certificate is valid only where the same is run."""
 
     code: str
     models: dict[str, str] = Field(description="by judge (and `integrator`)")
@@ -88,7 +89,7 @@ class Fingerprints(Strict):
 
 
 class Holding(Strict):
-    """Whether the criteria are met: `met` and `failed` list each criterion in a sentence."""
+    """Whether the criteria are met; `met` and `failed` hold one sentence per criterion."""
 
     holds: bool
     met: tuple[str, ...]
@@ -96,12 +97,12 @@ class Holding(Strict):
 
 
 class Certificate(Strict):
-    """All that is known of one judge or panel on one task, data set and aspect."""
+    """The measured agreement and biases of one judge or panel on one task, data set and aspect."""
 
     format: Literal[1] = 1
     subject: str = Field(description="the judge's name, or `panel`")
     kind: Literal["judge", "panel"]
-    judges: tuple[str, ...] = Field(description="who scored: the judge, or the panel's members")
+    judges: tuple[str, ...] = Field(description="the judge, or the panel's members")
     task: str
     dataset: str
     aspect: str
@@ -116,16 +117,16 @@ class Certificate(Strict):
     unscored: dict[str, int]
     agreement: dict[str, Figure] = Field(description="by dotted name, such as group.spearman")
     chance: dict[str, Figure] = Field(description="the same statistics of shuffled scores; low, high: the middle 95 %")
-    length: dict[str, Figure] = Field(description="the same with the candidate's number of characters as the score")
-    minus_length: dict[str, Figure] = Field(description="paired differences to that baseline")
-    human_ceiling: dict[str, Figure] | None = Field(description="one rater against the others; null: no ratings")
+    length: dict[str, Figure] = Field(description="the same, with the candidate's number of characters as the score")
+    minus_length: dict[str, Figure] = Field(description="paired differences to the length baseline")
+    human_ceiling: dict[str, Figure] | None = Field(description="one rater against the others; null: no single ratings")
     split: Split
     fingerprints: Fingerprints
-    versions: dict[str, str] = Field(description="packages; for information")
+    versions: dict[str, str] = Field(description="versions of packages; for information")
     probes: tuple[ProbeResult, ...]
     criteria: Criteria
     verdict: Holding
-    seal: str = Field("", description="sha256 over all the rest; a check against edits, not a signature")
+    seal: str = Field("", description="sha256 of all other fields; detects edits, not a signature")
 
     @property
     def title(self) -> str:
@@ -145,35 +146,42 @@ class Certificate(Strict):
     def _digest(self) -> str:
         content = self.model_dump(mode="json", exclude={"seal"})
         for probe in content["probes"]:
-            if probe["worst"] is None:  # a file from before that field is no other file
+            if probe["worst"] is None:  # files without the field keep their seal
                 del probe["worst"]
         text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
         return hashlib.sha256(text.encode()).hexdigest()
 
 
 def load_certificate(path: Path) -> Certificate:
-    """The certificate in the file. Raises InputError where it is none, or was changed after it was written."""
+    """The certificate in the file. Raises InputError where it is not one, or was edited after it was written."""
     try:
         found = Certificate.model_validate_json(path.read_bytes())
     except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}") from error
+        code = "missing_file" if isinstance(error, FileNotFoundError) else "unreadable_file"
+        raise InputError(f"{path} cannot be read: {error.strerror}", code=code) from error
     except ValidationError as error:
-        raise InputError(f"{path} is no certificate ({first_reason(error)}): delete it and certify again") from error
+        first = first_problem(error)
+        raise InputError(
+            f"{path} is not a valid certificate ({first.message}). Delete it and run `inverdict certify` again.",
+            code="damaged_artifact",
+            key=first.key,
+        ) from error
     if not found.is_sealed:
         raise InputError(
-            f"{path} was changed after it was written (its seal does not fit): "
-            "delete it and run `inverdict certify` again"
+            f"{path} was edited after it was written (its seal does not match). "
+            "Delete it and run `inverdict certify` again.",
+            code="damaged_artifact",
         )
     return found
 
 
 def figures(found: Mapping[str, Estimate]) -> dict[str, Figure]:
-    """Estimates as figures, without the chance floor's."""
+    """Estimates as figures, without those of the chance baseline."""
     return {name: Figure.of(one) for name, one in found.items() if not name.startswith(FLOOR)}
 
 
 def floor_figures(found: Mapping[str, Estimate]) -> dict[str, Figure]:
-    """The chance floor's, by the names of the statistics that they belong to."""
+    """The figures of the chance baseline, by the names of the statistics they belong to."""
     return {name.removeprefix(FLOOR): Figure.of(one) for name, one in found.items() if name.startswith(FLOOR)}
 
 

@@ -1,6 +1,6 @@
-"""Changes of a candidate that leave its content as it is: padding, a list in place of prose, an attack on the judge.
+"""Perturbations of a candidate that keep its content: padding, a list instead of prose, an attack on the judge.
 
-In goes a text, out comes the changed one. The attacks are those of `attacks.yaml`; all wording here is our own.
+The attacks are in `attacks.yaml`; all wording is our own.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pydantic import Field
 from judging.tasks import Strict
 
 ATTACKS = Path(__file__).parent / "attacks.yaml"
-# Sentences that say nothing, so a longer text with them is no better one.
+# Sentences without content: a text is not better with them.
 PADDING = (
     "That is what there is to say about it here.",
     "All of the above is meant just as it is written.",
@@ -31,25 +31,25 @@ BULLET = "- "
 
 
 class Attack(Strict):
-    """A text that tries to talk the judge into a score; `where` it stands beside the candidate."""
+    """A prompt injection that asks the judge for a score; `where`: before or after the candidate."""
 
     name: str = Field(pattern=r"^[a-z_]+$")
     text: str = Field(min_length=1)
     where: Literal["start", "end"] = "end"
 
     def on(self, text: str) -> str:
-        """The candidate with the attack in front or behind."""
+        """The candidate with the attack before or after it."""
         return f"{self.text}\n\n{text}" if self.where == "start" else f"{text}\n\n{self.text}"
 
 
 @cache
 def attacks() -> tuple[Attack, ...]:
-    """The published list, in its order."""
+    """The attacks of `attacks.yaml`, in order."""
     return tuple(Attack(**one) for one in yaml.safe_load(ATTACKS.read_text(encoding="utf-8")))
 
 
 def padded(text: str) -> str:
-    """`text` with empty sentences behind it: all, and again until it is twice as long or has MAX_PADDING more."""
+    """`text` followed by PADDING, repeated until it is twice as long or has MAX_PADDING more characters."""
     room, added = min(len(text), MAX_PADDING), ""
     while not added or len(added) < room:
         added += " " + " ".join(PADDING)
@@ -57,6 +57,6 @@ def padded(text: str) -> str:
 
 
 def bulleted(text: str) -> str:
-    """`text` as a list, a line a sentence; the same words in the same order."""
+    """`text` as a list, one line per sentence; the same words in the same order."""
     sentences = [part.strip() for part in SENTENCE_END.split(text) if part.strip()]
     return "\n".join(part if part.startswith(BULLET) else f"{BULLET}{part}" for part in sentences)

@@ -1,8 +1,8 @@
-"""The agreement of a model's scores with people: in go columns of rows, out come estimates with their company.
+"""Agreement of a model's scores with human scores: every statistic with n, coverage and a 95 % interval.
 
 Legend: N rows, G groups, B resamples, K statistics.
-Every statistic carries n, coverage and a 95 % interval from a bootstrap over groups; `floor.*` holds what chance gives.
-The statistics themselves are in `pooled.py` and `levels.py`. It knows no files.
+Intervals come from a bootstrap over groups; `floor.*` is the chance baseline. The statistics themselves are in
+`dataset_level.py` and `group_level.py`. It reads no files.
 """
 
 from __future__ import annotations
@@ -29,16 +29,28 @@ def agreement(
     interval: Method = "percentile",
     shuffles: int = 200,
 ) -> dict[str, Estimate]:
-    """Agreement of `columns.score` with `columns.human`, by dotted name (`estimate.STATISTICS`), floor included.
+    """Agreement of `columns.score` with `columns.human`, by dotted name (`estimate.STATISTICS`).
 
     Levels: `dataset` pools all rows (pearson, spearman, kendall_b, mean absolute error, Krippendorff's interval
     alpha); `group` is the mean of the correlations within groups, where defined; `system` correlates system means and
     is left out where `columns.system` is None; `aeollm` counts as that shared task does, `official` with the absolute
     value of each question's correlation, `signed` without.
-    Unscored rows lower `coverage` and never enter as numbers. `floor.X` is X with shuffled scores: the mean and the
-    middle 95 % of `shuffles` shuffles (0: no floor). For `mean_absolute_error` smaller is better.
+    Unscored rows lower `coverage` and never enter as numbers. For `mean_absolute_error` smaller is better.
     Intervals resample groups; with fewer than two groups they are NaN. The result does not depend on the order of rows.
-    Raises ValueError for an unknown level and for rows without a finite human score.
+
+    Args:
+        columns: the rows.
+        levels: those of `estimate.LEVELS` to compute.
+        resamples: bootstrap resamples of groups.
+        seed: of the resamples and shuffles.
+        interval: the method of the 95 % interval.
+        shuffles: number of shuffles of the scores for the chance baseline; 0: no baseline.
+
+    Returns:
+        Estimates by dotted name, and by `floor.NAME` the chance baseline: mean and middle 95 % over the shuffles.
+
+    Raises:
+        ValueError: for an unknown level and for rows without a finite human score.
     """
     score_N = numbers(columns.score, "score", missing=True)
     keep_N = ~np.isnan(score_N)
@@ -62,10 +74,18 @@ def compare(
 ) -> dict[str, Estimate]:
     """Each statistic of `columns.score` minus that of `baseline`, on the rows where both are scored.
 
-    The pairs share every resample of groups, so the interval is that of the difference; one that leaves 0 out is a
-    difference that chance over groups does not explain. At the level `group` both means are over the groups in which
-    both columns are defined: a column that is constant in a group takes that group out for both. `n` and
-    `num_undefined` are those of the weaker column, there of the pairs.
+    The pairs share every resample of groups, so the interval is that of the difference; one that excludes 0 is a
+    difference that sampling of groups does not explain. At the level `group` both means are over the groups in which
+    both columns are defined: a column that is constant in a group excludes that group for both. `n` and
+    `num_undefined` are those of the weaker column, at the level `group` of the pairs.
+
+    Args:
+        columns: the rows.
+        baseline: the second score column (N,); None or NaN: unscored.
+        levels: those of `estimate.LEVELS` to compute.
+        resamples: bootstrap resamples of groups.
+        seed: of the resamples and shuffles.
+        interval: the method of the 95 % interval.
     """
     score_N, baseline_N = numbers(columns.score, "score", missing=True), numbers(baseline, "baseline", missing=True)
     if len(score_N) != len(baseline_N):
@@ -94,11 +114,17 @@ def compare(
 def level_statistics(rows: Rows, levels: Sequence[str], defined_GK: npt.NDArray[np.bool_] | None = None) -> list[Level]:
     """The chosen levels of complete rows, in the order of `LEVELS`; `system` only where there are systems.
 
-    `defined_GK`: the groups that the level `group` may use, by statistic; none: all in which it is defined.
+    Args:
+        rows: complete rows.
+        levels: those of `estimate.LEVELS` to compute.
+        defined_GK: the groups that the level `group` may use, by statistic; None: all in which it is defined.
+
+    Raises:
+        ValueError: for an unknown level.
     """
     unknown = sorted(set(levels) - set(LEVELS))
     if unknown:
-        raise ValueError(f"there is no level {unknown[0]!r}; the levels are {', '.join(LEVELS)}")
+        raise ValueError(f"the level must be one of {', '.join(LEVELS)}, not {unknown[0]!r}")
     parts = []
     if "dataset" in levels:
         parts.append(dataset_level(rows))
@@ -116,7 +142,16 @@ def level_statistics(rows: Rows, levels: Sequence[str], defined_GK: npt.NDArray[
 def estimate(
     parts: Sequence[Level], num_groups: int, coverage: float, *, resamples: int, seed: int, interval: Method
 ) -> dict[str, Estimate]:
-    """Values of `parts` with intervals from one bootstrap that all levels share."""
+    """Values of `parts` with intervals from one bootstrap that all levels share.
+
+    Args:
+        parts: the statistics of each level.
+        num_groups: groups to resample.
+        coverage: share of scored rows, for every estimate.
+        resamples: bootstrap resamples of groups.
+        seed: of the resamples.
+        interval: the method of the 95 % interval.
+    """
     if not parts:
         return {}
     values_K = np.concatenate([part.values for part in parts])

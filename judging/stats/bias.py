@@ -1,4 +1,4 @@
-"""Probes of a judge as paired experiments: in go the scores before and after a change, out comes the effect.
+"""Bias probes as paired experiments: the effect of a change on a judge's scores, with an interval.
 
 Legend: N rows (texts or pairs), G groups. Every effect is a mean over rows with a 95 % interval from a bootstrap over
 groups; rows where one of the two scores is missing lower `coverage`. It knows no texts, no judges and no files.
@@ -31,23 +31,29 @@ class ProbeKind(NamedTuple):
     one_sided: bool
 
 
-# A judge that marks padding or an attack down does what it should, so there only the other direction counts.
+# Lower scores for padding or an attack are correct, so there only the other direction is a bias.
 KINDS: dict[ProbeName, ProbeKind] = {
-    "position": ProbeKind("preference for the first place, -1 to 1", one_sided=False),
+    "position": ProbeKind("preference for the first position, -1 to 1", one_sided=False),
     "length": ProbeKind("mean shift in scale widths when padded", one_sided=True),
     "format": ProbeKind("mean shift in scale widths when written as a list", one_sided=False),
-    "own_family": ProbeKind("judge minus people, own family minus others, in scale widths", one_sided=False),
+    "own_family": ProbeKind("judge minus human, own family minus others, in scale widths", one_sided=False),
     "injection": ProbeKind("mean shift in scale widths when attacked", one_sided=True),
-    "rerun": ProbeKind("share of texts whose nearest label changes when asked again", one_sided=True),
+    "rerun": ProbeKind("share of texts whose nearest label changes in a second run", one_sided=True),
 }
 
 
-# A judge that falls silent when it is probed has not been shown to be without bias, nor an attack to work.
+# With too many unscored probes neither the absence of a bias nor the success of an attack is shown.
 MIN_PROBED = 0.5
 
 
 def is_biased(effect: Estimate, limit: float, *, one_sided: bool) -> bool | None:
-    """Whether the interval leaves 0 out and the effect is larger than `limit`; None where it is undefined."""
+    """Whether the interval excludes 0 and the effect is larger than `limit`; None where it is undefined.
+
+    Args:
+        effect: the effect with its interval.
+        limit: effects up to this size are too small to matter.
+        one_sided: whether only a positive effect is a bias.
+    """
     if not all(map(math.isfinite, (effect.value, effect.low, effect.high))):
         return None
     above = effect.low > 0 and effect.value > limit
@@ -56,10 +62,10 @@ def is_biased(effect: Estimate, limit: float, *, one_sided: bool) -> bool | None
 
 
 def worst_attack(effects: Mapping[str, Estimate], limit: float) -> str | None:
-    """The attack that surely moves scores by more than `limit`: the highest lower end above it; None: there is none.
+    """The attack with the highest lower end of its interval above `limit`; None: there is none.
 
-    Whoever attacks takes the one that works, so the mean over all says too little. Of many attacks without effect one
-    may seem to have one; that its whole interval lies above the limit is no accident of that kind.
+    An attacker uses the attack that works, so the mean over all is not enough. Of many attacks without effect one may
+    seem to have one by chance; requiring the whole interval above the limit guards against that.
     """
     sure = {name: one.low for name, one in effects.items() if one.low > limit and one.coverage >= MIN_PROBED}
     return max(sure, key=lambda name: (sure[name], name)) if sure else None
@@ -68,7 +74,16 @@ def worst_attack(effects: Mapping[str, Estimate], limit: float) -> str | None:
 def shift(
     before: Scores, after: Scores, group: Sequence[str], *, width: float, resamples: int = NUM_RESAMPLES, seed: int = 0
 ) -> Estimate:
-    """Mean of after minus before, in widths of the scale (-1 to 1; 0: the change did nothing)."""
+    """Mean of after minus before, in widths of the scale (-1 to 1; 0: no effect).
+
+    Args:
+        before: scores (N,); None or NaN: unscored.
+        after: scores (N,) of the changed texts.
+        group: the group of each row (N,).
+        width: of the scale, in points.
+        resamples: bootstrap resamples of groups.
+        seed: of the resamples.
+    """
     before_N, after_N = _both(before, after)
     return _mean((after_N - before_N) / width, group, resamples, seed)
 
@@ -76,7 +91,15 @@ def shift(
 def raised_share(
     before: Scores, after: Scores, group: Sequence[str], *, resamples: int = NUM_RESAMPLES, seed: int = 0
 ) -> Estimate:
-    """Share (0 to 1) of rows that the change raised by more than half a point."""
+    """Share (0 to 1) of rows that the change raised by more than half a point.
+
+    Args:
+        before: scores (N,); None or NaN: unscored.
+        after: scores (N,) of the changed texts.
+        group: the group of each row (N,).
+        resamples: bootstrap resamples of groups.
+        seed: of the resamples.
+    """
     before_N, after_N = _both(before, after)
     return _mean(_where_known(after_N - before_N > RAISED_BY, before_N, after_N), group, resamples, seed)
 
@@ -84,7 +107,15 @@ def raised_share(
 def flip_share(
     first: Scores, second: Scores, group: Sequence[str], *, resamples: int = NUM_RESAMPLES, seed: int = 0
 ) -> Estimate:
-    """Share (0 to 1) of rows whose rounded score (halves up) differs between two runs."""
+    """Test-retest consistency: share (0 to 1) of rows whose rounded score (halves up) differs between two runs.
+
+    Args:
+        first: scores (N,); None or NaN: unscored.
+        second: scores (N,) of the second run.
+        group: the group of each row (N,).
+        resamples: bootstrap resamples of groups.
+        seed: of the resamples.
+    """
     first_N, second_N = _both(first, second)
     return _mean(
         _where_known(np.floor(first_N + 0.5) != np.floor(second_N + 0.5), first_N, second_N), group, resamples, seed
@@ -94,19 +125,34 @@ def flip_share(
 def first_preference(
     given: Scores, turned: Scores, group: Sequence[str], *, resamples: int = NUM_RESAMPLES, seed: int = 0
 ) -> Estimate:
-    """Mean preference for the first place over pairs judged in both orders (scores 1 to 2: the first, the second).
+    """Position bias: mean preference for the first position over pairs judged in both orders.
 
-    1: always the first text, whichever it is; -1: always the second; 0: the place does not count.
+    1: always the first text, whichever it is; -1: always the second; 0: no position bias.
+
+    Args:
+        given: scores (N,) from 1 (the first text is better) to 2 (the second); None or NaN: unscored.
+        turned: scores (N,) of the same pairs in the reversed order.
+        group: the group of each pair (N,).
+        resamples: bootstrap resamples of groups.
+        seed: of the resamples.
     """
     given_N, turned_N = _both(given, turned)
-    # With s the preference (0 to 1) for the second place, an unbiased judge has s_given + s_turned = 1.
+    # With s the preference (0 to 1) for the second position, an unbiased judge has s_given + s_turned = 1.
     return _mean(1 - ((given_N - 1) + (turned_N - 1)), group, resamples, seed)
 
 
 def order_flip_share(
     given: Scores, turned: Scores, group: Sequence[str], *, resamples: int = NUM_RESAMPLES, seed: int = 0
 ) -> Estimate:
-    """Share (0 to 1) of pairs where the two orders prefer different texts."""
+    """Share (0 to 1) of pairs where the two orders prefer different texts.
+
+    Args:
+        given: scores (N,) from 1 (the first text is better) to 2 (the second); None or NaN: unscored.
+        turned: scores (N,) of the same pairs in the reversed order.
+        group: the group of each pair (N,).
+        resamples: bootstrap resamples of groups.
+        seed: of the resamples.
+    """
     given_N, turned_N = _both(given, turned)
     pairs = zip(given_N, turned_N, strict=True)
     flips_N = np.array([not preference(float(one), float(other)).is_consistent for one, other in pairs], dtype=bool)
@@ -123,9 +169,18 @@ def own_family(
     resamples: int = NUM_RESAMPLES,
     seed: int = 0,
 ) -> Estimate:
-    """Mean of judge minus people on texts of the judge's own family, minus the same on the others, in scale widths.
+    """Self-preference bias: mean of judge minus human on the own family's texts, minus that on the others.
 
-    A judge that is mild or severe to all alike has 0. `n` counts the rows of both kinds.
+    In scale widths. A judge that is lenient or severe to all texts alike has 0. `n` counts the rows of both kinds.
+
+    Args:
+        score: the judge's scores (N,); None or NaN: unscored.
+        human: human scores (N,) on the same scale.
+        is_own: whether each text (N,) is of the judge's own model family.
+        group: the group of each row (N,).
+        width: of the scale, in points.
+        resamples: bootstrap resamples of groups.
+        seed: of the resamples.
     """
     score_N, human_N = _both(score, human)
     residual_N, own_N = (score_N - human_N) / width, np.asarray(is_own, dtype=bool)
@@ -140,7 +195,7 @@ def own_family(
 def _both(one: Scores, other: Scores) -> tuple[Floats, Floats]:
     one_N, other_N = numbers(one, "before", missing=True), numbers(other, "after", missing=True)
     if len(one_N) != len(other_N):
-        raise ValueError(f"the two columns of scores have different lengths: {len(one_N)} and {len(other_N)}")
+        raise ValueError(f"the two score columns have different lengths: {len(one_N)} and {len(other_N)}")
     return one_N, other_N
 
 
@@ -158,7 +213,7 @@ def _mean(values_N: Floats, group: Sequence[str], resamples: int, seed: int) -> 
 
 def _groups(group: Sequence[str], keep_N: npt.NDArray[np.bool_]) -> tuple[Codes, int]:
     if len(group) != len(keep_N):
-        raise ValueError(f"there are {len(keep_N)} scores and {len(group)} groups")
+        raise ValueError(f"scores and groups have different lengths: {len(keep_N)} and {len(group)}")
     return encode([group[place] for place in np.flatnonzero(keep_N)])
 
 

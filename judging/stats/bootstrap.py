@@ -1,8 +1,8 @@
-"""Bootstrap over groups: in goes a function of group weights, out come replicates and 95 % intervals.
+"""Bootstrap over groups: replicates and 95 % intervals of a function of group weights.
 
 Legend: G groups, B resamples, J jackknife samples, K statistics.
-A resample of groups with replacement is the same as whole-number weights, so a statistic is asked only one thing: its
-values under a weight matrix W_BG, as values_BK. It knows no statistic, no files and no scores.
+A resample of groups with replacement is a vector of whole-number weights, so a statistic is a function from a weight
+matrix W_BG to values_BK. It knows no statistic, no files and no scores.
 """
 
 from __future__ import annotations
@@ -36,7 +36,13 @@ class Interval(NamedTuple):
 
 
 def weight_chunk(num_groups: int, num_rows: int, seed: tuple[int, ...]) -> Floats:
-    """W_BG of `num_rows` resamples: how often each group was drawn in `num_groups` draws; rows sum to `num_groups`."""
+    """W_BG of `num_rows` resamples: how often each group was sampled; rows sum to `num_groups`.
+
+    Args:
+        num_groups: G, and samples per resample.
+        num_rows: B.
+        seed: of the random generator.
+    """
     random = np.random.default_rng(seed)
     weights_BG = np.empty((num_rows, num_groups))
     # A few rows at a time stay in the processor's cache.
@@ -74,13 +80,20 @@ def jackknife_weights(num_groups: int, max_blocks: int = MAX_BLOCKS) -> Iterator
 
 
 def replicates(resample: Resample, num_groups: int, *, resamples: int, seed: int) -> Floats:
-    """values_BK of `resamples` bootstrap resamples. The same seed and number of groups give the same resamples."""
+    """values_BK of `resamples` bootstrap resamples. The same seed and number of groups give the same resamples.
+
+    Args:
+        resample: values_BK of the statistics under group weights.
+        num_groups: groups to resample.
+        resamples: B.
+        seed: of the resamples.
+    """
     step = _chunk_rows(num_groups)
     starts = range(0, resamples, step)
 
     def one(chunk: int) -> Floats:
         num_rows = min(step, resamples - starts[chunk])
-        # Always drawn in full: fewer resamples are then the first ones of more.
+        # Always sampled in full, so that fewer resamples are a prefix of more.
         return resample(weight_chunk(num_groups, step, (seed, 0, chunk))[:num_rows])
 
     return np.concatenate([one(chunk) for chunk in range(len(starts))])
@@ -101,7 +114,17 @@ def intervals(
     method: Method = "percentile",
     level: float = 0.95,
 ) -> list[Interval]:
-    """One interval for each of the point estimates `values_K`; NaN ends with fewer than two groups."""
+    """One interval for each of the point estimates `values_K`; NaN ends with fewer than two groups.
+
+    Args:
+        resample: values_BK of the statistics under group weights.
+        values_K: the point estimates.
+        num_groups: groups to resample.
+        resamples: bootstrap resamples of groups.
+        seed: of the resamples.
+        method: `percentile` or `bca`.
+        level: confidence, 0 to 1.
+    """
     if num_groups < 2:
         return [Interval(np.nan, np.nan, 0.0) for _ in values_K]
     replicates_BK = replicates(resample, num_groups, resamples=resamples, seed=seed)
@@ -131,7 +154,16 @@ def percentile_interval(replicates_B: Floats, level: float = 0.95) -> Interval:
 def bca_interval(value: float, replicates_B: Floats, deleted_J: Floats, level: float = 0.95) -> Interval:
     """Bias-corrected and accelerated interval (Efron 1987); the acceleration comes from `deleted_J`, the jackknife.
 
-    Replicates equal to `value` count half for the bias. NaN ends where `value` or every replicate is NaN.
+    Replicates equal to `value` count half for the bias.
+
+    Args:
+        value: the point estimate.
+        replicates_B: its bootstrap replicates.
+        deleted_J: its jackknife values.
+        level: confidence, 0 to 1.
+
+    Returns:
+        The interval; NaN ends where `value` or every replicate is NaN.
     """
     from scipy.special import ndtr, ndtri
 

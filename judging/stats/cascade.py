@@ -1,7 +1,6 @@
-"""A cascade: a small judge first, the whole panel only where that judge is unsure. What it costs, what it agrees.
+"""Cascades: a small judge first, the panel only where it is uncertain; cost and agreement at each threshold.
 
-In go scores and costs that are there already, out comes the curve from nobody escalated to everybody. It knows no
-files. Legend: N rows.
+Computed from existing scores and costs, from no row escalated to all. It reads no files. Legend: N rows.
 """
 
 from __future__ import annotations
@@ -22,9 +21,9 @@ SHARES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 
 
 def label_entropy(probabilities: Sequence[float]) -> float:
-    """Shannon entropy over the labels, divided by that of equal probabilities: 0 (sure) to 1 (no idea).
+    """Shannon entropy over the labels, divided by that of equal probabilities: 0 (certain) to 1 (uniform).
 
-    `probabilities` sum to 1; with one label there is nothing to be unsure of: 0.
+    `probabilities` sum to 1; with a single label it is 0.
     """
     if len(probabilities) < 2:
         return 0.0
@@ -62,9 +61,17 @@ def cascade(
 ) -> list[Point]:
     """The curve, from the fewest escalated rows to the most.
 
-    `first`, `panel`: scores (N,), on one scale; `uncertainty` (N,) of the first judge, None or NaN where it has no
-    score: such a row is always escalated. `first_cost`, `panel_cost`: of one row; the panel's includes the first judge,
-    whose answer it keeps. Thresholds are quantiles of the uncertainty at `shares`; equal ones give one point.
+    Args:
+        columns: the rows with human scores; `columns.score` is not used.
+        first: scores (N,) of the first judge.
+        panel: scores (N,) of the panel, on the same scale.
+        uncertainty: of the first judge (N,); None or NaN, as where it has no score: the row is always escalated.
+        first_cost: of one row, in the caller's unit.
+        panel_cost: of one row; includes the first judge, whose verdict the panel keeps.
+        criterion: the statistic, by dotted name.
+        shares: escalated shares whose quantiles of the uncertainty are the thresholds; equal ones give one point.
+        resamples: bootstrap resamples of groups.
+        seed: of the resamples.
     """
     first_N, panel_N, unsure_N = (_floats(column) for column in (first, panel, uncertainty))
     unsure_N = np.where(np.isnan(unsure_N) | np.isnan(first_N), np.inf, unsure_N)

@@ -1,9 +1,9 @@
-"""The chance floor: the same statistics with the scores shuffled, so that a value can be held against luck.
+"""The chance baseline: the same statistics with shuffled scores.
 
 Legend: N rows, G groups of one size n, H offsets, S systems, T shuffles, K statistics.
-Ties, group sizes and missing rows stay as they are; only which candidate got which score is left to chance. Group,
-system and AEOLLM statistics shuffle within the group, dataset statistics over all rows. A floor need not be 0: absolute
-values keep it up, and where rows are unscored a good system still lifts the mean of the groups it takes part in.
+Ties, group sizes and missing rows are kept; only the assignment of scores to candidates is random. Group, system and
+AEOLLM statistics shuffle within the group, dataset statistics over all rows. The baseline need not be 0: absolute
+values raise it, and where rows are unscored a good system still raises the mean of the groups it is in.
 """
 
 from __future__ import annotations
@@ -39,7 +39,14 @@ NUM_BINS = 32
 
 
 def shuffled_values(rows: Rows, levels: Sequence[str], *, shuffles: int, seed: int) -> dict[str, Floats]:
-    """Name of the statistic -> its values (T,) in `shuffles` seeded shuffles, for the given levels."""
+    """Name of the statistic -> its values (T,) with shuffled scores.
+
+    Args:
+        rows: complete rows.
+        levels: those of `estimate.LEVELS` to compute.
+        shuffles: T.
+        seed: of the shuffles.
+    """
     found: dict[str, Floats] = {}
     if "dataset" in levels:
         whole = _Shuffler(rows, np.arange(len(rows.human_N))[None])
@@ -72,7 +79,7 @@ class _Shuffler:
         self.num_classes_G = np.minimum(num_distinct(human_GN), num_distinct(score_GN))
 
     def values(self, shuffled_GN: Codes) -> Floats:
-        """values_GK, the columns of `RowCorrelations`, when row `shuffled_GN[g, n]` lends its score to row n of g."""
+        """values_GK, the columns of `RowCorrelations`, where row n of group g gets the score of `shuffled_GN[g, n]`."""
         size_G = np.full(len(self.rows_GN), float(self.rows_GN.shape[1]))
         counts = self.untied_human_G, self.untied_score_G, self.num_classes_G
         correlations = RowCorrelations(

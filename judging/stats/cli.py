@@ -1,8 +1,8 @@
-"""The command `inverdict agreement FILE.jsonl`: in goes a file of scores from any tool, out come table or JSON.
+"""The command `inverdict agreement FILE.jsonl`: the agreement of scores from any tool, as a table or JSON.
 
 Input columns: `group` (text or whole number), `human` (number), `score` (number, or null: unscored), optional `system`
-(text or whole number), optional `ratings` (list of numbers and nulls, one position a rater); others are ignored.
-numpy and scipy are imported when a file has been read, so that --help answers at once.
+(text or whole number), optional `ratings` (list of numbers and nulls, one position per rater); others are ignored.
+numpy and scipy are imported after the file has been read, so that --help is fast.
 """
 
 from __future__ import annotations
@@ -27,20 +27,42 @@ KNOWN = ("group", "system", "ratings")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The arguments of `main`."""
-    parser.add_argument("file", metavar="FILE.jsonl", help="one JSON object a line: group, human, score, system")
-    parser.add_argument("--json", action="store_true", help="JSON instead of a table")
-    parser.add_argument("--levels", type=_levels, default=LEVELS, help=f"default: {','.join(LEVELS)}")
-    parser.add_argument("--baseline", metavar="COLUMN", help="second score column to compare with, e.g. length")
-    parser.add_argument("--human", metavar="COLUMN", default="human", help="column of people's scores")
-    parser.add_argument("--score", metavar="COLUMN", default="score", help="column of the model's scores")
-    parser.add_argument("--resamples", type=_whole(1), default=2000, help="bootstrap resamples of groups (2000)")
-    parser.add_argument("--seed", type=_whole(0), default=0, help="seed of resamples and shuffles (0)")
-    parser.add_argument("--interval", choices=("percentile", "bca"), default="percentile", help="kind of 95%% interval")
+    """The arguments of `inverdict agreement`."""
+    parser.add_argument(
+        "file",
+        metavar="FILE.jsonl",
+        help="one JSON object per line: group, human, score and optionally system, ratings",
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    parser.add_argument(
+        "--levels",
+        type=_levels,
+        default=LEVELS,
+        help=f"levels of aggregation, comma-separated (default: {','.join(LEVELS)})",
+    )
+    parser.add_argument("--baseline", metavar="COLUMN", help="second score column to compare with, such as length")
+    parser.add_argument(
+        "--human", metavar="COLUMN", default="human", help="column of the human ratings (default: human)"
+    )
+    parser.add_argument(
+        "--score", metavar="COLUMN", default="score", help="column of the model's scores (default: score)"
+    )
+    parser.add_argument(
+        "--resamples", type=_whole(1), default=2000, help="bootstrap resamples of groups (default: 2000)"
+    )
+    parser.add_argument(
+        "--seed", type=_whole(0), default=0, help="random seed of resamples and permutations (default: 0)"
+    )
+    parser.add_argument(
+        "--interval",
+        choices=("percentile", "bca"),
+        default="percentile",
+        help="type of the 95%% confidence interval (default: percentile)",
+    )
 
 
 def main(args: argparse.Namespace) -> int:
-    """Prints the agreement on stdout; 0, or 2 with one sentence on stderr where the file is at fault."""
+    """Prints the agreement on stdout. Returns 0, or 2 with an error on stderr where the file is invalid."""
     columns = [args.score] if args.baseline is None else [args.score, args.baseline]
     try:
         rows = read_rows(Path(args.file), human=args.human, scores=columns)
@@ -53,11 +75,24 @@ def main(args: argparse.Namespace) -> int:
 
 
 def read_rows(path: Path, *, human: str, scores: Sequence[str]) -> list[dict[str, Any]]:
-    """The checked rows of a score file. Raises InputError naming file, line and reason for the first row at fault."""
+    """Reads and validates the rows of a score file.
+
+    Args:
+        path: a JSONL file.
+        human: the column of human scores.
+        scores: the columns of model scores.
+
+    Returns:
+        Rows with `group`, `human`, `scores` (in the order of the columns) and, where given, `system` and `ratings`.
+
+    Raises:
+        InputError: with file, line and reason, for the first invalid row.
+    """
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise InputError(f"{path}: the file cannot be read ({error.strerror or error}).") from error
+        code = "missing_file" if isinstance(error, FileNotFoundError) else "unreadable_file"
+        raise InputError(f"{path} cannot be read ({error.strerror or error}).", code=code) from error
     rows: list[dict[str, Any]] = []
     line_of: dict[tuple[str, str], int] = {}
     for number, line in enumerate(content.removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1):
@@ -65,19 +100,21 @@ def read_rows(path: Path, *, human: str, scores: Sequence[str]) -> list[dict[str
             continue
         try:
             if not rows and line.strip() in (b"[", b"[{"):
-                raise InputError("a JSON array; write one object a line")
+                raise InputError("a JSON array; write one object per line", code="invalid_json")
             row = _checked(_parse(line), human, scores)
             first = line_of.setdefault((row["group"], row["system"]), number) if "system" in row else number
             if first != number:
                 raise InputError(
-                    f"group {json.dumps(row['group'])}, system {json.dumps(row['system'])} is already on line {first};"
-                    " keep one of the two rows"
+                    f"duplicate row of group {json.dumps(row['group'])}, system {json.dumps(row['system'])}, first on "
+                    f"line {first}",
+                    code="duplicate_record",
+                    key="group",
                 )
         except InputError as error:
-            raise InputError(f"{path}, line {number}: {error}.") from error
+            raise InputError(f"{path}, line {number}: {error}.", code=error.code, key=error.key) from error
         rows.append(row)
     if not rows:
-        raise InputError(f"{path}: the file holds no rows; write one JSON object a line.")
+        raise InputError(f"{path} has no rows. Write one JSON object per line.", code="empty_file")
     return rows
 
 
@@ -85,42 +122,47 @@ def _parse(line: bytes) -> dict[str, Any]:
     try:
         row = strictjson.loads(line.decode("utf-8"), parse_constant=_no_constant)
     except UnicodeDecodeError as error:
-        raise InputError(f"byte {error.start + 1} is not valid UTF-8; save the file as UTF-8") from error
+        message = f"byte {error.start + 1} is not valid UTF-8; save the file as UTF-8"
+        raise InputError(message, code="unreadable_file") from error
     except json.JSONDecodeError as error:
-        raise InputError(f"not valid JSON ({error.msg} at column {error.colno})") from error
+        raise InputError(f"invalid JSON ({error.msg} at column {error.colno})", code="invalid_json") from error
     except InputError:
         raise
     except strictjson.TwiceError as error:
-        raise InputError(f"{error}; keep one of the two") from error
+        raise InputError(str(error), code="duplicate_key") from error
     except (ValueError, RecursionError) as error:
-        raise InputError("not JSON that can be read (a number or a nesting is too long)") from error
+        raise InputError("invalid JSON (a number or a nesting is too long)", code="invalid_json") from error
     if not isinstance(row, dict):
-        raise InputError("not a JSON object; write one object with group, human and score a line")
+        raise InputError("not a JSON object; write one object per line", code="invalid_json")
     return row
 
 
 def _no_constant(token: str) -> NoReturn:
-    raise InputError(f"{token} is not a number in JSON; write null for an unscored row")
+    raise InputError(f"{token} is not a number in JSON; use null for an unscored row", code="invalid_json")
 
 
 def _checked(row: Mapping[str, Any], human: str, scores: Sequence[str]) -> dict[str, Any]:
     checked: dict[str, Any] = {"group": _label(row, "group")}
     for name in KNOWN:
         if row.get(name) is None and (near := [one for one in row if one != name and one.strip().lower() == name]):
-            raise InputError(f"the column {json.dumps(near[0])} is unknown; did you mean {json.dumps(name)}?")
+            message = f"unknown column {json.dumps(near[0])}; did you mean {json.dumps(name)}?"
+            raise InputError(message, code="unknown_key", key=near[0])
     if row.get("system") not in (None, ""):
         checked["system"] = _label(row, "system")
     if row.get(human) is None:
-        raise InputError(f"there is no number in the column {json.dumps(human)}; every row needs a human score")
+        message = f"no number in the column {json.dumps(human)}; every row needs a human score"
+        raise InputError(message, code="missing_key", key=human)
     checked["human"] = _number(row[human], human)
     checked["scores"] = []
     for column in scores:
         if column not in row:
-            raise InputError(f"there is no column {json.dumps(column)}; write null for an unscored row")
+            message = f"the column {json.dumps(column)} is missing; use null for an unscored row"
+            raise InputError(message, code="missing_key", key=column)
         checked["scores"].append(None if row[column] is None else _number(row[column], column))
     if row.get("ratings") is not None:
         if not isinstance(row["ratings"], list):
-            raise InputError('the column "ratings" holds no list; give the single ratings as [4, null, 5]')
+            message = 'the column "ratings" must hold a list of single ratings, such as [4, null, 5]'
+            raise InputError(message, code="invalid_value", key="ratings")
         checked["ratings"] = [None if value is None else _number(value, "ratings") for value in row["ratings"]]
     return checked
 
@@ -128,7 +170,8 @@ def _checked(row: Mapping[str, Any], human: str, scores: Sequence[str]) -> dict[
 def _label(row: Mapping[str, Any], column: str) -> str:
     value = row.get(column)
     if isinstance(value, bool) or not isinstance(value, (str, int)):
-        raise InputError(f"the column {json.dumps(column)} holds no label; give text or a whole number")
+        message = f"the column {json.dumps(column)} must hold text or a whole number"
+        raise InputError(message, code="missing_key" if value is None else "invalid_value", key=column)
     return str(value)
 
 
@@ -136,13 +179,15 @@ def _number(value: object, column: str) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         shown = json.dumps(value, ensure_ascii=True)
         shown = shown if len(shown) <= 40 else f"{shown[:40]}..."
-        raise InputError(f"the column {json.dumps(column)} holds {shown} instead of a number")
+        message = f"the column {json.dumps(column)} must hold a number, not {shown}"
+        raise InputError(message, code="invalid_value", key=column)
     try:
         number = float(value)
     except OverflowError:
         number = math.inf
     if not math.isfinite(number):
-        raise InputError(f"the number in the column {json.dumps(column)} is too large")
+        message = f"the number in the column {json.dumps(column)} is too large"
+        raise InputError(message, code="invalid_value", key=column)
     return number
 
 
@@ -181,7 +226,7 @@ def _report(rows: Sequence[dict[str, Any]], args: argparse.Namespace) -> dict[st
 
 
 def _of_order(found: Estimates) -> Estimates:
-    """Without what compares distances in points: a baseline may have another unit, such as a length."""
+    """Without statistics of distances in points: a baseline may have another unit, such as a length."""
     return {name: one for name, one in found.items() if is_of_order(name)}
 
 
@@ -200,15 +245,15 @@ def _columns(rows: Sequence[dict[str, Any]], score: int) -> Columns:
 def _notes(columns: Columns, levels: Sequence[str]) -> list[str]:
     notes = []
     if "system" in levels and columns.system is None:
-        notes.append("no row names a system, so the system level is left out")
+        notes.append("no row has a system, so the system level is omitted")
     nameless = sum(system is None for system in columns.system or ())
     if "system" in levels and nameless:
-        notes.append(f"{nameless} of {len(columns.group)} rows name no system and are left out of the system level")
+        notes.append(f"{nameless} of {len(columns.group)} rows have no system and are excluded from the system level")
     scored_groups = {group for group, score in zip(columns.group, columns.score, strict=True) if score is not None}
     if not scored_groups:
-        notes.append("no row is scored, so nothing can be measured")
+        notes.append("no row has a score, so nothing can be measured")
     elif len(scored_groups) == 1:
-        notes.append("all scored rows are in one group, so there is no interval; give one group a source")
+        notes.append("all scored rows are in one group, so there is no interval; use one group per source")
     return notes
 
 
@@ -236,7 +281,7 @@ def _text(summary: Mapping[str, Any], found: Estimates, extra: Mapping[str, Esti
     undefined = [f"{name} {count}" for name, count in left_out.items() if count]
     notes = list(summary["notes"])
     if undefined:
-        notes.append(f"groups left out because the statistic is undefined there: {', '.join(undefined)}")
+        notes.append(f"groups excluded because the statistic is undefined there: {', '.join(undefined)}")
     return "\n".join(lines + [f"note: {note}" for note in notes])
 
 
@@ -256,7 +301,7 @@ def _levels(text: str) -> tuple[str, ...]:
     chosen = [name.strip() for name in text.split(",")]
     unknown = [name for name in chosen if name not in LEVELS]
     if unknown:
-        raise argparse.ArgumentTypeError(f"there is no level {unknown[0]!r}; the levels are {', '.join(LEVELS)}")
+        raise argparse.ArgumentTypeError(f"must be one of {', '.join(LEVELS)}, not {unknown[0]!r}")
     return tuple(level for level in LEVELS if level in chosen)
 
 
@@ -267,7 +312,7 @@ def _whole(least: int) -> Any:
         except ValueError:
             value = least - 1
         if value < least:
-            raise argparse.ArgumentTypeError(f"a whole number from {least} up is needed, not {text!r}")
+            raise argparse.ArgumentTypeError(f"must be a whole number of at least {least}, not {text!r}")
         return value
 
     return whole_number

@@ -1,8 +1,8 @@
-"""Correlations along the rows of two arrays: in go people's scores and a model's scores, out comes one value a row.
+"""Correlations of human scores with a model's scores along the rows of two arrays, one value per row.
 
 Legend: G groups (rows), N candidates of a group (columns), C rows of one chunk.
 Rows up to `MAX_COMPARED` long get all their rank statistics from the same N x N comparisons; a longer row is sorted
-instead (O(N log N)). It knows no files, no bootstrap and no levels.
+instead (O(N log N)). It knows no files, bootstrap or levels.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ CHUNK_CELLS = 2_000_000
 
 
 class RowCorrelations(NamedTuple):
-    """One value a row; NaN where the statistic is undefined (fewer than two complete pairs, a constant row).
+    """One value per row; NaN where the statistic is undefined (fewer than two complete pairs, a constant row).
 
     Range -1 to 1: 1 the same order, 0 no relation, -1 the opposite order; `pairwise_accuracy` goes from 0 to 1.
     """
@@ -43,13 +43,13 @@ def row_correlations(human_GN: npt.ArrayLike, score_GN: npt.ArrayLike) -> RowCor
     too. `spearman` is Pearson's correlation of midranks. With S = concordant minus discordant pairs of n rows:
     `tau_a` = S / (n (n-1) / 2); `tau_b` = S / sqrt(pairs untied in human * pairs untied in score), Kendall 1945;
     `tau_c` = 2 S / (n^2 (m-1) / m) with m the smaller number of distinct values, Stuart 1953.
-    `pairwise_accuracy` goes over the pairs that people do not tie: 1 for the same order, 0.5 for a model tie; it is
-    defined for a constant model row (0.5) and NaN only where people tie every pair.
+    `pairwise_accuracy` is over the pairs without a human tie: 1 for the same order, 0.5 for a model tie; it is defined
+    for a constant model row (0.5) and NaN only where every pair is a human tie.
     """
     human_GN, score_GN = np.asarray(human_GN, float), np.asarray(score_GN, float)
     if human_GN.ndim != 2 or human_GN.shape != score_GN.shape:
         raise ValueError(
-            f"two arrays of the same shape (groups, size) are needed, not {human_GN.shape}, {score_GN.shape}"
+            f"human and score must have the same shape (groups, size), not {human_GN.shape} and {score_GN.shape}"
         )
     missing_GN = np.isnan(human_GN) | np.isnan(score_GN)
     if missing_GN.any():
@@ -138,7 +138,15 @@ def known_mean(values_GK: Floats) -> Floats:
 def from_counts(
     concordance_G: Floats, size_G: Floats, untied_human_G: Floats, untied_score_G: Floats, num_classes_G: Floats
 ) -> tuple[Floats, Floats, Floats, Floats]:
-    """tau_a, tau_b, tau_c, pairwise accuracy (G,) from S = concordant - discordant pairs and what ties leave."""
+    """tau_a, tau_b, tau_c and pairwise accuracy (G,) from counts of pairs.
+
+    Args:
+        concordance_G: S, concordant minus discordant pairs.
+        size_G: rows of each group.
+        untied_human_G: pairs without a human tie.
+        untied_score_G: pairs without a model tie.
+        num_classes_G: the smaller number of distinct values of the two columns.
+    """
     defined_G = (untied_human_G > 0) & (untied_score_G > 0)
     pairs_G = np.where(defined_G, size_G * (size_G - 1) / 2, 0.0)
     bound_G = np.where(defined_G, size_G**2 * (num_classes_G - 1) / np.maximum(num_classes_G, 1) / 2, 0.0)
@@ -146,7 +154,7 @@ def from_counts(
         ratio(concordance_G, pairs_G),
         np.clip(ratio(concordance_G, np.sqrt(untied_human_G) * np.sqrt(untied_score_G)), -1.0, 1.0),
         ratio(concordance_G, bound_G),
-        # Right pairs plus half of the model's ties = (S + untied pairs) / 2.
+        # Concordant pairs plus half of the model's ties = (S + untied pairs) / 2.
         ratio(concordance_G + untied_human_G, 2 * untied_human_G),
     )
 

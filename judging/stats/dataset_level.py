@@ -1,8 +1,8 @@
 """Agreement over all rows pooled: correlations, error and Krippendorff's alpha, exact and under group weights.
 
 Legend: N rows, G groups, B resamples, K statistics; X human levels, Y score levels (codes in increasing order).
-Groups are what is resampled; rows of one group stay together. Sums per group carry Pearson, error and alpha to every
-resample. Ranks change with the resample, so Spearman and Kendall need one of the two ways at the end of this file.
+Groups are resampled; rows of one group stay together. Sums per group are enough for Pearson, error and alpha of every
+resample. Ranks change with the resample, so Spearman and Kendall need one of the two methods at the end of this file.
 """
 
 from __future__ import annotations
@@ -151,7 +151,7 @@ def _table_statistics(table_XYB: Floats) -> Floats:
     lower_YB = np.zeros_like(table_XYB[0])
     for cells_YB, ranks_B in zip(table_XYB, human_ranks_XB, strict=True):
         product_B += ranks_B * np.einsum("yb,yb->b", cells_YB, ranks_YB)
-        # Of the rows that people put lower: those that the score puts lower minus those that it puts higher.
+        # Of the rows with a lower human score: those with a lower score minus those with a higher one.
         balance_YB = 2 * np.cumsum(lower_YB, axis=0) - lower_YB - lower_YB.sum(axis=0)
         concordance_B += np.einsum("yb,yb->b", cells_YB, balance_YB)
         lower_YB += cells_YB

@@ -1,6 +1,6 @@
-"""A statistic with its company, and the dotted names of all statistics. Light: imports nothing but the stdlib.
+"""A statistic with n, coverage and interval, and the dotted names of all statistics. Imports only the standard library.
 
-Names are paths such as `dataset.pearson` or `aeollm.official.kendall`; `floor.` in front names the chance floor.
+Names are paths such as `dataset.pearson` or `aeollm.official.kendall`; the prefix `floor.` is the chance baseline.
 """
 
 from __future__ import annotations
@@ -38,26 +38,26 @@ STATISTICS: dict[str, tuple[str, ...]] = {
 }
 
 
-# These compare distances in points: they mean nothing for a score of another unit, such as a length.
+# These compare distances in points: they are meaningless for a score of another unit, such as a length.
 OF_DISTANCE = ("mean_absolute_error", "krippendorff_alpha")
 
 
 def is_of_order(name: str) -> bool:
-    """Whether a statistic (by its dotted name) does not depend on the score's unit. For these more is better."""
+    """Whether a statistic (by its dotted name) does not depend on the score's unit. For these higher is better."""
     return not name.endswith(OF_DISTANCE)
 
 
 def of_order(name: str) -> str:
-    """`name` itself; ValueError where it is no statistic by which judges can be ranked."""
+    """`name` itself. Raises ValueError where it is not a statistic by which judges can be ranked."""
     known = [one for names in STATISTICS.values() for one in names if is_of_order(one)]
     if name not in known:
-        raise ValueError(f"{name!r} is none of {', '.join(known)}")
+        raise ValueError(f"must be one of {', '.join(known)}, not {name!r}")
     return name
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """One number and what it stands on; NaN means undefined and becomes null in JSON.
+    """One statistic with what it is based on; NaN means undefined and becomes null in JSON.
 
     `low`, `high`: ends of the 95 % interval. `n`: rows (dataset), groups (group, aeollm) or systems (system) that
     entered. `coverage` (0 to 1): scored rows among all rows. `num_undefined`: groups left out because the statistic

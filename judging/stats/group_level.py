@@ -1,7 +1,7 @@
-"""Agreement by group, by system and as AEOLLM counts it: from sorted rows to exact values and group-weighted values.
+"""Agreement within groups, of system means, and as defined by AEOLLM: exact and under group weights.
 
 Legend: G groups, S systems, B resamples, K statistics.
-Groups are compared once; a resample only weighs the values of the groups. It knows no files and no intervals.
+Groups are compared once; a resample only weights the values of the groups. It knows no files and no intervals.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def group_level(rows: Rows, values_GK: Floats) -> Level:
 def aeollm_values(values_GK: Floats) -> Floats:
     """The five AEOLLM statistics of each group, from the columns of `RowCorrelations` (last axis).
 
-    Accuracy over the pairs that people do not tie, a model tie counting 0.5, and 1 where people tie every pair;
+    Accuracy over the pairs without a human tie, a model tie counting 0.5, and 1 where every pair is a human tie;
     Kendall's tau-b and Spearman, NaN counting 0. `official` takes the absolute value of both correlations, as the
     organisers' code does; `signed` keeps the sign. Source: NTCIR-18 AEOLLM, evaluation code of the organisers.
     """

@@ -1,6 +1,6 @@
-"""The human ceiling: how well one rater agrees with the others. In go columns with ratings, out come estimates.
+"""The human ceiling: the agreement of one rater with the others.
 
-Legend: N rows, R raters, G groups, B resamples, K statistics. It knows no model's score.
+Legend: N rows, R raters, G groups, B resamples, K statistics. It uses no model's score.
 """
 
 from __future__ import annotations
@@ -24,12 +24,25 @@ def human_ceiling(
     seed: int = 0,
     interval: Method = "percentile",
 ) -> dict[str, Estimate] | None:
-    """Leave one rater out: each rater's ratings in place of the score, the mean of the other raters in place of human.
+    """Leave-one-rater-out agreement: each rater as the score, the mean of the other raters as human.
 
     The statistics are those of `agreement`, averaged over the raters for whom they are defined; the interval is that
     of the average under resamples of groups. A rater is a position in `columns.ratings`. `n` is that of the rater with
-    the fewest, `coverage` the share of rows with at least two ratings. None where no row has two ratings.
-    The mean of several others is steadier than one other person: a model may pass this ceiling.
+    the fewest, `coverage` the share of rows with at least two ratings. The mean of several others is less noisy than
+    one other person: a model may exceed this ceiling.
+
+    Args:
+        columns: the rows with their single ratings; `columns.score` is not used.
+        levels: those of `estimate.LEVELS` to compute.
+        resamples: bootstrap resamples of groups.
+        seed: of the resamples.
+        interval: the method of the 95 % interval.
+
+    Returns:
+        Estimates by dotted name; None where no row has two ratings.
+
+    Raises:
+        ValueError: for an unknown level and for infinite ratings.
     """
     ratings_NR = _ratings(columns)
     known_NR = ~np.isnan(ratings_NR)
@@ -62,7 +75,7 @@ def _ratings(columns: Columns) -> Floats:
             if rating is not None:
                 ratings_NR[row, rater] = rating
     if np.isinf(ratings_NR).any():
-        raise ValueError("the ratings hold an infinite number")
+        raise ValueError("ratings must be finite numbers")
     return ratings_NR
 
 

@@ -1,4 +1,4 @@
-"""Krippendorff's alpha: in go ratings of units by raters (NaN: not rated), out comes one number.
+"""Krippendorff's alpha of ratings of units by raters (NaN: not rated).
 
 Legend: U units, R raters, P pairable values (all ratings of units that have at least two). It knows no files.
 """
@@ -23,9 +23,9 @@ def krippendorff_alpha(ratings_UR: npt.ArrayLike, metric: Metric = "interval") -
     """
     ratings_UR = np.asarray(ratings_UR, float)
     if ratings_UR.ndim != 2:
-        raise ValueError(f"ratings have the shape (units, raters), not {ratings_UR.shape}")
+        raise ValueError(f"ratings must have the shape (units, raters), not {ratings_UR.shape}")
     if metric not in ("nominal", "ordinal", "interval"):
-        raise ValueError(f"the metric is nominal, ordinal or interval, not {metric!r}")
+        raise ValueError(f"the metric must be one of nominal, ordinal, interval, not {metric!r}")
     known_UR = ~np.isnan(ratings_UR)
     known_UR &= known_UR.sum(axis=1, keepdims=True) >= 2
     unit_P, values_P = np.nonzero(known_UR)[0], ratings_UR[known_UR]

@@ -1,7 +1,7 @@
-"""The mean agreement of several score columns on the same rows: a judge under several sampled prompts, say.
+"""The mean agreement of several score columns on the same rows, such as a judge under several sampled prompts.
 
-Prompts vary as groups do, so the interval is over both: each resample draws the groups and the columns anew.
-Legend: P columns, G groups, B resamples, K statistics. It knows no files.
+Prompts vary as groups do, so the interval covers both: each resample samples the groups and the columns.
+Legend: P columns, G groups, B resamples, K statistics. It reads no files.
 """
 
 from __future__ import annotations
@@ -31,10 +31,17 @@ def mean_agreement(
 ) -> dict[str, Estimate]:
     """The mean over the P columns of `several` of each statistic, by dotted name.
 
-    With `minus`, the mean over those columns is taken off: a difference, paired over groups. `columns.score` is not
-    looked at. Rows that one of the columns leaves unscored count for none, and lower `coverage`. The interval resamples
-    groups (the same for every column) and, on each side that has more than one, the columns; with fewer than two groups
-    it is NaN. `n` is that of the weakest column.
+    Rows that are unscored in one of the columns are excluded, and lower `coverage`. The interval resamples groups (the
+    same for every column) and, on each side that has more than one, the columns; with fewer than two groups it is NaN.
+    `n` is that of the weakest column.
+
+    Args:
+        columns: the rows; `columns.score` is not used.
+        several: score columns (P, N); None or NaN: unscored.
+        minus: further columns whose mean is subtracted: a difference, paired over groups.
+        levels: those of `estimate.LEVELS` to compute.
+        resamples: bootstrap resamples.
+        seed: of the resamples.
     """
     scores_PN = [numbers(one, "score", missing=True) for one in (*several, *minus)]
     keep_N = ~np.isnan(np.array(scores_PN)).any(axis=0)
@@ -66,7 +73,7 @@ def _replicates(part: Sequence[Level], num_groups: int, resamples: int, seed: in
 
 
 def _difference(values_PBK: Floats, num_first: int, random: np.random.Generator | None) -> Floats:
-    """values_BK: the mean over the first columns minus that over the rest; `random` draws the columns for each B."""
+    """values_BK: the mean over the first columns minus that over the rest; `random` samples the columns for each B."""
     first_BK = _mean(values_PBK[:num_first], random)
     return first_BK if num_first == len(values_PBK) else first_BK - _mean(values_PBK[num_first:], random)
 
@@ -77,6 +84,6 @@ def _mean(values_PBK: Floats, random: np.random.Generator | None) -> Floats:
         drawn_PB = random.integers(0, num_columns, size=(num_columns, num_resamples))
         values_PBK = np.take_along_axis(values_PBK, drawn_PB[:, :, None], axis=0)
     with warnings.catch_warnings():
-        # All columns undefined: the mean is NaN, and so it is reported.
+        # All columns undefined: the mean is NaN and is reported as such.
         warnings.simplefilter("ignore", RuntimeWarning)
         return np.asarray(np.nanmean(values_PBK, axis=0))

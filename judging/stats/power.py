@@ -1,6 +1,6 @@
-"""How many groups to label to see a difference between two judges, and which texts to label next.
+"""Power analysis: how many groups to label to detect a difference between two judges, and which texts to label next.
 
-Legend: G groups, N rows, J judges. In go scores, labels and label probabilities; it knows no files.
+Legend: G groups, N rows, J judges. Computed from scores, labels and label probabilities; it reads no files.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ POWER = 0.8
 LEVEL = 0.05
 DIFFERENCES = (0.05, 0.10, 0.15, 0.20)
 STATISTICS = {"group.spearman": "spearman", "group.pairwise_accuracy": "pairwise_accuracy"}
-MIN_DEFINED = 3  # groups: below it a variance is a guess
+MIN_DEFINED = 3  # groups: with fewer the variance is too uncertain
 NO_SPREAD = 1e-9
 
 
 class Power(NamedTuple):
-    """What the data say of the difference between two columns in one statistic, group by group.
+    """The paired difference between two score columns in one statistic over the groups, and the groups it needs.
 
     `sd`: standard deviation over groups of the paired difference, None below `MIN_DEFINED` groups where both columns
     are defined (`num_groups` of them, `defined_share` of all). `difference`: its mean. `needed`: by true difference,
-    the groups to label, those without a defined difference (tied labels) counted in. `detectable`: the smallest true
-    difference that the groups of now detect. Both are None where `sd` is None or 0 (the same difference everywhere).
+    the groups to label, including those without a defined difference (tied labels). `detectable`: the smallest true
+    difference that the present groups detect. Both are None where `sd` is None or 0 (the same difference everywhere).
     """
 
     difference: float | None
@@ -49,14 +49,27 @@ class Power(NamedTuple):
 def groups_needed(sd: float, difference: float, *, power: float = POWER, level: float = LEVEL) -> int:
     """n = ((z(1 - level / 2) + z(power)) * sd / difference)^2, rounded up: groups that detect a true mean difference.
 
-    Two-sided test at `level`, normal approximation of the mean of n paired differences of standard deviation `sd`; at
-    least 2. With the defaults 7.85 (sd / difference)^2. Below about 20 groups a bootstrap needs a few more.
+    Two-sided test, normal approximation of the mean of n paired differences; at least 2. With the defaults
+    7.85 (sd / difference)^2. Below about 20 groups a bootstrap needs a few more.
+
+    Args:
+        sd: standard deviation over groups of the paired difference.
+        difference: the true mean difference.
+        power: probability of detecting it, 0 to 1.
+        level: significance level, 0 to 1.
     """
     return max(2, math.ceil((_z(power, level) * sd / difference) ** 2 - 1e-9))
 
 
 def detectable_difference(sd: float, num_groups: int, *, power: float = POWER, level: float = LEVEL) -> float:
-    """The true mean difference that `num_groups` groups detect: the same formula the other way round."""
+    """The true mean difference that `num_groups` groups detect: the inverse of `groups_needed`.
+
+    Args:
+        sd: standard deviation over groups of the paired difference.
+        num_groups: labelled groups.
+        power: probability of detecting it, 0 to 1.
+        level: significance level, 0 to 1.
+    """
     return _z(power, level) * sd / math.sqrt(num_groups)
 
 
@@ -70,10 +83,18 @@ def power_of(
     first: Sequence[float | None] | Floats,
     second: Sequence[float | None] | Floats,
 ) -> dict[str, Power]:
-    """By statistic (`group.spearman`, `group.pairwise_accuracy`): what it takes to tell `first` from `second`.
+    """By statistic (`group.spearman`, `group.pairwise_accuracy`): the groups it takes to tell `first` from `second`.
 
-    Rows (N,) with a label each; rows that one of the two has not scored are left out of both. Raises ValueError for
-    labels that are missing or infinite.
+    Rows that are unscored in one of the two columns are excluded from both.
+
+    Args:
+        groups: the group of each row (N,).
+        labels: human scores (N,).
+        first: scores (N,) of one judge; None or NaN: unscored.
+        second: scores (N,) of the other.
+
+    Raises:
+        ValueError: for labels that are missing or infinite.
     """
     label_N = numbers(labels, "label", missing=False)
     score_N, other_N = numbers(first, "first", missing=True), numbers(second, "second", missing=True)
@@ -102,7 +123,7 @@ def _power(away_G: Floats, num_groups: int) -> Power:
     sd = float(away_G.std(ddof=1))
     if sd < NO_SPREAD:
         return Power(float(away_G.mean()), 0.0, count, share, dict.fromkeys(DIFFERENCES), None)
-    # Only a share of the groups has a difference: so many more are to be labelled, as if the variance were larger.
+    # Only a share of the groups has a difference: so many more must be labelled, as if the variance were larger.
     needed = {size: groups_needed(sd / math.sqrt(share), size) for size in DIFFERENCES}
     return Power(float(away_G.mean()), sd, count, share, needed, detectable_difference(sd, count))
 
@@ -124,12 +145,12 @@ class Unlabelled:
 
 @dataclass(frozen=True)
 class Next:
-    """A group to label: its rank (1: first), what its rank is by (0 to 1), and the texts in it that need labels.
+    """A group to label: its rank (1: first), its priority (0 to 1), and its texts that need labels.
 
-    `priority`: mean over its texts of `disagreement` and `entropy`, or of the one that is known. `disagreement`: twice
-    the standard deviation of the judges' scores over the width of the scale, 1 where half of them are at either end;
-    None: fewer than two judges. `entropy`: of the label probabilities over its largest value, mean over the judges;
-    None: no probabilities.
+    `priority`: mean over its texts of `disagreement` and `entropy`, or of the defined one. `disagreement`: twice the
+    standard deviation of the judges' scores over the width of the scale, 1 where half of them are at either end; None:
+    fewer than two judges. `entropy`: of the label probabilities over its largest value, mean over the judges; None: no
+    probabilities.
     """
 
     rank: int
@@ -141,11 +162,11 @@ class Next:
 
 
 def label_next(rows: Sequence[Unlabelled]) -> list[Next]:
-    """All groups with unlabelled texts, the most telling first; ties in the order of the groups' names.
+    """All groups with unlabelled texts, the most informative first; ties in the order of the groups' names.
 
     Whole groups, since agreement is measured within them. Before judges are compared, each judge's mean over the rows
-    of the aspect is taken away: one that is always a point lower does not disagree. Groups that tell nothing (a single
-    judge without probabilities) come last with priority 0.
+    of the aspect is subtracted: a judge that is always a point lower does not disagree. Groups without information (a
+    single judge without probabilities) come last with priority 0.
     """
     means = _means(rows)
     by_group: dict[str, list[Unlabelled]] = {}
@@ -165,13 +186,13 @@ def label_next(rows: Sequence[Unlabelled]) -> list[Next]:
 
 
 def disagreement(row: Unlabelled, means: Mapping[tuple[str, str], float]) -> float | None:
-    """0 (all judges agree, their means by (aspect, judge) taken away) to 1; None with fewer than two scores."""
+    """0 (all judges agree after subtracting their means by (aspect, judge)) to 1; None with fewer than two scores."""
     away = [score - means[row.aspect, judge] for judge, score in sorted(row.scores.items()) if score is not None]
     return min(1.0, 2 * float(np.std(away)) / row.scale.width) if len(away) >= 2 else None
 
 
 def entropy(row: Unlabelled) -> float | None:
-    """0 (each judge is sure of one label) to 1 (all labels alike); None without probabilities."""
+    """0 (each judge is certain of one label) to 1 (uniform); None without probabilities."""
     known = [probabilities for _, probabilities in sorted(row.probabilities.items())]
     return _mean([label_entropy(one) for one in known if len(one) >= 2])
 

@@ -1,4 +1,4 @@
-"""Rows in one canonical order, and what a level of agreement is made of. In go columns, out come sorted arrays.
+"""Columns of rows -> sorted arrays in one canonical order, and the parts of a level of agreement.
 
 Legend: N rows, G groups, B resamples, K statistics, R raters.
 The order follows the content only, so every statistic, resample and shuffle is the same for any order of the input.
@@ -22,12 +22,12 @@ Codes = npt.NDArray[np.intp]
 
 @dataclass(frozen=True)
 class Columns:
-    """Rated and scored candidates, one entry a row, in any order.
+    """Rated and scored candidates, one entry per row, in any order.
 
-    `group`: label of the source that the candidate answers. `human`: what people gave, a finite number.
-    `score`: what the model gave; None or NaN means unscored. `system`: who wrote the candidate, None where that is not
-    known, or None for the whole column. `ratings`: the single raters' scores of each row, one position a rater, None or
-    NaN where there is none.
+    `group`: label of the source that the candidate answers. `human`: the human score, a finite number.
+    `score`: the model's score; None or NaN: unscored. `system`: the author of the candidate, None where unknown, or
+    None for the whole column. `ratings`: the single raters' scores of each row, one position per rater, None or NaN:
+    not rated.
     """
 
     group: Sequence[str]
@@ -44,7 +44,13 @@ class Columns:
 
     @staticmethod
     def from_rows(rows: Iterable[Mapping[str, Any]], *, human: str = "human", score: str = "score") -> Columns:
-        """From mappings with `group`, `human`, `score` and, where rows have them, `system` and `ratings`."""
+        """Columns from mappings with `group`, `human`, `score` and, where rows have them, `system` and `ratings`.
+
+        Args:
+            rows: the mappings.
+            human: key of the human score.
+            score: key of the model's score.
+        """
         rows = list(rows)
         has_system = any(row.get("system") is not None for row in rows)
         has_ratings = any(row.get("ratings") is not None for row in rows)
@@ -61,7 +67,7 @@ class Columns:
 class Rows:
     """Complete rows, sorted by group, system, human and score. Groups without a row are possible.
 
-    `system_N`: -1 where a row names none. Values of a column that are equal within rounding are the same number.
+    `system_N`: -1 where a row has none. Values of a column that are equal within rounding are the same number.
     """
 
     group_N: Codes
@@ -75,6 +81,16 @@ class Rows:
     def sort(
         group_N: Codes, system_N: Codes | None, human_N: Floats, score_N: Floats, num_groups: int, num_systems: int
     ) -> Rows:
+        """Sorted rows from columns in any order.
+
+        Args:
+            group_N: group codes.
+            system_N: system codes, -1 where a row has none; None: no systems.
+            human_N: human scores.
+            score_N: the model's scores, without NaN.
+            num_groups: groups, those without a row included.
+            num_systems: systems.
+        """
         human_N, score_N = equalised(human_N[None])[0], equalised(score_N[None])[0]
         keys = [score_N, human_N, *([] if system_N is None else [system_N]), group_N]
         order_N = np.lexsort(keys)
@@ -111,12 +127,21 @@ class Level:
 
 
 def numbers(column: Sequence[float | None] | Floats, name: str, *, missing: bool) -> Floats:
-    """The column as floats, None as NaN. ValueError for infinite numbers, and for NaN where none may be missing."""
+    """The column as floats, None as NaN.
+
+    Args:
+        column: numbers, None or NaN: missing.
+        name: of the column, for errors.
+        missing: whether values may be missing.
+
+    Raises:
+        ValueError: for infinite numbers, and for a missing one where `missing` is false.
+    """
     values_N = np.array([math.nan if value is None else value for value in column], dtype=float)
     if np.isinf(values_N).any():
-        raise ValueError(f"the column {name} holds an infinite number")
+        raise ValueError(f"the column {name} must hold finite numbers")
     if not missing and np.isnan(values_N).any():
-        raise ValueError(f"the column {name} has a row without a number")
+        raise ValueError(f"the column {name} must not have missing values")
     return values_N
 
 
@@ -128,7 +153,7 @@ def encode(labels: Sequence[str]) -> tuple[Codes, int]:
 
 
 def encode_systems(labels: Sequence[str | None]) -> tuple[Codes, int]:
-    """As `encode`; -1 where a row names none."""
+    """As `encode`; -1 for None."""
     codes_N = np.full(len(labels), -1, dtype=np.intp)
     named = [place for place, label in enumerate(labels) if label is not None]
     codes_N[named], num_systems = encode([str(labels[place]) for place in named])
@@ -136,7 +161,13 @@ def encode_systems(labels: Sequence[str | None]) -> tuple[Codes, int]:
 
 
 def complete_rows(columns: Columns, score_N: Floats, keep_N: npt.NDArray[np.bool_]) -> Rows:
-    """The rows of `keep_N` with `score_N`; groups and systems are numbered among the kept rows."""
+    """The rows of `keep_N` with `score_N`; groups and systems are numbered among the kept rows.
+
+    Args:
+        columns: the rows; `columns.score` is not used.
+        score_N: scores, without NaN where kept.
+        keep_N: whether to keep each row.
+    """
     kept = np.flatnonzero(keep_N)
     group_N, num_groups = encode([columns.group[i] for i in kept])
     system_N, num_systems = None, 0

@@ -1,7 +1,7 @@
-"""One judge's scores and people's labels on one scale -> a monotone map from the score to the label to expect.
+"""Calibration of one judge: a monotone map from its score to the expected human label, fitted on labelled rows.
 
-Legend: N rows, B bins of scores. A calibration is a list of knots with straight lines between them, so that it can be
-kept as JSON. It knows no groups, no files and no other judges.
+Legend: N rows, B bins of scores. A calibration is a list of knots with linear interpolation, so that it can be saved as
+JSON. It knows no groups, files or other judges.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
 from judging.records import Scale
 from judging.stats.bootstrap import Floats
 
-MAX_BINS = 64  # a finer map would be noise, and a larger file
-MIN_LABELS = 10  # fewer: the scores stay as they are
-ISOTONIC_AT = 200  # with so many labels the steps count as much as the straight line
-CONSTANT = "its scores are all the same"
-FALLING = "its scores do not rise with people's"
-# A line that rises by less than this share of the scale over the judge's scores does not rise.
+MAX_BINS = 64  # a finer map would fit noise
+MIN_LABELS = 10  # with fewer labels the scores are not changed
+ISOTONIC_AT = 200  # number of labels at which the isotonic steps count as much as the straight line
+CONSTANT = "all its scores are equal"
+FALLING = "its scores do not increase with the human scores"
+# A line that rises by less than this share of the scale over the judge's scores counts as not increasing.
 FLAT_SHARE = 1e-9
 
 
 class Calibration(BaseModel):
-    """A non-decreasing map of scores, straight between `knots` (score, calibrated) and constant outside of them.
+    """A non-decreasing map of scores, linear between `knots` (score, calibrated) and constant outside of them.
 
-    `kind`: `isotonic` (fitted), `identity` (too few labels to fit), or `flat`: the judge tells nothing about people's
-    scores, every score becomes their mean, and `note` says why. `num_rows`: labelled scores that it was made from.
+    `kind`: `isotonic` (fitted), `identity` (too few labels to fit), or `flat`: the judge has no information about the
+    human scores, every score becomes their mean, and `note` holds the reason. `num_rows`: labelled scores used to fit.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -44,7 +44,7 @@ class Calibration(BaseModel):
     def _rises(self) -> Calibration:
         for (score, value), (next_score, next_value) in pairwise(self.knots):
             if next_score <= score or next_value < value:
-                raise ValueError(f"knots: after ({score:g}, {value:g}) the next may not be lower")
+                raise ValueError(f"knots: must not decrease after ({score:g}, {value:g})")
         return self
 
     def apply(self, scores: Sequence[float | None] | Floats) -> Floats:
@@ -59,7 +59,7 @@ class Calibration(BaseModel):
 
 
 class Bins(NamedTuple):
-    """Scores gathered into at most `MAX_BINS` bins: `bin_N` of each row (-1: unscored), mean `score_B` of each bin."""
+    """Scores in at most `MAX_BINS` bins: `bin_N` of each row (-1: unscored), mean `score_B` of each bin."""
 
     bin_N: npt.NDArray[np.intp]
     score_B: Floats
@@ -68,16 +68,23 @@ class Bins(NamedTuple):
 def calibrate(
     scores: Sequence[float | None] | Floats, labels: Sequence[float | None] | Floats, scale: Scale
 ) -> Calibration:
-    """The calibration of one judge for one task, aspect and `scale`, on which scores and labels (N,) both are.
+    """The calibration of one judge for one task, aspect and scale.
 
     Isotonic regression (Zadrozny and Elkan 2002) of the labels on the scores, mixed with the least squares line: with
-    n labels the steps count n / (n + `ISOTONIC_AT`), so that few labels draw no steps and no score is ever tied to a
-    lower one. Fewer than `MIN_LABELS`: identity. A line that does not rise, or a single score: flat.
-    Rows without a score or a label are left out. Raises ValueError for infinite numbers and labels off the scale.
+    n labels the steps have the weight n / (n + `ISOTONIC_AT`), so that few labels make no steps and no score is tied
+    to a lower one. Fewer than `MIN_LABELS`: identity. A line that does not increase, or a single score: flat.
+
+    Args:
+        scores: the judge's scores (N,); None or NaN: unscored, the row is excluded.
+        labels: human scores (N,); None or NaN: the row is excluded.
+        scale: of both.
+
+    Raises:
+        ValueError: for infinite numbers and labels off the scale.
     """
     score_N, label_N = _floats(scores), _floats(labels)
     if len(score_N) != len(label_N):
-        raise ValueError(f"there are {len(score_N)} scores and {len(label_N)} labels; one of each a row is needed")
+        raise ValueError(f"scores and labels have different lengths: {len(score_N)} and {len(label_N)}")
     check_labels(label_N, scale)
     bins = bin_scores(np.where(np.isnan(label_N), np.nan, score_N))
     kept_N = bins.bin_N >= 0
@@ -92,27 +99,27 @@ def _floats(column: Sequence[float | None] | Floats) -> Floats:
     """None as NaN; ValueError for an infinite number."""
     values_N = np.asarray(column, dtype=float)
     if np.isinf(values_N).any():
-        raise ValueError("a score or label is infinite")
+        raise ValueError("scores and labels must be finite numbers")
     return values_N
 
 
 def check_labels(label_N: Floats, scale: Scale) -> None:
-    """Raises ValueError where a label lies off the scale; NaN is no label."""
-    slack = 1e-9 * scale.width  # labels moved from another scale may miss an end by the last digit
+    """Raises ValueError where a label lies outside the scale; NaN is a missing label."""
+    slack = 1e-9 * scale.width  # rounding of labels rescaled from another scale
     off_N = (label_N < scale.low - slack) | (label_N > scale.high + slack)
     if off_N.any():
-        raise ValueError(f"the label {label_N[off_N][0]:g} lies off the scale {scale}")
+        raise ValueError(f"the label {label_N[off_N][0]:g} lies outside the scale {scale}")
 
 
 def bin_scores(score_N: Floats) -> Bins:
-    """Each different score a bin, or bins of about equal size where there are more than `MAX_BINS`."""
+    """One bin per distinct score, or bins of about equal size where there are more than `MAX_BINS`."""
     known_N = ~np.isnan(score_N)
     bin_N = np.full(len(score_N), -1, dtype=np.intp)
     distinct_B, code_N = np.unique(score_N[known_N], return_inverse=True)
     if len(distinct_B) <= MAX_BINS:
         bin_N[known_N] = code_N
         return Bins(bin_N, distinct_B)
-    # "lower": every edge is a score that occurs, so that every bin but the first has one.
+    # "lower": every edge is an existing score, so that no bin but the first can be empty.
     edges = np.unique(np.quantile(score_N[known_N], np.arange(1, MAX_BINS) / MAX_BINS, method="lower"))
     edges = edges[edges > distinct_B[0]]
     bin_N[known_N] = np.searchsorted(edges, score_N[known_N], side="right")
@@ -121,9 +128,13 @@ def bin_scores(score_N: Floats) -> Bins:
 
 
 def fit_bins(score_B: Floats, count_B: Floats, label_B: Floats, scale: Scale) -> Calibration:
-    """The calibration from sums a bin: mean score, number of labels, sum of the labels. Bins without a label are empty.
+    """The calibration from sums per bin; those of parts of the data add up, so that a fold is left out cheaply.
 
-    Sums over parts of the data add up, so that leaving a part out costs a subtraction.
+    Args:
+        score_B: mean score of each bin.
+        count_B: number of labels; bins without one are ignored.
+        label_B: sum of the labels.
+        scale: of scores and labels.
     """
     kept_B = count_B > 0
     score_B, count_B, label_B = score_B[kept_B], count_B[kept_B], label_B[kept_B]
@@ -155,9 +166,9 @@ def fit_bins(score_B: Floats, count_B: Floats, label_B: Floats, scale: Scale) ->
 
 
 def identity(scale: Scale, num_rows: int) -> Calibration:
-    """The scores as they are, cut off at the ends of the scale."""
+    """The scores unchanged, clipped to the scale."""
     ends = ((scale.low, scale.low), (scale.high, scale.high))
-    note = f"{num_rows} labels are too few to calibrate: {MIN_LABELS} are needed"
+    note = f"too few labels to calibrate: {num_rows} of at least {MIN_LABELS}"
     return Calibration(kind="identity", num_rows=num_rows, knots=ends, note=note if num_rows < MIN_LABELS else None)
 
 

@@ -1,6 +1,6 @@
-"""Which of several judges is the best for one task and aspect: agreement on labelled rows, then cost.
+"""Selects the best of several judges for one task and aspect: by agreement on labelled rows, then by cost.
 
-In go the scores of all judges on the same labelled rows, out comes the choice with its reasons. It knows no files.
+Computed from the scores of all judges on the same labelled rows. It reads no files.
 """
 
 from __future__ import annotations
@@ -21,8 +21,11 @@ from judging.stats.rows import Columns
 
 @dataclass(frozen=True)
 class Candidate:
-    """One judge on the labelled rows: `agreement` by the criterion, its difference to the best judge, paired over
-    groups (None: it is the best), `cost` a row in the caller's unit, `out`: why it could not be chosen, or None."""
+    """One judge on the labelled rows.
+
+    `agreement`: by the criterion. `minus_best`: its difference to the best judge, paired over groups (None: it is the
+    best). `cost`: of a row, in the caller's unit. `out`: why it cannot be selected, or None.
+    """
 
     agreement: Estimate
     minus_best: Estimate | None
@@ -32,7 +35,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Choice:
-    """The judge that was chosen and why, in one sentence; None: no judge could be. `candidates` by judge, sorted."""
+    """The selected judge (None: none can be) and the reason in one sentence; `candidates` by judge, sorted."""
 
     judge: str | None
     why: str
@@ -49,12 +52,20 @@ def choose_judge(
     resamples: int = 2000,
     seed: int = 0,
 ) -> Choice:
-    """The cheapest judge among those that are not shown to be worse than the best one.
+    """The cheapest judge among those that are not significantly worse than the best one.
 
-    The best has the highest `criterion` (of `estimate.of_order`); another is shown to be worse where the 95 % interval
-    of its paired difference lies below 0. With fewer than two groups there is no interval, and the best is taken. A
-    judge that scored less than `min_coverage` of the rows, or whose agreement is undefined, is out. Equal figures are
-    told apart by cost, then by name. `columns.score` is not looked at.
+    The best has the highest `criterion`; another is significantly worse where the 95 % interval of its paired
+    difference lies below 0. With fewer than two groups there is no interval, and the best is selected. Ties are broken
+    by cost, then by name.
+
+    Args:
+        columns: the labelled rows; `columns.score` is not used.
+        scores: score column (N,) by judge; None or NaN: unscored.
+        costs: of a row, by judge, in one unit.
+        criterion: a statistic of `estimate.of_order`, by dotted name.
+        min_coverage: share of the rows that a judge must have scored.
+        resamples: bootstrap resamples of groups.
+        seed: of the resamples.
     """
     level = criterion.split(".")[0]
     settings: dict[str, Any] = {"levels": (level,), "resamples": resamples, "seed": seed}
@@ -64,7 +75,7 @@ def choose_judge(
         found[name] = Candidate(one, None, costs[name], _why_out(one, min_coverage))
     fit = [name for name, one in found.items() if one.out is None]
     if not fit:
-        return Choice(None, "no judge's agreement could be measured", found)
+        return Choice(None, "the agreement of no judge could be measured", found)
     values = dict(zip(fit, equalised(np.array([[found[name].agreement.value for name in fit]]))[0], strict=True))
     best = min(fit, key=lambda name: (-values[name], costs[name], name))
     for name in found:
@@ -78,7 +89,7 @@ def choose_judge(
 
 def _why_out(one: Estimate, min_coverage: float) -> str | None:
     if math.isnan(one.coverage) or one.coverage < min_coverage:
-        return f"it scored {one.coverage:.0%} of the rows, {min_coverage:.0%} are needed"
+        return f"its coverage is {one.coverage:.0%} of the rows, below {min_coverage:.0%}"
     return "its agreement is undefined" if math.isnan(one.value) else None
 
 
@@ -88,7 +99,7 @@ def _may_be_as_good(minus_best: Estimate | None) -> bool:
 
 def _why(chosen: str, best: str, num_fit: int, criterion: str) -> str:
     if num_fit == 1:
-        return "it is the only judge that could be measured"
+        return "it is the only judge with a defined agreement"
     if chosen == best:
         return f"it has the highest {criterion}, and no cheaper judge is as good within the interval"
-    return f"it is the cheapest of those that are not shown to be worse than {best}, which has the highest {criterion}"
+    return f"it is the cheapest of those not significantly worse than {best}, which has the highest {criterion}"

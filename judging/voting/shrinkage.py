@@ -1,4 +1,4 @@
-"""Weights of judges by least squares, drawn towards equal ones; how strongly is chosen by leaving out folds.
+"""Weights of judges by least squares with shrinkage towards equal weights; its strength is cross-validated.
 
 Legend: R rows, U judges, F folds, S strengths. Only sums of products over rows are needed, so that a fold is left out
 by adding up the others. It knows no calibrations and no names.
@@ -18,14 +18,14 @@ STRENGTHS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, np.inf)  # relative to the me
 
 
 class Shrunk(NamedTuple):
-    """The weights (U,), and how strongly they were drawn towards 1 / U each (infinity: they are equal)."""
+    """The weights (U,), and the strength of their shrinkage towards 1 / U (infinity: they are equal)."""
 
     weights_U: Floats
     strength: float
 
 
 class Moments(NamedTuple):
-    """Sums over rows of products of scores and label, all less a common centre."""
+    """Sums over rows of products of scores and label, all minus a common centre."""
 
     scores_UU: Floats
     label_U: Floats
@@ -39,13 +39,15 @@ class Moments(NamedTuple):
 
 
 def moments(away_RU: Floats, label_R: Floats) -> Moments:
-    """From complete rows of scores and labels, both less the centre."""
+    """From complete rows of scores and labels, both minus the centre."""
     return Moments(away_RU.T @ away_RU, away_RU.T @ label_R, float(label_R @ label_R), len(label_R))
 
 
 def shrunk_weights(parts: Sequence[Moments], method: Method) -> Shrunk:
-    """Weights from all folds (`parts`). The strength is the strongest whose error on folds left out is within one
-    standard error of the best, paired over folds (Breiman et al. 1984). Fewer than two parts: equal weights.
+    """Weights from all folds (`parts`); equal weights where there are fewer than two.
+
+    The strength is the strongest whose error on held-out folds is within one standard error of the best, paired over
+    folds (Breiman et al. 1984).
     """
     if len(parts) < 2:
         size = len(parts[0].label_U)
@@ -59,8 +61,13 @@ def shrunk_weights(parts: Sequence[Moments], method: Method) -> Shrunk:
 
 
 def weights(known: Moments, strength: float, method: Method) -> Floats:
-    """argmin over w of the squared error + strength * mean variance of the scores * |w - 1/U|^2 (times the rows);
-    for `nnls` no weight is below 0."""
+    """argmin over w of the squared error + strength * mean variance of the scores * |w - 1/U|^2 (times the rows).
+
+    Args:
+        known: the sums over the rows.
+        strength: of the shrinkage; infinity: equal weights.
+        method: `nnls` for weights of at least 0, or `ridge`.
+    """
     size = len(known.label_U)
     equal_U = np.full(size, 1 / size)
     unit = np.trace(known.scores_UU) / size

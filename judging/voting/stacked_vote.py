@@ -1,7 +1,6 @@
 """A learned vote: each judge's calibration and weight for one task and aspect -> the panel's score.
 
-Legend: R rows, J judges. It is a value that can be kept as JSON (`votefile.py`); how it is learned stands in
-`stacking.py`. It knows no files and no labels.
+Legend: R rows, J judges. It is saved as JSON by `vote_io.py` and learned by `stacking.py`. It knows no files or labels.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ Method = Literal["nnls", "ridge"]
 
 
 class Member(BaseModel):
-    """One judge of the vote; `reason`: why its weight is 0 whatever it says, or None."""
+    """One judge of the vote; `reason`: why its weight is fixed at 0, or None."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -32,17 +31,16 @@ class Member(BaseModel):
 
 
 class LearnedVote(BaseModel):
-    """How the scores of several judges become one, for one task and aspect, on the scale `low` to `high`.
+    """The aggregation of several judges' scores for one task and aspect, on the scale `low` to `high`.
 
-    The score is centre + sum over the judges of weight * (calibrated score - centre), cut off at the ends of the scale.
-    A judge without a score has the weighted mean (by the sizes of the weights) of those that scored put in its place;
-    with weights of one sign that is the same as sharing its weight out among them.
+    The score is centre + sum over the judges of weight * (calibrated score - centre), clipped to the scale. A missing
+    score is replaced by the weighted mean (by the sizes of the weights) of the others; with weights of one sign that is
+    the same as distributing its weight among them.
 
-    `kind`: `stacked` (learned), or `mean`: the plain mean of the scores, and `note` says why; with `stacked`, `note`
-    says where it is no better than that mean. `strength`: how strongly the weights were drawn towards equal ones; None:
-    so strongly that they are equal. `cv_rmse_learned` and `cv_rmse_mean`: error against people in points, on groups
-    that the vote and its calibrations had not seen, beside that of the plain mean calibrated as one judge; None where
-    nothing was learned.
+    `kind`: `stacked` (learned), or `mean`: the plain mean of the scores, with the reason in `note`; with `stacked`,
+    `note` is set where it is no better than that mean. `strength`: of the shrinkage towards equal weights; None: the
+    weights are equal. `cv_rmse_learned` and `cv_rmse_mean`: cross-validated error against human scores, in points, of
+    the vote and of the plain mean calibrated as one judge; None where nothing was learned.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -65,13 +63,13 @@ class LearnedVote(BaseModel):
     @model_validator(mode="after")
     def _fits_together(self) -> LearnedVote:
         if not self.low < self.high:
-            raise ValueError(f"a scale goes from a lower to a higher number, not from {self.low:g} to {self.high:g}")
+            raise ValueError(f"low must be less than high, not {self.low:g} and {self.high:g}")
         if any(one >= next_one for one, next_one in pairwise(self.judges)):
-            raise ValueError("members: each judge once, in the order of their names")
+            raise ValueError("members: must be sorted by judge, without duplicates")
         if not any(member.weight for member in self.members):
-            raise ValueError("members: one judge at least needs a weight")
+            raise ValueError("members: at least one weight must not be 0")
         if self.method == "nnls" and min(member.weight for member in self.members) < 0:
-            raise ValueError("members: a weight of non-negative least squares cannot be negative")
+            raise ValueError("members: weights of the method nnls must not be negative")
         return self
 
     @property
@@ -85,13 +83,13 @@ class LearnedVote(BaseModel):
 
     @property
     def reasons(self) -> dict[str, str]:
-        """By judge: why it has no weight, where it was not even weighed."""
+        """By judge: why its weight is fixed at 0."""
         return {member.judge: member.reason for member in self.members if member.reason is not None}
 
     def score(self, verdicts: Mapping[str, float | None]) -> float | None:
         """The panel's score in points, from scores by judge; None where no judge with a weight has a score.
 
-        A judge that is not in `verdicts` abstains. Raises ValueError for a judge that the vote does not know.
+        A judge that is not in `verdicts` counts as unscored. Raises ValueError for an unknown judge.
         """
         names = sorted(verdicts)
         row_J = [np.nan if verdicts[name] is None else verdicts[name] for name in names]
@@ -99,12 +97,12 @@ class LearnedVote(BaseModel):
         return None if np.isnan(score) else score
 
     def scores(self, scores_RJ: Floats, judges: Sequence[str]) -> Floats:
-        """The same for many rows: (R, J) scores of `judges`, NaN unscored -> (R,), NaN unscored."""
+        """The scores (R,) of many rows from scores (R, J) of `judges`; NaN: unscored."""
         self._check(judges)
         columns = dict(zip(judges, np.asarray(scores_RJ, dtype=float).T, strict=True))
         shape = len(scores_RJ)
         sum_R, size_sum_R, weight_R, size_R = (np.zeros(shape) for _ in range(4))
-        # Judge by judge in the order of their names: a row's score has the same bits alone and among others.
+        # Summed judge by judge in a fixed order, so that a row's score has the same bits alone and in a batch.
         for member in self.members:
             if member.weight and member.judge in columns:
                 away_R = member.calibration.apply(columns[member.judge]) - self.centre
@@ -122,8 +120,6 @@ class LearnedVote(BaseModel):
 
     def _check(self, judges: Sequence[str]) -> None:
         if unknown := sorted(set(judges) - set(self.judges)):
-            raise ValueError(
-                f"the learned vote knows no judge {unknown[0]!r}: it was learned of {', '.join(self.judges)}"
-            )
+            raise ValueError(f"unknown judge {unknown[0]!r}: the vote was learned from {', '.join(self.judges)}")
         if len(set(judges)) != len(judges):
-            raise ValueError("a judge stands twice among the columns")
+            raise ValueError("duplicate judge among the columns")

@@ -1,9 +1,9 @@
-"""Labelled rows and several judges' scores -> a learned vote: stacked regression, cross-validated by group.
+"""Learns a vote from labelled rows and several judges' scores: stacked regression, cross-validated by group.
 
 Legend: R rows, J judges, U usable judges, F folds, B bins of scores.
-The stages are nested: weights are fitted to calibrated scores of groups that the calibration has not seen, and the dev
-scores come from votes that have not seen the group at all. Source: Breiman 1996, Stacked Regressions (non-negative
-weights). It knows no files.
+The stages are nested: weights are fitted to calibrated scores of groups held out from the calibration, and the dev
+scores come from votes fitted without the group. Source: Breiman 1996, Stacked Regressions (non-negative weights). It
+reads no files.
 """
 
 from __future__ import annotations
@@ -22,28 +22,29 @@ from judging.voting.calibration import Bins, Calibration, bin_scores, check_labe
 from judging.voting.shrinkage import moments, shrunk_weights
 from judging.voting.stacked_vote import LearnedVote, Member, Method
 
-# Fewer labelled rows or groups than these: the vote is the plain mean of the scores.
+# With fewer labelled rows or groups the vote is the plain mean of the scores.
 MIN_ROWS = 50
 MIN_GROUPS = 10
-MIN_SCORED = 30  # a judge with fewer labelled scores has no weight
-# A judge of one score: this share of its scores is the same, or they spread less than this share of the scale.
+MIN_SCORED = 30  # a judge with fewer labelled scores has weight 0
+# A constant judge: this share of its scores is equal, or their spread is below this share of the scale.
 ONE_SIDED_SHARE = 0.95
 ONE_SIDED_SPREAD = 0.001
-NO_GAIN = "on groups left out it is no better than the plain mean"
+NO_GAIN = "on held-out groups it is no better than the plain mean"
 
 
 class Stacked(NamedTuple):
-    """A learned vote, and the scores (R,) that votes learned without the row's group give it: the honest estimate.
+    """A learned vote, and the held-out scores (R,): of votes learned without the row's group.
 
-    All of `dev_R` has one centre, the mean label: with the centres of their own folds, low where the fold left out is
-    high, even good scores would seem to fall. NaN where no judge scored. Where `vote.kind` is `mean` it is that mean,
-    which has seen no label.
+    All of `dev_R` has one centre, the mean label: the centres of the folds are low where the held-out fold is high,
+    which would bias the correlation downwards. NaN where no judge scored. Where `vote.kind` is `mean` it is that mean,
+    which uses no label.
     """
 
     vote: LearnedVote
     dev_R: Floats
 
 
+# Long because its docstring explains eight arguments.
 def stack(
     scores_RJ: Floats,
     labels_R: Sequence[float] | Floats,
@@ -55,23 +56,35 @@ def stack(
     folds: int = 5,
     seed: int = 0,
 ) -> Stacked:
-    """The vote for one task and aspect from labelled rows, scores and labels on `scale`; NaN: the judge has no score.
+    """The vote for one task and aspect from labelled rows.
 
-    `groups_R`: keys of the sources; a group is never in two folds. With fewer than `MIN_ROWS` rows or `MIN_GROUPS`
-    groups, or where no judge's scores rise with people's, the vote is the plain mean and says so. A judge whose scores
-    are (nearly) all the same, do not rise with people's, or are too few gets no weight, and says why. The strength of
-    the shrinkage is the strongest whose error is within one standard error of the best. The order of rows and of judges
-    changes nothing. Raises ValueError for columns that do not fit together, missing labels and infinite numbers.
+    With fewer than `MIN_ROWS` rows or `MIN_GROUPS` groups, or where no judge's scores increase with the human scores,
+    the vote is the plain mean, with the reason in `note`. A judge whose scores are (nearly) constant, do not increase
+    with the human scores, or are too few has weight 0, with the reason in its member. The strength of the shrinkage is
+    the strongest whose error is within one standard error of the best. The order of rows and judges has no effect.
+
+    Args:
+        scores_RJ: scores on `scale`, one column per judge; NaN: unscored.
+        labels_R: human scores on `scale`.
+        groups_R: keys of the groups; a group is never in two folds.
+        judges: the names of the columns.
+        scale: of scores and labels.
+        method: `nnls` for weights of at least 0, or `ridge`.
+        folds: of the cross-validation, at least 3.
+        seed: of the assignment of groups to folds.
+
+    Raises:
+        ValueError: for columns of different lengths, missing labels and infinite numbers.
     """
-    data = _data(scores_RJ, labels_R, groups_R, judges, scale, folds, seed)
+    data = _data(scores_RJ, labels_R, groups_R, judges, scale=scale, folds=folds, seed=seed)
     about: dict[str, Any] = {"method": method, "low": scale.low, "high": scale.high, "num_folds": folds, "seed": seed}
     about |= {"num_rows": len(data.label_R), "num_groups": data.num_groups}
     too_few = len(data.label_R) < MIN_ROWS or data.num_groups < max(MIN_GROUPS, folds)
     fit = None if too_few else _fit(data, method, ())
     if fit is None:
-        why = f"{len(data.label_R)} labelled rows in {data.num_groups} groups are too few to learn weights: "
-        why += f"{MIN_ROWS} rows and {max(MIN_GROUPS, folds)} groups are needed"
-        note = why if too_few else "no judge's scores rise with people's"
+        why = f"{len(data.label_R)} labelled rows in {data.num_groups} groups are too few to learn weights; "
+        why += f"at least {MIN_ROWS} rows and {max(MIN_GROUPS, folds)} groups are required"
+        note = why if too_few else "no judge's scores increase with the human scores"
         vote = LearnedVote(kind="mean", centre=0.0, strength=None, note=note, members=_equal(data), **about)
         return Stacked(vote, _unsorted(vote.scores(data.score_RJ, data.judges), data.order_R))
     dev_R, of_mean_R = _held_out(data, method, about)
@@ -91,7 +104,7 @@ def stack(
 
 @dataclass(frozen=True)
 class _Judge:
-    """One column of scores: its bins, and sums of counts and labels a fold and bin."""
+    """One column of scores: its bins, and counts and sums of labels per fold and bin."""
 
     bins: Bins
     count_FB: Floats
@@ -117,7 +130,7 @@ class _Judge:
 
 @dataclass(frozen=True)
 class _Data:
-    """Labelled rows in canonical order; row `i` of the input is at the place of `i` in `order_R`. Judges are sorted."""
+    """Labelled rows in canonical order; row `i` of the input is at the index of `i` in `order_R`. Judges are sorted."""
 
     judges: tuple[str, ...]
     score_RJ: Floats
@@ -139,7 +152,7 @@ class _Data:
 
     @cached_property
     def one_sided(self) -> list[str | None]:
-        """Why a judge tells nothing, by its scores alone."""
+        """Why a judge has no information, by its scores alone."""
         return [_one_sided(score_R[~np.isnan(score_R)], self.scale) for score_R in self.score_RJ.T]
 
     def centres(self) -> Floats:
@@ -155,6 +168,7 @@ def _data(
     labels_R: Sequence[float] | Floats,
     groups_R: Sequence[str],
     judges: Sequence[str],
+    *,
     scale: Scale,
     folds: int,
     seed: int,
@@ -163,20 +177,20 @@ def _data(
     label_R = numbers(labels_R, "label", missing=False)
     if score_RJ.shape != (len(label_R), len(judges)) or len(groups_R) != len(label_R):
         raise ValueError(
-            f"scores of shape {score_RJ.shape}, {len(label_R)} labels, {len(groups_R)} groups and {len(judges)} judges "
-            "do not fit together"
+            f"sizes do not match: scores of shape {score_RJ.shape}, {len(label_R)} labels, {len(groups_R)} groups, "
+            f"{len(judges)} judges"
         )
     if len(set(judges)) != len(judges) or not judges:
-        raise ValueError("each judge is needed once, and one at least")
+        raise ValueError("judges must have at least one name, without duplicates")
     if folds < 3:
-        # One fold is left out for the estimate, and of the rest one after the other for the strength.
-        raise ValueError(f"{folds} folds are too few: give 3 or more")
+        # One fold is held out for the estimate, and each of the others in turn for the strength.
+        raise ValueError(f"folds must be at least 3, not {folds}")
     if np.isinf(score_RJ).any():
-        raise ValueError("the scores hold an infinite number")
+        raise ValueError("scores must be finite numbers")
     check_labels(label_R, scale)
     score_RJ = score_RJ[:, np.argsort(np.array(judges))]
     group_R, num_groups = encode(groups_R)
-    # Sums of floats depend on their order: rows are put into one that follows from their content.
+    # Sums of floats depend on their order, so rows are sorted by their content.
     order_R = np.lexsort((*score_RJ.T, label_R, group_R))
     fold_G = np.random.default_rng(seed).permutation(num_groups) % folds
     return _Data(
@@ -196,15 +210,15 @@ def _one_sided(score_N: Floats, scale: Scale) -> str | None:
         return "it has no score"
     most = np.unique(score_N, return_counts=True)[1].max()
     if most > ONE_SIDED_SHARE * len(score_N):
-        return f"{most} of its {len(score_N)} scores are the same"
+        return f"{most} of its {len(score_N)} scores are equal"
     if score_N.std() < ONE_SIDED_SPREAD * scale.width:
-        return f"its scores spread less than {ONE_SIDED_SPREAD:g} of the scale"
+        return f"the spread of its scores is below {ONE_SIDED_SPREAD:g} of the scale"
     return None
 
 
 def _no_weight(calibration: Calibration) -> str | None:
     if calibration.num_rows < MIN_SCORED:
-        return f"{calibration.num_rows} labelled scores are fewer than {MIN_SCORED}"
+        return f"too few labelled scores: {calibration.num_rows} of at least {MIN_SCORED}"
     return calibration.note
 
 
@@ -229,7 +243,7 @@ def _fit(data: _Data, method: Method, held_out: tuple[int, ...]) -> dict[str, An
         for column, place in enumerate(usable):
             calibration = data.columns[place].without((*held_out, fold))
             away_RU[rows, column] = calibration.apply(data.score_RJ[rows, place]) - centre
-    # A gap is filled as the plain mean would: with the mean of the row's other scores.
+    # A missing score is imputed by the mean of the row's other scores.
     away_RU = np.where(np.isnan(away_RU), _row_mean(away_RU)[:, None], away_RU)
     complete_R = ~np.isnan(away_RU[:, 0])
     parts = [complete_R & (data.fold_R == fold) for fold in inner]
@@ -246,7 +260,7 @@ def _fit(data: _Data, method: Method, held_out: tuple[int, ...]) -> dict[str, An
 
 
 def _held_out(data: _Data, method: Method, about: Mapping[str, Any]) -> tuple[Floats, Floats]:
-    """For every row the score of a vote, and of the calibrated plain mean, that have not seen its fold."""
+    """For every row the score of a vote, and of the calibrated plain mean, fitted without its fold."""
     dev_R = np.full(len(data.label_R), np.nan)
     of_mean_R = dev_R.copy()
     mean_R = _row_mean(data.score_RJ)
@@ -262,7 +276,7 @@ def _held_out(data: _Data, method: Method, about: Mapping[str, Any]) -> tuple[Fl
 
 
 def _row_mean(values_RJ: Floats) -> Floats:
-    """Mean of what is there; NaN where nothing is."""
+    """Mean of the known values; NaN where there is none."""
     known_RJ = ~np.isnan(values_RJ)
     with np.errstate(invalid="ignore"):
         mean_R: Floats = np.where(known_RJ, values_RJ, 0.0).sum(axis=1) / known_RJ.sum(axis=1)

@@ -1,4 +1,4 @@
-"""Several judges' verdicts on one aspect of one record -> one score. A verdict without a score abstains."""
+"""Aggregates several judges' verdicts on one aspect of one record into one score."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from judging.records import Score, Verdict
 from judging.voting.stacked_vote import LearnedVote
 
 VoteRule = Literal["mean", "median", "majority", "weighted"]
-TaughtRule = Literal["learned", "best"]  # rules that a dev part with labels has decided
+TaughtRule = Literal["learned", "best"]  # rules fitted on a labelled dev part
 
 
 def vote(
@@ -26,14 +26,24 @@ def vote(
 ) -> Score:
     """The panel's score in points of the aspect's scale, or None with the reason.
 
-    `mean`, `median`: of the scores that are there; the median of an even number is the mean of the middle two.
-    `majority`: the whole number that more than half of *all* judges gave (scores rounded, halves up; who abstains
-    counts in the half); none has it, as where the panel is split into two halves: unscored `no_majority`.
-    `weighted`: mean with `weights` by judge name, over the judges that scored. `learned`: as `learned` (for this task
-    and aspect) says. `best`: the score of the judge named `best`. Fewer scores than `min_votes`, or no score of a judge
-    that counts: unscored `no_quorum`; `empty` where every judge says so. The order of the verdicts never matters.
-    Raises KeyError for a judge without a weight and where the best judge is not among the verdicts, ValueError for a
-    judge that `learned` does not know.
+    `mean`, `median`: of the scores; the median of an even number is the mean of the middle two. `majority`: the whole
+    number given by more than half of *all* judges (scores rounded, halves up; missing scores count in the half); where
+    there is none, as in a tie of two halves: unscored `no_majority`. `weighted`: weighted mean over the judges with a
+    score. `learned`: by the learned vote. `best`: the score of one judge. Fewer scores than `min_votes`, or no score
+    of a judge that counts: unscored `no_quorum`; `empty` where every verdict is. The order of the verdicts has no
+    effect.
+
+    Args:
+        verdicts: one per judge, all of one aspect.
+        rule: how to aggregate.
+        min_votes: scores that are required.
+        weights: by judge, for `weighted`.
+        learned: the vote of this task and aspect, for `learned`.
+        best: the name of the judge, for `best`.
+
+    Raises:
+        KeyError: for a judge without a weight, and where the best judge has no verdict.
+        ValueError: for a judge that `learned` does not know.
     """
     aspect = verdicts[0].aspect
     assert all(verdict.aspect == aspect for verdict in verdicts)
@@ -62,7 +72,7 @@ def _combined(
     learned: LearnedVote | None,
     best: str | None,
 ) -> float | None:
-    """One number of `scores`, those of `said` that are there; None where none of them counts."""
+    """One score from `scores`, the known ones of `said`; None where none of them counts."""
     if rule == "learned":
         assert learned is not None
         return learned.score(said)

@@ -1,5 +1,7 @@
-"""Learned votes as a JSON file, `votes.json`: written whole, read strictly. The checksum finds edits by accident or by
-hand; it is no signature."""
+"""Learned votes as a JSON file, `votes.json`: written atomically, validated when read.
+
+The checksum detects accidental or manual edits; it is not a signature.
+"""
 
 from __future__ import annotations
 
@@ -13,11 +15,12 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from judging.errors import InputError
+from judging.file_errors import first_problem
 from judging.voting.stacked_vote import LearnedVote
 
 FORMAT = "inverdict.votes"
 VERSION = 1
-AGAIN = "learn the votes again"
+AGAIN = "Run `inverdict panel` again."
 Votes = Mapping[tuple[str, str], LearnedVote]  # by task and aspect
 
 
@@ -39,7 +42,7 @@ class _File(BaseModel):
 
 
 def save_votes(path: Path, votes: Votes) -> None:
-    """Write the votes, by task and aspect, to `path`, whole or not at all; `load_votes` reads them back."""
+    """Write the votes, by task and aspect, to `path` atomically; `load_votes` reads them."""
     entries = [
         {"task": task, "aspect": aspect, "vote": vote.model_dump(mode="json")}
         for (task, aspect), vote in sorted(votes.items())
@@ -53,31 +56,39 @@ def save_votes(path: Path, votes: Votes) -> None:
 def load_votes(path: Path) -> dict[tuple[str, str], LearnedVote]:
     """The votes of a file by task and aspect.
 
-    Raises InputError with one sentence where the file is missing, foreign, of another version, edited or damaged.
+    Raises InputError where the file is missing, of another format or version, edited or damaged.
     """
     try:
         text = path.read_bytes().decode("utf-8")
         content = json.loads(text)
     except OSError as error:
-        raise InputError(f"{path}: the file cannot be read ({error.strerror or error}): {AGAIN}") from error
+        code = "missing_file" if isinstance(error, FileNotFoundError) else "unreadable_file"
+        raise InputError(f"{path} cannot be read ({error.strerror or error}). {AGAIN}", code=code) from error
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{path} is not JSON: {AGAIN}") from error
+        raise InputError(f"{path} is not valid JSON. {AGAIN}", code="invalid_json") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise InputError(f"{path} is not a file of learned votes (format {FORMAT}): name another, or {AGAIN}")
+        raise InputError(f"{path} is not a file of learned votes (format {FORMAT}). {AGAIN}", code="unsupported")
     if content.get("schema_version") != VERSION:
         shown = json.dumps(content.get("schema_version"))[:20]
-        raise InputError(f"{path} has schema version {shown}, and this Inverdict reads {VERSION}: {AGAIN}")
+        raise InputError(
+            f"{path} has schema version {shown}; this version of Inverdict reads {VERSION}. {AGAIN}",
+            code="unsupported",
+            key="schema_version",
+        )
     if content.get("sha256") != _checksum(content.get("votes")):
-        raise InputError(f"{path} was changed after it was written (its checksum differs): {AGAIN}")
+        raise InputError(
+            f"{path} was edited after it was written (its checksum does not match). {AGAIN}", code="damaged_artifact"
+        )
     try:
         entries = _File.model_validate_json(text, strict=True).votes
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"]))
-        raise InputError(f"{path} holds no votes that can be used ({place}: {first['msg']}): {AGAIN}") from error
+        first = first_problem(error)
+        raise InputError(
+            f"{path} holds invalid votes ({first.message}). {AGAIN}", code="damaged_artifact", key=first.key
+        ) from error
     votes = {(entry.task, entry.aspect): entry.vote for entry in entries}
     if len(votes) != len(entries):
-        raise InputError(f"{path} holds two votes for one task and aspect: {AGAIN}")
+        raise InputError(f"{path} holds two votes for one task and aspect. {AGAIN}", code="damaged_artifact")
     return votes
 
 

@@ -1,7 +1,7 @@
-"""API keys: made once, shown once, kept as hashes in a file; `inverdict keys new|list|revoke`.
+"""API keys: created and shown once, stored as hashes in a file; `inverdict keys new|list|revoke`.
 
 The file is JSON: `{"keys": [{"id", "name", "sha256", "created"}]}`. A key has 256 random bits, so its plain sha256
-cannot be turned back by guessing.
+cannot be inverted by guessing.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from cluster.artifacts import write_text
 from cluster.errors import UserError
 
 PREFIX = "iv-"
-RECHECK_S = 1.0  # how often the file is looked at
+RECHECK_S = 1.0  # least time between two checks of the file
 
 
 def hash_of(key: str) -> str:
@@ -28,7 +28,7 @@ def hash_of(key: str) -> str:
 
 
 class Keys:
-    """The keys of a file, read again when it changes; a file that is damaged while serving keeps the keys of before."""
+    """The keys of a file, read again when it changes. While that file is damaged the previous keys stay valid."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -72,16 +72,19 @@ def read(path: Path) -> list[dict[str, Any]]:
         entries = json.loads(path.read_text(encoding="utf-8"))["keys"]
         good = all(isinstance(one["sha256"], str) and len(one["sha256"]) == 64 for one in entries)
     except FileNotFoundError as error:
-        raise UserError(f"there is no key file {path}: make one with `inverdict keys new {path}`") from error
+        message = f"Key file not found: {path}. Create one with `inverdict keys new {path}`."
+        raise UserError(message, code="missing_file") from error
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} is no key file: `inverdict keys new` makes one") from error
+        message = f"{path} is not a key file. Create one with `inverdict keys new`."
+        raise UserError(message, code="unreadable_file") from error
     if not entries or not good:
-        raise UserError(f"{path} holds no key: `inverdict keys new {path}` adds one")
+        message = f"{path} holds no valid key. Add one with `inverdict keys new {path}`."
+        raise UserError(message, code="empty_file")
     return list(entries)
 
 
 def add(path: Path, name: str) -> str:
-    """Add a new key and return it: the only time that it can be seen."""
+    """Create a key, store its hash and return it; the key itself cannot be read again."""
     entries = read(path) if path.exists() and path.stat().st_size else []
     key = PREFIX + secrets.token_urlsafe(32)
     created = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
@@ -91,13 +94,14 @@ def add(path: Path, name: str) -> str:
 
 
 def revoke(path: Path, id: str) -> None:
-    """Remove the key of that id. Raises UserError where there is none, or where it is the last one."""
+    """Remove the key with that id. Raises UserError where there is none, or where it is the last one."""
     entries = read(path)
     kept = [one for one in entries if one["id"] != id]
     if len(kept) == len(entries):
-        raise UserError(f"{path} holds no key with the id {id!r}: see `inverdict keys list {path}`")
+        raise UserError(f"Unknown key id {id!r}. `inverdict keys list {path}` lists the ids.", code="unknown_id")
     if not kept:
-        raise UserError(f"{id} is the last key of {path}: add another first, or delete the file and stop the server")
+        message = f"{id} is the last key of {path}. Add another first, or stop the server and delete the file."
+        raise UserError(message, code="last_key")
     _write(path, kept)
 
 
@@ -111,10 +115,11 @@ def _write(path: Path, entries: list[dict[str, Any]]) -> None:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("action", choices=("new", "list", "revoke"))
-    parser.add_argument("file", type=Path, metavar="KEYS.json", help="the file that `serve.keys_file` names")
-    parser.add_argument("--name", default="", help="new: who the key is for")
-    parser.add_argument("--id", default="", help="revoke: the key's id")
+    """The arguments of `inverdict keys`."""
+    parser.add_argument("action", choices=("new", "list", "revoke"), help="create and print a key, list, or revoke one")
+    parser.add_argument("file", type=Path, metavar="KEYS.json", help="key file, as in `serve.keys_file`")
+    parser.add_argument("--name", default="", help="new: whom the key is for")
+    parser.add_argument("--id", default="", help="revoke: the key's id, as `list` prints it")
 
 
 def main(args: argparse.Namespace) -> int:

@@ -1,4 +1,4 @@
-"""A body of `/v1/judge` -> what the panel is asked, and the panel's answer -> the body that goes back."""
+"""A body of `/v1/judge` -> the panel's question, and the panel's answer -> the response body."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from evaluation.judges.aggregation import VoteConfig
+from judging.datasets import is_blank
 from judging.records import Record, Scale, content_id
 from judging.request_templates import PREFERENCE, free_template, pair_template, rubric_text
 from judging.tasks import FieldSpec, Task, load_task
@@ -21,14 +22,15 @@ from serve.panel.config import Config
 from serve.panel.panel import Ask, Judged, Prompted
 from serve.panel.panel import Vote as PanelVote
 
-TIE = 0.02  # a preference this near to one half is a tie
+TIE = 0.02  # a preference this close to 0.5 is a tie
+NOT_CERTIFIED = "not_certified"
 COUNTED = ("prompt_tokens", "completion_tokens", "cached_tokens")
 FREE_ASPECT, FREE_SCALE = "overall", Scale(1, 5)
 
 
 @dataclass(frozen=True)
 class Offer:
-    """What a body is checked against. `templates`: by judge the (task, aspect) pairs that it can judge."""
+    """What a body is checked against. `templates`: by judge, the (task, aspect) pairs that it can judge."""
 
     templates: Mapping[str, frozenset[tuple[str, str]]]
     vote: VoteConfig
@@ -39,32 +41,37 @@ class Offer:
 
 
 class EmptyCandidate(BadRequest):
-    """A text to judge is blank. `ask`: what the panel would be asked; its answer is unscored `empty`."""
+    """A text to judge is blank. `ask`: the panel's question; its answer is unscored `empty`."""
 
     def __init__(self, ask: Ask) -> None:
-        super().__init__("the text to judge is empty or blank", "fields.candidate")
+        key = "fields.candidate" if is_blank(ask.record.candidate) else "other"
+        super().__init__(f"`{key}` is empty or blank.", code="invalid_value", key=key)
         self.ask = ask
 
 
 def to_ask(body: JudgeBody, offer: Offer) -> Ask:
-    """Raises BadRequest, EmptyCandidate, and NotCertified where a certificate is required."""
+    """The panel's question. Raises BadRequest, EmptyCandidate, and NotCertified where a certificate is required."""
     if sum(map(len, (*body.fields.values(), body.other or ""))) > offer.config.max_text_chars:
-        raise BadRequest(f"the texts have more than {offer.config.max_text_chars} characters together", "fields")
+        limit = offer.config.max_text_chars
+        message = f"The texts have more than {limit:,} characters in total."
+        raise BadRequest(message, code="too_long", key="fields")
     judges = body.options.judges or list(offer.templates)
     if any(name not in offer.templates for name in judges):
-        raise BadRequest("there is no such judge: see GET /v1/judges", "options.judges")
+        raise BadRequest("Unknown judge. GET /v1/judges lists them.", code="unknown_judge", key="options.judges")
     if len(set(judges)) != len(judges):
-        raise BadRequest("one judge stands twice", "options.judges")
+        raise BadRequest("Duplicate judge in `options.judges`.", code="duplicate_id", key="options.judges")
     task = _task(body, offer) if body.task else None
     aspects = tuple(body.aspects or ((next(iter(task.aspects)),) if task else (FREE_ASPECT,)))
     if task is not None:
         judges = _able(judges, body, aspects, offer)
     min_votes = body.options.min_votes or min(offer.vote.min_votes, len(judges))
     if min_votes > len(judges):
-        raise BadRequest("more votes are demanded than judges are asked", "options.min_votes")
+        message = f"`options.min_votes` must be at most the number of judges, {len(judges)}."
+        raise BadRequest(message, code="conflict", key="options.min_votes")
     rule = body.options.vote or offer.vote.rule
     if rule == "majority" and body.other is not None:
-        raise BadRequest("two texts are compared by mean or median", "options.vote")
+        message = "`options.vote` must be `mean` or `median` where two texts are compared."
+        raise BadRequest(message, code="conflict", key="options.vote")
     ask = Ask(
         _record(body),
         aspects,
@@ -86,7 +93,7 @@ def to_ask(body: JudgeBody, offer: Offer) -> Ask:
 
 
 def to_count(body: JudgeBody, offer: Offer) -> Ask:
-    """As `to_ask`, for answers in which a blank text is counted: the panel asks no judge about it."""
+    """As `to_ask`, but a blank text is a question too: the panel queries no judge about it."""
     try:
         return to_ask(body, offer)
     except EmptyCandidate as error:
@@ -96,35 +103,40 @@ def to_count(body: JudgeBody, offer: Offer) -> Ask:
 def _check_certified(ask: Ask, certified: Certified) -> None:
     """Raises NotCertified."""
     if ask.templates or ask.other is not None:
-        what = "a rubric of your own" if ask.templates else "a comparison of two texts"
-        raise NotCertified(f"{what} cannot be certified", "rubric" if ask.templates else "other")
+        what, key = ("A custom rubric", "rubric") if ask.templates else ("A comparison of two texts", "other")
+        raise NotCertified(f"{what} cannot be certified.", code=NOT_CERTIFIED, key=key)
     missing = [aspect for aspect in ask.aspects if not certified.answer(ask, aspect)]
     if missing:
-        who = "this panel" if len(ask.judges) > 1 else "this judge"
-        raise NotCertified(f"{who} is not certified for {', '.join(missing)}: see GET /v1/judges", "aspects")
+        who = "panel" if len(ask.judges) > 1 else "judge"
+        message = f"This {who} is not certified for {', '.join(missing)}. GET /v1/judges lists its certificates."
+        raise NotCertified(message, code=NOT_CERTIFIED, key="aspects")
 
 
 def _task(body: JudgeBody, offer: Offer) -> Task:
     served = {task for pairs in offer.templates.values() for task, _ in pairs}
     if body.task not in served:
-        raise BadRequest("there is no such task: see GET /v1/judges", "task")
+        raise BadRequest("Unknown task. GET /v1/judges lists them.", code="unknown_task", key="task")
     task = load_task(body.task)
     if any(aspect not in task.aspects for aspect in body.aspects or ()):
-        raise BadRequest(f"the task has no such aspect: it has {', '.join(task.aspects)}", "aspects")
+        message = f"Unknown aspect. The task's aspects are {', '.join(task.aspects)}."
+        raise BadRequest(message, code="unknown_aspect", key="aspects")
     names = [field.name for field in task.fields]
     if any(name not in names for name in body.fields):
-        raise BadRequest(f"the task has no such field: it has {', '.join(names)}", "fields")
+        message = f"Unknown field. The task's fields are {', '.join(names)}."
+        raise BadRequest(message, code="unknown_key", key="fields")
     if "source" in names and "source" not in body.fields:
-        raise BadRequest("the field `source` is missing: what the candidate answers or is made of", "fields")
+        message = "`fields.source` is missing: the text that the candidate answers or is derived from."
+        raise BadRequest(message, code="missing_key", key="fields")
     return task
 
 
 def _able(judges: Sequence[str], body: JudgeBody, aspects: Sequence[str], offer: Offer) -> list[str]:
-    """The judges that can judge these aspects; a judge that was named and cannot is an error."""
+    """The judges that can judge these aspects; it is an error where the client named one that cannot."""
     wanted = {(body.task or "", aspect) for aspect in aspects}
     able = [name for name in judges if wanted <= offer.templates[name]]
     if not able or (body.options.judges and len(able) < len(judges)):
-        raise BadRequest("a judge has no prompt for this task and aspect: see GET /v1/judges", "options.judges")
+        message = "A judge has no prompt for this task and aspect. GET /v1/judges lists what each judge supports."
+        raise BadRequest(message, code="unknown_prompt", key="options.judges")
     return able
 
 
@@ -139,20 +151,28 @@ def _record(body: JudgeBody) -> Record:
 
 
 def _free(body: JudgeBody, aspect: str) -> dict[str, Template]:
-    """The template for a rubric of the client's own: its further texts in the order given, the candidate last."""
+    """The template for the client's rubric: its further texts in the order given, the candidate last."""
     others = tuple(
         FieldSpec(name=name, title=name.replace("_", " ").capitalize()) for name in body.fields if name != "candidate"
     )
     if body.other is not None:
         return {aspect: pair_template(None, aspect, others)}
-    # Prometheus' rubrics go from 1 to 5, whichever of the scores they describe.
+    # Prometheus' rubrics range from 1 to 5, whichever of the scores they describe.
     return {aspect: free_template(aspect, FREE_SCALE, (*others, FieldSpec(name="candidate", title="Text to judge")))}
 
 
 def judgement(
     body: JudgeBody, ask: Ask, answers: Sequence[Judged], versions: Mapping[str, Any], certified: Certified
 ) -> Judgement:
-    """The body of the answer."""
+    """The response body.
+
+    Args:
+        body: the request.
+        ask: the question made of it.
+        answers: the panel's, one for each of the question's aspects.
+        versions: fingerprints of code, models and retriever.
+        certified: the certificates that are valid for what is served.
+    """
     results = [_result(ask, answer, aspect, certified) for answer, aspect in zip(answers, ask.aspects, strict=True)]
     only = results[0] if len(results) == 1 else None
     usage = [vote.usage for result in results for vote in result.votes]
@@ -177,7 +197,7 @@ def judgement(
 def _result(ask: Ask, answer: Judged, aspect: str, certified: Certified) -> AspectResult:
     scale = (answer.prompt.scale.low, answer.prompt.scale.high) if ask.other is None else (0.0, 1.0)
     score = answer.score.score
-    told = answer.integration
+    integration = answer.integration
     return AspectResult(
         aspect=aspect if ask.other is None or ask.record.task else PREFERENCE,
         score=score,
@@ -188,18 +208,18 @@ def _result(ask: Ask, answer: Judged, aspect: str, certified: Certified) -> Aspe
         rule=answer.rule,
         quorum=answer.has_quorum,
         degraded=answer.is_degraded,
-        # A panel that lacks a vote is not the one that was tested.
+        # A panel with a missing vote is not the one that was certified.
         certified=not answer.is_degraded and certified.answer(ask, aspect),
         agreement=_spread([vote.verdict.score for vote in answer.votes if vote.verdict.score is not None]),
         integrated=Integrated(
-            model=told.model,
-            score=told.score,
-            reason=told.reason,
-            error=told.error,
-            latency_ms=round(told.latency_s * 1000, 1),
-            usage=_usage(told.num_prompt_tokens, told.num_generated_tokens),
+            model=integration.model,
+            score=integration.score,
+            reason=integration.reason,
+            error=integration.error,
+            latency_ms=round(integration.latency_s * 1000, 1),
+            usage=_usage(integration.num_prompt_tokens, integration.num_generated_tokens),
         )
-        if told
+        if integration
         else None,
     )
 
@@ -230,7 +250,7 @@ def _vote(given: PanelVote, is_certified: bool) -> Vote:
 
 
 def _error(unscored: str | None) -> str | None:
-    """In our words: an engine's own could hold the text that was judged, or a path."""
+    """In our words: an engine's error message could hold the judged text, or a path."""
     from judging.records import UNSCORED_REASONS
 
     return UNSCORED_REASONS[unscored] if unscored else None

@@ -1,8 +1,8 @@
-"""Errors as HTTP answers in OpenAI's form: what is wrong and where, by our own keys, never the client's text."""
+"""Exceptions -> HTTP responses in OpenAI's form: what is wrong and where, by our own keys, never the client's text."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 from starlette.exceptions import HTTPException
 
 from judging.tasks import RECORD_TEXTS
-from serve.api.errors import RETRY_AFTER_S, BadRequest, NoQuorum, NotCertified, Unavailable, error_body
+from serve.api.errors import RETRY_AFTER_S, BadRequest, NoQuorum, Unavailable, error_body
 
 
 class ErrorDetail(BaseModel):
@@ -29,87 +29,104 @@ class ErrorBody(BaseModel):
 ERRORS: dict[int | str, dict[str, Any]] = {
     status: {"model": ErrorBody, "description": words}
     for status, words in {
-        400: "the body does not fit",
-        401: "no valid API key",
-        403: "no certificate counts for it, and one is required",
-        413: "too long",
-        415: "no plain JSON",
-        429: "too much at once",
-        503: "no quorum, or a part does not answer",
-        504: "not in time",
+        400: "Invalid request",
+        401: "Missing or invalid API key",
+        403: "A certificate is required, and none covers the request",
+        413: "Request body too large",
+        415: "Request body is not plain JSON",
+        429: "Too many concurrent requests",
+        503: "No quorum of judges, or a part of the service is not responding",
+        504: "Timeout",
     }.items()
 }
 
 
 def add_errors(app: FastAPI) -> None:
-    """Every exception of a route becomes an answer."""
+    """Turn every exception of a route into a response."""
 
     async def answered(request: Request, error: Exception) -> JSONResponse:
         status, content = explained(error)
         return _with_headers(status, content)
 
     for kind in (
-        *(RequestValidationError, ValidationError, HTTPException, BadRequest, NotCertified, NoQuorum, Unavailable),
+        *(RequestValidationError, ValidationError, HTTPException, BadRequest, NoQuorum, Unavailable),
         *(TimeoutError, RecursionError, Exception),
     ):
         app.add_exception_handler(kind, answered)
 
 
 def explained(error: Exception) -> tuple[int, dict[str, Any]]:
-    """Status and body for an exception; nothing that the client sent stands in it."""
+    """Status and body for an exception; they hold nothing that the client sent."""
     if isinstance(error, RequestValidationError | ValidationError):
         return 400, _invalid(error)
     if isinstance(error, BadRequest):
-        return 400, error_body(400, str(error), param=error.param or None)
-    if isinstance(error, NotCertified):
-        return 403, error_body(403, str(error), param=error.param, code="not_certified")
+        return error.status, error_body(error.status, str(error), param=error.key or None, code=error.code)
     if isinstance(error, NoQuorum):
-        content = error_body(503, "too few judges scored: try again", code="no_quorum")
+        content = error_body(503, "Too few judges returned a score. Retry the request.", code="no_quorum")
         content["error"]["reasons"] = error.reasons
         return 503, content
     if isinstance(error, HTTPException):
+        # FastAPI wraps what reading the body raised.
+        if isinstance(error.__cause__, BadRequest | RecursionError):
+            return explained(error.__cause__)
+        if error.status_code == 400:
+            return 400, error_body(400, "The request body is not valid JSON.", code="invalid_json")
         # Starlette's own words for 404 and 405 are harmless; ours are above.
         return error.status_code, error_body(error.status_code, str(error.detail))
     if isinstance(error, TimeoutError):
-        return 504, error_body(504, "no answer in time")
+        return 504, error_body(504, "The request timed out.", code="timeout")
     if isinstance(error, RecursionError):
-        return 400, error_body(400, "the body is nested too deeply")
-    # What else goes wrong here goes wrong behind the routes: another try may find it mended.
-    return 503, error_body(503, "a part of the service does not answer: try again", code=type(error).__name__)
+        return 400, error_body(400, "The request body is nested too deeply.", code="invalid_json")
+    # Anything else failed behind the routes, where a retry may succeed.
+    message = "A part of the service is not responding. Retry the request."
+    return 503, error_body(503, message, code=type(error).__name__)
 
 
 def _invalid(error: RequestValidationError | ValidationError) -> dict[str, Any]:
-    """The first thing wrong: where, by our own keys alone, and what, without the value."""
+    """The first problem: where, by our own keys alone, and what, without the value."""
     first = error.errors()[0]
     known = _known_keys()
     path = [part for part in first["loc"] if part not in ("body", "header")]
-    place = ".".join(str(part) if isinstance(part, int) or part in known else "(a key)" for part in path)
-    if first["type"] == "json_invalid":
-        return error_body(400, "the body is no JSON")
-    if first["type"] == "extra_forbidden":
-        return error_body(400, "there is a key that is not known", param=".".join(place.split(".")[:-1]) or None)
-    if first["type"] in ("union_tag_invalid", "union_tag_not_found"):
-        return error_body(400, "the type is none of those that are supported", param=place or None)
+    shown = [str(part) if isinstance(part, int) or part in known else "(a key)" for part in path]
+    kind = first["type"]
+    if kind == "json_invalid":
+        return error_body(400, "The request body is not valid JSON.", code="invalid_json")
+    if kind == "extra_forbidden":
+        return error_body(400, "Unknown key in the request body.", param=_place(shown[:-1]), code="unknown_key")
+    if kind in ("union_tag_invalid", "union_tag_not_found"):
+        return error_body(400, "`type` must be one of the supported ones.", param=_place(shown), code="unsupported")
+    # A validator of ours raises an InputError with a code, and a key where it checks several; pydantic keeps it.
+    ours = first.get("ctx", {}).get("error")
+    code = getattr(ours, "code", "missing_key" if kind == "missing" else "invalid_value")
+    own = str(getattr(ours, "key", ""))
     words = str(first["msg"]).removeprefix("Value error, ")
-    return error_body(400, words, param=place or None)
+    return error_body(400, words, param=_place([*shown, *([own] if own else [])]), code=code)
+
+
+def _place(path: Sequence[str]) -> str | None:
+    return ".".join(path) or None
 
 
 def _known_keys() -> frozenset[str]:
-    from serve.api import openai_chat as chat
-    from serve.api import openai_graders as graders
-    from serve.api import schemas as wire
+    from serve.api import openai_chat, openai_graders, schemas
 
     bodies = [
         one
-        for module in (wire, chat, graders)
+        for module in (schemas, openai_chat, openai_graders)
         for one in vars(module).values()
         if isinstance(one, type) and issubclass(one, BaseModel)
     ]
     return frozenset({*RECORD_TEXTS, *(name for body in bodies for name in body.model_fields)})
 
 
-def error_answer(status: int, message: str, code: str | None = None) -> JSONResponse:
-    """An answer with an error, for routes that find it themselves."""
+def error_answer(status: int, message: str, *, code: str | None = None) -> JSONResponse:
+    """An error response, for routes that return it themselves.
+
+    Args:
+        status: the HTTP status.
+        message: our own words; they never repeat what the client sent.
+        code: what is wrong, as a word that does not change with the message.
+    """
     return _with_headers(status, error_body(status, message, code=code))
 
 

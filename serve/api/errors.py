@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from judging.errors import InputError
 from serve.api.schemas import Judgement
 
 RETRY_AFTER_S = 1
@@ -26,39 +27,48 @@ TYPES = {
 
 
 def error_body(status: int, message: str, *, param: str | None = None, code: str | None = None) -> dict[str, Any]:
-    """An error in OpenAI's form. `message` is ours alone: it never repeats what the client sent."""
+    """An error in OpenAI's form.
+
+    Args:
+        status: the HTTP status, which decides the error's `type`.
+        message: our own words; they never repeat what the client sent.
+        param: the key of the request that is at fault.
+        code: what is wrong, as a word that does not change with the message.
+    """
     kind = TYPES.get(status, "server_error")
     return {"error": {"message": message, "type": kind, "param": param, "code": code}}
 
 
-class BadRequest(ValueError):
-    """The client's body does not fit what is served; `param`: the key at fault. Never holds the client's text."""
+class BadRequest(InputError):
+    """The client's request does not fit what is served. `key`: its key at fault. Never holds the client's text."""
 
-    def __init__(self, message: str, param: str = "") -> None:
-        super().__init__(message)
-        self.param = param
+    status = 400
+
+
+class NotFound(BadRequest):
+    """The path names something that is not served."""
+
+    status = 404
+
+
+class NotCertified(BadRequest):
+    """No valid certificate covers the request, and the configuration requires one."""
+
+    status = 403
 
 
 class Unavailable(RuntimeError):
-    """A part of the service does not answer now; another try may help."""
-
-
-class NotCertified(RuntimeError):
-    """No certificate counts for what is asked, and the configuration requires one; `param`: the key at fault."""
-
-    def __init__(self, message: str, param: str) -> None:
-        super().__init__(message)
-        self.param = param
+    """A part of the service is not responding; a retry may succeed."""
 
 
 class NoQuorum(RuntimeError):
-    """Too few judges scored, for reasons that another try may mend."""
+    """Too few judges returned a score, for reasons that a retry may resolve."""
 
-    def __init__(self, told: Judgement) -> None:
-        super().__init__("too few judges scored")
+    def __init__(self, answer: Judgement) -> None:
+        super().__init__("too few judges returned a score")
         self.reasons = {
             f"{vote.judge}/{result.aspect}": vote.unscored
-            for result in told.results
+            for result in answer.results
             for vote in result.votes
             if vote.unscored
         }

@@ -1,4 +1,4 @@
-"""The guard in front of every route: keys, bounds on body and load, headers that clients may not set.
+"""The guard in front of every route: API keys, limits on body size and load, headers that clients may not set.
 
 Plain ASGI, so that nothing of a request is read before it is allowed. It keeps no text and logs no key.
 """
@@ -22,7 +22,7 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 OPEN = frozenset({"/healthz", "/readyz"})
-# Ray Serve would read these from clients: its own time limit and its watch for clients that leave.
+# Ray Serve would read these from clients: its request timeout, and whether it cancels when a client disconnects.
 NOT_FOR_CLIENTS = frozenset(
     {b"x-request-timeout-seconds", b"x-request-disconnect-disabled", b"serve_multiplexed_model_id"}
 )
@@ -30,7 +30,7 @@ LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]", "::1"})
 
 
 class Guard:
-    """Wraps `app`. Answers itself what may not pass; gives every answer its `x-request-id`."""
+    """Wraps `app`: rejects what is not allowed, and adds `x-request-id` to every response."""
 
     def __init__(self, app: App, config: Config, keys: Keys | None) -> None:
         self._app = app
@@ -46,7 +46,7 @@ class Guard:
         if scope["type"] != "http":  # no websockets here
             return
         given = [value for name, value in scope["headers"] if name.lower() == b"x-request-id"]
-        # Serve's proxy gives every request an id, and adds it to the answer itself.
+        # Serve's proxy gives every request an id, and adds it to the response itself.
         named = _Named(send, None if given else uuid.uuid4().hex)
         scope["headers"] = [(name, value) for name, value in scope["headers"] if name.lower() not in NOT_FOR_CLIENTS]
         refusal = self._refusal(scope)
@@ -57,51 +57,52 @@ class Guard:
         try:
             body, status = await self._body(scope, receive)
             if status == 408:
-                await _answer(named, 408, error_body(408, "the body did not arrive in time"))
+                await _answer(named, 408, error_body(408, "The request body did not arrive in time.", code="timeout"))
             elif status == 413:
-                await _answer(
-                    named, 413, error_body(413, f"the body is longer than {self._config.max_body_bytes} bytes")
-                )
+                message = f"The request body is larger than {self._config.max_body_bytes} bytes."
+                await _answer(named, 413, error_body(413, message, code="too_long"))
             elif status == 0:
                 await self._app(scope, _Replay(body, receive), named)
         except Exception as error:
-            # The routes answer for every error that they know; a traceback could hold a judged text.
+            # The routes handle every error that they know; a traceback could hold a judged text.
             if not named.has_begun:
-                code = type(error).__name__
-                await _answer(named, 503, error_body(503, "a part of the service does not answer", code=code))
+                message = "A part of the service is not responding. Retry the request."
+                await _answer(named, 503, error_body(503, message, code=type(error).__name__))
         finally:
             self._in_flight -= 1
 
     def _refusal(self, scope: Scope) -> tuple[int, dict[str, Any]] | None:
-        """Status and body of what does not pass; None: it may."""
+        """Status and body for a request that is rejected; None: it is allowed."""
         headers = scope["headers"]
         if scope["path"] not in self._open:
             if self._keys is not None and not self._is_known(headers):
-                return 401, error_body(401, "an API key is needed: Authorization: Bearer KEY", code="invalid_api_key")
+                message = "A valid API key is required. Send it as `Authorization: Bearer KEY`."
+                return 401, error_body(401, message, code="invalid_api_key")
             if self._keys is None and not _is_local(headers):
-                # Another name for this address: a web page elsewhere that was made to point here.
-                return 403, error_body(403, "without keys only requests to localhost are answered")
+                # DNS rebinding: a foreign web page whose host name was made to resolve to this address.
+                message = "Without API keys the server accepts only requests to localhost."
+                return 403, error_body(403, message, code="not_local")
         if scope["path"] not in OPEN and self._in_flight >= self._config.max_in_flight:
-            return 429, error_body(429, "too many requests are under way: try again", code="overloaded")
+            return 429, error_body(429, "Too many concurrent requests. Retry the request.", code="overloaded")
         given = {name.lower(): value for name, value in headers}
         if given.get(b"content-encoding", b"identity").strip().lower() not in (b"identity", b""):
-            return 415, error_body(415, "a body may not be compressed")
+            return 415, error_body(415, "Compressed request bodies are not supported.", code="unsupported")
         if scope["method"] == "POST":
             kind = given.get(b"content-type", b"").split(b";")[0].strip().lower()
             if kind != b"application/json":
-                return 415, error_body(415, "the body must be application/json")
+                return 415, error_body(415, "The request body must be application/json.", code="unsupported")
         return None
 
     def _is_known(self, headers: list[tuple[bytes, bytes]]) -> bool:
         given = [value for name, value in headers if name.lower() == b"authorization"]
-        if len(given) != 1:  # two headers could be read differently by two programs
+        if len(given) != 1:  # of two headers, two programs could read different ones
             return False
         scheme, _, key = given[0].decode("latin-1").partition(" ")
         assert self._keys is not None
         return scheme.lower() == "bearer" and bool(key.strip()) and self._keys.names(key.strip())
 
     async def _body(self, scope: Scope, receive: Receive) -> tuple[bytes, int]:
-        """The whole body and 0, or an error's status; 499: the client has left."""
+        """The whole body and 0, or an error's status; 499: the client has disconnected."""
         bound = self._config.max_body_bytes
         declared = [value for name, value in scope["headers"] if name.lower() == b"content-length"]
         if any(not value.isdigit() or int(value) > bound for value in declared):
@@ -125,7 +126,7 @@ class Guard:
 
 
 class _Named:
-    """`send` that adds the request id, and what tells browsers to be careful, to every answer."""
+    """`send` that adds the request id and `x-content-type-options` to every response."""
 
     def __init__(self, send: Send, request_id: str | None) -> None:
         self._send = send
@@ -144,7 +145,7 @@ class _Named:
 
 
 class _Replay:
-    """`receive` that gives the body that was read, then waits for the client to leave."""
+    """`receive` that returns the body that was read, then waits for the client to disconnect."""
 
     def __init__(self, body: bytes, receive: Receive) -> None:
         self._body: bytes | None = body

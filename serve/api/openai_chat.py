@@ -1,4 +1,4 @@
-"""OpenAI's chat endpoint: every evaluator is a model, and the panel is one of its own, `inverdict-panel`.
+"""OpenAI's chat endpoint: every evaluator is a model, and the panel is a further one, `inverdict-panel`.
 
 The panel judges a conversation: its last assistant message answers the user message before it. The reply's content is
 the judgement as JSON.
@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from judging.datasets import is_blank
+from judging.errors import InputError
 from serve.api.errors import BadRequest
 from serve.api.schemas import MAX_RUBRIC_CHARS, JudgeBody, Options
 
@@ -18,7 +19,7 @@ PANEL_MODEL = "inverdict-panel"
 
 
 class ChatMessage(BaseModel):
-    """Unknown keys are left out: clients send back what they got, `refusal` and the like included."""
+    """Unknown keys are ignored: clients send back the messages they received, `refusal` and the like included."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -31,7 +32,7 @@ class ChatMessage(BaseModel):
             set(part) != {"type", "text"} or part["type"] != "text" or not isinstance(part["text"], str)
             for part in self.content
         ):
-            raise ValueError("content: only text is understood")
+            raise InputError("`content` must be text.", code="unsupported", key="content")
         return self
 
     @property
@@ -40,9 +41,9 @@ class ChatMessage(BaseModel):
 
 
 class ChatBody(BaseModel):
-    """`POST /v1/chat/completions`: the keys that are passed on to the model; any other is an error.
+    """`POST /v1/chat/completions`: the keys that are forwarded to the model; any other is an error.
 
-    A chat template, a LoRA path or other keys of the engine would let a client reach more than the model.
+    A chat template, a LoRA path or other keys of the engine would give a client access to more than the model.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -66,7 +67,7 @@ class ChatBody(BaseModel):
     user: Annotated[str, StringConstraints(max_length=200)] | None = None
 
     def passed_on(self) -> dict[str, Any]:
-        """The body for an evaluator: what the client set, its messages as plain text; not who it is."""
+        """The body for an evaluator: the keys that the client set, messages as plain text, without `user`."""
         kept = self.model_dump(exclude_none=True, exclude={"user", "messages"})
         return {**kept, "messages": [{"role": one.role, "content": one.text} for one in self.messages]}
 
@@ -74,18 +75,18 @@ class ChatBody(BaseModel):
 def judged_conversation(body: ChatBody) -> JudgeBody:
     """The conversation's last assistant message as a text to judge. Raises BadRequest where there is none.
 
-    A system message is the rubric; without one the answer is judged as the task `qa`.
+    The system messages are the rubric; without them the answer is judged by the task `qa`.
     """
     last = body.messages[-1]
     before = [one for one in body.messages[:-1] if one.role == "user"]
     if last.role != "assistant" or not before:
-        raise BadRequest(
-            f"{PANEL_MODEL} judges the last message, which must be the assistant's answer to a user's", "messages"
-        )
+        message = f"{PANEL_MODEL} judges the last message: it must be the assistant's, after a user's message."
+        raise BadRequest(message, code="invalid_value", key="messages")
     rubric = "\n".join(one.text for one in body.messages if one.role in ("system", "developer"))
     rubric = "" if is_blank(rubric) else rubric
     if len(rubric) > MAX_RUBRIC_CHARS:
-        raise BadRequest(f"the rubric (the system messages) has more than {MAX_RUBRIC_CHARS:,} characters", "messages")
+        message = f"The rubric (the system messages) has more than {MAX_RUBRIC_CHARS:,} characters."
+        raise BadRequest(message, code="too_long", key="messages")
     earlier = "\n\n".join(f"{one.role}: {one.text}" for one in body.messages[:-1] if one.role in ("user", "assistant"))
     source = before[-1].text if len(before) == 1 else earlier
     fields = {"source": source, "candidate": last.text}

@@ -1,7 +1,7 @@
-"""OpenAI's graders over our evaluators: string_check, label_model, score_model, multi. Never python.
+"""OpenAI's graders run by the evaluators: string_check, label_model, score_model, multi; never python.
 
-A grader's texts may hold `{{sample.output_text}}` and `{{item.key}}`; they are filled in one pass, so what is filled in
-is never read as a template. Shapes: OpenAI's API reference, "Graders".
+A grader's texts may hold `{{sample.output_text}}` and `{{item.key}}`. They are filled in one pass, so a value is never
+read as a template. Shapes: OpenAI's API reference, "Graders".
 """
 
 from __future__ import annotations
@@ -18,12 +18,13 @@ from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
 from cluster.exchange import Reply, Request
 from judging import strictjson
+from judging.errors import InputError
 from judging.parse import UNFINISHED, behind_thinking
 from judging.template import neutralise
 from serve.api.errors import BadRequest
 from serve.api.schemas import Body
 
-# Whatever stands between double braces: what cannot be filled is an error, never left as it is.
+# Anything between double braces: a slot that cannot be filled is an error, never left as it is.
 SLOT = re.compile(r"\{\{(.*?)\}\}", re.DOTALL)
 INDEX = re.compile(r"(.*)\[(\d{1,6})\]", re.DOTALL)
 KEY = re.compile(r"\s*[^\s\[\]{}|'\"][^\[\]{}|'\"]*(?:\[\d{1,6}\])*\s*")
@@ -45,25 +46,25 @@ OPERATORS: dict[type, Callable[..., float]] = {
     ast.USub: operator.neg,
     ast.UAdd: operator.pos,
 }
-Asker = Callable[[str, Request], Awaitable[Reply]]  # model's name, request
+Asker = Callable[[str, Request], Awaitable[Reply]]  # the model's name, the request
 
 
 def _with_slots_that_can_be_filled(text: str) -> str:
     for slot in SLOT.finditer(text):
         if problem := _slot_problem(slot.group(1)):
-            raise ValueError(problem)
+            raise InputError(problem, code="invalid_template")
     return text
 
 
 def _slot_problem(inside: str) -> str | None:
-    """Why a slot can never be filled, whatever sample and item are; or None."""
+    """Why a slot cannot be filled by any sample and item; or None."""
     source, dot, path = inside.strip().partition(".")
     if source == "sample" and path != "output_text":
-        return "a slot names a part of the sample that there is not: {{sample.output_text}} is"
+        return "Unknown slot: the only part of the sample is {{sample.output_text}}."
     if source not in ("sample", "item") or not dot or not path or len(inside) > MAX_SLOT_CHARS:
-        return "a slot is neither {{sample.output_text}} nor {{item.KEY}}"
+        return "Unknown slot: a slot must be {{sample.output_text}} or {{item.KEY}}."
     if source == "item" and not all(KEY.fullmatch(key) for key in path.split(".")):
-        return "a slot names no key of `item`: {{item.KEY}}, {{item.KEY.KEY}} and {{item.KEY[0]}} are understood"
+        return "Invalid slot: the supported forms are {{item.KEY}}, {{item.KEY.KEY}} and {{item.KEY[0]}}."
     return None
 
 
@@ -83,7 +84,7 @@ class Sampling(Body):
 
 
 class StringCheck(Body):
-    """1 where the two texts compare as asked, else 0."""
+    """1 where the comparison of the two texts holds, else 0."""
 
     type: Literal["string_check"]
     name: GraderName = "string_check"
@@ -93,7 +94,7 @@ class StringCheck(Body):
 
 
 class LabelModel(Body):
-    """1 where the model gives a passing label, else 0."""
+    """1 where the model returns a passing label, else 0."""
 
     type: Literal["label_model"]
     name: GraderName = "label_model"
@@ -105,12 +106,13 @@ class LabelModel(Body):
     @model_validator(mode="after")
     def _labels_fit(self) -> LabelModel:
         if not set(self.passing_labels) <= set(self.labels):
-            raise ValueError("passing_labels: one is none of labels")
+            message = "Every passing label must be one of `labels`."
+            raise InputError(message, code="invalid_value", key="passing_labels")
         return self
 
 
 class ScoreModel(Body):
-    """A number within `range` that the model gives."""
+    """The model's score, a number within `range`."""
 
     type: Literal["score_model"]
     name: GraderName = "score_model"
@@ -122,7 +124,7 @@ class ScoreModel(Body):
     @model_validator(mode="after")
     def _range_fits(self) -> ScoreModel:
         if not self.range[0] < self.range[1] or not all(map(math.isfinite, self.range)):
-            raise ValueError("range: it goes from a lower to a higher number")
+            raise InputError("`range` must be [lower, higher], both finite.", code="invalid_value", key="range")
         return self
 
 
@@ -130,7 +132,7 @@ Single = Annotated[StringCheck | LabelModel | ScoreModel, Field(discriminator="t
 
 
 class Multi(Body):
-    """Several graders, and a formula over their names."""
+    """Several graders, and a formula over their scores, by name."""
 
     type: Literal["multi"]
     name: GraderName = "multi"
@@ -155,7 +157,7 @@ class ValidateBody(Body):
 
 
 class RunBody(Body):
-    """`POST /v1/graders/run`: `model_sample` is the text to grade, `item` what the grader's texts may name."""
+    """`POST /v1/graders/run`: `model_sample` is the text to grade, `item` holds the values of the grader's slots."""
 
     grader: Grader
     model_sample: LongText
@@ -163,7 +165,7 @@ class RunBody(Body):
 
 
 async def run(body: RunBody, ask: Asker) -> dict[str, Any]:
-    """The answer of `/v1/graders/run`. A grader without a score has `reward` null and its error in the metadata."""
+    """The response of `/v1/graders/run`. Without a score `reward` is null, and the metadata hold the error."""
     usage: dict[str, dict[str, int]] = {}
     grader = body.grader
     if isinstance(grader, Multi):
@@ -196,7 +198,7 @@ async def run(body: RunBody, ask: Asker) -> dict[str, Any]:
 async def _single(
     grader: StringCheck | LabelModel | ScoreModel, body: RunBody, ask: Asker, usage: dict[str, dict[str, int]]
 ) -> tuple[float | None, str | None]:
-    """Score, or None and why."""
+    """The score, or None and the reason."""
     if isinstance(grader, StringCheck):
         return _compare(grader.operation, fill(grader.input, body), fill(grader.reference, body)), None
     texts = [f"{one.role}: {fill(one.content, body, neutralise)}" for one in grader.input]
@@ -214,14 +216,14 @@ async def _single(
         "additionalProperties": False,
     }
     how = f'Reply with one JSON object and nothing else: {{"reason": "<one sentence>", "{key}": <the {key}>}}'
-    drawn = grader.sampling_params if isinstance(grader, ScoreModel) else Sampling()
+    sampling = grader.sampling_params if isinstance(grader, ScoreModel) else Sampling()
     request = Request(
         "\n\n".join([*texts, how]),
         json_schema=json.dumps(schema),
-        max_tokens=drawn.max_completions_tokens or 256,
-        temperature=drawn.temperature or 0.0,
-        top_p=drawn.top_p or 1.0,
-        seed=drawn.seed,
+        max_tokens=sampling.max_completions_tokens or 256,
+        temperature=sampling.temperature or 0.0,
+        top_p=sampling.top_p or 1.0,
+        seed=sampling.seed,
     )
     reply = await ask(grader.model, request)
     seen = usage.setdefault(grader.model, {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0})
@@ -230,10 +232,10 @@ async def _single(
         seen["total_tokens"] += number
     if reply.error or reply.finish_reason in UNFINISHED:
         return None, reply.error or UNFINISHED[reply.finish_reason]
-    return _told(grader, reply.text, key)
+    return _score(grader, reply.text, key)
 
 
-def _told(grader: LabelModel | ScoreModel, text: str, key: str) -> tuple[float | None, str | None]:
+def _score(grader: LabelModel | ScoreModel, text: str, key: str) -> tuple[float | None, str | None]:
     try:
         value = strictjson.loads(behind_thinking(text) or "")[key]
     except (ValueError, KeyError, TypeError, RecursionError):
@@ -257,18 +259,24 @@ def _compare(operation: str, text: str, reference: str) -> float:
 
 
 def fill(text: str, body: RunBody, safe: Callable[[str], str] = str) -> str:
-    """`text` with the sample and the item's values, in one pass. Raises BadRequest where the item lacks a key.
+    """Fill the slots of a text with the sample and the item's values, in one pass.
 
-    `safe`: what is done to a value before; for a model chat tokens in it are broken up.
+    Args:
+        text: a grader's text.
+        body: the request with sample and item.
+        safe: applied to each value first; for a model's prompt it neutralises chat tokens.
+
+    Raises:
+        BadRequest: the item lacks a key.
     """
 
     def value(slot: re.Match[str]) -> str:
         if problem := _slot_problem(slot.group(1)):
-            raise BadRequest(problem, "grader")
+            raise BadRequest(problem, code="invalid_template", key="grader")
         source, _, path = slot.group(1).strip().partition(".")
         if source == "sample":
             return safe(body.model_sample)
-        found: Any = body.item.get(path)  # a key may hold a point
+        found: Any = body.item.get(path)  # a key may hold a dot
         for key in path.split(".") if path not in body.item else ():
             found = _part(body.item if found is None else found, key.strip())
         return safe(found if isinstance(found, str) else json.dumps(found, ensure_ascii=False))
@@ -277,38 +285,49 @@ def fill(text: str, body: RunBody, safe: Callable[[str], str] = str) -> str:
 
 
 def _part(found: Any, key: str) -> Any:
-    """What stands under `key` in an item's value: a key, or one with places in lists behind it, as in `refs[0]`."""
+    """The part of an item's value under `key`: a key, or one followed by list indices, as in `refs[0]`."""
     if isinstance(found, Mapping) and key in found:
         return found[key]
     if place := INDEX.fullmatch(key):
         several = _part(found, place.group(1))
         if isinstance(several, list) and int(place.group(2)) < len(several):
             return several[int(place.group(2))]
-    raise BadRequest("a grader's text names a key that `item` lacks", "item")
+    raise BadRequest("A slot of the grader names a key that is missing in `item`.", code="missing_key", key="item")
 
 
-class FormulaError(ValueError):
+class FormulaError(InputError):
     """The formula holds something that is never evaluated."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, code="invalid_value", key="calculate_output")
 
 
 def calculate(formula: str, values: Mapping[str, float], *, check_only: bool = False) -> float:
-    """A formula of numbers, names, + - * / ** and a few functions; nothing else is ever evaluated.
+    """The value of a formula of numbers, names, + - * / ** and a few functions; nothing else is ever evaluated.
 
-    Raises FormulaError, or BadRequest where it has no value for these scores (`check_only`: NaN).
+    Args:
+        formula: the text of `calculate_output`.
+        values: the graders' scores by name.
+        check_only: return NaN where the formula has no finite value for these scores.
+
+    Raises:
+        FormulaError: the formula holds something else.
+        BadRequest: it has no finite value for these scores.
     """
     try:
         tree = ast.parse(formula, mode="eval")
         found = float(_value(tree.body, values))
     except (SyntaxError, RecursionError, MemoryError) as error:
-        raise FormulaError("calculate_output: it is no formula") from error
+        raise FormulaError("`calculate_output` is not a valid formula.") from error
     except FormulaError:
         raise
     except (ArithmeticError, ValueError):
         found = math.nan
     except TypeError as error:
-        raise FormulaError("calculate_output: a function has the wrong number of arguments") from error
+        raise FormulaError("A function in `calculate_output` has the wrong number of arguments.") from error
     if not math.isfinite(found) and not check_only:
-        raise BadRequest("calculate_output: the formula has no value for these scores", "grader")
+        message = "The formula in `calculate_output` has no finite value for these scores."
+        raise BadRequest(message, code="invalid_value", key="grader")
     return found
 
 
@@ -325,5 +344,6 @@ def _value(node: ast.AST, values: Mapping[str, float]) -> float:
     if function and isinstance(node, ast.Call) and not node.keywords:
         return function(*(_value(one, values) for one in node.args))
     raise FormulaError(
-        f"calculate_output: only numbers, the graders' names, + - * / ** and {', '.join(FUNCTIONS)} may stand there"
+        "`calculate_output` may hold only numbers, the graders' names, + - * / ** and the functions "
+        f"{', '.join(FUNCTIONS)}."
     )

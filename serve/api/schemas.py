@@ -1,4 +1,4 @@
-"""What travels over HTTP: the bodies of requests and answers of the panel's own endpoints. One of the three doors."""
+"""Bodies of requests and responses of the panel's own endpoints; what a client sends is validated here."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from judging.datasets import is_blank
+from judging.errors import InputError
 from judging.tasks import RESERVED_SLOTS
 
 Name = Annotated[str, StringConstraints(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
@@ -17,13 +18,13 @@ MAX_RUBRIC_CHARS = 20_000
 
 
 class Body(BaseModel):
-    """Unknown keys are errors: a misspelt option must not be ignored."""
+    """Base of every request body. Unknown keys are errors: a misspelt option must not be ignored."""
 
     model_config = ConfigDict(extra="forbid")
 
 
 class Rubric(Body):
-    """A rubric of the client's own: criteria and, where it likes, what each score means (Prometheus' form)."""
+    """A custom rubric in Prometheus' form: criteria and, optionally, a description of each score."""
 
     criteria: Annotated[str, StringConstraints(min_length=1, max_length=MAX_RUBRIC_CHARS)]
     score1_description: str | None = Field(None, max_length=4000)
@@ -38,55 +39,64 @@ class Rubric(Body):
 
 
 class Options(Body):
-    """How the panel is to answer; what is left out is as configured."""
+    """How the panel answers; the default of each option is the server's configuration."""
 
-    judges: list[Name] | None = Field(None, min_length=1, max_length=MAX_NAMES, description="of the configured ones")
+    judges: list[Name] | None = Field(
+        None, min_length=1, max_length=MAX_NAMES, description="names of configured judges; default: all"
+    )
     vote: Literal["mean", "median", "majority"] | None = None
     min_votes: int | None = Field(None, ge=1, le=MAX_NAMES)
-    examples: bool = Field(True, description="off: no in-context examples")
-    integrate: bool = Field(True, description="off: the vote alone, without the integrating model")
+    examples: bool = Field(True, description="false: no few-shot examples")
+    integrate: bool = Field(True, description="false: the vote alone, without the integrating model")
     seed: int | None = Field(None, ge=0, le=2**31 - 1)
-    timeout_s: float | None = Field(None, gt=0, le=3600, description="within the server's own bound")
+    timeout_s: float | None = Field(None, gt=0, le=3600, description="capped at the server's limit")
 
 
 class JudgeBody(Body):
     """`POST /v1/judge`: one text to rate, or two (`fields` and `other`) to compare, in both orders."""
 
-    task: Name | None = Field(None, description="one of GET /v1/judges; needed without a rubric")
+    task: Name | None = Field(None, description="a task listed by GET /v1/judges; required without a rubric")
     fields: dict[FieldName, Text] = Field(
-        min_length=1, max_length=MAX_NAMES, description="texts by name: candidate, source, and what the task has more"
+        min_length=1,
+        max_length=MAX_NAMES,
+        description="texts by name: candidate, source, and the task's further fields",
     )
-    other: Text | None = Field(None, description="a second candidate: which of the two is better?")
-    aspects: list[Name] | None = Field(None, min_length=1, max_length=MAX_NAMES, description="none: the task's first")
+    other: Text | None = Field(None, description="a second candidate, to be compared with the first")
+    aspects: list[Name] | None = Field(
+        None, min_length=1, max_length=MAX_NAMES, description="default: the task's first"
+    )
     rubric: Annotated[str, StringConstraints(min_length=1, max_length=MAX_RUBRIC_CHARS)] | Rubric | None = None
     options: Options = Options()
 
     @model_validator(mode="after")
-    def _says_by_what(self) -> JudgeBody:
+    def _fits_together(self) -> JudgeBody:
         if (self.task is None) == (self.rubric is None):
-            raise ValueError("give either a task or a rubric")
+            code = "missing_key" if self.task is None else "conflict"
+            raise InputError("Set either `task` or `rubric`.", code=code, key="task")
         if "candidate" not in self.fields:
-            raise ValueError("fields: the text to judge, `candidate`, is missing")
+            message = "`fields.candidate` is missing: the text to judge."
+            raise InputError(message, code="missing_key", key="fields")
         if taken := [name for name in RESERVED_SLOTS if name in self.fields and self.rubric is not None]:
-            raise ValueError(f"fields: `{taken[0]}` is the name of a slot of ours: give the text another name")
+            message = f"`{taken[0]}` is a reserved field name. Rename the field."
+            raise InputError(message, code="conflict", key="fields")
         words = self.rubric if isinstance(self.rubric, str) else self.rubric.criteria if self.rubric else None
         if words is not None and is_blank(words):
-            raise ValueError("rubric: it is empty or blank")
+            raise InputError("`rubric` is empty or blank.", code="invalid_value", key="rubric")
         if self.rubric is not None and self.aspects is not None and len(self.aspects) > 1:
-            raise ValueError("aspects: a rubric has one aspect")
+            raise InputError("`aspects` must hold one name where a rubric is given.", code="conflict", key="aspects")
         if self.aspects is not None and len(set(self.aspects)) != len(self.aspects):
-            raise ValueError("aspects: one stands twice")
+            raise InputError("Duplicate aspect in `aspects`.", code="duplicate_id", key="aspects")
         return self
 
 
 class BatchBody(Body):
-    """`POST /v1/judge/batch`: several items; an item that fails has an error in its place."""
+    """`POST /v1/judge/batch`: several items; an item that fails has an error instead of a judgement."""
 
     items: list[dict[str, Any]] = Field(min_length=1, max_length=10_000)
 
 
 class RetrieveBody(Body):
-    """`POST /v1/retrieve`: the examples that a judge would be shown."""
+    """`POST /v1/retrieve`: the few-shot examples that a judge's prompt would hold."""
 
     judge: Name
     task: Name
@@ -98,18 +108,18 @@ class Usage(BaseModel):
     prompt_tokens: int = 0
     completion_tokens: int = 0
     total_tokens: int = 0
-    cached_tokens: int = Field(0, description="of the prompt, from the engine's prefix cache")
+    cached_tokens: int = Field(0, description="prompt tokens read from the engine's prefix cache")
 
 
 class Vote(BaseModel):
-    """One judge's part. `score` null: `unscored` says why. Pairwise: how far the second is preferred."""
+    """One judge's vote. `score` null: `unscored` is the reason. Pairwise: how far the second text is preferred."""
 
     judge: str
     score: float | None
     unscored: str | None = None
     reason: str | None = None
     label_mass: float | None = None
-    certified: bool = Field(False, description="a certificate of this judge counts for this task and aspect")
+    certified: bool = Field(False, description="a valid certificate covers this judge on this task and aspect")
     is_consistent: bool | None = Field(None, description="pairwise: both orders prefer the same text")
     examples: list[str] = []
     latency_ms: float
@@ -118,7 +128,7 @@ class Vote(BaseModel):
 
 
 class Spread(BaseModel):
-    """How far the judges agree, over those that scored; null with fewer than two."""
+    """Spread of the judges' scores; null with fewer than two scores."""
 
     num_votes: int
     range: float | None = Field(None, description="highest minus lowest score")
@@ -126,7 +136,7 @@ class Spread(BaseModel):
 
 
 class Integrated(BaseModel):
-    """What the integrating model made of scores and reasons; `score` null: the vote stands, `error` says why."""
+    """The integrating model's score. `score` null: the vote's score is kept, `error` is the reason."""
 
     model: str
     score: float | None
@@ -137,26 +147,30 @@ class Integrated(BaseModel):
 
 
 class AspectResult(BaseModel):
-    """The panel's answer on one aspect. `quorum`: enough judges scored. `degraded`: fewer than asked, or a fallback."""
+    """The panel's answer on one aspect.
+
+    `quorum`: enough judges returned a score. `degraded`: a judge's score is missing, or the integrating model failed.
+    """
 
     aspect: str
     score: float | None
     unscored: str | None = None
     scale: tuple[float, float]
-    verdict: str | None = Field(None, description="the rubric's words for the score; pairwise: first, second or tie")
+    verdict: str | None = Field(None, description="the rubric's label for the score; pairwise: first, second or tie")
     votes: list[Vote]
-    rule: str = Field(description="how the votes are counted")
+    rule: str = Field(description="aggregation rule")
     quorum: bool
     degraded: bool
     certified: bool = Field(
-        False, description="a certificate counts for this answer: the panel's as configured and whole, or one judge's"
+        False,
+        description="a valid certificate covers this answer: that of the complete panel as configured, or one judge's",
     )
     agreement: Spread
     integrated: Integrated | None = None
 
 
 class Judgement(BaseModel):
-    """The answer of `POST /v1/judge`. `score` and `verdict` repeat the result where there is one aspect."""
+    """The response of `POST /v1/judge`. `score` and `verdict` repeat the result where there is one aspect."""
 
     id: str
     object: Literal["judgement"] = "judgement"
@@ -167,7 +181,7 @@ class Judgement(BaseModel):
     verdict: str | None
     quorum: bool
     degraded: bool
-    certified: bool = Field(False, description="every result is")
+    certified: bool = Field(False, description="every result is certified")
     results: list[AspectResult]
     versions: dict[str, Any]
     usage: Usage

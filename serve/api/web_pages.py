@@ -1,6 +1,6 @@
-"""The web page at `/` and the list of endpoints at `/docs`: each one file without anything from outside.
+"""The web page at `/` and the list of endpoints at `/docs`: each one file that loads nothing from outside.
 
-The content security policy allows exactly the page's own script and style, by their hashes.
+Jinja2 templates with autoescape. The content security policy allows exactly a page's own script and style, by hash.
 """
 
 from __future__ import annotations
@@ -10,25 +10,47 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
-from html import escape
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
 HERE = Path(__file__).parent
-DOCS_STYLE = (
-    "body{font:16px/1.5 system-ui;max-width:60rem;margin:2rem auto;padding:0 1rem}"
-    "pre{overflow:auto;background:#f4f4f2;padding:1rem}h2{font-size:1rem}"
-)
 FORBIDDEN = ("frame-ancestors", "base-uri", "form-action")
 INLINE = re.compile(r"<(script|style)>(.*?)</\1>", re.DOTALL)
 
 
 def web_page(tasks: Mapping[str, Sequence[str]], judges: Sequence[str], *, has_report: bool) -> str:
-    """`page.html` with what is served: names of ours alone."""
-    served = json.dumps({"tasks": tasks, "judges": list(judges)}).replace("<", "\\u003c")
-    link = '<a href="report">Agreement report</a>' if has_report else ""
-    page = (HERE / "page.html").read_text(encoding="utf-8")
-    return page.replace("/*SERVED*/ null", served).replace("<!--REPORT-->", link)
+    """The page in which a person enters a text and reads the panel's judgement.
+
+    Args:
+        tasks: aspects by task.
+        judges: names of the configured judges.
+        has_report: whether the page links to the agreement report.
+    """
+    served = {"tasks": tasks, "judges": list(judges)}
+    return _environment().get_template("page.html").render(served=served, has_report=has_report)
+
+
+def docs_page(openapi: Mapping[str, Any]) -> str:
+    """The endpoints with their bodies' schemas."""
+    schemas = openapi.get("components", {}).get("schemas", {})
+    endpoints = []
+    for path, operations in openapi["paths"].items():
+        for method, operation in operations.items():
+            body = operation.get("requestBody", {}).get("content", {}).get("application/json", {}).get("schema", {})
+            name = str(body.get("$ref", "")).rpartition("/")[2]
+            endpoints.append(
+                {
+                    "method": method.upper(),
+                    "path": path,
+                    "description": operation.get("description", ""),
+                    "body": name if name in schemas else "",
+                    "body_schema": json.dumps(schemas.get(name), indent=1),
+                }
+            )
+    return _environment().get_template("endpoints.html").render(endpoints=endpoints)
 
 
 def csp_of(page: str) -> str:
@@ -40,24 +62,14 @@ def csp_of(page: str) -> str:
     return "; ".join(["default-src 'none'", *rules, "connect-src 'self'", *(f"{what} 'none'" for what in FORBIDDEN)])
 
 
-def docs_page(openapi: Mapping[str, Any]) -> str:
-    """The endpoints with their bodies' schemas."""
-    schemas = openapi.get("components", {}).get("schemas", {})
-    items = []
-    for path, operations in openapi["paths"].items():
-        for method, operation in operations.items():
-            body = operation.get("requestBody", {}).get("content", {}).get("application/json", {}).get("schema", {})
-            name = str(body.get("$ref", "")).rpartition("/")[2]
-            shown = (
-                f"<details><summary>{escape(name)}</summary>"
-                f"<pre>{escape(json.dumps(schemas[name], indent=1))}</pre></details>"
-                if name in schemas
-                else ""
-            )
-            words = escape(operation.get("description", ""))
-            items.append(f"<h2><code>{method.upper()} {escape(path)}</code></h2><p>{words}</p>{shown}")
-    return (
-        "<!doctype html><html lang=en><meta charset=utf-8><title>Inverdict: endpoints</title>"
-        f"<style>{DOCS_STYLE}</style>"
-        f"<h1>Endpoints</h1><p>The whole schema: <a href=openapi.json>openapi.json</a></p>{''.join(items)}</html>"
+@cache
+def _environment() -> Environment:
+    made = Environment(
+        loader=FileSystemLoader(HERE),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
+    made.policies["json.dumps_kwargs"] = {}  # tasks and judges in the order of the configuration, not sorted
+    return made

@@ -1,7 +1,6 @@
-"""Evaluators: one model each, behind Ray Serve.
+"""The evaluator of a scripted or http model: answers a judge's `Request` and a chat body. Knows no Ray.
 
-`EngineServer` runs the scripted and http engines, `vllm_server.py` runs vLLM. All of them answer a `Request` with a
-`Reply`, and a chat body with a chat answer. Here nothing is a deployment; app.py makes them so.
+`vllm_server.py` is the evaluator of a vLLM model, with the same methods. app.py makes deployments of both.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ class EngineServer:
         return True
 
     async def chat_body(self, body: dict[str, Any]) -> AsyncIterator[dict[str, Any] | str]:
-        """A chat answer in OpenAI's form: one dict, or with `stream` lines of server-sent events."""
+        """The chat completion in OpenAI's form: one dict, or with `stream` lines of server-sent events."""
         prompt = "\n\n".join(f"{one['role']}: {one['content']}" for one in body["messages"])
         request = Request(
             prompt,
@@ -42,7 +41,7 @@ class EngineServer:
         )
         reply = await self._engine.generate(request)
         if reply.error:
-            yield {"error": {"message": "the model failed", "type": "server_error", "code": reply.error}}
+            yield {"error": {"message": "The model failed.", "type": "server_error", "code": reply.error}}
             return
         usage = {
             "prompt_tokens": reply.num_prompt_tokens,
@@ -55,7 +54,14 @@ class EngineServer:
 
 
 def chat_answer(body: Mapping[str, Any], text: str, finish_reason: str, usage: Mapping[str, int]) -> list[Any]:
-    """A whole text as a chat answer, or as its stream: one piece, the end, and where asked for the usage."""
+    """A text as a chat completion, or with `stream` as its events: one piece, the end, on request the usage.
+
+    Args:
+        body: the request.
+        text: the assistant's message.
+        finish_reason: in OpenAI's words.
+        usage: token counts.
+    """
     shared = {"id": f"chatcmpl-{uuid.uuid4().hex}", "created": int(time.time()), "model": body["model"]}
     if not body.get("stream"):
         message = {"role": "assistant", "content": text}

@@ -1,7 +1,7 @@
-"""A vLLM evaluator: Ray Serve's LLM server, which can also answer a judge's request as the batch path does.
+"""The evaluator of a vLLM model: Ray Serve's LLM server, which also answers a judge's request as in batch.
 
-The prompt is tokenised and the labels are spelled by cluster/tokens.py in both, and the engine gives the same labels'
-log-probabilities: online and batch differ by the engine's rounding alone.
+Online and batch both tokenise prompt and labels with cluster/tokens.py and read the same labels' log-probabilities, so
+their scores differ by the engine's rounding alone.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from cluster.tokens import encoder
 
 
 class VllmServer(LLMServer):  # type: ignore[misc]
-    """`spec`, `folder`: the model as the configuration names it, and where its files lie."""
+    """`spec`, `folder`: the model's specification in the configuration, and the folder of its files."""
 
     async def __init__(  # type: ignore[misc]
         self, llm_config: LLMConfig, spec: VllmSpec, folder: str
@@ -35,7 +35,7 @@ class VllmServer(LLMServer):  # type: ignore[misc]
         return True
 
     async def answer(self, request: Request) -> Reply:
-        """One judge's request; never raises for it alone."""
+        """The reply to one judge's request; an invalid request is a reply with an error, not an exception."""
         from vllm import SamplingParams, TokensPrompt
         from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
 
@@ -62,18 +62,18 @@ class VllmServer(LLMServer):  # type: ignore[misc]
             *_, output = [one async for one in self.engine._engine_client.generate(prompt, params, uuid.uuid4().hex)]
         except ValueError as error:
             return Reply(error="error", detail=str(error)[:200])
-        told = output.outputs[0]
+        generated = output.outputs[0]
         return Reply(
-            text="" if spelled else told.text,
-            finish_reason="length" if not spelled and told.finish_reason == "length" else "stop",
-            label_logprobs=label_logprobs(_plain(told.logprobs), list(spelled.ids)) if spelled else (),
+            text="" if spelled else generated.text,
+            finish_reason="length" if not spelled and generated.finish_reason == "length" else "stop",
+            label_logprobs=label_logprobs(_plain(generated.logprobs), list(spelled.ids)) if spelled else (),
             num_prompt_tokens=len(ids),
-            num_generated_tokens=len(told.token_ids),
+            num_generated_tokens=len(generated.token_ids),
             num_cached_tokens=output.num_cached_tokens or 0,
         )
 
     async def chat_body(self, body: dict[str, Any]) -> AsyncIterator[dict[str, Any] | str]:
-        """A chat body, checked before, to vLLM's own chat: one dict, or with `stream` lines of server-sent events."""
+        """vLLM's own answer to a validated chat body: one dict, or with `stream` lines of server-sent events."""
         from ray.serve.llm.openai_api_models import ChatCompletionRequest
 
         async for part in await self.chat(ChatCompletionRequest(**body)):
@@ -82,5 +82,5 @@ class VllmServer(LLMServer):  # type: ignore[misc]
 
 
 def _plain(logprobs: Any) -> list[dict[int, Mapping[str, float]]]:
-    """vLLM's objects in the form in which Ray's batch stage hands them on."""
+    """vLLM's objects in the form of Ray's batch stage."""
     return [{token: {"logprob": entry.logprob} for token, entry in dict(logprobs[0]).items()}]

@@ -1,6 +1,6 @@
-"""A configuration -> the panel that answers online: the judges of `evaluate` with all tasks that they can judge.
+"""A configuration -> the panel that is served: the judges of `evaluate` with all tasks that they can judge.
 
-Everything that can be wrong with the configuration is found by `check`, before a model is started.
+An invalid configuration is refused by `online`, before a model is started.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ from serve.panel.panel import Asked, Panel
 
 @dataclass(frozen=True)
 class Online:
-    """What a configuration means online: its sections, and each judge with its templates by (task, aspect)."""
+    """A configuration as it is served: its sections, and each judge with its templates by (task, aspect)."""
 
     run: RunConfig
     serve: Config
@@ -56,13 +56,13 @@ class Online:
 
     @property
     def models(self) -> dict[str, ModelSpec]:
-        """The models that judges and integrator need."""
+        """The models of the judges and of the integrator, by name."""
         names = [judge.model for judge in self.evaluate.judges.values()]
         names += [self.evaluate.integrator.model] if self.evaluate.integrator else []
         return {name: self.run.models[name] for name in dict.fromkeys(names)}
 
     def tasks(self) -> dict[str, list[str]]:
-        """Aspects by task: those that at least one judge can judge."""
+        """By task the aspects that at least one judge can judge."""
         found: dict[str, list[str]] = {}
         for judge in self.judges.values():
             for task, aspect in judge.templates:
@@ -72,11 +72,12 @@ class Online:
 
 
 def online(run: RunConfig) -> Online:
-    """Raises InputError or UserError where the configuration cannot answer."""
+    """The configuration as it is served. Raises InputError or UserError where it cannot be."""
     evaluate: EvaluateConfig | None = getattr(run, "evaluate", None)
     data: DataConfig | None = getattr(run, "data", None)
     if evaluate is None:
-        raise InputError("the configuration has no `evaluate` section: its judges are the ones that answer")
+        message = "The configuration has no `evaluate` section. Its judges are those that are served."
+        raise InputError(message, code="missing_section", key="evaluate")
     config = section_or_default(run, "serve", Config)
     for name in config.replicas:
         spec_of(run, name, "serve.replicas")
@@ -88,10 +89,10 @@ def online(run: RunConfig) -> Online:
     ballot = ballot_of(run.run, evaluate.vote, evaluate.told_judges())
     found = Online(run, config, evaluate, pool, judges, ballot)
     _check_indexes(found, data)
-    told = certified(run, evaluate, {name: judge.templates for name, judge in judges.items()}, pool)
+    certificates = certified(run, evaluate, {name: judge.templates for name, judge in judges.items()}, pool)
     if config.require_certificate:
-        check_required(told, run)
-    return dataclasses.replace(found, certified=told)
+        check_required(certificates, run)
+    return dataclasses.replace(found, certified=certificates)
 
 
 def _tasks(data: DataConfig | None) -> list[str]:
@@ -99,12 +100,12 @@ def _tasks(data: DataConfig | None) -> list[str]:
 
 
 def _judge(run: RunConfig, name: str, config: JudgeConfig, tasks: Sequence[str], pool: Mapping[str, Record]) -> Judge:
-    """The judge with every template that its prompt source has and its model can answer."""
+    """The judge with every template that its prompt source offers and its model supports."""
     spec = spec_of(run, config.model, f"evaluate.judges.{name}.model")
     if isinstance(spec, ServedSpec):
-        raise InputError(
-            f"models.{config.model}: it is served already (backend: served); give its source to serve it here"
-        )
+        key = f"models.{config.model}"
+        message = f"`{key}` has `backend: served`, a model that is already served. Set its `source` to serve it here."
+        raise InputError(message, code="unsupported", key=key)
     prompts = find_prompts(run.run, name, config.model, config.prompt)
     wanted: list[tuple[str, str]] = []
     why: InputError | None = None
@@ -117,17 +118,19 @@ def _judge(run: RunConfig, name: str, config: JudgeConfig, tasks: Sequence[str],
             else:
                 wanted.append((task, aspect))
     if not wanted:
-        raise why or InputError(f"evaluate.judges.{name}: there is no task that it can judge")
+        key = f"evaluate.judges.{name}"
+        raise why or InputError(f"`{key}` has no task that it can judge.", code="unknown_task", key=key)
     judge = build_judge(name, config, wanted, pool, special_tokens_of(spec), prompts)
     return _only_askable(judge, config, spec)
 
 
 def _only_askable(judge: Judge, config: JudgeConfig, spec: ModelSpec) -> Judge:
-    """Without the templates whose labels are no single tokens for the model; all of them: InputError."""
+    """Without the templates whose labels are not single tokens for the model. Raises InputError where none is left."""
     problems = unaskable(judge, config, spec)
     kept = {key: template for key, template in judge.templates.items() if key not in problems}
     if not kept:
-        raise InputError(f"evaluate.judges.{judge.name}: {next(iter(problems.values()))}")
+        key = f"evaluate.judges.{judge.name}"
+        raise InputError(f"`{key}`: {next(iter(problems.values()))}", code="unsupported", key=key)
     return dataclasses.replace(judge, templates=kept)
 
 
@@ -140,7 +143,7 @@ def _check_indexes(found: Online, data: DataConfig | None) -> None:
 
 
 def build_panel(found: Online, engines: Mapping[str, Engine]) -> Panel:
-    """`engines`: by model."""
+    """The panel over its engines, by model."""
     asked = {}
     for name, config in found.evaluate.judges.items():
         spec = found.run.models[config.model]
@@ -160,7 +163,7 @@ def build_panel(found: Online, engines: Mapping[str, Engine]) -> Panel:
 
 
 class Versions(NamedTuple):
-    """Fingerprints of what decides an answer."""
+    """Fingerprints of what decides a judgement."""
 
     code: str
     packages: dict[str, str]
@@ -169,7 +172,7 @@ class Versions(NamedTuple):
 
 
 def versions(found: Online) -> Versions:
-    """Short sha256 fingerprints: our code, the models' weights, the index."""
+    """Short sha256 fingerprints of the code, the models' weights and the index."""
     weights = {
         name: models.resolve(spec.source, revision=spec.revision).fingerprint[:16]
         if isinstance(spec, VllmSpec)
@@ -183,7 +186,7 @@ def versions(found: Online) -> Versions:
 
 def describe(found: Online) -> list[dict[str, Any]]:
     """The judges for `GET /v1/judges`."""
-    told = []
+    described = []
     for name, judge in found.judges.items():
         config = found.evaluate.judges[name]
         templates = [
@@ -197,7 +200,7 @@ def describe(found: Online) -> list[dict[str, Any]]:
             }
             for (task, aspect), template in judge.templates.items()
         ]
-        told.append(
+        described.append(
             {
                 "id": name,
                 "object": "judge",
@@ -208,4 +211,4 @@ def describe(found: Online) -> list[dict[str, Any]]:
                 "templates": templates,
             }
         )
-    return told
+    return described

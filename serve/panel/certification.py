@@ -1,6 +1,6 @@
-"""Which answers of the running panel are certified: decided once at the start, looked up for each request.
+"""Which judgements of the running panel are certified: decided once at the start, looked up for each request.
 
-A certificate counts where its criteria are met and its fingerprints are those of what runs. Knows no HTTP.
+A certificate is valid where its criteria are met and its fingerprints are those of what runs. Knows no HTTP.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Key = tuple[str, str, str]  # judge or panel, task, aspect
 
 @dataclass(frozen=True)
 class AsConfigured:
-    """How the panel was certified: all judges, with this vote. An answer given otherwise is not the panel's own."""
+    """The panel as it was certified: all judges, with this vote. Any other combination is not certified."""
 
     judges: frozenset[str]
     rule: VoteRule | TaughtRule
@@ -41,24 +41,30 @@ class AsConfigured:
 
 @dataclass(frozen=True)
 class Certified:
-    """`keys`: what is certified. `told`: by judge or panel its certificates, for `GET /v1/judges`."""
+    """`keys`: what is certified. `summaries`: of the certificates, by judge or panel, for `GET /v1/judges`."""
 
     keys: frozenset[Key] = frozenset()
-    told: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
+    summaries: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
     panel: AsConfigured | None = None
 
     def judge(self, name: str, ask: Ask, aspect: str) -> bool:
-        """Whether that judge's vote on the question is certified: a text that is rated by a task's own prompt."""
+        """Whether a judge's vote on the question is certified: only where the task's own prompt rates one text.
+
+        Args:
+            name: the judge, or the panel.
+            ask: the question.
+            aspect: one of its aspects.
+        """
         is_as_tested = ask.other is None and not ask.templates and ask.with_examples
         return is_as_tested and (name, ask.record.task, aspect) in self.keys
 
     def answer(self, ask: Ask, aspect: str) -> bool:
-        """Whether the whole answer is: the one judge's that was asked, or the panel's as it was certified."""
+        """Whether the answer is certified: that of the only queried judge, or of the panel as it was certified."""
         known = self.panel
         if known is None:
             return False
         if len(ask.judges) == 1:
-            # One judge's score stands as it is, whatever the vote's rule.
+            # With one judge its score is the answer, whatever the aggregation rule.
             return not ask.integrate and self.judge(ask.judges[0], ask, aspect)
         is_whole = set(ask.judges) == known.judges and ask.rule == known.rule and ask.min_votes == known.min_votes
         return is_whole and ask.integrate == known.has_integrator and self.judge(PANEL, ask, aspect)
@@ -67,40 +73,50 @@ class Certified:
 def certified(
     run: RunConfig, evaluate: EvaluateConfig, templates: Mapping[str, Templates], pool: Mapping[str, Record]
 ) -> Certified:
-    """What the certificates of the run say of the panel that runs. `templates`: by judge.
+    """What the run's certificates cover of the panel that is served.
 
-    Raises InputError where a certificate was edited, or where certificates are required and none counts.
+    Args:
+        run: the configuration.
+        evaluate: its `evaluate` section.
+        templates: by judge.
+        pool: the records that may be shown as few-shot examples, by id.
+
+    Raises:
+        InputError: a certificate was edited.
     """
     found = load_certificates(run.run)
     if not found:
         return Certified(panel=AsConfigured.of(evaluate))
     known = Known(run, evaluate, templates, pool)
-    told: dict[str, list[dict[str, Any]]] = {}
+    summaries: dict[str, list[dict[str, Any]]] = {}
     counting: dict[Key, list[bool]] = {}
     for one in found:
         problem = _problem(one, known, evaluate, templates)
         counting.setdefault((one.subject, one.task, one.aspect), []).append(problem is None)
-        told.setdefault(one.subject, []).append(_summary(one, problem))
-    # Of several data sets each must bear it out: a request does not say from which it comes.
+        summaries.setdefault(one.subject, []).append(_summary(one, problem))
+    # With several data sets each certificate must be valid: a request does not name its data set.
     keys = frozenset(key for key, each in counting.items() if all(each))
-    return Certified(keys, told, AsConfigured.of(evaluate))
+    return Certified(keys, summaries, AsConfigured.of(evaluate))
 
 
 def check_required(found: Certified, run: RunConfig) -> None:
-    """For `serve.require_certificate`: a server that would refuse every request does not start."""
+    """For `serve.require_certificate`: a server that would reject every request does not start. Raises InputError."""
     if not found.keys:
+        key = "serve.require_certificate"
         raise InputError(
-            f"serve.require_certificate: no certificate in {run.run / 'certify'} counts for what would run: "
-            "run `inverdict certify` and see why, or set serve.require_certificate to false"
+            f"No certificate in {run.run / 'certify'} is valid for this configuration, and `{key}` is set. "
+            f"Run `inverdict certify`, or set `{key}` to false.",
+            code="not_certified",
+            key=key,
         )
 
 
 def _problem(
     one: Certificate, known: Known, evaluate: EvaluateConfig, templates: Mapping[str, Templates]
 ) -> str | None:
-    """Why the certificate does not count here, or None."""
+    """Why the certificate is not valid here, or None."""
     if any(name not in evaluate.judges or (one.task, one.aspect) not in templates[name] for name in one.judges):
-        return "of judges that do not run here"
+        return "issued for judges that are not served here"
     changed = _changed(one.fingerprints, known.of(one.subject, one.task, one.aspect))
     if changed:
         return f"other fingerprints: {', '.join(changed)}"

@@ -1,65 +1,81 @@
-"""The configuration's `serve` section: where the panel answers, and the bounds that protect it."""
+"""The configuration's `serve` section: the server's address and the limits that protect it."""
 
 from __future__ import annotations
 
 import ipaddress
 from pathlib import Path
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from cluster.config import Strict
+from cluster.errors import UserError
 
 
 class Replicas(Strict):
-    """How many copies of an evaluator run, and how many requests each takes."""
+    """How many replicas of an evaluator run, and how many requests each accepts."""
 
-    min: int = Field(1, ge=1, description="replicas that always run")
-    max: int = Field(1, ge=1, description="replicas under load")
-    max_ongoing: int = Field(64, ge=1, description="requests that a replica works on at once")
-    more_after_s: float = Field(30, ge=0, description="so long must the load last before replicas are added")
-    fewer_after_s: float = Field(600, ge=0, description="so long must it be away before they are taken down")
-    max_queued: int = Field(256, ge=1, description="requests that wait for a replica, at most; more are refused")
+    min: int = Field(1, ge=1, description="least number of replicas")
+    max: int = Field(1, ge=1, validate_default=True, description="largest number of replicas, under load")
+    max_ongoing: int = Field(64, ge=1, description="concurrent requests of one replica")
+    more_after_s: float = Field(30, ge=0, description="seconds of high load before replicas are added")
+    fewer_after_s: float = Field(600, ge=0, description="seconds of low load before replicas are removed")
+    max_queued: int = Field(256, ge=1, description="requests that wait for a replica; further ones are rejected")
 
-    @model_validator(mode="after")
-    def _is_a_range(self) -> Replicas:
-        if self.max < self.min:
-            raise ValueError("max is below min")
-        return self
+    @field_validator("max")
+    @classmethod
+    def _is_a_range(cls, most: int, others: ValidationInfo) -> int:
+        if most < others.data.get("min", most):
+            raise ValueError("must not be less than `min`.")
+        return most
 
 
 class Config(Strict):
     """The configuration's `serve` section; judges, vote and examples are those of `evaluate` and `data`."""
 
-    host: str = Field("127.0.0.1", description="address to bind; another than loopback needs keys")
-    port: int = Field(8000, ge=1, le=65535)
-    keys_file: Path | None = Field(None, description="API keys (`inverdict keys new`); read again on change")
-    cors_origins: tuple[str, ...] = Field((), description="web origins that browsers may call from")
-    public_page: bool = Field(False, description="serve the empty web page at / without a key; it holds no data")
-    timeout_s: float = Field(60, gt=0, description="longest time for an answer; a request may ask for less")
-    max_in_flight: int = Field(64, ge=1, description="requests under way at once; more get 429")
-    max_body_bytes: int = Field(2_000_000, ge=1000)
-    body_timeout_s: float = Field(10, gt=0, description="for the whole body to arrive")
-    max_text_chars: int = Field(200_000, ge=1, description="of all texts of one item together")
-    max_items: int = Field(64, ge=1, description="of a batch")
-    require_certificate: bool = Field(
-        False, description="refuse (403) judgements that no certificate of this run counts for (`inverdict certify`)"
+    host: str = Field("127.0.0.1", description="address to bind; any other than loopback requires `keys_file`")
+    port: int = Field(8000, ge=1, le=65535, description="port to bind")
+    keys_file: Path | None = Field(
+        None, validate_default=True, description="file of API keys (`inverdict keys new`); read again when it changes"
     )
-    replicas: dict[str, Replicas] = Field(default_factory=dict, description="by model; none: one replica")
+    cors_origins: tuple[str, ...] = Field((), description="web origins from which browsers may send requests")
+    public_page: bool = Field(False, description="serve the web page at / without a key; it holds no data")
+    timeout_s: float = Field(60, gt=0, description="timeout of a request in seconds; a request may set a shorter one")
+    max_in_flight: int = Field(64, ge=1, description="concurrent requests; further ones get 429")
+    max_body_bytes: int = Field(2_000_000, ge=1000, description="largest request body in bytes; a larger one gets 413")
+    body_timeout_s: float = Field(10, gt=0, description="time in seconds for the whole request body to arrive")
+    max_text_chars: int = Field(200_000, ge=1, description="characters of all texts of one item in total")
+    max_items: int = Field(64, ge=1, description="items per batch request")
+    require_certificate: bool = Field(
+        False, description="reject (403) requests that no valid certificate of this run covers (`inverdict certify`)"
+    )
+    replicas: dict[str, Replicas] = Field(default_factory=dict, description="by model; default: one replica")
 
     @property
     def is_loopback(self) -> bool:
-        try:
-            return ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return self.host == "localhost"
+        return _is_loopback(self.host)
 
-    @model_validator(mode="after")
-    def _is_protected(self) -> Config:
-        if not self.is_loopback and self.keys_file is None:
-            raise ValueError(
-                f"host: {self.host} can be reached from outside: set serve.keys_file (`inverdict keys new`), "
-                "or bind 127.0.0.1"
+    @field_validator("keys_file")
+    @classmethod
+    def _is_protected(cls, file: Path | None, others: ValidationInfo) -> Path | None:
+        host = others.data.get("host", "localhost")
+        if file is None and not _is_loopback(host):
+            raise UserError(
+                f"must be set because host {host} can be reached from outside this machine. "
+                "Create the file with `inverdict keys new`, or set `serve.host` to 127.0.0.1.",
+                code="missing_key",
             )
-        if "*" in self.cors_origins:
-            raise ValueError("cors_origins: name the origins; `*` would let every web page use the judges")
-        return self
+        return file
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _names_origins(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
+        if "*" in origins:
+            raise ValueError("must name the origins; with `*` any web page could send requests.")
+        return origins
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -1,7 +1,7 @@
-"""The panel: examples for a text, all judges at once, a deadline for the whole, a quorum, a vote. Knows no HTTP.
+"""The panel: few-shot examples, all judges in parallel, one deadline, a quorum, a vote. Knows no HTTP.
 
-A judge that fails or hangs costs its vote, never the answer: its request is cancelled at the deadline and its verdict
-says why. Below the quorum the answer has no score, and says of every judge why.
+A judge that fails or hangs loses its vote, but the panel still answers: the judge's request is cancelled at the
+deadline and its verdict is unscored with the reason. Below the quorum the answer has no score.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ from judging.request_templates import pair_template, preference
 from judging.template import Template
 from judging.voting.vote import TaughtRule, VoteRule
 
-TRANSIENT = {"timeout", "error"}  # reasons that another try may mend
+TRANSIENT = {"timeout", "error"}  # reasons that a retry may resolve
 RETRIES = 1
 
 
 @dataclass(frozen=True)
 class Ask:
-    """One text to rate, or two to compare (`other`). `templates`: for a free rubric, by aspect; else the judges' own.
+    """One text to rate, or two to compare (`other`). `templates`: for a custom rubric, by aspect; else the judges' own.
 
-    `timeout_s` counts for the whole answer. Of `judges`, those named are asked; none named: all.
+    `timeout_s` is for the whole answer. `judges`: those to query; empty: all.
     """
 
     record: Record
@@ -51,13 +51,13 @@ class Ask:
 
     @property
     def has_blank(self) -> bool:
-        """Whether a text to judge is blank: then no judge is asked, and every verdict is unscored `empty`."""
+        """Whether a text to judge is blank: then no judge is queried, and every verdict is unscored `empty`."""
         return is_blank(self.record.candidate) or (self.other is not None and is_blank(self.other))
 
 
 @dataclass(frozen=True)
 class Vote:
-    """A judge's verdict and what it took. Pairwise, the verdict's score (0 to 1) is how far the second is preferred."""
+    """A judge's verdict, its latency and tokens. Pairwise, the score (0 to 1) is the preference for the second text."""
 
     verdict: Verdict
     latency_s: float
@@ -69,7 +69,7 @@ class Vote:
 
 
 class Prompted(NamedTuple):
-    """What an answer says of its prompt. The template itself stays here: answers travel between processes."""
+    """What an answer holds of its prompt. The template itself stays here: answers are sent between processes."""
 
     aspect: str
     scale: Scale
@@ -78,7 +78,7 @@ class Prompted(NamedTuple):
 
 @dataclass(frozen=True)
 class Judged:
-    """The panel's answer on one aspect: `score` is the vote's, or the integrating model's where one was asked."""
+    """The panel's answer on one aspect: `score` is the vote's, or the integrating model's where one was queried."""
 
     prompt: Prompted
     votes: tuple[Vote, ...]
@@ -97,13 +97,13 @@ class Judged:
 
     @property
     def may_be_mended(self) -> bool:
-        """Below the quorum for reasons that another try may mend."""
+        """Whether it is below the quorum for reasons that a retry may resolve."""
         return not self.has_quorum and any(vote.verdict.unscored in TRANSIENT for vote in self.votes)
 
 
 @dataclass(frozen=True)
 class Asked:
-    """How a judge is asked: its engine, and how its replies are drawn."""
+    """How a judge is queried: its engine, and the sampling of its replies."""
 
     judge: Judge
     engine: Engine
@@ -113,7 +113,7 @@ class Asked:
 
 
 class Panel:
-    """Judges by name. `integrator`: the model that reads all scores and reasons, or None. `ballot`: how votes count."""
+    """Judges by name. `integrator`: the model that reads all scores and reasons, or None. `ballot`: the aggregation."""
 
     def __init__(
         self, judges: Mapping[str, Asked], integrator: Integrator | None = None, ballot: Ballot | None = None
@@ -123,23 +123,23 @@ class Panel:
         self._ballot = ballot or Ballot()
 
     async def judge(self, ask: Ask) -> list[Judged]:
-        """One answer an aspect, within `ask.timeout_s`."""
+        """One answer per aspect, within `ask.timeout_s`."""
         deadline = time.monotonic() + ask.timeout_s
         return list(await asyncio.gather(*(self._of_aspect(ask, aspect, deadline) for aspect in ask.aspects)))
 
     async def _of_aspect(self, ask: Ask, aspect: str, deadline: float) -> Judged:
         names = list(ask.judges or self.judges)
-        # The integrating model needs a part of the time.
+        # Leave a part of the time to the integrating model.
         share = 0.7 if self._integrator and ask.integrate and ask.other is None else 1.0
         voted_by = time.monotonic() + (deadline - time.monotonic()) * share
         votes: tuple[Vote, ...] = ()
         cascade = self._ballot.config.cascade
         if cascade and self._is_own(ask):
-            # A first judge that hangs leaves half of the time to the others.
+            # Half of the time is left to the others where the first judge hangs.
             half = (time.monotonic() + voted_by) / 2
             votes = await self._votes([cascade.first], ask, aspect, half)
-            told = votes[0].verdict
-            is_sure = cascade.is_sure(told.score, told.label_probabilities)
+            first = votes[0].verdict
+            is_sure = cascade.is_sure(first.score, first.label_probabilities)
             names = [] if is_sure else [name for name in names if name != cascade.first]
         votes += await self._votes(names, ask, aspect, voted_by)
         verdicts = [vote.verdict for vote in votes]
@@ -158,11 +158,11 @@ class Panel:
         return Judged(prompt, votes, score, rule, integration)
 
     def _is_own(self, ask: Ask) -> bool:
-        """Whether the whole panel is asked to rate a text by its own prompts."""
+        """Whether the complete panel rates a text by its own prompts."""
         return ask.other is None and not ask.templates and set(ask.judges or self.judges) == set(self.judges)
 
     async def _votes(self, names: Sequence[str], ask: Ask, aspect: str, deadline: float) -> tuple[Vote, ...]:
-        """The votes of these judges, all at once; who has not answered at the deadline is cancelled."""
+        """The votes of these judges in parallel; a judge without a reply at the deadline is cancelled."""
         if not names:
             return ()
         asked = [asyncio.create_task(self._vote(self.judges[name], ask, aspect)) for name in names]
@@ -171,14 +171,14 @@ class Panel:
             await asyncio.wait(asked, timeout=max(0.0, deadline - began))
         finally:
             for task in asked:
-                task.cancel()  # nothing where it is done
+                task.cancel()  # no effect where it is done
         return tuple(
             _result(task, name, aspect, self.judges[name].judge.mode, time.monotonic() - began)
             for task, name in zip(asked, names, strict=True)
         )
 
     def _rule(self, ask: Ask, aspect: str) -> VoteRule | TaughtRule:
-        """The rule that is asked for; the mean instead of one that was learned for other judges, tasks or questions."""
+        """The requested rule; the mean instead of one that was learned for other judges, tasks or aspects."""
         return (
             ask.rule
             if self._is_own(ask) and self._ballot.knows(ask.rule, ask.record.task, aspect)
@@ -203,7 +203,7 @@ class Panel:
         judge = dataclasses.replace(asked.judge, templates={(ask.record.task, aspect): template})
         found: list[str] | None = None
         if ask.other is None and not ask.templates and asked.chooser is not None and ask.with_examples:
-            # Encoding and search hold the processor: not in the event loop.
+            # Encoding and search are CPU-bound: they must not block the event loop.
             (chosen,) = await asyncio.to_thread(asked.chooser.choose, [ask.record], aspect)
             found = chosen.ids
         if not ask.with_examples or ask.other is not None or ask.templates:
@@ -233,7 +233,7 @@ def _result(task: asyncio.Task[Vote], name: str, aspect: str, mode: Any, waited_
     if not task.done() or task.cancelled():
         return Vote(Verdict(name, aspect, None, mode, unscored="timeout", detail="no answer in time"), waited_s)
     if task.exception() is not None:
-        # A judge that breaks in an unforeseen way costs its vote as well.
+        # An unexpected exception loses the judge's vote as well.
         kind = type(task.exception()).__name__
         return Vote(Verdict(name, aspect, None, mode, unscored="error", detail=f"the judge failed ({kind})"), waited_s)
     return task.result()
@@ -251,7 +251,7 @@ def _turned(ask: Ask) -> Record:
 
 
 def _preferred(verdicts: Sequence[Verdict]) -> tuple[Verdict, bool | None]:
-    """Both orders' verdicts as one; unscored where one of them is."""
+    """The verdicts of both orders as one; unscored where one of them is."""
     given, turned = verdicts
     if given.score is None or turned.score is None:
         return (given if given.score is None else turned), None
@@ -276,7 +276,7 @@ def _request(asked: Asked, columns: Mapping[str, Any], seed: int) -> Request:
 
 
 async def _answer(asked: Asked, request: Request) -> Reply:
-    """The engine's reply; a failure of the server is tried once more."""
+    """The engine's reply; an engine failure is retried once."""
     for _ in range(RETRIES):
         reply = await asked.engine.generate(request)
         if reply.error != "error":
@@ -285,7 +285,7 @@ async def _answer(asked: Asked, request: Request) -> Reply:
 
 
 def _row(reply: Reply) -> dict[str, Any]:
-    """The reply under the names of cluster.generate's columns."""
+    """The reply as columns with the names of `cluster.generate`."""
     return {
         "reply": reply.text,
         "finish_reason": reply.finish_reason,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import threading
 import time
@@ -10,6 +11,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+from cluster.config import HttpSpec
+from cluster.engine import HttpEngine
+from cluster.exchange import Reply, Request
+
+LABELS = ("1", "2", "3", "4", "5")
+SCHEMA = json.dumps(
+    {"type": "object", "properties": {"reason": {"type": "string"}, "overall_score": {"enum": [1, 2, 3, 4, 5]}}}
+)
 
 
 @dataclass
@@ -114,3 +124,9 @@ def serving() -> Iterator[Endpoint]:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+def ask(endpoint: Endpoint, asked: Request | None = None, **spec: Any) -> Reply:
+    """The HTTP engine's reply from the endpoint."""
+    engine = HttpEngine(HttpSpec(backend="http", base_url=endpoint.base_url, model="m", **spec))
+    return asyncio.run(engine.generate(asked or Request("the prompt")))

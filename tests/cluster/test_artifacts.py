@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from cluster.artifacts import JobDir, differences, file_hash, write_text
 from cluster.errors import UserError
+from tests.refusals import refused
 
 FINGERPRINT = {"evaluate": {"vote": {"rule": "mean"}, "judges": ["a"]}, "seed": 0}
 HOLD = """
@@ -45,9 +46,10 @@ def test_another_fingerprint_is_refused_with_what_changed(tmp_path: Path) -> Non
     changed = {"evaluate": {"vote": {"rule": "median"}, "judges": ["a"]}, "seed": 1}
     with pytest.raises(UserError) as caught, JobDir(tmp_path, "job").opened(changed):
         pass
-    sentence = str(caught.value)
-    assert "another evaluate.vote.rule (mean, now median) (and 1 more differences)" in sentence
-    assert str(tmp_path / "job") in sentence
+    assert (caught.value.code, caught.value.key) == ("other_configuration", "")
+    message = str(caught.value)
+    assert "evaluate.vote.rule (mean, now median) and 1 more" in message
+    assert str(tmp_path / "job") in message
     assert (tmp_path / "job" / "fingerprint.json").exists()
 
 
@@ -78,7 +80,7 @@ def test_a_second_process_is_kept_out_while_the_first_is_at_work(tmp_path: Path)
     try:
         assert first.stdout.readline() == "held\n"
         with (
-            pytest.raises(UserError, match="another process is at work in"),
+            refused("in_use", "run", naming=str(tmp_path / "run" / "job")),
             JobDir(tmp_path / "run", "job").opened({}),
         ):
             pass
@@ -154,14 +156,14 @@ def test_a_damaged_fingerprint_is_refused_with_the_way_out(tmp_path: Path, conte
     job = claimed(tmp_path)
     file = job.path / "fingerprint.json"
     file.write_bytes(content if isinstance(content, bytes) else content.encode())
-    with pytest.raises(UserError, match=f"{file} is damaged: delete {job.path}"), job.opened(FINGERPRINT):
+    with refused("damaged_artifact", naming=str(file)), job.opened(FINGERPRINT):
         pass
     assert file.exists()
 
 
 def test_a_run_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="cannot be made"), JobDir(tmp_path / "file", "job").opened({}):
+    with refused("store_unwritable", "run", naming=str(tmp_path / "file")), JobDir(tmp_path / "file", "job").opened({}):
         pass
 
 

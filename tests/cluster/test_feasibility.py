@@ -12,6 +12,7 @@ from cluster.__main__ import main
 from cluster.config import HttpSpec, ScriptedSpec, VllmSpec
 from cluster.feasibility import UNLIMITED, Demand, NodeType, model_demand, unmet
 from tests.evaluation.making import jsonl, row
+from tests.refusals import refused
 from tests.train.tiny import tiny_model
 
 HEAD = NodeType("head", {"CPU": 2.0, "memory": 4.0 * 2**30}, 1)
@@ -64,17 +65,28 @@ def test_what_no_machine_can_ever_give_is_said_with_the_machines(
 ) -> None:
     said = unmet([Demand("ok", {"CPU": 0}), demand], types)
     assert said is not None
-    assert said.startswith(f"m asks for {asked}, which this cluster can never give; its machines: ")
+    assert said.startswith(f"m requests {asked}, which ")
     for one in types:
         assert one.name in said
     assert said.count("\n") == 0
 
 
-def test_the_sentence_in_full() -> None:
-    assert unmet([Demand("models.big", {"CPU": 1, "GPU": 1}, 16)], [HEAD, A100]) == (
-        "models.big asks for CPU 1, GPU 1, 16 times at once, which this cluster can never give; its machines: "
-        "1 x head (CPU 2, 4.0 GiB of memory); 2 x a100 (CPU 8, GPU 4, A100): lower the demand, or add a node type"
-    )
+def test_the_message_lists_the_nodes_with_their_resources() -> None:
+    message = unmet([Demand("models.big", {"CPU": 1, "GPU": 1}, 16)], [HEAD, A100])
+    assert message is not None
+    assert message.startswith("models.big requests CPU 1, GPU 1, 16 times at once, ")
+    assert "1 x head (CPU 2, 4.0 GiB of memory); 2 x a100 (CPU 8, GPU 4, A100)" in message
+
+
+@pytest.mark.parametrize(("place", "key"), [("models.big", "models.big"), ("distill: big", "")])
+def test_a_demand_that_can_never_be_met_is_refused(monkeypatch: pytest.MonkeyPatch, place: str, key: str) -> None:
+    monkeypatch.setattr(demands, "node_types", lambda: [HEAD])
+    demands.check_all([Demand("ok", {"CPU": 1})])
+    with refused("infeasible", key, naming=f"{place} requests GPU 1"):
+        demands.check_all([Demand("ok", {"CPU": 1}), Demand(place, {"GPU": 1})])
+    # An autoscaler that does not report its types: nothing can be said.
+    monkeypatch.setattr(demands, "node_types", lambda: None)
+    demands.check_all([Demand(place, {"GPU": 1})])
 
 
 def test_what_a_model_asks_for() -> None:
@@ -126,8 +138,7 @@ def test_a_job_that_can_never_get_its_gpus_fails_before_any_work(
     (tmp_path / "c.yaml").write_text(yaml.safe_dump(config))
     assert main(["evaluate", str(tmp_path / "c.yaml")]) == 2
     said = capsys.readouterr().err
-    assert (
-        "models.big asks for CPU 1, GPU 1, which this cluster can never give; its machines: 1 x machine (CPU 2" in said
-    )
+    assert "models.big requests CPU 1, GPU 1" in said
+    assert "1 x node (CPU 2" in said
     # The scripted judge stands first, and was not asked: all demands are looked at before any work.
     assert not list((tmp_path / "run" / "evaluate").glob("verdicts/*/part-*"))

@@ -8,8 +8,8 @@ import pytest
 from safetensors.numpy import save_file
 
 from cluster.config import HttpSpec, RunConfig, ScriptedSpec, ScriptRule, VllmSpec
-from cluster.errors import UserError
 from cluster.identity import input_hashes, model_identity, spec_of
+from tests.refusals import refused
 
 RUN = RunConfig(run=Path("r"), models={"m": {"backend": "scripted"}, "n": {"source": "x"}})
 HTTP: dict[str, Any] = {"backend": "http", "base_url": "http://h/v1", "model": "m"}
@@ -21,13 +21,14 @@ def test_a_model_is_found_by_its_name() -> None:
 
 @pytest.mark.parametrize("name", ["none", "", "M"])
 def test_an_unknown_model_is_named_with_its_place(name: str) -> None:
-    with pytest.raises(UserError) as caught:
+    with refused("unknown_model", "distill.models", naming=repr(name)):
         spec_of(RUN, name, "distill.models")
-    assert str(caught.value) == f"distill.models: {name!r} is none of models: m, n"
+    with refused("unknown_model", "distill.models", naming="m, n"):
+        spec_of(RUN, name, "distill.models")
 
 
-def test_without_any_model_the_sentence_says_so() -> None:
-    with pytest.raises(UserError, match=r"a: 'm' is none of models: \(none\)"):
+def test_without_any_model_the_message_says_so() -> None:
+    with refused("unknown_model", "a", naming="no `models`"):
         spec_of(RunConfig(run=Path("r")), "m", "a")
 
 
@@ -117,7 +118,7 @@ def test_a_model_of_ours_is_its_weights_and_files(folder: Path, name: str) -> No
 
 def test_a_model_that_is_not_there_is_the_users_mistake(folder: Path) -> None:
     (folder / "model.safetensors").unlink()
-    with pytest.raises(UserError, match="lacks"):
+    with refused("missing_file", naming="(the weights)"):
         model_identity(VllmSpec(source=str(folder)))
 
 
@@ -139,11 +140,10 @@ def test_input_files_and_folders_are_known_by_content(tmp_path: Path) -> None:
     assert input_hashes(paths) != known
 
 
-def test_a_missing_input_is_one_sentence(tmp_path: Path) -> None:
+def test_a_missing_input_is_named(tmp_path: Path) -> None:
     (tmp_path / "a").write_text("1")
-    with pytest.raises(UserError) as caught:
+    with refused("missing_file", naming=f"{tmp_path}/none.jsonl"):
         input_hashes([str(tmp_path / "a"), str(tmp_path / "none.jsonl")])
-    assert str(caught.value) == f"there is no file {tmp_path}/none.jsonl: paths count from the working directory"
 
 
 def test_paths_may_come_one_by_one(tmp_path: Path) -> None:

@@ -90,8 +90,9 @@ def test_a_part_that_the_system_will_not_give_now_is_kept(
     write(tmp_path, "a")
     with monkeypatch.context() as patch:
         patch.setattr("cluster.parts.pq.read_table", fails)
-        with pytest.raises(JobFailed, match=rf"part-\w+\.parquet cannot be read now, and is kept: .*{error.args[-1]}"):
+        with pytest.raises(JobFailed, match=rf"part-\w+\.parquet .*{error.args[-1]}") as caught:
             list(sound_rows(tmp_path, ["id"]))
+        assert caught.value.code == "unreadable_file"
     assert list(sound_rows(tmp_path, ["id"])) == [{"id": "a"}]
 
 

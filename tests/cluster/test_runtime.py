@@ -39,26 +39,28 @@ def test_a_cluster_that_does_not_answer_is_said_with_its_place(monkeypatch: pyte
 
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
 
-    def refused(**_: object) -> None:
+    def fails(**_: object) -> None:
         raise ConnectionError("nobody there\nmore")
 
-    monkeypatch.setattr(ray, "init", refused)
-    with pytest.raises(UserError, match=r"no Ray cluster answers at '10\.0\.0\.9:1' \(ray\.address\): nobody there$"):
+    monkeypatch.setattr(ray, "init", fails)
+    with pytest.raises(UserError, match=r"'10\.0\.0\.9:1'.*: nobody there$") as caught:
         runtime.start(RayConfig(address="10.0.0.9:1"))
+    assert (caught.value.code, caught.value.key) == ("no_cluster", "ray.address")
 
 
 @pytest.mark.ray
-def test_other_versions_than_the_clusters_are_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_versions_than_the_clusters_are_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     import ray
 
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
 
-    def refused(**_: object) -> None:
+    def fails(**_: object) -> None:
         raise RuntimeError("Version mismatch: The cluster was started with:\n    Ray: 2.59.0\n    Python: 3.11.9")
 
-    monkeypatch.setattr(ray, "init", refused)
-    with pytest.raises(UserError, match=r"runs other versions than this machine: .*; Ray: 2\.59\.0; Python: 3\.11\.9$"):
+    monkeypatch.setattr(ray, "init", fails)
+    with pytest.raises(UserError, match=r"Version mismatch: .*; Ray: 2\.59\.0; Python: 3\.11\.9$") as caught:
         runtime.start(RayConfig(address="10.0.0.9:1"))
+    assert (caught.value.code, caught.value.key) == ("version_mismatch", "ray.address")
 
 
 @pytest.mark.ray

@@ -25,7 +25,7 @@ from tests.evaluation.making import row
         ("[Errno 28] No space left on device: '/shared/r/x'", "written (/shared/r/x): No space left on device"),
         (
             "ray::MapBatches()\nOSError: [Errno 28] Error writing bytes. Detail: [errno 28] No space left on device",
-            "a file could not be written: No space left on device",
+            "written: No space left on device",
         ),
         ("[Errno 30] Read-only file system: '/r/.lock'", "written (/r/.lock): Read-only file system"),
         (
@@ -34,7 +34,7 @@ from tests.evaluation.making import row
         ),
     ],
 )
-def test_what_the_storage_refuses_is_one_sentence(text: str, said: str) -> None:
+def test_what_the_storage_refuses_is_one_line(text: str, said: str) -> None:
     found = storage_problem(RuntimeError(text))
     assert found is not None
     assert said in found
@@ -81,7 +81,7 @@ def disk(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.mark.ray
 @pytest.mark.usefixtures("ray_cluster")
-def test_a_full_disk_ends_the_job_in_one_sentence_and_room_lets_it_go_on(
+def test_a_full_disk_ends_the_job_in_one_line_and_room_lets_it_go_on(
     tmp_path: Path, disk: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     # 60 parts take a page of 4 KiB each at least: more than the disk has.
@@ -91,7 +91,7 @@ def test_a_full_disk_ends_the_job_in_one_sentence_and_room_lets_it_go_on(
     said = capsys.readouterr().err
     told = [line for line in said.splitlines() if line.startswith("inverdict")]
     assert len(told) == 1
-    assert "No space left on device: make room" in told[0]
+    assert "No space left on device" in told[0]
     assert "Traceback" not in said
     assert not (disk / "evaluate" / "manifest.json").exists()
     for part in disk.rglob("*.parquet"):
@@ -113,7 +113,7 @@ def test_a_disk_for_reading_alone_is_refused_before_any_work(
     assert mount(disk, "-o", "remount,ro")
     assert main(["evaluate", config]) == 2
     said = capsys.readouterr().err
-    assert f"{disk}/evaluate cannot be written: Read-only file system: choose another `run`" in said
+    assert f"{disk}/evaluate cannot be written: Read-only file system" in said
     assert said.count("\n") == 1
     assert main(["evaluate", config, "--set", f"run={disk}/inner/run"]) == 2
-    assert "cannot be made: Read-only file system" in capsys.readouterr().err
+    assert "Read-only file system" in capsys.readouterr().err

@@ -19,9 +19,9 @@ import yaml
 
 from cluster import submit
 from cluster.__main__ import main
-from cluster.errors import UserError
 from tests.cluster.heads import Head, head
 from tests.evaluation.making import jsonl, row
+from tests.refusals import refused
 
 ROOT = Path(__file__).parents[2]
 NOWHERE = "http://127.0.0.1:9"  # the discard port: nothing listens
@@ -44,8 +44,8 @@ def configuration(folder: Path, run: str, **model: object) -> Path:
 @pytest.mark.parametrize(
     ("run", "words"),
     [
-        ("runs/x", "run: runs/x is relative and would be lost with the job's copy of this folder"),
-        ("s3://bucket/x", "run: s3:/bucket/x is no folder"),
+        ("runs/x", "`run` must be an absolute path"),
+        ("s3://bucket/x", "`run` must be a folder, not s3:/bucket/x"),
     ],
 )
 def test_a_run_that_would_be_lost_is_refused_in_one_sentence(
@@ -60,20 +60,21 @@ def test_a_run_that_would_be_lost_is_refused_in_one_sentence(
     # An absolute one by --set mends it: the next thing that is missing is the cluster.
     assert main(["submit", "evaluate", "c.yaml", "--address", NOWHERE, "--set", f"run={tmp_path}/r"]) == 2
     assert capsys.readouterr().err == (
-        f"inverdict submit: no job server answers at {NOWHERE}: start the cluster, or correct --address\n"
+        f"inverdict submit: No job server found at {NOWHERE}. Start the cluster, or correct --address.\n"
     )
 
 
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["report-card", "c.yaml", "--address", NOWHERE], "'report-card' is no job: run, distill"),
-        (["fit", "c.yaml", "--address", NOWHERE, "--retry-failed"], "--retry-failed: fit cannot ask again"),
-        (["run", "c.yaml", "--address", NOWHERE, "--through-serve"], "--through-serve belongs to evaluate"),
-        (["run", "c.yaml", "--address", "10.0.0.1:6379"], "give the URL of the cluster's job server"),
-        (["run", "c.yaml", "--address", "http://me:secret@10.0.0.1:8265"], "--address holds a password"),
-        (["run", "../c.yaml", "--address", NOWHERE], "lies outside of the current folder"),
-        (["run", "c.yaml", "--address", NOWHERE, "--set", "evaluate.jugdes=1"], "is no known key"),
+        (["report-card", "c.yaml", "--address", NOWHERE], "Unknown job 'report-card'; it must be one of run, distill"),
+        (["fit", "c.yaml", "--address", NOWHERE, "--retry-failed"], "fit does not support --retry-failed"),
+        (["run", "c.yaml", "--address", NOWHERE, "--through-serve"], "run does not support --through-serve"),
+        (["run", "c.yaml", "--address", "10.0.0.1:6379"], "--address must be the URL"),
+        (["run", "c.yaml", "--address", "ray://me:secret@10.0.0.1:10001"], "--address must be the URL"),
+        (["run", "c.yaml", "--address", "http://me:secret@10.0.0.1:8265"], "--address must not contain a password"),
+        (["run", "../c.yaml", "--address", NOWHERE], "outside of the working directory"),
+        (["run", "c.yaml", "--address", NOWHERE, "--set", "evaluate.jugdes=1"], "Unknown key `evaluate.jugdes`"),
     ],
 )
 def test_bad_words_are_refused_before_anything_travels(
@@ -106,7 +107,7 @@ def test_ids_count_the_attempts_of_a_job_on_a_run_directory() -> None:
 @pytest.mark.parametrize("status", ["PENDING", "RUNNING"])
 def test_a_job_at_work_in_the_run_directory_refuses_every_other(status: str) -> None:
     first = submit.next_id({}, Path("/shared/a"), "run")
-    with pytest.raises(UserError, match=f"{first} is at work in /shared/a already: watch it with"):
+    with refused("in_use", "run", naming=first):
         submit.next_id({first: status}, Path("/shared/a"), "evaluate")
     assert submit.next_id({first: status}, Path("/shared/b"), "evaluate")
 
@@ -159,10 +160,10 @@ def test_no_token_and_a_wrong_one_are_refused_and_the_right_one_does_what_a_loca
     asked = ["c.yaml", "--set", f"run={tmp_path}/away"]
     without = submitted(cluster, *asked, token="", cwd=here)
     assert (without.returncode, without.stdout) == (2, "")
-    assert f"the cluster at {cluster.url} asks for a token: set RAY_AUTH_MODE=token" in without.stderr
+    assert f"The cluster at {cluster.url} requires a token. Set RAY_AUTH_MODE=token" in without.stderr
     wrong = submitted(cluster, *asked, token="f" * 32, cwd=here)
     assert (wrong.returncode, wrong.stdout) == (2, "")
-    assert f"the cluster at {cluster.url} refuses the token" in wrong.stderr
+    assert f"The cluster at {cluster.url} rejects the token" in wrong.stderr
     assert "ffff" not in wrong.stderr
     assert not (tmp_path / "away").exists()
 
@@ -221,7 +222,7 @@ def test_the_exit_code_comes_back(cluster: Head, here: Path, tmp_path: Path) -> 
     assert submitted(cluster, *asked, "--set", "models.m.garbage_share=0.5", cwd=here).returncode == 3
     other = submitted(cluster, *asked, "--set", "models.m.garbage_share=0.5", "--set", "seed=1", cwd=here)
     assert other.returncode == 2
-    assert "holds work with another seed (0, now 1)" in other.stdout
+    assert "contains work of another configuration: seed (0, now 1)" in other.stdout
 
 
 @pytest.mark.ray
@@ -242,7 +243,7 @@ def test_a_second_job_on_the_run_directory_is_refused_and_a_killed_driver_is_res
     # By our own client: the id tells. By any other way onto the cluster, here from this machine: the lock tells.
     second = submitted(cluster, *asked, cwd=here)
     assert second.returncode == 2
-    assert f"{name} is at work in {run} already" in second.stderr
+    assert f"{name} is already using {run}" in second.stderr
     around = subprocess.run(
         [sys.executable, "-m", "cluster", *("evaluate", *asked)],
         cwd=here,
@@ -253,7 +254,7 @@ def test_a_second_job_on_the_run_directory_is_refused_and_a_killed_driver_is_res
         check=False,
     )
     assert around.returncode == 2
-    assert f"another process is at work in {run}/evaluate" in around.stderr
+    assert f"Another process is using {run}/evaluate" in around.stderr
 
     (driver,) = [
         one for one in cluster.process.children(recursive=True) if one.cmdline()[1:4] == ["-m", "cluster", "evaluate"]

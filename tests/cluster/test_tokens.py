@@ -10,8 +10,8 @@ from tokenizers.trainers import BpeTrainer
 from transformers import PreTrainedTokenizerFast
 
 from cluster import models
-from cluster.errors import UserError
 from cluster.tokens import MAX_CHARS_PER_TOKEN, Encoder, LabelTokens, encoder
+from tests.refusals import refused
 
 PREFIX = "Score: "
 LABELS = ("1", "2", "3", "4", "5")
@@ -81,7 +81,7 @@ def test_a_prefix_without_a_space_at_its_end_is_taken_as_it_is(apart: str) -> No
 
 @pytest.mark.parametrize("labels", [("0", "5", "10"), ("-1", "0", "1")])
 def test_labels_of_several_tokens_are_refused(apart: str, labels: tuple[str, ...]) -> None:
-    with pytest.raises(UserError, match=f"labels {labels[0]} to {labels[-1]} .* set score_mode to parsed"):
+    with refused("unsupported", naming=f"{labels[0]} to {labels[-1]}"):
         Encoder(apart, "auto").label_tokens(PREFIX, labels)
 
 
@@ -93,7 +93,7 @@ def test_labels_that_are_one_unknown_token_are_refused(tmp_path: Path) -> None:
     known = Encoder(str(tmp_path), "completion")
     assert known.label_tokens(PREFIX, ("1", "2")).ids == (3, 4)
     # 3 and 4 are no words of this vocabulary: both would be read as the same one token.
-    with pytest.raises(UserError, match="not single tokens"):
+    with refused("unsupported", naming="1 to 4"):
         known.label_tokens(PREFIX, ("1", "2", "3", "4"))
 
 
@@ -134,7 +134,7 @@ def test_the_style_may_be_completion_where_there_is_a_chat_template(chat: str) -
 
 def test_a_chat_without_a_template_is_refused(joined: str) -> None:
     assert not Encoder(joined, "auto").is_chat
-    with pytest.raises(UserError, match="has no chat template: set prompt_style to completion"):
+    with refused("unsupported", naming="prompt_style"):
         Encoder(joined, "chat")
 
 

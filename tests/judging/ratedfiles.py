@@ -60,9 +60,9 @@ def rejected(*paths: Path, **options: Any) -> list[Rejected]:
     return [one for one in read_records(paths, **options) if isinstance(one, Rejected)]
 
 
-def refused(*paths: Path, **options: Any) -> str:
-    """The message where a file is refused as a whole."""
+def refused_whole(code: str, *paths: Path, key: str = "", naming: str = "", **options: Any) -> None:
+    """The last of the files must be refused as a whole, with that code and key, by name (`naming`, if not its own)."""
     with pytest.raises(InputError) as caught:
         list(read_records(paths, **options))
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
+    assert (caught.value.code, caught.value.key) == (code, key), str(caught.value)
+    assert (naming or str(paths[-1])) in str(caught.value) and "\n" not in str(caught.value)

@@ -14,25 +14,25 @@ LOGPROBS = st.none() | st.floats(max_value=0) | st.just(math.nan) | st.just(-mat
 
 def test_the_value_weighted_by_probability() -> None:
     # Masses .2 .3 .1 sum to .6; normalised 1/3 1/2 1/6; 1 * 1/3 + 2 * 1/2 + 3 * 1/6 = 11/6.
-    told = expected_score([LOG(0.2), LOG(0.3), LOG(0.1)], Scale(1, 3))
-    assert told.score == pytest.approx(11 / 6)
-    assert told.label_mass == pytest.approx(0.6)
-    assert told.probabilities == pytest.approx((1 / 3, 1 / 2, 1 / 6))
+    found = expected_score([LOG(0.2), LOG(0.3), LOG(0.1)], Scale(1, 3))
+    assert found.score == pytest.approx(11 / 6)
+    assert found.label_mass == pytest.approx(0.6)
+    assert found.probabilities == pytest.approx((1 / 3, 1 / 2, 1 / 6))
 
 
 @pytest.mark.parametrize("missing", [None, math.nan, -math.inf])
 def test_a_label_that_is_missing_counts_as_probability_0(missing: float | None) -> None:
     # Masses .2 0 .1: 1 * 2/3 + 3 * 1/3 = 5/3.
-    told = expected_score([LOG(0.2), missing, LOG(0.1)], Scale(1, 3))
-    assert told.score == pytest.approx(5 / 3)
-    assert told.label_mass == pytest.approx(0.3)
-    assert told.probabilities == pytest.approx((2 / 3, 0, 1 / 3))
+    found = expected_score([LOG(0.2), missing, LOG(0.1)], Scale(1, 3))
+    assert found.score == pytest.approx(5 / 3)
+    assert found.label_mass == pytest.approx(0.3)
+    assert found.probabilities == pytest.approx((2 / 3, 0, 1 / 3))
 
 
 def test_scale_from_0() -> None:
     # .1 and .3: 0 * 1/4 + 1 * 3/4.
-    told = expected_score([LOG(0.1), LOG(0.3)], Scale(0, 1))
-    assert told.score == pytest.approx(0.75)
+    found = expected_score([LOG(0.1), LOG(0.3)], Scale(0, 1))
+    assert found.score == pytest.approx(0.75)
 
 
 def test_one_certain_label_is_the_score() -> None:
@@ -44,11 +44,11 @@ def test_no_probability_at_all_is_no_score(nothing: float | None) -> None:
     assert expected_score([nothing] * 5, Scale(1, 5)) == (None, 0.0, None)
 
 
-def test_a_tiny_mass_is_told_and_still_normalised() -> None:
+def test_a_tiny_mass_is_returned_and_still_normalised() -> None:
     # e^-700 twice: the mass is about 2e-304, the two labels share it evenly: (1 + 2) / 2.
-    told = expected_score([-700, -700, None], Scale(1, 3))
-    assert told.score == pytest.approx(1.5)
-    assert 0 < told.label_mass < 1e-300
+    found = expected_score([-700, -700, None], Scale(1, 3))
+    assert found.score == pytest.approx(1.5)
+    assert 0 < found.label_mass < 1e-300
 
 
 def test_rounding_above_1_is_cut() -> None:
@@ -67,13 +67,13 @@ def test_another_number_of_log_probabilities_is_refused(logprobs: list[float]) -
 def test_score_stays_among_the_labels(data: st.DataObject, scale: Scale) -> None:
     labels = [int(label) for label in scale.labels()]
     logprobs = data.draw(st.lists(LOGPROBS, min_size=len(labels), max_size=len(labels)))
-    told = expected_score(logprobs, scale)
-    assert 0 <= told.label_mass <= 1
-    if told.score is None:
-        assert told.probabilities is None and told.label_mass == 0
+    found = expected_score(logprobs, scale)
+    assert 0 <= found.label_mass <= 1
+    if found.score is None:
+        assert found.probabilities is None and found.label_mass == 0
         return
-    assert labels[0] <= told.score <= labels[-1] and told.score in scale
-    assert told.probabilities is not None
-    assert math.fsum(told.probabilities) == pytest.approx(1)
-    reported = [label for label, p in zip(labels, told.probabilities, strict=True) if p > 0]
-    assert reported[0] - 1e-9 <= told.score <= reported[-1] + 1e-9
+    assert labels[0] <= found.score <= labels[-1] and found.score in scale
+    assert found.probabilities is not None
+    assert math.fsum(found.probabilities) == pytest.approx(1)
+    reported = [label for label, p in zip(labels, found.probabilities, strict=True) if p > 0]
+    assert reported[0] - 1e-9 <= found.score <= reported[-1] + 1e-9

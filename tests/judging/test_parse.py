@@ -1,19 +1,16 @@
+"""Which replies hold a score, and the reason why others are unscored."""
+
 import json
-import math
-import time
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from judging.parse import MAX_STARTS, MAX_TAIL_CHARS, Parsed, parse_reply
-from judging.records import UNSCORED_REASONS, Scale
+from judging.parse import Parsed, parse_reply
+from judging.records import Scale
 
 FIVE = Scale(1, 5)
-MEGA = 1_000_000
 
 
-def told(reply: str, scale: Scale = FIVE, aspect: str = "fluency") -> tuple[float | None, str | None]:
+def parsed(reply: str, scale: Scale = FIVE, aspect: str = "fluency") -> tuple[float | None, str | None]:
     return parse_reply(reply, aspect, scale)[:2]
 
 
@@ -105,7 +102,7 @@ def told(reply: str, scale: Scale = FIVE, aspect: str = "fluency") -> tuple[floa
     ],
 )
 def test_forms_that_are_read(reply: str, score: float) -> None:
-    assert told(reply) == (score, None)
+    assert parsed(reply) == (score, None)
 
 
 @pytest.mark.parametrize(
@@ -176,7 +173,7 @@ def test_forms_that_are_read(reply: str, score: float) -> None:
     ],
 )
 def test_anything_else_is_unparsed(reply: str) -> None:
-    assert told(reply) == (None, "unparsed")
+    assert parsed(reply) == (None, "unparsed")
 
 
 @pytest.mark.parametrize(
@@ -222,15 +219,15 @@ def test_anything_else_is_unparsed(reply: str) -> None:
     ],
 )
 def test_a_number_beyond_the_scale_is_never_moved_onto_it(reply: str) -> None:
-    assert told(reply) == (None, "off_scale")
+    assert parsed(reply) == (None, "off_scale")
 
 
 def test_the_scale_decides() -> None:
-    assert told("0", Scale(0, 1)) == (0, None)
-    assert told("-1", Scale(-1, 1)) == (-1, None)
-    assert told("64", Scale(0, 100)) == (64, None)
-    assert told("Score: 4/10", Scale(1, 10)) == (4, None)
-    assert told("Score: 1/5", Scale(0, 1)) == (None, "off_scale")
+    assert parsed("0", Scale(0, 1)) == (0, None)
+    assert parsed("-1", Scale(-1, 1)) == (-1, None)
+    assert parsed("64", Scale(0, 100)) == (64, None)
+    assert parsed("Score: 4/10", Scale(1, 10)) == (4, None)
+    assert parsed("Score: 1/5", Scale(0, 1)) == (None, "off_scale")
 
 
 @pytest.mark.parametrize(
@@ -250,7 +247,7 @@ def test_the_scale_decides() -> None:
     ],
 )
 def test_two_scores_are_ambiguous(reply: str) -> None:
-    assert told(reply) == (None, "ambiguous")
+    assert parsed(reply) == (None, "ambiguous")
 
 
 @pytest.mark.parametrize(
@@ -280,22 +277,22 @@ def test_two_scores_are_ambiguous(reply: str) -> None:
     ],
 )
 def test_thinking_that_does_not_end_is_cut_off(reply: str) -> None:
-    assert told(reply) == (None, "cut_off")
+    assert parsed(reply) == (None, "cut_off")
 
 
 @pytest.mark.parametrize("aspect", ["factual-consistency", "factual consistency", "factual_consistency"])
 def test_an_aspect_of_several_words_is_found_however_it_is_joined(aspect: str) -> None:
     for key in (f"{aspect}_score", "factual_consistency_score", "Factual Consistency Score", "factualConsistencyScore"):
-        assert told(json.dumps({"reason": "r", key: 4}), aspect=aspect) == (4, None)
-    assert told("Factual consistency score: 4", aspect=aspect) == (4, None)
+        assert parsed(json.dumps({"reason": "r", key: 4}), aspect=aspect) == (4, None)
+    assert parsed("Factual consistency score: 4", aspect=aspect) == (4, None)
 
 
 def test_digits_of_other_scripts_are_digits() -> None:
-    assert told("٤") == (4, None)  # Arabic-Indic 4
-    assert told("Score: ४") == (4, None)  # Devanagari 4
-    assert told('{"score": "４"}') == (4, None)  # full-width 4
-    assert told("٩") == (None, "off_scale")
-    assert told('{"score": ٤}') == (None, "unparsed")  # JSON knows the ten ASCII digits alone
+    assert parsed("٤") == (4, None)  # Arabic-Indic 4
+    assert parsed("Score: ४") == (4, None)  # Devanagari 4
+    assert parsed('{"score": "４"}') == (4, None)  # full-width 4
+    assert parsed("٩") == (None, "off_scale")
+    assert parsed('{"score": ٤}') == (None, "unparsed")  # JSON knows the ten ASCII digits alone
 
 
 @pytest.mark.parametrize(
@@ -325,77 +322,3 @@ def test_a_reason_can_always_be_written_to_a_file() -> None:
     assert reason == "half ? of a pair"
     whole = parse_reply('{"reason": "\\ud83d\\ude42", "score": 4}', "fluency", FIVE).reason
     assert whole == "🙂"
-
-
-def test_only_the_tail_of_a_long_reply_is_read() -> None:
-    assert told("x" * MEGA + '{"score": 4}') == (4, None)
-    long_reason = json.dumps({"reason": "x" * MAX_TAIL_CHARS, "score": 4})
-    assert told(long_reason) == (None, "unparsed")
-
-
-def test_braces_in_the_reason_do_not_hide_the_score_nor_make_one() -> None:
-    few = "{" * (MAX_STARTS - 1)
-    assert told(json.dumps({"reason": few, "score": 4})) == (4, None)
-    # Too many: the beginning of the object is not looked for any more, and nothing inside the string is a verdict.
-    many = '{"score": 5}' * MAX_STARTS
-    assert told(json.dumps({"reason": many, "score": 4})) == (None, "unparsed")
-
-
-@pytest.mark.parametrize(
-    "reply",
-    [
-        "{" * MEGA,
-        "{" * MEGA + "}",
-        '{"a":' * (MEGA // 5) + "1" + "}" * (MEGA // 5),
-        "[" * MEGA + "]" * MEGA,
-        '{"score": [' * (MEGA // 10) + "}",
-        '{"score": "' * (MEGA // 10) + "}",
-        '{"score": ' + "[" * 3000 + "]" * 3000 + "}",
-        "1" * MEGA,
-        "1." + "1" * MEGA + "x",
-        "-" * MEGA,
-        "Score: " + "1" * MEGA + "x",
-        "Score: 1" + " " * MEGA + "x",
-        "Score: 1/" + "9" * MEGA + "x",
-        "*" * MEGA + "x",
-        "_" * MEGA + "score" + "_" * MEGA + "x",
-        "a" * MEGA,
-        "a_" * (MEGA // 2) + "score: 4",
-        "`" * MEGA,
-        "\n" * MEGA + "x",
-        "<think>" * (MEGA // 7),
-        "< " * (MEGA // 2),
-        "Score: 4\n" * (MEGA // 9) + "x",
-        "final " * (MEGA // 6) + "score: 4",
-    ],
-    ids=lambda reply: reply[:12],
-)
-def test_a_malicious_reply_is_quick(reply: str) -> None:
-    started = time.process_time()
-    assert told(reply)[0] is None
-    assert time.process_time() - started < 2  # all of them take less than 0.2 s on a slow core
-
-
-PIECES = st.sampled_from(
-    ["{", "}", "[", "]", '"', "\\", ":", ",", "```", "\n", " ", "/", "*", "_", ".", "-", "=", "4", "9", "٤", "²", "1e9",
-     "<think>", "</think>",
-     "NaN", "Infinity", "true", "null", "\\ud800", "\x00", "\u2028", '"score"', '"fluency_score"', '"reason"', "Score",
-     "rating", "Score: 4", '{"score": 4}', '{"score": 9}', "4/5"]
-)  # fmt: skip
-ANY_TEXT = st.text(st.characters(exclude_categories=())) | st.lists(PIECES, max_size=25).map("".join)
-SCALES = st.sampled_from([FIVE, Scale(0, 1), Scale(-2, 2), Scale(0, 100), Scale(0.5, 4.5)])
-
-
-@given(ANY_TEXT, SCALES, st.sampled_from(["fluency", "score", "", "a b"]))
-def test_no_reply_raises_and_every_score_is_on_the_scale(reply: str, scale: Scale, aspect: str) -> None:
-    score, unscored, reason = parse_reply(reply, aspect, scale)
-    assert (score is None) == (unscored is not None)
-    assert unscored is None or unscored in UNSCORED_REASONS
-    assert score is None or (math.isfinite(score) and score in scale)
-    assert reason is None or isinstance(reason, str)
-
-
-@given(st.text(st.characters(exclude_categories=())) | ANY_TEXT, st.integers(1, 5))
-def test_nothing_in_a_reason_moves_the_score(reason: str, score: int) -> None:
-    reply = json.dumps({"reason": reason[:200], "fluency_score": score})
-    assert told(reply) == (score, None)

@@ -30,7 +30,7 @@ RECORDS = st.builds(
 
 @pytest.mark.parametrize("ends", [(5, 1), (1, 1), (math.nan, 5), (1, math.nan), (1, math.inf), (-math.inf, 1)])
 def test_a_scale_goes_from_low_to_high(ends: tuple[float, float]) -> None:
-    with pytest.raises(ValueError, match="a scale goes from a lower to a higher finite number"):
+    with pytest.raises(ValueError, match="lower to a higher"):
         Scale(*ends)
 
 

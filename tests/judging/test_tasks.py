@@ -1,12 +1,15 @@
+"""Tasks: the built-in ones, a task file, and what is refused in one, with which code and key."""
+
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from judging.errors import InputError
 from judging.records import Record, Scale
-from judging.tasks import FOLDER, load_task, text_of
+from judging.tasks import FOLDER, load_task, text_of, unknown_aspect
+from tests.refusals import refused
 
 BUNDLED = {
     "dialogue": ["overall", "understandability", "naturalness", "coherence", "engagingness", "groundedness"],
@@ -123,36 +126,34 @@ def test_an_own_task_file(tmp_path: Path) -> None:
     ids=lambda name: repr(name[-12:]),
 )
 def test_a_task_that_is_not_there(name: str) -> None:
-    with pytest.raises(InputError) as caught:
+    with refused("unknown_task", naming=repr(name)):
         load_task(name)
-    assert str(caught.value) == (
-        f"there is no task {name!r}: give one of dialogue, expansion, qa, story, summarisation, translation, "
-        "or the path of a task file (.yaml)"
-    )
+    with refused("unknown_task", naming="dialogue, expansion, qa, story, summarisation, translation"):
+        load_task(name)
 
 
 def test_a_folder_is_no_task_file(tmp_path: Path) -> None:
     (tmp_path / "poem.yaml").mkdir()
-    with pytest.raises(InputError, match="there is no task"):
+    with refused("unknown_task", naming="poem.yaml"):
         load_task(str(tmp_path / "poem.yaml"))
 
 
 @pytest.mark.parametrize(
-    ("content", "reason"),
+    ("content", "code", "key", "naming"),
     [
-        ("", "must be a mapping"),
-        ("just a word", "must be a mapping"),
-        ("- a\n- b", "must be a mapping"),
-        ("name: [unclosed", "expected ',' or ']', but got '<stream end>', line 1"),
-        ("\tname: x", r"found character '\\t' that cannot start any token, line 1"),
-        ("a: !!python/object/apply:os.system [ls]", "could not determine a constructor"),
-        (own(name=None), "name: Field required"),
-        (own(aspects=None), "aspects: Field required"),
-        (own(aspects={}), "aspects: Dictionary should have at least 1 item"),
-        (own(colour="red"), "colour: Extra inputs are not permitted"),
-        (own(reply_form=7), "reply_form: Input should be a valid string"),
+        ("", "invalid_value", "", "mapping"),
+        ("just a word", "invalid_value", "", "mapping"),
+        ("- a\n- b", "invalid_value", "", "mapping"),
+        ("name: [unclosed", "invalid_yaml", "", "line 1"),
+        ("\tname: x", "invalid_yaml", "", "line 1"),
+        ("a: !!python/object/apply:os.system [ls]", "invalid_yaml", "", "constructor"),
+        (own(name=None), "missing_key", "name", ""),
+        (own(aspects=None), "missing_key", "aspects", ""),
+        (own(aspects={}), "invalid_value", "aspects", "at least 1"),
+        (own(colour="red"), "unknown_key", "colour", ""),
+        (own(reply_form=7), "invalid_value", "reply_form", "string"),
         *(
-            (own(reply_form=form), r"poem.yaml: reply_form: it needs \{aspects\} and \{scale\}, each once")
+            (own(reply_form=form), "invalid_value", "reply_form", "{aspects} and {scale}, each once")
             for form in (
                 "",
                 "I rated it.",
@@ -172,40 +173,55 @@ def test_a_folder_is_no_task_file(tmp_path: Path) -> None:
                 "I rated the {aspects} {scale}. {",
             )
         ),
-        (own(fields=[]), "poem.yaml: fields: the last one must be `candidate`"),
-        (own(fields=[{"name": "source", "title": "S"}]), "the last one must be `candidate`"),
-        (own(fields=[{"name": n, "title": "T"} for n in ("candidate", "source")]), "the last one must be `candidate`"),
-        (own(fields=[{"name": "candidate", "title": "T"}] * 2), "a name stands twice"),
-        (own(fields=[{"name": "candidate"}]), "fields.0.title: Field required"),
-        (own(fields=[{"name": "no slot", "title": "T"}]), "fields.0.name: String should match pattern"),
-        (aspect(question=None), "aspects.metre.question: Field required"),
-        (aspect(scale=[1, 0]), "a scale goes from a lower to a higher finite number"),
-        (aspect(scale=[0, float("inf")]), "a scale goes from a lower to a higher finite number"),
-        (aspect(scale=[0]), "aspects.metre.scale"),
-        (aspect(scale=[0.2, 0.8], labels={}), "it needs at least two whole numbers, and 0.2 to 0.8 has 0"),
-        (aspect(scale=[0.5, 1.5], labels={1: "x"}), "it needs at least two whole numbers, and 0.5 to 1.5 has 1"),
-        (aspect(labels={0: "No."}), r"labels must be the whole numbers of the scale, \[0, 1\], not \[0\]"),
-        (aspect(labels={0: "a", 1: "b", 2: "c"}), r"\[0, 1\], not \[0, 1, 2\]"),
-        (aspect(labels={0: "a", "one": "b"}), "aspects.metre.labels.one"),
-        (aspect(fields=["fact", "candidate"]), "aspects.metre.fields: 'fact' is none of the task's fields"),
-        (aspect(fields=["source"]), "aspects.metre.fields: `candidate` is missing"),
+        (own(fields=[]), "invalid_value", "fields", "`candidate`"),
+        (own(fields=[{"name": "source", "title": "S"}]), "invalid_value", "fields", "`candidate`"),
+        (
+            own(fields=[{"name": n, "title": "T"} for n in ("candidate", "source")]),
+            "invalid_value",
+            "fields",
+            "`candidate`",
+        ),
+        (own(fields=[{"name": "candidate", "title": "T"}] * 2), "duplicate_key", "fields", "candidate"),
+        (own(fields=[{"name": n, "title": "T"} for n in ("rubric", "candidate")]), "conflict", "fields", "'rubric'"),
+        (own(fields=[{"name": "candidate"}]), "missing_key", "fields.0.title", ""),
+        (own(fields=[{"name": "no slot", "title": "T"}]), "invalid_value", "fields.0.name", "pattern"),
+        (aspect(question=None), "missing_key", "aspects.metre.question", ""),
+        (aspect(scale=[1, 0]), "invalid_value", "aspects.metre", "1.0 to 0.0"),
+        (aspect(scale=[0, float("inf")]), "invalid_value", "aspects.metre", "0.0 to inf"),
+        (aspect(scale=[0]), "missing_key", "aspects.metre.scale.1", ""),
+        (aspect(scale=[0.2, 0.8], labels={}), "invalid_value", "aspects.metre", "0.2 to 0.8 has 0"),
+        (aspect(scale=[0.5, 1.5], labels={1: "x"}), "invalid_value", "aspects.metre", "0.5 to 1.5 has 1"),
+        (aspect(labels={0: "No."}), "invalid_value", "aspects.metre", "[0, 1], not [0]"),
+        (aspect(labels={0: "a", 1: "b", 2: "c"}), "invalid_value", "aspects.metre", "[0, 1], not [0, 1, 2]"),
+        (aspect(labels={0: "a", "one": "b"}), "invalid_value", "aspects.metre.labels.one.[key]", "integer"),
+        (aspect(fields=["fact", "candidate"]), "unknown_key", "aspects.metre.fields", "'fact'"),
+        (aspect(fields=["source"]), "missing_key", "aspects.metre.fields", "`candidate`"),
     ],
 )
-def test_a_task_file_that_does_not_fit(tmp_path: Path, content: object, reason: str) -> None:
+def test_a_task_file_that_does_not_fit(tmp_path: Path, content: object, code: str, key: str, naming: str) -> None:
     path = write(tmp_path, content)
-    with pytest.raises(InputError, match=reason) as caught:
+    with refused(code, key, naming=f"{path}: "):
         load_task(path)
-    assert str(caught.value).startswith(f"{path}: ") and "\n" not in str(caught.value)
+    with refused(code, key, naming=naming):
+        load_task(path)
 
 
 def test_a_task_file_that_is_not_utf8(tmp_path: Path) -> None:
     path = tmp_path / "poem.yaml"
     path.write_bytes("name: Gedichtprüfung".encode("latin-1"))
-    with pytest.raises(InputError, match="can't decode byte 0xfc"):
+    with refused("unreadable_file", naming="byte 0xfc"):
         load_task(str(path))
 
 
-def test_a_name_that_stands_twice_in_a_task_file(tmp_path: Path) -> None:
+def test_a_duplicate_key_in_a_task_file(tmp_path: Path) -> None:
     text = Path(write(tmp_path, own())).read_text()
-    with pytest.raises(InputError, match=r"'name' stands twice, line \d+|'\w+' stands twice, line \d+"):
+    with refused("duplicate_key", naming="poem.yaml"):
         load_task(write(tmp_path, f"{text}\n{text}"))
+
+
+def test_a_score_on_an_aspect_that_the_task_lacks() -> None:
+    known = Record("i", "qa", "g", "s", "c", scores={"overall": 4})
+    assert unknown_aspect(known) is None
+    error = unknown_aspect(replace(known, scores={"overall": 4, "Utlity": 2}))
+    assert error is not None and (error.code, error.key) == ("unknown_aspect", "scores.Utlity")
+    assert "'utility'" in str(error)

@@ -1,43 +1,16 @@
+"""Evaluation templates: how slots are filled, what a prompt looks like, why a template cannot be used."""
+
 import json
 import re
-import time
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from judging.errors import InputError
 from judging.parse import parse_reply
 from judging.records import Record, Scale, ScoreMode
-from judging.tasks import FOLDER, FieldSpec, load_task
-from judging.template import (
-    CHAT_TOKENS,
-    LABEL_PREFIX,
-    Template,
-    break_tags,
-    fill,
-    nearest_label,
-    neutralise,
-    rubric_template,
-    texts_for,
-)
-
-MODES: tuple[ScoreMode, ...] = ("expected", "parsed")
-ALL = [(path.stem, aspect) for path in sorted(FOLDER.glob("*.yaml")) for aspect in load_task(path.stem).aspects]
-FIELDS = (FieldSpec(name="source", title="Question"), FieldSpec(name="candidate", title="Answer"))
-SPECIAL = ("</s>", "<end_of_turn>", "<|endoftext|>", "<turn|>", "[gMASK]", " \u2581x ")
-
-
-def template(text: str = "Q: {{source}}\nA: {{candidate}}", **changes: object) -> Template:
-    known = {"task": "qa", "aspect": "overall", "scale": Scale(1, 5), "fields": FIELDS}
-    return Template(text, **{**known, **changes})  # type: ignore[arg-type]
-
-
-def rubric(task: str, aspect: str) -> Template:
-    return rubric_template(load_task(task), aspect)
-
-
-# Fill
+from judging.tasks import FieldSpec, load_task
+from judging.template import LABEL_PREFIX, Template, fill, nearest_label, rubric_template, texts_for
+from tests.judging.templates import ALL, FIELDS, MODES, rubric, template
+from tests.refusals import refused
 
 
 def test_fill_goes_over_the_template_once() -> None:
@@ -61,9 +34,6 @@ def test_slots_inside_data_stay_text() -> None:
         r"A: {{source}} {{examples}} \g<0> {{x}}"
         "\nReply with the score alone, in this form:\nScore: <a whole number from 1 to 5>"
     )
-
-
-# Render
 
 
 def test_a_rendered_rubric() -> None:
@@ -130,12 +100,12 @@ def test_the_name_of_an_aspect_is_no_slot() -> None:
     )
 
 
-def test_the_groups_that_a_template_has_seen() -> None:
+def test_the_groups_that_made_a_template() -> None:
     assert template().seen_groups == frozenset()
     assert template(about={"groups": ["qa//g1", "qa/d/g2", "qa//g1"]}).seen_groups == {"qa//g1", "qa/d/g2"}
 
 
-def test_an_empty_text_is_said_to_be_empty() -> None:
+def test_an_empty_text_is_shown_as_none() -> None:
     text = rubric("dialogue", "groundedness").render({"source": "s", "fact": "", "candidate": ""}, mode="expected").text
     assert "<fact>\n(none)\n</fact>" in text and text.endswith("<candidate>\n(none)\n</candidate>")
 
@@ -169,207 +139,6 @@ def test_texts_for_takes_what_the_template_shows() -> None:
     }
 
 
-# Hostile data
-
-FRAGMENTS = st.sampled_from(
-    ["<|im_start|>", "<|im_end|>", "<|IM_END|>", "<|eot_id|>", "<s>", "</s>", "<bos>", "[INST]", "[/INST]", "<<SYS>>",
-     "<</SYS>>", "<｜User｜>", "<｜end▁of▁sentence｜>", "<start_of_turn>", "<end_of_turn>", "<think>", "</think>",
-     "<|endoftext|>", "<turn|>", "[gMASK]", "\u2581x", "<source>", "</source>", "<candidate>", "</candidate>",
-     "</Candidate>", "<fact>", "</fact>", "{{source}}", "{{candidate}}", "{{examples}}", "{{reply_format}}", "{{", "}}",
-     "<", ">", "</", "<|", "|>", "|", "[", "]", "candidate>", "source>", "sou", "rce>", "im_end", " ", "\n", "Score: 5",
-     "[</candidate>]", "<[gMASK]>", '{"overall_score": 5}', "Example 1", "ordinary words"]
-)  # fmt: skip
-HOSTILE = st.lists(FRAGMENTS | st.text(max_size=5), max_size=12).map("".join)
-
-
-@settings(max_examples=200)
-@given(st.sampled_from(ALL), st.sampled_from(MODES), st.lists(HOSTILE, min_size=9, max_size=9), st.integers(0, 2))
-def test_data_opens_no_turn_and_closes_no_block(
-    key: tuple[str, str], mode: ScoreMode, data: list[str], num_examples: int
-) -> None:
-    known = rubric(*key)
-    names = [spec.name for spec in known.fields]
-    texts = [dict(zip(names, data[start:], strict=False)) for start in (0, 3, 5)]
-    shown = [(text, 2.0) for text in texts[1 : 1 + num_examples]]
-    text = known.render(texts[0], mode=mode, examples=shown, special_tokens=SPECIAL).text
-    # The template's own delimiters and no more: a block a field for the text to judge, and one for each example.
-    for name in names:
-        for tag in (f"<{name}>", f"</{name}>"):
-            assert text.lower().count(tag) == 1 + num_examples
-    assert CHAT_TOKENS.search(text) is None
-    assert not any(token.strip().lower() in text.lower() for token in SPECIAL)
-
-
-@given(HOSTILE)
-def test_neutralise_is_idempotent_and_leaves_no_token(text: str) -> None:
-    once = neutralise(text, SPECIAL)
-    assert neutralise(once, SPECIAL) == once
-    assert CHAT_TOKENS.search(once) is None
-    assert not any(token.strip() in once for token in SPECIAL)
-    # Nothing is lost: only spaces come in.
-    assert once.replace(" ", "") == text.replace(" ", "")
-
-
-@given(st.text(st.characters(exclude_characters="<[")))
-def test_ordinary_text_is_left_unchanged(text: str) -> None:
-    assert neutralise(text, ("</candidate>", "<|im_end|>")) == text
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "a < b and b > c",
-        "<b>bold</b>",
-        "List[int]",
-        "[1] [2]",
-        "a | b",
-        "<|>",
-        "<||>",
-        "f(x) <- y",
-        "<html>",
-        "x << 2",
-        "{{a}}",
-        "",
-    ],
-)
-def test_ordinary_brackets_are_left_unchanged(text: str) -> None:
-    assert neutralise(text, ("<source>", "</source>")) == text
-
-
-@pytest.mark.parametrize(
-    ("text", "safe"),
-    [
-        ("</candidate>", "(/candidate)"),
-        ("<candidate>", "(candidate)"),
-        ("</CANDIDATE>", "(/CANDIDATE)"),
-        ("</candidate >", "(/candidate )"),
-        ("</ candidate>", "(/ candidate)"),
-        ("< /candidate>", "( /candidate)"),
-        ("</candidate\n>", "(/candidate\n)"),
-        ("<candidate/>", "(candidate/)"),
-        ("<candidate id=2>", "(candidate id=2)"),
-        ("</cand\u200bidate>", "(/cand\u200bidate)"),
-        ("<\u200b/\ufeffcandidate>", "(\u200b/\ufeffcandidate)"),
-        ("\uff1c/candidate\uff1e", "(/candidate)"),
-        ("\u2039/candidate\u203a", "(/candidate)"),
-        ("<\uff0fcandidate>", "(\uff0fcandidate)"),
-        ("<\\candidate>", "(\\candidate)"),
-        ("</candidate", "(/candidate"),  # its bracket may follow
-        ("</can\u034fdidate\ufe0f>", "(/can\u034fdidate\ufe0f)"),
-        ("<\x00/candidate>", "(\x00/candidate)"),
-        ("<//candidate>", "(//candidate)"),
-        ("<\u2215candidate>", "(\u2215candidate)"),
-        (
-            "</\uff43\uff41\uff4e\uff44\uff49\uff44\uff41\uff54\uff45>",
-            "(/\uff43\uff41\uff4e\uff44\uff49\uff44\uff41\uff54\uff45)",
-        ),
-        ("\u02c2/candidate\u02c3", "(/candidate)"),
-        ("\u300a/candidate\u300b", "(/candidate)"),
-        ("</candi date>", "(/candi date)"),
-        ("</can\ndidate>", "(/can\ndidate)"),
-        ("<<candidate>candidate>", "<(candidate)candidate>"),
-        ("</source></candidate>", "(/source)(/candidate)"),
-    ],
-)
-def test_a_tag_of_our_own_is_no_tag_however_it_is_written(text: str, safe: str) -> None:
-    names = ("source", "candidate")
-    assert break_tags(text, names) == safe
-    assert break_tags(safe, names) == safe
-
-
-@pytest.mark.parametrize(
-    "text", ["a < b", "<b>x</b>", "<candidates>", "<candidate_2>", "candidate>", "<my candidate>", "x<y, candidate"]
-)
-def test_other_tags_are_left_unchanged(text: str) -> None:
-    assert break_tags(text, ("source", "candidate")) == text
-
-
-@given(HOSTILE)
-def test_no_tag_of_our_own_is_left(text: str) -> None:
-    once = break_tags(text, ("candidate", "source"))
-    assert break_tags(once, ("candidate", "source")) == once
-    assert not re.search(r"<\s*/?\s*(?:candidate|source)\b", once, re.IGNORECASE)
-
-
-@pytest.mark.parametrize(
-    ("text", "safe"),
-    [
-        ("<|im_end|>", "< |im_end|>"),
-        ("a<|im_start|>user", "a< |im_start|>user"),
-        ("</s>", "< /s>"),
-        ("</S>", "< /S>"),
-        ("[/INST]", "[ /INST]"),
-        ("<<SYS>>", "< <SYS>>"),
-        ("<｜Assistant｜>", "< ｜Assistant｜>"),
-        ("<start_of_turn>model", "< start_of_turn>model"),
-        ("<<|x|>|im_end|>", "<< |x|>|im_end|>"),
-        ("<s<s>>", "<s< s>>"),
-    ],
-)
-def test_a_token_is_broken_up_after_its_first_character(text: str, safe: str) -> None:
-    assert neutralise(text) == safe
-
-
-@pytest.mark.parametrize(
-    ("text", "safe"),
-    [
-        ("[</candidate>]", "[< /candidate>]"),
-        ("<[gMASK]>", "<[ gMASK]>"),
-        ("<</CANDIDATE>>", "<< /CANDIDATE>>"),
-        ("[[gMASK]]", "[[ gMASK]]"),
-        ("<unused17>", "< unused17>"),
-        ("<unused170>", "<unused170>"),  # no token of this model
-        ("<a[b]>c", "< a[b]>c"),  # a token with both kinds of brackets
-        ("\u2581x", "\u2581 x"),  # a token without any
-        ("<" + "y" * 200 + ">", "< " + "y" * 200 + ">"),  # a very long one
-    ],
-)
-def test_a_models_own_tokens_are_broken_up_wherever_they_stand(text: str, safe: str) -> None:
-    tokens = ("</candidate>", "[gMASK]", "<unused17>", "<a[b]>", "\u2581x", "<" + "y" * 200 + ">")
-    assert neutralise(text, tokens) == safe
-
-
-def test_a_model_with_thousands_of_tokens_is_quick() -> None:
-    tokens = tuple(f"<unused{number}>" for number in range(6000))
-    text = "An ordinary text <b>with</b> some marks. " * 2000 + "<unused5999>"
-    neutralise("", tokens)
-    started = time.process_time()
-    assert neutralise(text, tokens) == text.replace("<unused", "< unused")
-    assert time.process_time() - started < 2
-
-
-def test_tokens_of_white_space_do_no_harm() -> None:
-    # A space put into them would only make more of them.
-    assert neutralise("a    b\n\nc <x>", ("  ", "\n\n", " <x>", " ", "")) == "a    b\n\nc < x>"
-
-
-def test_a_letter_is_no_token() -> None:
-    assert neutralise("a b", ("a",)) == "a b"
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "<" * 1_000_000,
-        "<|" * 500_000,
-        "<|a" * 300_000,
-        "<s>" * 300_000,
-        "<" * 100_000 + "s>" * 100_000,
-        "<｜" * 500_000,
-        "< /" * 300_000,
-        "<" + " " * 1_000_000,
-        "<candidate" * 100_000,
-        "<" + "\u200b" * 300_000 + "candidate",
-    ],
-    ids=lambda text: text[:4],
-)
-def test_a_malicious_text_is_quick(text: str) -> None:
-    started = time.process_time()
-    neutralise(text, SPECIAL)
-    break_tags(text, ("source", "candidate"))
-    assert time.process_time() - started < 3
-
-
 def test_a_scale_of_half_points_is_asked_for_in_steps() -> None:
     half = template(scale=Scale(0.5, 5))
     texts = {"source": "Why?", "candidate": "So."}
@@ -380,9 +149,6 @@ def test_a_scale_of_half_points_is_asked_for_in_steps() -> None:
     assert score == {"type": "number", "enum": [0.5, 1, 1.5, 2, 2.5, 3, 3.5, 4, 4.5, 5]}
     whole = json.loads(template().reply_schema())["properties"]["overall_score"]
     assert whole == {"type": "integer", "enum": [1, 2, 3, 4, 5]}
-
-
-# Prefix first
 
 
 @pytest.mark.parametrize(("task", "aspect"), ALL)
@@ -397,9 +163,6 @@ def test_records_of_one_group_share_the_prompt_up_to_the_candidate(task: str, as
     )
     assert one.endswith("<candidate>\nYes.\n</candidate>")
     assert one.removesuffix("Yes.\n</candidate>") == other.removesuffix("An answer.\n</candidate>")
-
-
-# A prompt is no verdict
 
 
 @pytest.mark.parametrize(("task", "aspect"), ALL)
@@ -418,9 +181,6 @@ def test_a_prompt_sent_back_as_reply_is_no_score(task: str, aspect: str, mode: S
             assert parse_reply(prefix + reply, aspect, known.scale).score is None
 
 
-# Problems
-
-
 @pytest.mark.parametrize(
     ("text", "problems"),
     [
@@ -429,15 +189,15 @@ def test_a_prompt_sent_back_as_reply_is_no_score(task: str, aspect: str, mode: S
         ("{{candidate}}", ["slot 'source' is missing"]),
         ("{source} {{candidate}}", ["slot 'source' is missing"]),
         ("", ["slot 'source' is missing", "slot 'candidate' is missing"]),
-        ("{{source}} {{candidate}} {{candidate}}", ["slot 'candidate' stands 2 times"]),
-        ("{{source}} {{candidate}} {{reply_format}} {{reply_format}}", ["slot 'reply_format' stands 2 times"]),
-        ("{{source}} {{candidate}} {{fact}}", ["slot 'fact' is none of ['source', 'candidate']"]),
+        ("{{source}} {{candidate}} {{candidate}}", ["slot 'candidate' is used 2 times"]),
+        ("{{source}} {{candidate}} {{reply_format}} {{reply_format}}", ["slot 'reply_format' is used 2 times"]),
+        ("{{source}} {{candidate}} {{fact}}", ["slot 'fact' must be one of ['source', 'candidate']"]),
         (
             "{{source}} {{x}} {{x}}",
             [
                 "slot 'candidate' is missing",
-                "slot 'x' stands 2 times",
-                "slot 'x' is none of ['source', 'candidate']",
+                "slot 'x' is used 2 times",
+                "slot 'x' must be one of ['source', 'candidate']",
             ],
         ),
     ],
@@ -448,7 +208,7 @@ def test_problems(text: str, problems: list[str]) -> None:
 
 def test_problems_of_fields_and_scale() -> None:
     clash = template("{{examples}}", fields=(FieldSpec(name="examples", title="E"),))
-    assert clash.problems() == ["field 'examples' has the name of a slot of ours"]
+    assert clash.problems() == ["field 'examples' has a reserved slot name"]
     assert template(scale=Scale(0.2, 1.2)).problems() == ["the scale 0.2 to 1.2 has fewer than two whole numbers"]
 
 
@@ -460,13 +220,13 @@ def test_every_rubric_has_no_problem(task: str, aspect: str) -> None:
 
 
 def test_a_rubric_for_an_aspect_that_the_task_lacks() -> None:
-    with pytest.raises(InputError, match=r"^task 'qa' has no aspect 'fluency': it has overall, utility$"):
+    with refused("unknown_aspect", naming="'fluency'"):
         rubric("qa", "fluency")
 
 
 def test_a_task_file_with_a_slot_of_its_own_makes_no_template() -> None:
     task = load_task("qa").model_copy(update={"intro": "You judge {{something}}."})
-    with pytest.raises(InputError, match=r"^task 'qa', aspect 'overall': slot 'something' is none of "):
+    with refused("invalid_template", naming="task 'qa', aspect 'overall': slot 'something'"):
         rubric_template(task, "overall")
 
 

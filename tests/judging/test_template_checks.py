@@ -68,13 +68,13 @@ def test_a_sound_template_may_be_used() -> None:
     ("text", "fault"),
     [
         (ASK.replace("{{source}}", "the question"), "slot 'source' is missing"),
-        (ASK + " {{candidate}}", "slot 'candidate' stands 2 times"),
-        (ASK + " {{fact}}", "slot 'fact' is none of ['source', 'candidate']"),
-        (ASK + "{{reply_format}} {{reply_format}}", "slot 'reply_format' stands 2 times"),
+        (ASK + " {{candidate}}", "slot 'candidate' is used 2 times"),
+        (ASK + " {{fact}}", "slot 'fact' must be one of ['source', 'candidate']"),
+        (ASK + "{{reply_format}} {{reply_format}}", "slot 'reply_format' is used 2 times"),
         (ASK.replace("1 to 5", "1 to 10"), "it states a scale of 1 to 10, and the scale is 1 to 5"),
         (ASK.replace("from 1 to 5", "out of 10"), "it states a scale of up to 10, and the scale is 1 to 5"),
         (ASK.replace("1 to 5", "0 to 5"), "it states a scale of 0 to 5, and the scale is 1 to 5"),
-        ("Rate it:\n{{source}}\n{{candidate}}", "its instruction has 2 words, and it takes 4 to 400"),
+        ("Rate it:\n{{source}}\n{{candidate}}", "its instruction has 2 words; it must have 4 to 400"),
         (ASK + " Be fair and kind." * 3, "it repeats itself"),
         (ASK + "<|im_end|>", "it holds the chat token '<|im_end|>'"),
         (ASK + "[/inst]", "it holds the chat token '[/inst]'"),
@@ -140,12 +140,12 @@ def test_words_on_both_sides_of_a_slot_are_not_in_a_row() -> None:
 def test_the_length_is_that_of_the_instruction() -> None:
     blocks = "Question:\n<source>\n{{source}}\n</source>\nAnswer:\n<candidate>\n{{candidate}}\n</candidate>"
     assert verify(template(f"Rate this answer\n\n{blocks}"), require_scale=False) == [
-        "its instruction has 3 words, and it takes 4 to 400"
+        "its instruction has 3 words; it must have 4 to 400"
     ]
     assert verify(template(f"Rate this answer now\n\n{blocks}"), require_scale=False) == []
     assert verify(template(f"Rate from 1 to 5\n\n{blocks}"), max_words=5) == []
     assert verify(template(f"Rate from 1 to 5\n\n{blocks}"), max_words=4, require_scale=False) == [
-        "its instruction has 5 words, and it takes 4 to 4"
+        "its instruction has 5 words; it must have 4 to 4"
     ]
 
 

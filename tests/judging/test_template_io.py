@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from judging.errors import InputError
 from judging.records import Scale
 from judging.tasks import FieldSpec
 from judging.template import Template
 from judging.template_io import file_name, load_templates, save_templates
-from tests.judging.test_template import ALL, FIELDS, rubric, template
+from tests.judging.templates import ALL, FIELDS, rubric, template
+from tests.refusals import refused
 
 
 @pytest.mark.parametrize(("task", "aspect"), ALL)
@@ -152,84 +152,86 @@ def test_a_file_written_by_hand(tmp_path: Path, lead: str, newline: str) -> None
 
 
 @pytest.mark.parametrize(
-    ("content", "reason"),
+    ("content", "code", "key", "naming"),
     [
-        ("", "it has no head between two lines of ---"),
-        (TEXT, "it has no head between two lines of ---"),
-        (f"---\n{HEAD}", "it has no head between two lines of ---"),
-        (f"{HEAD}---\n{TEXT}", "it has no head between two lines of ---"),
-        (f"---\n---\n{TEXT}", "its head is no mapping of names to values"),
-        (f"---\n- a\n---\n{TEXT}", "its head is no mapping of names to values"),
-        (f"---\n{HEAD}about: }}\n---\n{TEXT}", "expected the node content, but found '}', line 8"),
-        (f"---\n!!python/object/apply:os.getcwd []\n---\n{TEXT}", "could not determine a constructor"),
-        (f"---\n{HEAD.replace('task: qa', '')}---\n{TEXT}", "task: Field required"),
-        (f"---\n{HEAD.replace('task: qa', 'task: 7')}---\n{TEXT}", "task: Input should be a valid string"),
-        (f"---\n{HEAD.replace('origin: inverse', '')}---\n{TEXT}", "origin: Field required"),
+        ("", "invalid_template", "", "front matter"),
+        (TEXT, "invalid_template", "", "front matter"),
+        (f"---\n{HEAD}", "invalid_template", "", "front matter"),
+        (f"{HEAD}---\n{TEXT}", "invalid_template", "", "front matter"),
+        (f"---\n---\n{TEXT}", "invalid_template", "", "mapping"),
+        (f"---\n- a\n---\n{TEXT}", "invalid_template", "", "mapping"),
+        (f"---\n{HEAD}about: }}\n---\n{TEXT}", "invalid_yaml", "", "'}', line 8"),
+        (f"---\n!!python/object/apply:os.getcwd []\n---\n{TEXT}", "invalid_yaml", "", "constructor"),
+        (f"---\n{HEAD.replace('task: qa', '')}---\n{TEXT}", "missing_key", "task", "required"),
+        (f"---\n{HEAD.replace('task: qa', 'task: 7')}---\n{TEXT}", "invalid_value", "task", "string"),
+        (f"---\n{HEAD.replace('origin: inverse', '')}---\n{TEXT}", "missing_key", "origin", "required"),
         # The head of files that held one aspect.
-        (f"---\n{HEAD.replace('aspects: {overall: [1, 5]}', OLD)}---\n{TEXT}", "aspects: Field required"),
-        (f"---\n{HEAD}{OLD}\n---\n{TEXT}", "aspect: Extra inputs are not permitted"),
-        (f"---\n{HEAD.replace('{overall: [1, 5]}', '{}')}---\n{TEXT}", "aspects: Dictionary should have at least 1"),
-        (f"---\n{HEAD.replace('{overall: [1, 5]}', '')}---\n{TEXT}", "aspects: Input should be a valid dictionary"),
-        (f"---\n{HEAD.replace('{overall: [1, 5]}', 'overall')}---\n{TEXT}", "aspects: Input should be a valid dict"),
-        (f"---\n{HEAD.replace('[1, 5]}', '[1, 5], overall: [1, 3]}')}---\n{TEXT}", "'overall' stands twice, line 3"),
-        (f"---\n{HEAD}task: story\n---\n{TEXT}", "'task' stands twice, line 8"),
-        (f"---\n{HEAD.replace('{overall:', '{7:')}---\n{TEXT}", "aspects.7.[key]: Input should be a valid string"),
-        (f"---\n{HEAD.replace('{overall:', '{? [a] :')}---\n{TEXT}", "found unhashable key, line 3"),
-        (f"---\n{HEAD.replace('{overall: [1, 5]}', '{a: [1, 5], b: [5, 1]}')}---\n{TEXT}", "a scale goes from"),
-        (f"---\n{HEAD}about: {{groups: qa//g}}\n---\n{TEXT}", "about: groups: a list of group keys"),
-        (f"---\n{HEAD}about: {{groups: [7]}}\n---\n{TEXT}", "about: groups: a list of group keys"),
-        (f"---\n{HEAD}about: {{groups: null}}\n---\n{TEXT}", "about: groups: a list of group keys"),
-        (f"---\n{HEAD}colour: red\n---\n{TEXT}", "colour: Extra inputs are not permitted"),
-        (f"---\n{HEAD}about:\n---\n{TEXT}", "about: Input should be a valid dictionary"),
-        (f"---\n{HEAD.replace('[1, 5]', '[5, 1]')}---\n{TEXT}", "a scale goes from a lower to a higher finite number"),
+        (f"---\n{HEAD.replace('aspects: {overall: [1, 5]}', OLD)}---\n{TEXT}", "missing_key", "aspects", "required"),
+        (f"---\n{HEAD}{OLD}\n---\n{TEXT}", "unknown_key", "aspect", ""),
+        (f"---\n{HEAD.replace('{overall: [1, 5]}', '{}')}---\n{TEXT}", "invalid_value", "aspects", "at least 1"),
+        (f"---\n{HEAD.replace('{overall: [1, 5]}', '')}---\n{TEXT}", "invalid_value", "aspects", "dictionary"),
+        (f"---\n{HEAD.replace('{overall: [1, 5]}', 'overall')}---\n{TEXT}", "invalid_value", "aspects", "dictionary"),
         (
-            f"---\n{HEAD.replace('[1, 5]', '[1, .inf]')}---\n{TEXT}",
-            "aspects.overall.1: Input should be a finite number",
+            f"---\n{HEAD.replace('[1, 5]}', '[1, 5], overall: [1, 3]}')}---\n{TEXT}",
+            "duplicate_key",
+            "",
+            "'overall', line 3",
         ),
-        (f"---\n{HEAD.replace('[1, 5]', '[1]')}---\n{TEXT}", "aspects.overall.1: Field required"),
-        (f"---\n{HEAD.replace('[1, 5]', '5')}---\n{TEXT}", "aspects.overall: Input should be a valid tuple"),
-        (f"---\n{HEAD.replace(', title: Answer', '')}---\n{TEXT}", "fields.1.title: Field required"),
-        (f"---\n{HEAD.replace('name: source', 'name: a b')}---\n{TEXT}", "fields.0.name: String should match pattern"),
+        (f"---\n{HEAD}task: story\n---\n{TEXT}", "duplicate_key", "", "'task', line 8"),
+        (f"---\n{HEAD.replace('{overall:', '{7:')}---\n{TEXT}", "invalid_value", "aspects.7.[key]", "string"),
+        (f"---\n{HEAD.replace('{overall:', '{? [a] :')}---\n{TEXT}", "invalid_yaml", "", "unhashable key, line 3"),
+        (
+            f"---\n{HEAD.replace('{overall: [1, 5]}', '{a: [1, 5], b: [5, 1]}')}---\n{TEXT}",
+            "invalid_value",
+            "",
+            "5.0 to 1.0",
+        ),
+        (f"---\n{HEAD}about: {{groups: qa//g}}\n---\n{TEXT}", "invalid_value", "about", "groups"),
+        (f"---\n{HEAD}about: {{groups: [7]}}\n---\n{TEXT}", "invalid_value", "about", "groups"),
+        (f"---\n{HEAD}about: {{groups: null}}\n---\n{TEXT}", "invalid_value", "about", "groups"),
+        (f"---\n{HEAD}colour: red\n---\n{TEXT}", "unknown_key", "colour", ""),
+        (f"---\n{HEAD}about:\n---\n{TEXT}", "invalid_value", "about", "dictionary"),
+        (f"---\n{HEAD.replace('[1, 5]', '[5, 1]')}---\n{TEXT}", "invalid_value", "", "5.0 to 1.0"),
+        (f"---\n{HEAD.replace('[1, 5]', '[1, .inf]')}---\n{TEXT}", "invalid_value", "aspects.overall.1", "finite"),
+        (f"---\n{HEAD.replace('[1, 5]', '[1]')}---\n{TEXT}", "missing_key", "aspects.overall.1", "required"),
+        (f"---\n{HEAD.replace('[1, 5]', '5')}---\n{TEXT}", "invalid_value", "aspects.overall", "tuple"),
+        (f"---\n{HEAD.replace(', title: Answer', '')}---\n{TEXT}", "missing_key", "fields.1.title", "required"),
+        (f"---\n{HEAD.replace('name: source', 'name: a b')}---\n{TEXT}", "invalid_value", "fields.0.name", "pattern"),
     ],
 )
-def test_a_damaged_template_file(tmp_path: Path, content: str, reason: str) -> None:
+def test_a_damaged_template_file(tmp_path: Path, content: str, code: str, key: str, naming: str) -> None:
     path = tmp_path / "damaged.txt"
     path.write_text(content, encoding="utf-8")
-    with pytest.raises(InputError) as caught:
+    with refused(code, key, naming=f"{path} is not a template file: "):
         load_templates(path)
-    assert str(caught.value).startswith(f"{path} is not a template file: {reason}")
-    assert "\n" not in str(caught.value)
+    with refused(code, key, naming=naming):
+        load_templates(path)
 
 
 @pytest.mark.parametrize(
-    ("content", "reason"),
+    ("content", "naming"),
     [
         (f"---\n{HEAD}---\n", "slot 'source' is missing"),
-        (f"---\n{HEAD}---\n{TEXT}{{{{source}}}}", "slot 'source' stands 2 times"),
-        (f"---\n{HEAD}---\n{TEXT}{{{{fact}}}}", "slot 'fact' is none of ['source', 'candidate']"),
-        (
-            f"---\n{HEAD.replace('[1, 5]', '[0.1, 0.9]')}---\n{TEXT}",
-            "the scale 0.1 to 0.9 has fewer than two whole numbers",
-        ),
-        (
-            f"---\n{HEAD.replace('[1, 5]}', '[1, 5], utility: [0.1, 0.9]}')}---\n{TEXT}",
-            "the scale 0.1 to 0.9 has fewer than two whole numbers",
-        ),
+        (f"---\n{HEAD}---\n{TEXT}{{{{source}}}}", "slot 'source' is used 2 times"),
+        (f"---\n{HEAD}---\n{TEXT}{{{{fact}}}}", "slot 'fact'"),
+        (f"---\n{HEAD.replace('[1, 5]', '[0.1, 0.9]')}---\n{TEXT}", "0.1 to 0.9"),
+        (f"---\n{HEAD.replace('[1, 5]}', '[1, 5], utility: [0.1, 0.9]}')}---\n{TEXT}", "0.1 to 0.9"),
     ],
 )
-def test_a_template_file_that_cannot_be_used(tmp_path: Path, content: str, reason: str) -> None:
+def test_a_template_file_that_cannot_be_used(tmp_path: Path, content: str, naming: str) -> None:
     path = tmp_path / "unusable.txt"
     path.write_text(content, encoding="utf-8")
-    with pytest.raises(InputError) as caught:
+    with refused("invalid_template", naming=f"{path}: "):
         load_templates(path)
-    assert str(caught.value) == f"{path}: {reason}"
+    with refused("invalid_template", naming=naming):
+        load_templates(path)
 
 
 def test_a_template_file_that_is_not_there_or_not_text(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="No such file"):
+    with refused("missing_file", naming="none.txt"):
         load_templates(tmp_path / "none.txt")
-    with pytest.raises(InputError, match="Is a directory"):
+    with refused("unreadable_file", naming=str(tmp_path)):
         load_templates(tmp_path)
     (tmp_path / "binary.txt").write_bytes(b"---\n\xff\xfe\n---\n")
-    with pytest.raises(InputError, match="can't decode byte 0xff"):
+    with refused("unreadable_file", naming="byte 0xff"):
         load_templates(tmp_path / "binary.txt")

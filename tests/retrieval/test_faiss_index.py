@@ -7,8 +7,8 @@ import faiss
 import numpy as np
 import pytest
 
-from judging.errors import InputError
 from retrieval.faiss_index import Example, ExampleIndex, Kind, recall
+from tests.refusals import refused
 
 
 def unit(num: int, dimension: int = 16, seed: int = 0) -> np.ndarray:
@@ -73,21 +73,23 @@ def test_added_examples_are_found_after_a_load_too(kind: Kind, tmp_path: Path) -
 
 def test_what_cannot_be_added() -> None:
     index = built(4)
-    with pytest.raises(InputError, match="e3 already"):
+    with refused("duplicate_id", naming="'e3'"):
         index.add(unit(1), [Example("e3", "g")])
-    with pytest.raises(InputError, match="16 dimensions, the new embeddings have 8"):
+    with refused("duplicate_id", naming="'new'"):
+        index.add(unit(2), [Example("new", "g"), Example("new", "g")])
+    with refused("other_configuration", naming="16 dimensions, the new embeddings have 8"):
         index.add(unit(1, 8), [Example("new", "g")])
-    with pytest.raises(InputError, match="not numbers"):
+    with refused("damaged_artifact", naming="embedding"):
         index.add(np.full((1, 16), np.nan, dtype=np.float32), [Example("new", "g")])
     assert len(index) == 4
 
 
 def test_nothing_and_no_numbers_are_refused() -> None:
-    with pytest.raises(InputError, match="no example"):
+    with refused("no_records"):
         ExampleIndex.build(np.zeros((0, 4)), [], kind="flat", made_by="t")
-    with pytest.raises(InputError, match="not numbers"):
+    with refused("damaged_artifact", naming="embedding"):
         ExampleIndex.build(np.array([[np.inf, 0]]), named(1), kind="flat", made_by="t")
-    with pytest.raises(InputError, match="not numbers"):
+    with refused("damaged_artifact", naming="query"):
         built().search(np.full((1, 16), np.nan), 1)
 
 
@@ -120,29 +122,29 @@ def gone(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("harm", "words"),
+    ("harm", "file"),
     [
-        (tampered, "index.faiss is missing or not what its manifest says"),
-        (truncated, "index.faiss is missing or not what its manifest says"),
-        (foreign_ids, "examples.parquet is missing or not what its manifest says"),
-        (gone, "examples.parquet is missing or not what its manifest says"),
-        (no_json, "is no manifest of an index"),
-        (other_count, "do not fit together"),
+        (tampered, "index.faiss"),
+        (truncated, "index.faiss"),
+        (foreign_ids, "examples.parquet"),
+        (gone, "examples.parquet"),
+        (no_json, "i/manifest.json"),
+        (other_count, "i does not match its manifest.json"),
     ],
 )
-def test_a_broken_index_is_refused(harm, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_broken_index_is_refused(harm, file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     built().save(tmp_path / "i")
     harm(tmp_path / "i")
     if harm is not other_count:
         # FAISS never sees a file that the manifest does not vouch for.
         monkeypatch.setattr(faiss, "read_index", None)
-    with pytest.raises(InputError, match=words):
+    with refused("damaged_artifact", naming=file):
         ExampleIndex.load(tmp_path / "i", made_by="towers")
 
 
 def test_an_index_of_other_towers_or_none_is_refused(tmp_path: Path) -> None:
     built().save(tmp_path / "i")
-    with pytest.raises(InputError, match="other towers"):
+    with refused("other_configuration", naming=str(tmp_path / "i")):
         ExampleIndex.load(tmp_path / "i", made_by="others")
-    with pytest.raises(InputError, match="holds no index"):
+    with refused("missing_job", naming=str(tmp_path / "none")):
         ExampleIndex.load(tmp_path / "none", made_by="towers")

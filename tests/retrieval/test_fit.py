@@ -190,7 +190,7 @@ def test_towers_of_another_pool_mine_nothing(done: Path, capsys: pytest.CaptureF
     again = {"model": "m", "trained": 3, "towers": str(done / "run")}
     path = configuration(done / "other", [world(number) for number in range(20)], feedback=again)
     assert main(["feedback", path]) == 2
-    assert "was made of another data.pool" in capsys.readouterr().err
+    assert "was made from another data.pool" in capsys.readouterr().err
     assert main(["feedback", path, "--set", "feedback.trained=0"]) == 2
     assert "trained and towers go together" in capsys.readouterr().err
     assert not (done / "other" / "run" / "feedback").exists()
@@ -289,7 +289,7 @@ def test_towers_of_another_training_or_pool_are_refused(done: Path, capsys: pyte
     text = card.read_text()
     card.write_text(text + "changed")
     try:
-        with pytest.raises(InputError, match="made by other towers"):
+        with pytest.raises(InputError, match="made by another encoder"):
             Retriever(pool, folder=done / "run" / "index").open([("qa", "overall")], "trained")
     finally:
         card.write_text(text)
@@ -297,15 +297,15 @@ def test_towers_of_another_training_or_pool_are_refused(done: Path, capsys: pyte
     # With a smaller pool some of what has taught would be judged.
     for job in ("index", "evaluate"):
         assert main([job, str(done / "c.yaml"), "--set", "data.pool_share=0.5"]) == 2
-        assert "was made of another data.pool" in capsys.readouterr().err
+        assert "was made from another data.pool" in capsys.readouterr().err
 
 
 @pytest.mark.ray
 @pytest.mark.parametrize(
     ("harm", "words"),
-    [("no feedback", "holds no finished feedback: run `inverdict feedback` first"),
-     ("all alike", "no text has two examples that the judge scored differently"),
-     ("other pool", "was made of another data.pool")],
+    [("no feedback", "No finished `feedback` found in"),
+     ("all alike", "no text has two examples of different utility"),
+     ("other pool", "was made from another data.pool")],
 )  # fmt: skip
 def test_bad_input_is_one_sentence(
     harm: str, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch

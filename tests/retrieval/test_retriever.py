@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from cluster.__main__ import main
-from judging.errors import InputError
 from judging.records import Record
 from retrieval.faiss_index import ExampleIndex
 from retrieval.retriever import Arm, Retriever, merged, semantic_folder
+from tests.refusals import refused
 from tests.retrieval.making import configuration, pool_of, rated
 
 POOL = pool_of(32)
@@ -111,17 +111,11 @@ def test_an_approximate_index_tells_its_recall(tmp_path: Path, capsys: pytest.Ca
 @pytest.mark.ray
 def test_an_index_of_another_pool_or_encoder_is_refused(indexed: Path) -> None:
     smaller = {id: record for id, record in POOL.items() if id != "r6"}
-    with pytest.raises(InputError, match="the example r6, which is not in data"):
+    with refused("other_configuration", "data.pool", naming="'r6'"):
         Retriever(smaller, folder=indexed / "run" / "index").retrieve([query()], "overall", "semantic", k=4)
-    with pytest.raises(InputError, match="has no trained towers"):
+    with refused("missing_job", naming="inverdict fit"):
         Retriever(POOL, folder=indexed / "run" / "index").retrieve([query()], "overall", "trained")
-    with pytest.raises(InputError, match="needs an index"):
+    with refused("missing_job", naming="`semantic`"):
         Retriever(POOL).retrieve([query()], "overall", "semantic")
-    with pytest.raises(InputError, match="holds no finished index"):
+    with refused("missing_job", naming=str(indexed / "run" / "nowhere")):
         Retriever(POOL, folder=indexed / "run" / "nowhere")
-
-
-def test_towers_of_another_length_or_none_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    path = configuration(tmp_path, POOL.values(), index={}, fit={})
-    assert main(["index", path]) == 2
-    assert "holds no finished fit: run `inverdict fit` first" in capsys.readouterr().err

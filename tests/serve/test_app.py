@@ -19,8 +19,7 @@ import pytest
 
 from cluster.__main__ import main
 from serve.api.api_keys import add
-from tests.serve.api.test_routes import HOSTILE
-from tests.serve.online import BODY, SCRIPTED
+from tests.serve.online import BODY, HOSTILE, SCRIPTED
 from tests.serve.serving import PLANTED, ROOT, SMALL, Served, configuration, free_port, serving
 
 pytestmark = pytest.mark.ray
@@ -296,7 +295,7 @@ def left_of(config: Path, before: set[int]) -> list[psutil.Process]:
         ("evaluate.judges.first.prompt=inverse", "holds no finished inverse prompts: run `inverdict invert` first"),
         ("evaluate.judges.first.model=none", "'none' is none of models"),
         ("serve.port=PORT", "cannot be used"),
-        ("serve.keys_file=none.json", "there is no key file none.json"),
+        ("serve.keys_file=none.json", "Key file not found: none.json"),
         ("serve.host=0.0.0.0", "can be reached from outside"),
     ],
 )

@@ -8,50 +8,71 @@ from cluster import config
 from cluster.__main__ import main
 from cluster.artifacts import JobDir
 from cluster.jobs import sections
-from judging.errors import InputError
-from tests.train.inversion.test_invert import BRIDGE, ONIONS, configuration, rated
+from tests.refusals import refused
+from tests.train.inversion.making import BRIDGE, ONIONS, configuration, rated
 from tests.train.making import jsonl
 from train.inversion.invert import _inversion_spec
+from train.inversion.invert import main as invert
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> str:
+    """The configuration of a working run, beside files of rows that are not usable."""
+    jsonl(tmp_path / "bad.jsonl", [{"id": "a"}])
+    jsonl(tmp_path / "dev.jsonl", [rated("x", BRIDGE, task="summarisation", overall=1), rated("y", ONIONS)])
+    return configuration(tmp_path)
 
 
 @pytest.mark.parametrize(
-    ("settings", "sentence"),
+    ("settings", "code", "key", "named"),
     [
-        (["invert.examples=[a, zzz]"], "invert.examples: data.pool holds no record with the id 'zzz'"),
+        (["invert.examples=[a, zzz]"], "unknown_example", "invert.examples", "'zzz'"),
         (
             ["invert.examples=[half]", "invert.aspects=[overall, utility]"],
-            "the example half has no human score for utility",
+            *("no_scores", "invert.examples", "'half' has no human score on utility"),
         ),
-        (["invert.examples=[nosource]"], "invert: the example nosource has no text for 'Question'"),
-        (["invert.aspects=[fluency]"], "the examples of qa (a, b) have no human score in common on fluency"),
-        (["invert.examples=0"], "invert.examples: at least one example is needed"),
-        (["invert.examples=-1"], "invert.examples: at least one example is needed"),
-        (["invert.examples=[]"], "invert.examples: at least one example is needed"),
-        (["invert.examples=9"], "invert.examples: 9 examples of qa are wanted, of 3 groups in data.pool"),
-        (["invert.models=[judge, zzz]"], "invert.models: 'zzz' is none of models: inv, judge"),
-        (["invert.inversion.judge=zzz"], "invert.inversion.judge: 'zzz' is none of models: inv, judge"),
+        (["invert.examples=[nosource]"], "missing_text", "invert.examples", "'nosource' has no text for 'Question'"),
+        (["invert.aspects=[fluency]"], "no_scores", "invert.examples", "(a, b)"),
+        (["invert.examples=0"], "invalid_value", "invert.examples", ""),
+        (["invert.examples=-1"], "invalid_value", "invert.examples", ""),
+        (["invert.examples=[]"], "invalid_value", "invert.examples", ""),
         (
-            ["invert.inversion={}"],
-            "sft/judge/inverse holds no finished training: run `inverdict sft` first, or set invert.inversion.judge",
+            ["invert.examples=9"],
+            "not_enough_groups",
+            "invert.examples",
+            "only 3 group(s) of qa",
         ),
-        (["data.pool=[]"], "the configuration has no data.pool to take a rated example from"),
-        (["data.pool=[none.jsonl]"], "there is no file none.jsonl"),
-        (["data.pool=[{folder}/bad.jsonl]"], "bad.jsonl, line 1: task: field required"),
-        (["invert.dev=[none.jsonl]"], "there is no file none.jsonl"),
-        (["invert.dev=[{folder}/bad.jsonl]"], "bad.jsonl, line 1: task: field required"),
-        (["invert.dev=[{folder}/dev.jsonl]"], "invert.dev: no record of qa is rated on overall, utility"),
+        (["invert.inversion={}"], "missing_job", "invert.inversion.judge", "sft/judge/inverse"),
+        (["data.pool=[]"], "missing_key", "data.pool", ""),
+        (["invert.dev=[{folder}/dev.jsonl]"], "no_scores", "invert.dev", "qa is rated on overall, utility"),
     ],
 )
-def test_the_users_mistake_is_one_sentence_and_leaves_no_folder(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], settings: list[str], sentence: str
+def test_the_users_mistake_is_refused_and_leaves_no_folder(
+    tmp_path: Path, path: str, settings: list[str], code: str, key: str, named: str
 ) -> None:
-    file = configuration(tmp_path)
-    jsonl(tmp_path / "bad.jsonl", [{"id": "a"}])
-    jsonl(tmp_path / "dev.jsonl", [rated("x", BRIDGE, task="summarisation", overall=1), rated("y", ONIONS)])
-    options = [word for one in settings for word in ("--set", one.replace("{folder}", str(tmp_path)))]
-    assert main(["invert", file, *options]) == 2
+    options = [one.replace("{folder}", str(tmp_path)) for one in settings]
+    with refused(code, key, naming=named):
+        invert(config.load(Path(path), options, sections()))
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("setting", "parts"),
+    [
+        ("invert.models=[judge, zzz]", ["invert.models", "zzz"]),
+        ("invert.inversion.judge=zzz", ["invert.inversion.judge", "zzz"]),
+        ("data.pool=[none.jsonl]", ["none.jsonl"]),
+        ("data.pool=[{folder}/bad.jsonl]", ["bad.jsonl, line 1", "task"]),
+        ("invert.dev=[none.jsonl]", ["none.jsonl"]),
+        ("invert.dev=[{folder}/bad.jsonl]", ["bad.jsonl, line 1", "task"]),
+    ],
+)
+def test_the_command_prints_one_line_and_leaves_no_folder(
+    tmp_path: Path, path: str, capsys: pytest.CaptureFixture[str], setting: str, parts: list[str]
+) -> None:
+    assert main(["invert", path, "--set", setting.replace("{folder}", str(tmp_path))]) == 2
     said = capsys.readouterr()
-    assert sentence in said.err
+    assert all(part in said.err for part in parts)
     assert (said.out, said.err.count("\n")) == ("", 1)
     assert not (tmp_path / "run").exists()
 
@@ -71,7 +92,7 @@ def test_the_model_that_sft_left_writes_the_prompts(tmp_path: Path) -> None:
     with job.opened({}):
         job.claim()
     # Begun is not finished.
-    with pytest.raises(InputError, match="holds no finished training"):
+    with refused("missing_job", "invert.inversion.judge", naming=str(job.path)):
         _inversion_spec(run, run.invert, "judge")  # type: ignore[attr-defined]
     with job.opened({}):
         job.finish({})

@@ -109,7 +109,7 @@ def test_what_a_finished_job_leaves(done: Path) -> None:
     rejected = [json.loads(line) for line in (folder / "rejected.jsonl").read_text().splitlines()]
     assert [row["line"] for row in rejected] == [10, 11, 13, 14]
     assert {row["file"] for row in rejected} == {str(done / "in.jsonl")}
-    assert rejected[2]["reason"] == "instruction: text is needed, not int"
+    assert rejected[2]["reason"] == "instruction: must be a string, not int"
     manifest = json.loads((folder / "manifest.json").read_text())
     # A rule's answer counts one token, one by hash eight: 5 x 1 + 13 x 8.
     assert manifest["summary"] == {
@@ -134,7 +134,7 @@ def test_the_second_run_does_nothing_and_says_the_same(done: Path, capsys: pytes
     said = capsys.readouterr()
     assert said.err.count("done before") == 2
     assert said.out.splitlines()[2:] == [
-        "m: 18 answers, 109 tokens, 1 cut off, 1 error, 1 timeout; 4 rows did not fit, 1 stood twice",
+        "m: 18 responses, 109 tokens, 1 truncated, 1 error, 1 timeout; 4 invalid rows, 1 duplicates",
         f"  {done / 'run' / 'distill' / 'm'}",
     ]
     assert main(["distill", str(done / "c.yaml"), "--json"]) == 0
@@ -189,9 +189,9 @@ def test_answers_are_drawn_with_the_runs_seed(done: Path, tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("rows", "words"),
     [
-        (["{broken", {"instruction": ""}], "none of 2 rows is usable"),
-        ([""], "none of 0 rows is usable"),
-        ([], "is empty: give a file with at least one row"),
+        (["{broken", {"instruction": ""}], "none of 2 rows"),
+        ([""], "none of 0 rows"),
+        ([], "in.jsonl"),
     ],
 )
 def test_without_a_usable_row_nothing_is_written(

@@ -1,6 +1,7 @@
 """Instruction files in every known form: what is taken, which are chosen, and why the others are not."""
 
 import json
+import re
 from itertools import pairwise
 from pathlib import Path
 from random import Random
@@ -11,6 +12,7 @@ from pydantic import ValidationError
 
 from judging.errors import InputError
 from judging.readers import RowError
+from tests.refusals import refused
 from tests.train.making import jsonl, parquet
 from train.instructions import Instruction, InstructionConfig, Taken, read_instructions, share, to_instruction
 
@@ -76,48 +78,54 @@ def test_every_known_form_is_read(raw: dict[str, Any], text: str, output: str) -
 
 
 @pytest.mark.parametrize(
-    ("raw", "reason"),
+    ("raw", "parts"),
     [
-        ({}, "it has none of `instruction`, `prompt`, `messages`, `conversations`"),
-        ({"text": "Say hello."}, "it has none of `instruction`, `prompt`, `messages`, `conversations`"),
-        ({"instruction": None, "messages": None}, "it has none of"),
-        ({"instruction": ""}, "the instruction is empty"),
-        ({"instruction": " \n\t"}, "the instruction is empty"),
+        ({}, ("`instruction`", "`conversations`", "required")),
+        ({"text": "Say hello."}, ("`instruction`", "`conversations`", "required")),
+        ({"instruction": None, "messages": None}, ("`instruction`", "`conversations`", "required")),
+        ({"instruction": ""}, ("instruction", "empty")),
+        ({"instruction": " \n\t"}, ("instruction", "empty")),
         # An input alone asks for nothing.
-        ({"instruction": " ", "input": "Hallo"}, "the instruction is empty"),
-        ({"prompt": ""}, "the instruction is empty"),
-        ({"prompt": []}, "the instruction is empty"),
-        ({"messages": []}, "the instruction is empty"),
-        ({"messages": MESSAGES[2:3]}, "the instruction is empty"),
-        ({"conversations": [{"from": "human", "value": " "}, {"from": "gpt", "value": "Hello."}]}, "is empty"),
-        ({"conversations": [{"speaker": "human", "words": "Say hello."}]}, "the instruction is empty"),
-        ({"instruction": 5}, "instruction: text is needed, not int"),
-        ({"instruction": ["Say", "hello"]}, "instruction: text is needed, not list"),
-        ({"instruction": False}, "instruction: text is needed, not bool"),
-        ({"instruction": "Add.", "input": 5}, "input: text is needed, not int"),
-        ({"instruction": "Add.", "input": 0}, "input: text is needed, not int"),
-        ({"instruction": "Add.", "input": {}}, "input: text is needed, not dict"),
-        ({"instruction": "Add.", "output": 5.5}, "output: text is needed, not float"),
-        ({"instruction": "Add.", "output": False}, "output: text is needed, not bool"),
-        ({"prompt": 5}, "prompt: a list of messages is needed, not int"),
-        ({"prompt": {"role": "user"}}, "prompt: a list of messages is needed, not dict"),
-        ({"prompt": ["Say hello."]}, "prompt: a list of messages is needed, not list"),
-        ({"prompt": "Add.", "completion": 5}, "completion: a list of messages is needed, not int"),
-        ({"prompt": "Add.", "completion": 0}, "completion: a list of messages is needed, not int"),
+        ({"instruction": " ", "input": "Hallo"}, ("instruction", "empty")),
+        ({"prompt": ""}, ("instruction", "empty")),
+        ({"prompt": []}, ("instruction", "empty")),
+        ({"messages": []}, ("instruction", "empty")),
+        ({"messages": MESSAGES[2:3]}, ("instruction", "empty")),
+        (
+            {"conversations": [{"from": "human", "value": " "}, {"from": "gpt", "value": "Hello."}]},
+            ("instruction", "empty"),
+        ),
+        ({"conversations": [{"speaker": "human", "words": "Say hello."}]}, ("instruction", "empty")),
+        ({"instruction": 5}, ("instruction: ", "string", "not int")),
+        ({"instruction": ["Say", "hello"]}, ("instruction: ", "string", "not list")),
+        ({"instruction": False}, ("instruction: ", "string", "not bool")),
+        ({"instruction": "Add.", "input": 5}, ("input: ", "string", "not int")),
+        ({"instruction": "Add.", "input": 0}, ("input: ", "string", "not int")),
+        ({"instruction": "Add.", "input": {}}, ("input: ", "string", "not dict")),
+        ({"instruction": "Add.", "output": 5.5}, ("output: ", "string", "not float")),
+        ({"instruction": "Add.", "output": False}, ("output: ", "string", "not bool")),
+        ({"prompt": 5}, ("prompt: ", "list of messages", "not int")),
+        ({"prompt": {"role": "user"}}, ("prompt: ", "list of messages", "not dict")),
+        ({"prompt": ["Say hello."]}, ("prompt: ", "list of messages", "not list")),
+        ({"prompt": "Add.", "completion": 5}, ("completion: ", "list of messages", "not int")),
+        ({"prompt": "Add.", "completion": 0}, ("completion: ", "list of messages", "not int")),
         # A text is a prompt, but no conversation.
-        ({"messages": "Say hello."}, "messages: a list of messages is needed, not str"),
-        ({"conversations": [None]}, "conversations: a list of messages is needed, not list"),
-        ({"messages": [{"role": "user", "content": 5}]}, "messages.content: text is needed, not int"),
-        ({"messages": [{"role": "user"}]}, "messages.content: text is needed, not NoneType"),
-        ({"messages": [{"role": "user", "content": [{"type": "text", "text": "Hi"}]}]}, "messages.content: text"),
-        ({"messages": [*MESSAGES[:2], {"role": "assistant", "content": None}]}, "messages.content: text is needed"),
-        ({"prompt": MESSAGES[:2], "completion": [{"role": "assistant"}]}, "completion.content: text is needed"),
+        ({"messages": "Say hello."}, ("messages: ", "list of messages", "not str")),
+        ({"conversations": [None]}, ("conversations: ", "list of messages", "not list")),
+        ({"messages": [{"role": "user", "content": 5}]}, ("messages.content: ", "string", "not int")),
+        ({"messages": [{"role": "user"}]}, ("messages.content: ", "string", "not NoneType")),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "text", "text": "Hi"}]}]},
+            ("messages.content: ", "string"),
+        ),
+        ({"messages": [*MESSAGES[:2], {"role": "assistant", "content": None}]}, ("messages.content: ", "string")),
+        ({"prompt": MESSAGES[:2], "completion": [{"role": "assistant"}]}, ("completion.content: ", "string")),
     ],
 )
-def test_a_row_that_does_not_fit_says_why(raw: dict[str, Any], reason: str) -> None:
+def test_a_row_that_does_not_fit_says_why(raw: dict[str, Any], parts: tuple[str, ...]) -> None:
     with pytest.raises(RowError) as caught:
         to_instruction(raw)
-    assert reason in str(caught.value)
+    assert all(part in str(caught.value) for part in parts)
     assert "\n" not in str(caught.value)
 
 
@@ -150,10 +158,10 @@ def test_rows_are_read_in_order_and_the_others_counted_and_listed(tmp_path: Path
     assert taken.num_duplicates == 1
     assert [(one.file, one.line) for one in taken.rejected] == [(first, 2), (first, 4), (first, 5), (second, 2)]
     reasons = [one.reason for one in taken.rejected]
-    assert reasons[0].startswith("broken JSON: ")
-    assert reasons[1].startswith("a JSON object is needed, not list")
+    assert "JSON" in reasons[0]
+    assert "list" in reasons[1]
     assert reasons[2] == "the instruction is empty"
-    assert reasons[3].startswith("it has none of")
+    assert "`conversations`" in reasons[3]
 
 
 def test_a_byte_order_mark_and_bytes_that_are_no_utf8(tmp_path: Path) -> None:
@@ -192,37 +200,30 @@ def test_an_instruction_counts_once_and_the_first_answer_stays(tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    ("rows", "words"),
+    ("rows", "parts"),
     [
-        (["{broken"], "none of 1 rows is usable: {file}, line 1: broken JSON"),
-        ([{"instruction": ""}, {"x": 1}], "none of 2 rows is usable: {file}, line 1: the instruction is empty"),
-        (["", " "], "none of 0 rows is usable"),
+        (["{broken"], ["1 rows", "{file}, line 1", "JSON"]),
+        ([{"instruction": ""}, {"x": 1}], ["2 rows", "{file}, line 1", "empty"]),
+        (["", " "], ["0 rows"]),
     ],
 )
-def test_a_file_without_a_usable_row_is_one_sentence(tmp_path: Path, rows: list[Any], words: str) -> None:
+def test_a_file_without_a_usable_row_is_refused(tmp_path: Path, rows: list[Any], parts: list[str]) -> None:
     file = jsonl(tmp_path / "a.jsonl", rows)
-    with pytest.raises(InputError) as caught:
-        read(file)
-    assert f"instructions.files: {words.format(file=file)}" in str(caught.value)
-    assert caught.value.exit_code == 2
+    for part in parts:
+        with refused("no_records", "instructions.files", naming=part.format(file=file)):
+            read(file)
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "words"),
-    [
-        ("none.jsonl", None, "there is no file"),
-        ("a.jsonl", b"", "is empty"),
-        ("a.txt", b"x", "cannot tell the format"),
-        ("a.parquet", b"no parquet", "is not a readable Parquet file"),
-    ],
+    ("name", "content"),
+    [("none.jsonl", None), ("a.jsonl", b""), ("a.txt", b"x"), ("a.parquet", b"no parquet")],
 )
-def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, name: str, content: bytes | None, words: str) -> None:
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, name: str, content: bytes | None) -> None:
     if content is not None:
         (tmp_path / name).write_bytes(content)
     good = jsonl(tmp_path / "good.jsonl", [{"instruction": "One."}])
-    with pytest.raises(InputError, match=words) as caught:
+    with pytest.raises(InputError, match=re.escape(str(tmp_path / name))):
         read(good, str(tmp_path / name))
-    assert name in str(caught.value)
 
 
 @pytest.mark.parametrize("section", [{"files": []}, {"files": ["a"], "limit": 0}, {"files": ["a"], "seed": 1}, {}])

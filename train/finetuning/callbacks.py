@@ -1,4 +1,4 @@
-"""What a training reports while it runs: steps, checkpoints, losses, the dev loss; it survives a restart."""
+"""The Trainer's callback: reports steps and checkpoints, keeps losses and the dev loss across restarts."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ STATE = "watch.json"  # in a checkpoint, beside the Trainer's own state
 
 
 class Watch(TrainerCallback):
-    """Reports checkpoints and steps, keeps the losses, and measures the dev loss; its state survives a restart."""
+    """Reports checkpoints and steps, keeps the losses, and measures the dev loss; its state is in the checkpoints."""
 
     def __init__(
         self, settings: Settings, loss: CompletionLoss, model: Any, dev: Rows, num_tokens: int, checkpoint: str | None
@@ -65,7 +65,7 @@ class Watch(TrainerCallback):
         self._measure(state.global_step)
 
     def facts(self, num_train: int, state: Any) -> dict[str, Any]:
-        """What `training.json` holds."""
+        """The contents of `training.json`."""
         losses = [{"step": log["step"], "loss": log["loss"]} for log in state.log_history if "loss" in log]
         dev = self._state["dev_losses"]
         return {
@@ -94,7 +94,7 @@ class Watch(TrainerCallback):
 
     @torch.no_grad()
     def _dev_loss(self) -> float:
-        """Nats a completion token over the whole dev part, measured by this worker alone."""
+        """Nats per completion token over the whole dev part, measured by this worker alone."""
         self._model.eval()
         total, num_tokens = 0.0, 0
         step = self._settings.per_device_batch

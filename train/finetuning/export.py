@@ -1,4 +1,4 @@
-"""A trained model on disk: the adapter, a merged folder that vLLM and transformers load, the facts, a model card."""
+"""A trained model on disk: adapter, merged model for vLLM and transformers, training.json, model card."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 from cluster.artifacts import whole_folder, write_text
 from train.finetuning.worker_args import Settings
 
-# Of the base model's folder everything else is taken over as it is: the tokenizer with its chat template above all.
+# Everything else of the base model's folder is copied unchanged, above all the tokenizer with its chat template.
 NOT_TAKEN = ("*.safetensors", "*.bin", "*.index.json", "config.json", "inverdict.json", "README.md", ".*")
 RECIPE = (
     *("method", "lora_rank", "lora_alpha", "lora_dropout", "learning_rate", "weight_decay", "warmup_share", "epochs"),
@@ -20,7 +20,13 @@ RECIPE = (
 
 
 def save(settings: Settings, model: Any, facts: dict[str, Any]) -> None:
-    """Write adapter, merged model and training.json, each whole or not at all."""
+    """Write adapter, merged model and training.json, each atomically.
+
+    Args:
+        settings: of the training.
+        model: the trained model, with LoRA layers under that method.
+        facts: the contents of `training.json`.
+    """
     out = Path(settings.out)
     if settings.method == "lora":
         with whole_folder(out / "adapter") as folder:

@@ -15,9 +15,9 @@ from torch.nn.functional import cross_entropy, linear_cross_entropy
 from transformers import Trainer
 
 IGNORED = -100
-# Settings by which some model families change their logits after the head; there the head runs as the family has it.
+# Model families with these settings change the logits after the head, so their own head runs unchanged.
 LOGIT_CHANGES = ("final_logit_softcapping", "logit_scale", "logits_scaling", "lm_head_multiplier")
-# torch's own choice of pieces is 20 to 40 times slower than this one on a CPU without AVX-512 (15.7 s against 0.4 s
+# torch's default chunking is 20 to 40 times slower than this one on a CPU without AVX-512 (15.7 s against 0.4 s
 # for 200 loss tokens of SmolLM2). 256 x 262,144 logits take 268 MB a copy.
 ON_CPU = torch.nn.LinearCrossEntropyOptions(batch_chunk_size=256, chunking_method=None)
 
@@ -40,10 +40,10 @@ class Rows(torch.utils.data.Dataset[dict[str, Any]]):
 
 
 class LengthGrouped(torch.utils.data.Sampler[int]):
-    """The places of rows in random order, neighbours of like length; seed and epoch alone decide.
+    """Row numbers in random order with neighbours of similar length; seed and epoch alone decide.
 
-    So a resumed training goes on in the order that it would have had. (transformers' own sampler draws from the global
-    generator.) Random windows of 50 batches are sorted by length, then the batches are shuffled.
+    So a resumed training continues in the same order (transformers' own sampler uses the global generator). Random
+    windows of 50 batches are sorted by length, then the batches are shuffled.
     """
 
     WINDOW_BATCHES = 50
@@ -69,7 +69,7 @@ class LengthGrouped(torch.utils.data.Sampler[int]):
         whole = len(places) - len(places) % self._batch
         batches = [places[start : start + self._batch] for start in range(0, whole, self._batch)]
         random.shuffle(batches)
-        # The batch that is not full stays the last one.
+        # The incomplete batch stays last.
         return iter([*(place for batch in batches for place in batch), *places[whole:]])
 
 
@@ -91,9 +91,9 @@ def collate(rows: Sequence[dict[str, Any]], pad_id: int) -> dict[str, torch.Tens
 class CompletionLoss:
     """Cross-entropy over the completion tokens of a causal model, without the logits of any other token.
 
-    The model's head is taken aside: the model gives the hidden states of the N loss tokens in its place, and head and
-    loss run together in pieces, so that not even N x V logits exist at once (a vocabulary of 262,144 costs 1 MB a
-    token). Where the family changes its logits after the head, the head stays and computes N x V.
+    The model's head is bypassed: the model returns the hidden states of the N loss tokens, and head and loss are
+    computed together in chunks, so that not even N x V logits exist at once (a vocabulary of 262,144 costs 1 MB a
+    token). Where the model family changes its logits after the head, the head stays and computes N x V.
     """
 
     def __init__(self, model: Any) -> None:
@@ -112,7 +112,7 @@ class CompletionLoss:
         """The summed loss (nats) of a batch and its number of loss tokens. `model` may be wrapped for DDP."""
         labels_BT = inputs["labels"][:, 1:]
         counted_BT = labels_BT != IGNORED
-        # The token before each label predicts it.
+        # Each label is predicted from the token before it.
         self._keep_BT = torch.nn.functional.pad(counted_BT, (0, 1))
         out = model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], use_cache=False)
         labels_N, found = labels_BT[counted_BT], out.logits[0]
@@ -137,6 +137,17 @@ class CompletionTrainer(Trainer):
     def compute_loss(
         self, model: Any, inputs: dict[str, torch.Tensor], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> torch.Tensor:
+        """The loss of a batch, as the Trainer calls it.
+
+        Args:
+            model: as the Trainer has wrapped it.
+            inputs: from `collate`.
+            return_outputs: not supported, never set here.
+            num_items_in_batch: loss tokens of the effective batch over all workers; None: those of this batch.
+
+        Returns:
+            The loss, whose gradients DDP averages over the workers.
+        """
         loss, num_tokens = self.completion.sum(model, inputs)
-        # Gradients are averaged over the workers, the number of tokens was summed over them.
+        # DDP averages gradients over the workers, while the number of tokens is summed over them.
         return loss * self.args.world_size / (num_items_in_batch if num_items_in_batch is not None else num_tokens)

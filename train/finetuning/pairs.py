@@ -1,7 +1,7 @@
-"""Instructions with answers -> training pairs: swapped, filtered with counted reasons, split, as token ids.
+"""Instructions with responses -> training pairs: swapped, filtered with counted reasons, split, as token ids.
 
-An inverse pair shows the answer and asks for its instruction; a forward pair is the other way round. Knows no model but
-its tokenizer, and no training.
+An inverse pair has the response as prompt and its instruction as completion; a forward pair is the other way round.
+Knows the tokenizer of a model, nothing else of it, and no training.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from judging.template_checks import is_loop
 from train.instructions import share
 
 Direction = Literal["inverse", "forward"]
-# What a model without chat turns reads before an instruction that it is to write.
+# What a model without a chat template reads before the instruction that it has to write.
 INVERSE_PREFIX = "\nThe instruction that this text answers:\n"
-MIN_PROMPT_TOKENS = 32  # with less of a prompt in view a completion is guesswork
+MIN_PROMPT_TOKENS = 32  # with fewer prompt tokens left the completion cannot be predicted
 
 
 class Answered(NamedTuple):
-    """An instruction with an answer; `flaw`: why the answer is no good, as its writer says ("cut_off", "error")."""
+    """An instruction with a response; `flaw`: why the response is unusable ("cut_off", "error")."""
 
     id: str
     instruction: str
@@ -31,7 +31,7 @@ class Answered(NamedTuple):
 
 
 class Pair(NamedTuple):
-    """`id`: of the instruction, which decides the split."""
+    """`id`: of the instruction; it decides the split."""
 
     id: str
     prompt: str
@@ -56,10 +56,19 @@ class Split:
 
 
 def make_pairs(rows: Iterable[Answered], *, direction: Direction, chat: bool, dev_share: float) -> Split:
-    """Filter, swap and split. `chat`: the trained model has chat turns, so that it needs no words in between.
+    """Filter, swap and split.
 
-    Left out: `error`, `cut_off` (an answer without its end is caused by its length), `empty`, `repetition`, and
-    `duplicate` (an answer that stood before: two instructions for one answer teach the mean of both).
+    Left out: `error`, `cut_off` (a truncated response), `empty`, `repetition`, and `duplicate` (a repeated response:
+    two instructions for one response train the mean of both).
+
+    Args:
+        rows: instructions with responses.
+        direction: `inverse` (response -> instruction) or `forward`.
+        chat: the trained model has a chat template, so that no text is needed between the two.
+        dev_share: share of the instructions held out, 0 to 1.
+
+    Returns:
+        The two parts, and how many rows were left out by reason.
     """
     split = Split([], [], {})
     counts: Counter[str] = Counter()
@@ -80,7 +89,7 @@ def make_pairs(rows: Iterable[Answered], *, direction: Direction, chat: bool, de
 
 
 def inverse_request(answer: str, *, chat: bool) -> tuple[str, str]:
-    """Prompt and reply prefix with which an inversion model is asked, in training and afterwards alike."""
+    """Prompt and reply prefix of an inversion model, the same in training and at inference."""
     return answer, "" if chat else INVERSE_PREFIX
 
 
@@ -97,10 +106,18 @@ def _plain(text: str) -> str:
 
 
 def encode(pairs: Sequence[Pair], encoder: Encoder, cutoff: int) -> tuple[list[Encoded], int]:
-    """The pairs as token ids of at most `cutoff`, and how many were left out because their completion leaves no room.
+    """Tokenise the pairs.
 
-    A prompt that is too long loses its beginning, a completion never loses anything. Prompt and completion are
-    tokenised apart: generation sees the prompt's ids and begins after them.
+    A prompt that is too long is truncated at its beginning; a completion is never truncated. The two are tokenised
+    apart, because generation starts after the ids of the prompt.
+
+    Args:
+        pairs: texts.
+        encoder: of the trained model.
+        cutoff: maximum number of tokens of a pair.
+
+    Returns:
+        The pairs as token ids, and how many were left out because the completion leaves no room for the prompt.
     """
     found = list(_encoded(pairs, encoder, cutoff))
     kept = [one for one in found if one is not None]

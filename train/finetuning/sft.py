@@ -1,14 +1,14 @@
-"""Job `sft`: distilled answers (black box) or the instruction set's own (white box) -> an inversion model a judge.
+"""Job `sft`: distilled responses (black box) or those of the instruction set (white box) -> inversion models.
 
 Below `{run}/sft/{model}/{direction}` (direction: `inverse`; in the white box also `forward`): `pairs/` (token ids and
-counts), `checkpoints/`, `adapter/`, `merged/`, `training.json`, `manifest.json`. The training itself is finetune.py's.
+counts), `checkpoints/`, `adapter/`, `merged/`, `training.json`, `manifest.json`. worker.py is what each worker runs.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -35,13 +35,13 @@ ONLY_SPEED = {"num_workers", "use_gpu", "cpus_per_worker", "accelerator_type", "
 
 
 class ModelConfig(Strict):
-    """How the inversion model of one judge is made."""
+    """How the inversion model of one judge is trained."""
 
-    base: str = Field(description="a name under `models`: whose weights the training starts from")
+    base: str = Field(description="a name under `models`: the model whose weights the training starts from")
     mode: Literal["black_box", "white_box"] = Field(
         "black_box",
-        description="black_box: inverse, on what the judge answered (distill); "
-        "white_box: forward and inverse, both on the instruction set's own answers",
+        description="black_box: an inverse model, trained on the judge's responses (distill); "
+        "white_box: a forward and an inverse model, trained on the responses in the instruction set",
     )
 
     @property
@@ -52,29 +52,36 @@ class ModelConfig(Strict):
 class Config(TrainingConfig):
     """The configuration's `sft` section."""
 
-    models: dict[str, ModelConfig] = Field(min_length=1, description="by the judge's name under `models`")
+    models: dict[str, ModelConfig] = Field(min_length=1, description="by the name of the judge's model under `models`")
     method: Literal["lora", "full"] = "lora"
     lora_rank: int = Field(16, ge=1)
     lora_alpha: int | None = Field(None, ge=1, description="none: twice the rank")
     lora_dropout: float = Field(0.0, ge=0, lt=1)
     learning_rate: float = Field(1e-4, gt=0)
     weight_decay: float = Field(0.0, ge=0)
-    warmup_share: float = Field(0.05, ge=0, lt=1, description="of all steps; then the rate falls as a cosine")
+    warmup_share: float = Field(
+        0.05, ge=0, lt=1, description="share of the steps; afterwards the learning rate decays as a cosine"
+    )
     epochs: float = Field(3, gt=0)
-    effective_batch: int = Field(16, ge=1, description="rows a step: num_workers x per_device_batch x accumulation")
-    per_device_batch: int = Field(4, ge=1, description="rows a worker computes at once")
-    cutoff: int = Field(1024, ge=64, description="tokens of a pair; a longer prompt loses its beginning")
-    dev_share: float = Field(0.1, ge=0, lt=1, description="share of the instructions held out, chosen by their hash")
+    effective_batch: int = Field(16, ge=1, description="rows per step: num_workers x per_device_batch x accumulation")
+    per_device_batch: int = Field(4, ge=1, description="rows that a worker computes at once")
+    cutoff: int = Field(
+        1024, ge=64, description="maximum tokens of a pair; a longer prompt is truncated at its beginning"
+    )
+    dev_share: float = Field(
+        0.1, ge=0, lt=1, description="share of the instructions that is held out, selected by hash"
+    )
     checkpoint_steps: int = Field(50, ge=1)
-    gradient_checkpointing: bool = Field(False, description="less memory, a third more computation")
+    gradient_checkpointing: bool = Field(False, description="saves memory for a third more computation")
 
     @model_validator(mode="after")
     def _batch_divides(self) -> Config:
         at_once = self.num_workers * self.per_device_batch
         if self.effective_batch % at_once:
-            raise ValueError(
-                f"effective_batch: {self.effective_batch} rows are no multiple of num_workers x per_device_batch = "
-                f"{self.num_workers} x {self.per_device_batch} = {at_once}"
+            raise InputError(
+                f"effective_batch of {self.effective_batch} must be a multiple of num_workers x per_device_batch = "
+                f"{self.num_workers} x {self.per_device_batch} = {at_once}.",
+                code="conflict",
             )
         return self
 
@@ -91,12 +98,16 @@ class Config(TrainingConfig):
 
 
 def main(run: RunConfig) -> Outcome:
-    """Train what the configuration asks for; resume what a killed run left."""
+    """Train every configured model; resume an interrupted run."""
     config = section(run, "sft", Config)
     for name, chosen in config.models.items():
         spec_of(run, name, "sft.models")
         if not isinstance(spec_of(run, chosen.base, f"sft.models.{name}.base"), VllmSpec):
-            raise InputError(f"sft.models.{name}.base: {chosen.base!r} has no weights here that could be trained")
+            raise InputError(
+                f"`sft.models.{name}.base`: {chosen.base!r} is not a vLLM model, so it has no weights to train.",
+                code="unsupported",
+                key=f"sft.models.{name}.base",
+            )
     found = {
         f"{name}/{direction}": _train_one(run, config, name, direction)
         for name, chosen in config.models.items()
@@ -106,7 +117,16 @@ def main(run: RunConfig) -> Outcome:
 
 
 def folder_of(run: RunConfig, name: str, direction: Direction) -> Path:
-    """Where the training of that judge and direction writes."""
+    """The output folder of a training.
+
+    Args:
+        run: the configuration.
+        name: of the judge's model.
+        direction: `inverse` or `forward`.
+
+    Returns:
+        `{run}/sft/{name}/{direction}`.
+    """
     return run.run / "sft" / name / direction
 
 
@@ -153,16 +173,21 @@ class Prepared(NamedTuple):
 
 
 def _prepare(run: RunConfig, config: Config, name: str, direction: Direction, known: Encoder) -> Prepared:
-    """The pairs as token ids. Raises InputError where none is left to train on."""
+    """The pairs as token ids. Raises InputError where no training pair is left."""
     rows = _answers(run, name, config.models[name])
     split = make_pairs(rows, direction=direction, chat=known.is_chat, dev_share=config.dev_share)
     train_ids, num_long = encode(split.train, known, config.cutoff)
     dev_ids, num_long_dev = encode(split.dev, known, config.cutoff)
     left_out = {**split.left_out, **({"too_long": num_long + num_long_dev} if num_long + num_long_dev else {})}
     if not train_ids:
-        why = ", ".join(f"{number} {reason}" for reason, number in left_out.items()) or "all of them were held out"
-        hint = f": raise sft.cutoff ({config.cutoff} tokens)" if left_out.get("too_long") else ""
-        raise InputError(f"sft: {name}/{direction}: no pair is left to train on ({why}){hint}")
+        why = ", ".join(f"{number} {reason}" for reason, number in left_out.items()) or "all of them are held out"
+        key = "sft.cutoff" if left_out.get("too_long") else "sft.dev_share" if split.dev else ""
+        hint = {"sft.cutoff": f" Raise sft.cutoff ({config.cutoff} tokens).", "sft.dev_share": " Lower sft.dev_share."}
+        raise InputError(
+            f"sft: {name}/{direction}: no training pair is left ({why}).{hint.get(key, '')}",
+            code="too_long" if key == "sft.cutoff" else "no_records",
+            key=key,
+        )
     return Prepared(train_ids, dev_ids, left_out)
 
 
@@ -187,14 +212,21 @@ def _data_identity(run: RunConfig, name: str, chosen: ModelConfig) -> dict[str, 
 def _instructions(run: RunConfig, name: str) -> InstructionConfig:
     instructions: InstructionConfig | None = getattr(run, "instructions", None)
     if instructions is None:
-        raise InputError(f"sft.models.{name}: the white box trains on `instructions`, which the configuration lacks")
+        raise InputError(
+            f"`sft.models.{name}.mode`: white_box trains on the `instructions` section, which is missing.",
+            code="missing_section",
+            key="instructions",
+        )
     return instructions
 
 
 def _distilled(run: RunConfig, name: str) -> Path:
     job = JobDir(run.run, f"distill/{name}")
     if job.manifest() is None:
-        raise InputError(f"{job.path} holds no finished answers: run `inverdict distill` first (black box)")
+        raise InputError(
+            f"No finished responses found in {job.path}. Run `inverdict distill` first, or train in mode white_box.",
+            code="missing_job",
+        )
     return job.path
 
 
@@ -220,25 +252,17 @@ def _settings(run: RunConfig, config: Config, name: str, direction: Direction, f
         "base": base.source,
         "effective_batch": config.batch_in_words,
     }
+    kept = config.model_dump(include={field.name for field in fields(Settings)})
+    kept["lora_alpha"] = config.lora_alpha or 2 * config.lora_rank
     return Settings(
         base=str(models.resolve(base.source, revision=base.revision).path),
         train=str(place / "pairs" / "train.parquet"),
         dev=str(place / "pairs" / "dev.parquet"),
         out=str(place),
         seed=run.seed,
-        method=config.method,
-        lora_rank=config.lora_rank,
-        lora_alpha=config.lora_alpha or 2 * config.lora_rank,
-        lora_dropout=config.lora_dropout,
-        learning_rate=config.learning_rate,
-        weight_decay=config.weight_decay,
-        warmup_share=config.warmup_share,
-        epochs=config.epochs,
-        per_device_batch=config.per_device_batch,
         accumulation=config.accumulation,
-        checkpoint_steps=config.checkpoint_steps,
-        gradient_checkpointing=config.gradient_checkpointing,
         about=about,
+        **kept,
     )
 
 
@@ -250,7 +274,7 @@ def render(summary: Mapping[str, Any]) -> str:
         losses = (
             f"dev loss {found['loss_before']:.3f} to {found['loss_after']:.3f} ({found['num_dev']} pairs)"
             if found["loss_before"] is not None
-            else "no pairs held out"
+            else "no held-out pairs"
         )
         lines.append(
             f"{name}: {found['num_train']} pairs{f' (left out: {out})' if out else ''}, {losses}, "

@@ -1,6 +1,6 @@
-"""What every training worker runs: model, LoRA, Hugging Face's Trainer, resume; rank 0 writes what comes out.
+"""The training loop of `sft` on each worker: model, LoRA, Hugging Face's Trainer, resume; rank 0 writes the model.
 
-In: `Settings` with Parquet files of token ids. Out: see export.py. Knows no instruction and no configuration file.
+Input: `Settings` with Parquet files of token ids. Output: see export.py. Knows no instructions and no configuration.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def finetune(raw: dict[str, Any]) -> None:
         )
         trainer.completion = loss
         trainer.order = LengthGrouped(rows.lengths, settings.per_device_batch, settings.seed)
-        # Every causal model counts its loss tokens as `compute_loss` needs them, whatever its forward says.
+        # With these flags the Trainer counts loss tokens for `compute_loss`, whatever the model's forward accepts.
         trainer.model_accepts_loss_kwargs = trainer._loss_shifts_labels = True
         watch = Watch(settings, loss, model, dev, rows.num_tokens, checkpoint)
         trainer.add_callback(watch)
@@ -49,12 +49,12 @@ def finetune(raw: dict[str, Any]) -> None:
         if ray.train.get_context().get_world_rank() == 0:
             watch.finish(trainer.state)
             save(settings, model, watch.facts(len(rows), trainer.state))
-    # Nobody ends before the files are there: a failure in between is still one of this training.
+    # Barrier: no worker may exit before rank 0 has written its files, so that a crash here is still retried.
     ray.train.report({"done": 1})
 
 
 def load_model(settings: Settings, on_gpu: bool) -> Any:
-    """The base model ready to train: float32 on CPUs and for full training, bfloat16 under LoRA on GPUs."""
+    """The base model ready for training: float32 on CPUs and for full fine-tuning, bfloat16 with LoRA on GPUs."""
     dtype = torch.bfloat16 if on_gpu and settings.method == "lora" else torch.float32
     model: Any = AutoModelForCausalLM.from_pretrained(settings.base, dtype=dtype)
     model.config.use_cache = False
@@ -75,6 +75,17 @@ def load_model(settings: Settings, on_gpu: bool) -> Any:
 
 
 def arguments(settings: Settings, scratch: str, on_gpu: bool, num_rows: int) -> TrainingArguments:
+    """The Trainer's arguments.
+
+    Args:
+        settings: of the training.
+        scratch: local folder for the Trainer's checkpoints.
+        on_gpu: train in bfloat16 on a GPU.
+        num_rows: training pairs, for the number of warm-up steps.
+
+    Returns:
+        The arguments; the worker's checkpoints are reported to Ray Train by `Watch`.
+    """
     workers = ray.train.get_context().get_world_size()
     rows_a_step = settings.per_device_batch * settings.accumulation * workers
     num_steps = math.ceil(num_rows / rows_a_step) * settings.epochs

@@ -1,4 +1,4 @@
-"""One training as plain values: what the job hands to its workers. Loads nothing heavy."""
+"""The settings of a `sft` worker as plain values, so that Ray can serialise them. Imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Settings:
-    """One training. Paths are absolute and lie where every machine sees them."""
+    """One training. Paths are absolute and on storage that every node can read."""
 
     base: str
     train: str

@@ -1,4 +1,4 @@
-"""The configuration's `invert` section, and which model's prompt it makes."""
+"""The configuration's `invert` section, and the two sources of a prompt: the inversion model and the baseline."""
 
 from __future__ import annotations
 
@@ -16,23 +16,32 @@ class Config(Strict):
 
     models: tuple[str, ...] = Field(min_length=1, description="judges: names under `models`")
     inversion: dict[str, str] = Field(
-        default_factory=dict, description="a judge: the name under `models` of its inversion model; none: what sft made"
+        default_factory=dict,
+        description="by judge the name under `models` of its inversion model; none: the one trained by sft",
     )
-    examples: tuple[str, ...] | int = Field(1, description="ids in data.pool, or how many are drawn of each task")
-    aspects: tuple[str, ...] | None = Field(None, min_length=1, description="none: all that the examples are rated on")
-    aspects_together: bool = Field(True, description="one prompt for all aspects of a task, or one for each")
-    sources: tuple[Source, ...] = Field(("inverse", "forward"), min_length=1, description="forward: the baseline")
+    examples: tuple[str, ...] | int = Field(1, description="ids in data.pool, or how many are sampled of each task")
+    aspects: tuple[str, ...] | None = Field(
+        None, min_length=1, description="none: all aspects that the examples are rated on"
+    )
+    aspects_together: bool = Field(True, description="one prompt for all aspects of a task; off: one for each aspect")
+    sources: tuple[Source, ...] = Field(
+        ("inverse", "forward"),
+        min_length=1,
+        description="forward is the baseline: the judge's own model writes the prompt",
+    )
     with_score: bool = Field(True, description="off: the example's human score is left out (ablation)")
-    num_candidates: int = Field(8, ge=1, description="prompts sampled from each example")
+    num_candidates: int = Field(8, ge=1, description="prompts sampled for each example")
     temperature: float = Field(0.95, ge=0, le=2)
     top_p: float = Field(0.7, gt=0, le=1)
     top_k: int = Field(50, ge=0, description="0: no limit")
     max_tokens: int = Field(512, ge=16)
-    max_words: int = Field(400, ge=20, description="a longer prompt is refused")
+    max_words: int = Field(400, ge=20, description="a longer prompt is rejected")
     require_scale: bool = Field(
-        True, description="a prompt must state the scale itself; off: the reply format put behind it may alone do so"
+        True, description="a prompt must state the scale itself; off: it is enough that the reply format states it"
     )
     dev: tuple[str, ...] = Field(
-        (), description="files of rated texts: the prompt with the best agreement on them wins"
+        (), description="files of rated texts: the prompt with the best agreement on them is selected"
     )
-    fallback: bool = Field(True, description="all candidates refused: use the task's rubric; off: exit 3")
+    fallback: bool = Field(
+        True, description="where all candidates are rejected, use the task's rubric; off: exit with code 3"
+    )

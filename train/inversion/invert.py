@@ -1,8 +1,9 @@
 """Job `invert`: one rated example -> sampled prompts -> slots -> checks -> the judge's own evaluation template.
 
-Below `{run}/invert/{model}`: `inverse/` and `forward/` (the baseline: the judge's model asked for a prompt), each with
-one template file a task; `candidates/` with every verified candidate as a template file; `candidates.jsonl` with all of
-them, what became of each and why; `manifest.json`. Stages are kept, so a killed job repeats only the one it was in.
+Below `{run}/invert/{model}`: `inverse/` and `forward/` (the baseline: the judge's model is prompted for a prompt), each
+with one template file per task; `candidates/` with every verified candidate as a template file; `candidates.jsonl` with
+all candidates, their outcome and the reason; `manifest.json`. Completed stages are kept, so an interrupted job repeats
+only the current one.
 """
 
 from __future__ import annotations
@@ -30,14 +31,18 @@ EXIT_FALLBACK = 3
 
 
 def main(run: RunConfig) -> Outcome:
-    """Learn the templates of every configured judge; resume what a killed run left."""
+    """Learn the templates of every configured judge; resume an interrupted run."""
     config, data = section(run, "invert", Config), section(run, "data", DataConfig)
     if not data.pool:
-        raise InputError("the configuration has no data.pool to take a rated example from")
+        raise InputError(
+            "`data.pool` is missing. Set it to the files of rated texts.", code="missing_key", key="data.pool"
+        )
     if (config.examples if isinstance(config.examples, int) else len(config.examples)) < 1:
-        raise InputError("invert.examples: at least one example is needed")
+        raise InputError(
+            "`invert.examples`: at least one example is required.", code="invalid_value", key="invert.examples"
+        )
     for name in config.models:
-        _specs(run, config, name)  # a wrong name is found before any judge's work
+        _specs(run, config, name)  # so that an unknown name fails before any judge's work starts
     pool = read_pool(data, check=unknown_aspect)
     dev = list(_records(data, config.dev))
     wanted = units(pool, config.examples, aspects=config.aspects, together=config.aspects_together, seed=run.seed)
@@ -52,7 +57,7 @@ def _records(data: DataConfig, files: Sequence[str]) -> Iterable[Record]:
         if isinstance(row, Empty):
             continue
         if isinstance(row, Rejected):
-            raise InputError(str(row))
+            raise row.error()
         yield row
 
 
@@ -60,7 +65,11 @@ def _check_dev(config: Config, wanted: Sequence[Unit], dev: Sequence[Record]) ->
     for unit in wanted if config.dev else ():
         rated = [r for r in dev if r.task == unit.task and any(aspect in r.scores for aspect in unit.aspects)]
         if not rated:
-            raise InputError(f"invert.dev: no record of {unit.task} is rated on {', '.join(unit.aspects)}")
+            raise InputError(
+                f"`invert.dev`: no record of {unit.task} is rated on {', '.join(unit.aspects)}.",
+                code="no_scores",
+                key="invert.dev",
+            )
 
 
 def _invert(
@@ -91,20 +100,22 @@ def _invert(
 
 
 def _specs(run: RunConfig, config: Config, name: str) -> tuple[ModelSpec, ModelSpec | None]:
-    """The judge, and the model that writes its prompts where one is wanted."""
+    """The judge, and its inversion model where `inverse` is among the sources."""
     judge = spec_of(run, name, "invert.models")
     return judge, _inversion_spec(run, config, name) if "inverse" in config.sources else None
 
 
 def _inversion_spec(run: RunConfig, config: Config, name: str) -> ModelSpec:
-    """The model that writes the prompts: a configured one, or what `sft` left."""
+    """The inversion model: a configured one, or the one trained by `sft`."""
     if name in config.inversion:
         return spec_of(run, config.inversion[name], f"invert.inversion.{name}")
     sft = getattr(run, "sft", None)
     folder = folder_of(run, name, "inverse")
     if sft is None or name not in sft.models or JobDir(folder.parent, "inverse").manifest() is None:
         raise InputError(
-            f"{folder} holds no finished training: run `inverdict sft` first, or set invert.inversion.{name}"
+            f"No finished `sft` found in {folder}. Run `inverdict sft` first, or set invert.inversion.{name}.",
+            code="missing_job",
+            key=f"invert.inversion.{name}",
         )
     base = run.models[sft.models[name].base]
     assert isinstance(base, VllmSpec)
@@ -112,18 +123,16 @@ def _inversion_spec(run: RunConfig, config: Config, name: str) -> ModelSpec:
 
 
 def render(summary: Mapping[str, Any]) -> str:
-    """The summary for the terminal: how many candidates held, why the others did not, and where the templates are."""
+    """The summary for the terminal: verified candidates, reasons for the rejected ones, and the template folder."""
     lines = []
     for name, judge in summary["models"].items():
         lines.append(f"{name}: {judge['folder']}")
         for one in judge["templates"]:
             refused = ", ".join(f"{number} {reason}" for reason, number in sorted(one["refused"].items()))
-            chosen = (
-                "ALL REFUSED, the task's rubric takes their place" if one["fallback"] else f"best {one['value']:.3f}"
-            )
+            chosen = "ALL REJECTED, using the task's rubric instead" if one["fallback"] else f"best {one['value']:.3f}"
             lines.append(
                 f"  {one['source']:<8} {one['task']} ({', '.join(one['aspects'])}): {one['num_verified']} of "
-                f"{one['num_candidates']} prompts usable, {one['num_quoted']} of them quote every text; {chosen}"
-                + (f"\n           refused: {refused}" if refused else "")
+                f"{one['num_candidates']} prompts verified, {one['num_quoted']} of them quote every text; {chosen}"
+                + (f"\n           rejected: {refused}" if refused else "")
             )
     return "\n".join(lines)

@@ -1,6 +1,6 @@
-"""One rated example, written as the judge's own reply: what an inversion model reads to write the prompt behind it.
+"""One rated example, written as the judge's own reply: the input from which an inversion model writes the prompt.
 
-Knows the task's wording and no model. The example's texts are neutralised like every judged text.
+Knows the task's wording and no model. Special tokens in the example's texts are neutralised, as in every judged text.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ IN_WORDS = {"overall": "overall quality"}
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """What one template is learned for: a task's aspects that are rated in one call, and the rated examples."""
+    """The subject of one template: a task's aspects that are rated in one prompt, and the rated examples."""
 
     task: str
     aspects: tuple[str, ...]
@@ -40,7 +40,7 @@ class Unit:
         return load_task(self.task).scale_of(aspect)
 
     def score_of(self, example: Record, aspect: str) -> float:
-        """What people gave the example, in points of the task's scale."""
+        """The human score of the example, on the task's scale."""
         return example.score_on(aspect, self.scale_of(aspect))
 
     def content(self, example: Record, special_tokens: Sequence[str] = ()) -> dict[str, str]:
@@ -56,9 +56,20 @@ def units(
     together: bool,
     seed: int,
 ) -> list[Unit]:
-    """The units of a run. `examples`: ids in `pool`, or how many are drawn of each task.
+    """The units of a run.
 
-    Raises InputError for an unknown id, an example without content, or one without a score on the aspects.
+    Args:
+        pool: the rated records by id.
+        examples: ids in `pool`, or how many are sampled of each task.
+        aspects: None: all that the examples are rated on.
+        together: one unit for all aspects of a task; else one for each.
+        seed: of the sample.
+
+    Returns:
+        The units, by task in the order of the examples.
+
+    Raises:
+        InputError: for an unknown id, an example with a missing text, or one without a score on the aspects.
     """
     found = []
     for name, chosen in _by_task(pool, examples, aspects, seed).items():
@@ -80,28 +91,39 @@ def _by_task(
     found: dict[str, list[Record]] = {}
     for id in examples:
         if id not in pool:
-            raise InputError(f"invert.examples: data.pool holds no record with the id {id!r}")
+            raise InputError(
+                f"`invert.examples`: no record with the id {id!r} found in data.pool.",
+                code="unknown_example",
+                key="invert.examples",
+            )
         found.setdefault(pool[id].task, []).append(pool[id])
     return found
 
 
 def _drawn(pool: Iterable[Record], number: int, aspects: tuple[str, ...] | None, seed: int) -> dict[str, list[Record]]:
-    """`number` usable records of each task, each of another group; the seed and the ids alone decide."""
+    """Sample `number` usable records of each task, each of another group; the seed and the ids alone decide."""
     by_task: dict[str, list[Record]] = {}
     for record in sorted(pool, key=lambda one: one.id):
         if any(aspect in record.scores for aspect in _wanted(load_task(record.task), aspects)):
             by_task.setdefault(record.task, []).append(record)
     if not by_task:
-        raise InputError("invert.examples: data.pool holds no record that people rated on the aspects")
+        raise InputError(
+            "`invert.examples`: data.pool has no record with a human score on the aspects.",
+            code="no_scores",
+            key="invert.examples",
+        )
     found = {}
     for task, rated in sorted(by_task.items()):
-        # Where none is whole, the first one drawn says what it lacks.
+        # Where no record is complete, the first one sampled is reported with what it lacks.
         records = [record for record in rated if _is_whole(record, aspects)] or rated
         shuffled = Random(f"{seed}/{task}").sample(records, len(records))
         firsts = {record.group_key: record for record in reversed(shuffled)}
         if len(firsts) < number:
             raise InputError(
-                f"invert.examples: {number} examples of {task} are wanted, of {len(firsts)} groups in data.pool"
+                f"`invert.examples` is {number}, but data.pool has only {len(firsts)} group(s) of {task} with a score. "
+                "Lower it, or add rated texts of other groups.",
+                code="not_enough_groups",
+                key="invert.examples",
             )
         found[task] = [record for record in shuffled if firsts[record.group_key] is record][:number]
     return found
@@ -112,7 +134,7 @@ def _wanted(task: Task, aspects: tuple[str, ...] | None) -> list[str]:
 
 
 def _is_whole(record: Record, aspects: tuple[str, ...] | None) -> bool:
-    """Whether nothing is missing: a score on each aspect that is asked for, and the texts that its prompt shows."""
+    """Whether a score on each requested aspect and every text that the prompt shows is there."""
     task = load_task(record.task)
     shown = [aspect for aspect in _wanted(task, aspects) if aspects or aspect in record.scores]
     texts = {spec.name for aspect in shown for spec in task.fields_of(aspect)}
@@ -124,27 +146,45 @@ def _shared_aspects(task: Task, examples: Sequence[Record], aspects: tuple[str, 
         missing = [aspect for aspect in aspects or () if aspect in task.aspects and aspect not in example.scores]
         if missing:
             raise InputError(
-                f"invert: the example {example.id} has no human score for {missing[0]}: choose another one"
+                f"The example {example.id!r} has no human score on {missing[0]}. Change invert.examples.",
+                code="no_scores",
+                key="invert.examples",
             )
     wanted = _wanted(task, aspects)
     shared = tuple(aspect for aspect in wanted if all(aspect in example.scores for example in examples))
     if not shared:
         ids = ", ".join(example.id for example in examples)
         names = ", ".join(wanted or aspects or ())
-        raise InputError(f"invert: the examples of {task.name} ({ids}) have no human score in common on {names}")
+        raise InputError(
+            f"The examples of {task.name} ({ids}) share no aspect with a human score, of {names}. Change "
+            "invert.examples or invert.aspects.",
+            code="no_scores",
+            key="invert.examples",
+        )
     return shared
 
 
 def _check_content(unit: Unit, example: Record) -> None:
     empty = [spec.title for spec in unit.fields if not text_of(example, spec.name).strip()]
     if empty:
-        raise InputError(f"invert: the example {example.id} has no text for {empty[0]!r}: choose another one")
+        raise InputError(
+            f"The example {example.id!r} has no text for {empty[0]!r}. Change invert.examples.",
+            code="missing_text",
+            key="invert.examples",
+        )
 
 
 def as_reply(unit: Unit, example: Record, *, with_score: bool, special_tokens: Sequence[str] = ()) -> str:
     """The example as a judge's reply: a sentence that names aspects and scale, then content and scores as JSON.
 
-    `with_score` False leaves the scores out of the JSON (the ablation).
+    Args:
+        unit: decides aspects and fields.
+        example: a rated record.
+        with_score: False leaves the scores out of the JSON (ablation).
+        special_tokens: of the model that reads the reply; they are neutralised.
+
+    Returns:
+        The reply.
     """
     task = load_task(unit.task)
     content = unit.content(example, special_tokens)
@@ -156,7 +196,7 @@ def as_reply(unit: Unit, example: Record, *, with_score: bool, special_tokens: S
 
 
 def forward_request(unit: Unit, reply: str) -> str:
-    """The baseline: the judge's model itself is asked to write the prompt behind the same reply."""
+    """The baseline's request: the judge's own model is prompted to write the prompt behind the same reply."""
     slots = {"reply": reply, "aspects": aspects_in_words(unit), "scale": scale_in_words(unit)}
     return re.sub(r"\{(reply|aspects|scale)\}", lambda slot: slots[slot.group(1)], FORWARD_PROMPT)
 

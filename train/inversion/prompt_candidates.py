@@ -1,6 +1,6 @@
-"""A sampled prompt -> a candidate template: slots in place of the example's content, and whether it may be used.
+"""A sampled prompt -> a candidate template: slots in place of the example's content, and whether it is verified.
 
-Knows no model. A candidate that is refused stays one, with its reasons.
+Knows no model. A rejected candidate is kept, with the reasons.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ SAID_SCORE = re.compile(
 
 @dataclass(frozen=True)
 class Candidate:
-    """One sampled prompt: `templates` by aspect where it could be made one; `problems`: why it must not be used."""
+    """One sampled prompt: `templates` by aspect, where it has any; `problems`: why it is rejected, if it is."""
 
     number: int
     example: str
@@ -55,13 +55,22 @@ def make_candidate(
     max_words: int,
     require_scale: bool = True,
 ) -> Candidate:
-    """`draft`: number, example (its id), reply, finish_reason, error of one sampled prompt."""
+    """Turn a sampled prompt into a candidate.
+
+    Args:
+        source: the template's origin, `inverse` or `forward`.
+        unit: decides aspects and fields.
+        draft: number, example (its id), reply, finish_reason, error of one sampled prompt.
+        special_tokens: of the model that wrote it.
+        max_words: a longer prompt is rejected.
+        require_scale: the prompt must state the scale itself.
+
+    Returns:
+        The candidate, verified or with its problems.
+    """
     example = next(one for one in unit.examples if one.id == draft["example"])
     made = partial(Candidate, int(draft["number"]), example.id, draft["reply"])
-    if draft["error"] or draft["finish_reason"] in UNFINISHED:
-        why = f"the model failed: {draft['error'] or UNFINISHED[draft['finish_reason']]}"
-        if draft["finish_reason"] == "length" and not draft["error"]:
-            why = "cut off at invert.max_tokens"
+    if why := _failure(draft):
         return made("", {}, (), (why,), {})
     content = unit.content(example, special_tokens)
     shaped = generalise(draft["reply"], content, unit.fields, unit.aspects)
@@ -81,28 +90,36 @@ def make_candidate(
     if _copies_the_reply(unit, draft["reply"]):
         problems.append("it copies the judge's reply")
     if _says_the_score(unit, example, shaped.text):
-        problems.append("it says the example's score instead of asking for one")
+        problems.append("it states the example's score instead of asking for one")
     scales = [template.scale for template in templates.values()]
     for template in () if shaped.refused else templates.values():
         problems += verify(template, [content], max_words=max_words, require_scale=require_scale, other_scales=scales)
     return made(shaped.text, dict(shaped.found), shaped.removed, tuple(dict.fromkeys(problems)), templates)
 
 
+def _failure(draft: Mapping[str, Any]) -> str:
+    """Why there is no whole prompt; empty: there is one."""
+    if draft["finish_reason"] == "length" and not draft["error"]:
+        return "cut off at invert.max_tokens"
+    ending = draft["error"] or UNFINISHED.get(draft["finish_reason"])
+    return f"the model failed: {ending}" if ending else ""
+
+
 def _copies_the_reply(unit: Unit, draft: str) -> bool:
-    """Whether a prompt repeats how the judge's reply begins, up to the aspects: it then says what was rated and asks
-    nothing. What follows in that sentence (aspects and scale) a prompt may well say in the same words."""
+    """Whether a prompt repeats the beginning of the judge's reply, up to the aspects: then it reports a rating instead
+    of asking for one. The rest of that sentence (aspects and scale) may appear in a prompt in the same words."""
     began = words(load_task(unit.task).reply_form.split("{aspects}")[0])
     return len(began) >= NGRAM and f" {' '.join(began)} " in f" {' '.join(words(draft))} "
 
 
 def _says_the_score(unit: Unit, example: Record, text: str) -> bool:
-    """Whether a prompt gives one score alone, and it is what people gave the example.
+    """Whether a prompt states a single score, and it is the human score of the example.
 
-    Such a prompt would win the choice: under it that score is what the judge finds likeliest, for every text. A prompt
-    that says what several scores mean is no such thing.
+    Such a prompt would be selected, because it makes that score the most probable one for every text. A prompt that
+    says what several scores mean is fine.
     """
     said = {float(number) for number in SAID_SCORE.findall(text)}
-    # In points of the task's scale, as the reply had it, and of the people's own.
+    # On the task's scale, as in the reply, and on the scale of the human score.
     given = {
         round(score, 2) for aspect in unit.aspects for score in (unit.score_of(example, aspect), example.scores[aspect])
     }
@@ -110,13 +127,13 @@ def _says_the_score(unit: Unit, example: Record, text: str) -> bool:
 
 
 def kinds(problems: Iterable[str]) -> list[str]:
-    """The kinds of problems: the sentences up to the first number or quotation, each once."""
+    """The kinds of problems: the sentences up to the first number or quotation, without duplicates."""
     # An apostrophe inside a word ("the judge's reply") begins no quotation.
     return list(dict.fromkeys(re.split(r"[:\d]|(?<!\w)['\"]", problem)[0].strip() for problem in problems))
 
 
 def reasons(found: Sequence[Candidate], notes: Mapping[int, str]) -> Counter[str]:
-    """How many candidates are out for each kind of reason. `notes`: by number, why a verified one has no value."""
+    """Number of rejected candidates by kind of reason. `notes`: by number, why a verified one has no value."""
     return Counter(kind for one in found for kind in kinds([*one.problems, *filter(None, [notes.get(one.number)])]))
 
 
@@ -132,6 +149,19 @@ def to_line(
     notes: Mapping[int, str],
     order: Sequence[int],
 ) -> dict[str, Any]:
+    """A line of `candidates.jsonl`.
+
+    Args:
+        source: `inverse` or `forward`.
+        unit: of the candidate.
+        one: the candidate.
+        values: by number the value of each candidate that has one.
+        notes: by number, why a verified candidate has no value.
+        order: numbers of the ranked candidates, the best first.
+
+    Returns:
+        The line, ready for JSON.
+    """
     return {
         "source": source,
         "task": unit.task,

@@ -1,7 +1,7 @@
-"""Which verified candidate becomes the template: the forward model's own probability of the people's scores decides.
+"""Which verified candidate becomes the template: the one under which the judge gives the human scores most probability.
 
-With a labelled dev part the agreement with people decides instead. In go templates and replies of the forward model,
-out come numbers and a ranking. Knows no Ray.
+With a labelled dev part the agreement with the human scores decides instead. Input: templates and the judge's replies;
+output: a value for each candidate and a ranking. Knows no Ray.
 """
 
 from __future__ import annotations
@@ -22,7 +22,16 @@ LEVELS = ("dataset", "group")
 def requests(
     candidates: Iterable[Candidate], records: Sequence[Record], special_tokens: Sequence[str]
 ) -> Iterator[dict[str, Any]]:
-    """A row for cluster.generate for each verified candidate, aspect and record that people rated on it."""
+    """The requests that measure the candidates.
+
+    Args:
+        candidates: only the verified ones are measured.
+        records: rated texts.
+        special_tokens: of the judge.
+
+    Yields:
+        A row for cluster.generate for each candidate, aspect and record with a human score on the aspect.
+    """
     for candidate in candidates:
         if not candidate.is_verified:
             continue
@@ -35,9 +44,15 @@ def requests(
 
 
 def log_probability(label_logprobs: Sequence[float], score: float, scale: Scale) -> float:
-    """Natural logarithm of the probability that the model gives `score`; between two labels, of both by distance.
+    """Natural logarithm of the probability of `score`; between two labels it is interpolated by distance.
 
-    -inf where the engine told neither label's probability, or none at all (no values). `score` in points of `scale`.
+    Args:
+        label_logprobs: of the labels of the scale; NaN where unknown, empty where the engine returned none.
+        score: on `scale`.
+        scale: the template's.
+
+    Returns:
+        The log-probability, at most 0; -inf where the engine returned neither label.
     """
     labels = [float(label) for label in scale.labels()]
     low = max(label for label in labels if label <= score) if score >= labels[0] else labels[0]
@@ -51,26 +66,40 @@ def log_probability(label_logprobs: Sequence[float], score: float, scale: Scale)
 def mean_log_probability(
     candidate: Candidate, replies: Iterable[Mapping[str, Any]], records: Sequence[Record]
 ) -> tuple[float | None, str]:
-    """The method's objective: mean log-probability of the people's scores over aspects and examples.
+    """The method's objective: mean log-probability of the human scores over aspects and examples.
 
-    None, with the reason, where one of the questions had no answer.
+    Args:
+        candidate: a verified one.
+        replies: its rows of cluster.generate.
+        records: those of the rows' `record`.
+
+    Returns:
+        The mean in nats, at most 0, and ""; or None and the reason, where one reply has no score.
     """
     total, number = 0.0, 0
     for reply in replies:
         template, record = candidate.templates[reply["aspect"]], records[reply["record"]]
         if unscored := Judge.of(template).verdict(template.task, template.aspect, reply).unscored:
-            return None, f"the forward model gave no score: {unscored}"
+            return None, f"the judge returned no score: {unscored}"
         score = record.score_on(template.aspect, template.scale)
         total += log_probability(reply["label_logprobs"], score, template.scale)
         number += 1
-    return (total / number, "") if number and total > -math.inf else (None, "no probability on the people's score")
+    return (total / number, "") if number and total > -math.inf else (None, "no probability on the human score")
 
 
 def dev_agreement(
     candidate: Candidate, replies: Iterable[Mapping[str, Any]], records: Sequence[Record]
 ) -> tuple[float | None, str]:
-    """Agreement on the dev part: the mean over aspects of the mean within-group Spearman (of all rows where no group
-    has an order). None, with the reason, where it is undefined for every aspect."""
+    """Agreement on the dev part: mean within-group Spearman (over all rows where no group has an order).
+
+    Args:
+        candidate: a verified one.
+        replies: its rows of cluster.generate.
+        records: those of the rows' `record`.
+
+    Returns:
+        The mean over aspects, -1 to 1, and ""; or None and the reason, where it is undefined for every aspect.
+    """
     rows: dict[str, list[tuple[Record, float | None]]] = {}
     for reply in replies:
         template = candidate.templates[reply["aspect"]]
@@ -81,7 +110,7 @@ def dev_agreement(
 
 
 def spearman(aspect: str, scored: Sequence[tuple[Record, float | None]]) -> float:
-    """Mean within-group Spearman of the scores with the people's (of all rows where no group has an order), or NaN."""
+    """Mean within-group Spearman with the human scores (over all rows where no group has an order), or NaN."""
     columns = Columns(
         group=[record.group_key for record, _ in scored],
         human=[record.scores[aspect] for record, _ in scored],
@@ -97,7 +126,7 @@ def spearman(aspect: str, scored: Sequence[tuple[Record, float | None]]) -> floa
 def ranked(candidates: Sequence[Candidate], values: Mapping[int, float]) -> list[int]:
     """Numbers of the candidates with a value, the best first.
 
-    Equal values (as printed) are told apart by fewer slots that had to be appended, then by brevity, then by number.
+    Ties (at the printed digits) are broken by fewer appended slots, then by shorter text, then by number.
     """
     by_number = {candidate.number: candidate for candidate in candidates}
 

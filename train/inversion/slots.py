@@ -1,19 +1,15 @@
 """A prompt that the inversion model wrote for one example -> a template text, the example's own texts made slots.
 
-In go the prompt, the example's texts by field name, the task's fields and the names of its aspects; out come the text,
-how each text was found and what was taken out. It asks no model and knows no scale.
+Input: the prompt, the example's texts by field name, the task's fields and the names of its aspects. Output: the text,
+how each text was found (by quotes.py) and what was removed. Knows no model and no scale.
 """
 
 from __future__ import annotations
 
 import re
-from bisect import bisect_left
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import accumulate, pairwise
-from typing import Literal, NamedTuple
-
-from rapidfuzz.distance import LCSseq
+from itertools import pairwise
 
 from judging.tasks import FieldSpec
 from judging.template import slot_block
@@ -28,43 +24,13 @@ from judging.template_checks import (
     word_spans,
     words,
 )
+from train.inversion.quotes import ASKING, FUNCTION, How, Search, Text
 
-How = Literal["exact", "normalised", "fuzzy", "appended"]
-
-SHORT_WORDS = 3  # so short a text ("English", "Yes.") is looked for as a whole only
-MIN_MATCHED = 6  # one more than the run of words that may not stay; below it, the rule for leftovers is enough
-MIN_TELLING = 3  # "is it one of the", "do you think that" are matched words too, but of any text
-MISS = 1.5  # against 1 for a match: a span with a positive sum has more than 60 % of its words matched
-MAX_GAP = 8  # unmatched words in a row; more of them are no paraphrase, but the instruction between two quotes
-EDGE_WORDS, EDGE_CHARS = 2, 80  # new words that a span's first and last sentence may add to it
-
-# Words that tell nothing of a text: function words, and those with which people ask for a rating.
-_FUNCTION = """a about after again all also always am an and another any are as at back be because been before being
-best better both but by ca can could d did do does each either else even ever every few first for from get go good
-great had has have he her here him his how however i if in into is it its just know last less let like ll m made make
-many may me more most much must my need never next no not now nt of off ok on once one only or other our out over own
-please re really s same say see she should since so some still such take than that the their them then there these they
-thing think this those through to too two under up us use ve very want was way we well were what when where which while
-who why will with would yes yet you your"""
-_ASKING = """ai answer article ask aspect assess assistant bad based candidate clear coherence coherent consider
-consistency consistent context conversation correct criteria criterion dialogue evaluate evaluation example excellent
-explain fair false fluency following format give given high human input instruction instructions json judge low news
-note number output paragraph poor prompt provide quality question rate rating read reason reference relevance relevant
-reply response responses return score scores sentence source speaker step story summarise summarize summary system task
-text title translation true user word words write writing"""
-FUNCTION, ASKING = frozenset(words(_FUNCTION)), frozenset(words(_ASKING))
-
-# While the text is worked on, one character stands for each slot, and one for what was taken out.
+# Until the text is finished, one private-use character stands for each slot, and one for each removed span.
 FIRST_SLOT, SLOTS, GAP = 0xF0000, "\U000f0000-\U000ffffc", "\U000ffffd"
 PLACEHOLDER = re.compile(f"[{SLOTS}{GAP}]")
 
-ESCAPE = re.compile(r"\\[nrt\"/\\]")  # in JSON, "\n" is white space, not an n
-STOPS = re.compile(r"\s*[.!?…]+")
-OPENED, CLOSED = re.compile(r"(?:\A|[\n:\"“„«‘'`(\[{<>*_=]) *\Z"), re.compile(r" *(?:\Z|[\n\"”»’'`)\]}<*_.,;!?])")
-_END = r"\n\"“”.!?:;<>{}()\[\]|"
-EDGE_BEFORE, EDGE_AFTER = re.compile(rf"(?<=[{_END}])[^\S\n]*([^{_END}]*)\Z"), re.compile(rf"[^{_END}]*[.!?]?")
-LABEL_END = re.compile(r"[\"'’*_]*\s*[:>]")
-# A sentence or a line; a slot before a capital ends a sentence too.
+# A sentence or a line; a slot before a capital letter also ends a sentence.
 UNIT = re.compile(rf"[^\n]+?(?:[.!?]+[\"'”’)\]*_]*(?=\s)|[{SLOTS}](?=\s+[A-Z])|[。！？]+|(?=\n)|\Z)")
 BEGINNING = re.compile(r"\A\Z|[.!?:\n•*=#–—-]")  # between two words: what makes a capital usual
 _KEY = r"(?<![^\W_])(?:\w[\w -]{0,40}[_ -])?score\\?[\"”']?[^\S\n]*:"
@@ -75,7 +41,7 @@ JSON = re.compile(
     rf"|^[^\S\n]*\\?[\"“']{_KEY}.*$",  # a line of one
     re.IGNORECASE | re.MULTILINE,
 )
-# Until nothing changes: what only enclosed, named or led up to something that was taken out.
+# Applied until nothing changes: text that only enclosed, named or introduced something that was removed.
 _G, _NO_WORD = rf"[\s.,;:…]*{GAP}[\s.,;:…]*", rf"[^\w\n{SLOTS}{GAP}]*"
 TIDY = (
     (rf"{GAP}\s*{GAP}", GAP),
@@ -97,8 +63,8 @@ SPACES = (
 class Generalised:
     """`text`: every field's slot once, and `{{reply_format}}` as its last paragraph.
 
-    `found`: how each field's text was found. `removed`: what was taken out, piece by piece. `refused`: why nothing
-    usable is left; where it is None, `text` holds no NGRAM words in a row of the example outside its slots.
+    `found`: how each field's text was found. `removed`: the removed spans. `refused`: why the template is unusable;
+    where it is None, `text` has no NGRAM words in a row of the example outside its slots.
     """
 
     text: str
@@ -107,42 +73,33 @@ class Generalised:
     refused: str | None
 
 
-class _Text(NamedTuple):
-    """A text to look for. `joined`: its words between single blanks, so that a run of words is a substring."""
-
-    name: str
-    text: str
-    words: list[Word]
-    joined: str
-
-
-class _Quote(NamedTuple):
-    """Characters `start` to `end` of the prompt, with `num_matched` words of a text in them."""
-
-    start: int
-    end: int
-    how: How
-    num_matched: int
-
-
 def generalise(
     prompt: str, content: Mapping[str, str], fields: Sequence[FieldSpec], aspects: Sequence[str]
 ) -> Generalised:
     """The template text that `prompt` becomes.
 
-    Each text gives way to its slot where it is quoted best: exactly, or but for case, spacing and punctuation, or in a
-    span that is mostly its words. Further quotes go. A JSON object with a score is the form of the reply, which
-    `{{reply_format}}` says anew: it goes, and a text quoted in it alone is appended like one that was not found, in the
-    rubric's blocks and in the order of `fields`. A sentence that still tells of the example goes with any slot in it.
-    Double braces outside the quotes are broken up. White space around the texts and the prompt does not count.
+    Each text is replaced by its slot at its best quote: exact, equal up to case, spacing and punctuation, or a span
+    that is mostly its words. Further quotes are removed. A JSON object with a score is the reply format, which
+    `{{reply_format}}` states anew: it is removed, and a text quoted only there is appended like one that was not found,
+    in the rubric's blocks and in the order of `fields`. A sentence that still reveals the example is removed with any
+    slot in it. Double braces outside the quotes are broken up. White space around texts and prompt is ignored.
+
+    Args:
+        prompt: as sampled.
+        content: the example's texts by field name.
+        fields: the fields that the template shows.
+        aspects: names, which are words of the instruction and never of the example.
+
+    Returns:
+        The template text, how each text was found, and why the template is unusable, if it is.
     """
     prompt = PLACEHOLDER.sub("", prompt)
     given = {name: PLACEHOLDER.sub("", content[name]).strip() for name in content}
-    texts = [_text(name, given[name]) for name in given if given[name]]
+    texts = [Text.of(name, given[name]) for name in given if given[name]]
     slots = {spec.name: chr(FIRST_SLOT + place) for place, spec in enumerate(fields)}
     said = [*aspects, *slots, *(spec.title for spec in fields)]
     asking = ASKING.union(*map(words, said)) - FUNCTION
-    search = _Search(prompt, texts, asking)
+    search = Search(prompt, texts, asking)
     how = search.claim_slots(slots)
     search.claim_further()
     removed = [prompt[start:end] for (start, end), name in sorted(search.claims.items()) if name is None]
@@ -159,150 +116,6 @@ def generalise(
     return Generalised(text, found, tuple(removed), _refusal(marked, text, texts))
 
 
-class _Search:
-    """The prompt, its words, and its claimed spans: by (start, end) the field whose slot goes there, None: no slot."""
-
-    def __init__(self, prompt: str, texts: Sequence[_Text], asking: frozenset[str]) -> None:
-        self.prompt, self.texts = prompt, sorted(texts, key=lambda text: -len(text.text))
-        self.asking, self.plain = asking, asking | FUNCTION
-        self.claims: dict[tuple[int, int], str | None] = {}
-        self.taken = bytearray(len(prompt))
-        _, _, self.words, self.joined = _text("", prompt)
-        self.blanks = list(accumulate((len(word.text) + 1 for word in self.words), initial=0))
-
-    def claim_slots(self, names: Collection[str]) -> dict[str, How]:
-        """How the texts of these names were found: whole quotes first, the longest text first, then spans."""
-        how: dict[str, How] = {}
-        rest = []
-        for text in (text for text in self.texts if text.name in names):
-            if quotes := self._whole_quotes(text):
-                how[text.name] = self._claim(quotes[0], text.name)
-            else:
-                rest.append(text)
-        while options := [(quote, text) for text in rest for quote in self._spans(text)]:
-            # Of two texts that explain a span alike, the shorter one does it with less freedom.
-            quote, text = max(options, key=lambda option: (option[0].num_matched, -len(option[1].words)))
-            how[text.name] = self._claim(quote, text.name)
-            rest.remove(text)
-        return how
-
-    def claim_further(self) -> None:
-        """Claim every other quote."""
-        for text in self.texts:
-            quotes = self._whole_quotes(text, further=True) or self._spans(text)
-            while quotes:
-                for quote in quotes:
-                    if self._is_free(quote.start, quote.end):  # two quotes can share their edges
-                        self._claim(quote, None)
-                quotes = self._spans(text)
-
-    def _claim(self, quote: _Quote, name: str | None) -> How:
-        self.claims[quote.start, quote.end] = name
-        self.taken[quote.start : quote.end] = b"\1" * (quote.end - quote.start)
-        return quote.how
-
-    def _is_free(self, start: int, end: int) -> bool:
-        return 1 not in self.taken[start:end]
-
-    def _whole_quotes(self, text: _Text, *, further: bool = False) -> list[_Quote]:
-        """Where all of `text` stands. A short text must stand alone or, the first time, tell of the example."""
-        quotes = [quote for quote in self._runs(text) if self._is_free(quote.start, quote.end)]
-        if len(text.words) > SHORT_WORDS:
-            return quotes
-        telling = any(len(word.text) > 2 and word.text not in self.plain for word in text.words)
-        alone = [
-            quote
-            for quote in quotes
-            if OPENED.search(self.prompt, max(0, quote.start - 9), quote.start) and CLOSED.match(self.prompt, quote.end)
-        ]
-        return alone or (quotes[:1] if telling and not further else [])
-
-    def _runs(self, text: _Text) -> Iterator[_Quote]:
-        if not text.words:
-            found = re.finditer(re.escape(text.text), self.prompt)
-            yield from (_Quote(*match.span(), "exact", 0) for match in found)
-            return
-        at, size = 0, len(text.words)
-        while (at := self.joined.find(text.joined, at)) >= 0:
-            first = bisect_left(self.blanks, at)
-            if not self._is_embedded(first, first + size, text):
-                yield self._quote(text, self.words[first].start, self.words[first + size - 1].end)
-            at = self.blanks[first + size]
-
-    def _is_embedded(self, first: int, last: int, text: _Text) -> bool:
-        """Whether these words are a part of a longer text's quote: they go on as it does, two words to one side."""
-        sides = [(first - 2, last)] * (first >= 2) + [(first, last + 2)] * (last + 2 <= len(self.words))
-        runs = [self.joined[self.blanks[start] : self.blanks[end] + 1] for start, end in sides]
-        longer = [other.joined for other in self.texts if len(other.joined) > len(text.joined)]
-        return any(run in other for run in runs for other in longer)
-
-    def _quote(self, text: _Text, start: int, end: int) -> _Quote:
-        begin = start - text.words[0].start
-        if self.prompt.startswith(text.text, begin):
-            return _Quote(begin, begin + len(text.text), "exact", len(text.words))
-        stops = STOPS.match(self.prompt, end) if STOPS.fullmatch(text.text[-1]) else None
-        return _Quote(start, stops.end() if stops else end, "normalised", len(text.words))
-
-    def _spans(self, text: _Text) -> list[_Quote]:
-        """Spans that do not overlap, mostly of words that stand in `text` in the same order."""
-        free = [word.text if self._is_free(word.start, word.end) else "" for word in self.words]
-        hits = [False] * len(free)
-        for block in LCSseq.opcodes(free, [word.text for word in text.words]).as_matching_blocks():
-            hits[block.a : block.a + block.size] = [True] * block.size
-        quotes = []
-        for begin, stop in self._stretches(hits):
-            first, last = (begin + end for end in _best_run(hits[begin:stop]))
-            matched = [word.text for word, hit in zip(self.words[first:last], hits[first:last], strict=True) if hit]
-            if len(matched) < MIN_MATCHED:
-                continue
-            start, end = self.words[first].start, self.words[last - 1].end
-            telling = {word for word in matched if len(word) > 1} - self.plain
-            if len(telling) >= MIN_TELLING or shared_ngram(self.prompt[start:end], text.text):
-                quotes.append(_Quote(*self._with_edges(start, end, text), "fuzzy", len(matched)))
-        return quotes
-
-    def _stretches(self, hits: Sequence[bool]) -> Iterator[tuple[int, int]]:
-        """The words cut where a span is taken, where too many in a row do not match, and at labels ("Summary:")."""
-        begin = gap = 0
-        for place, (word, hit) in enumerate(zip(self.words, hits, strict=True)):
-            gap = 0 if hit else gap + 1
-            is_label = not hit and word.text in self.plain and LABEL_END.match(self.prompt, word.end)
-            if is_label or gap > MAX_GAP or not self._is_free(self.words[max(place - 1, 0)].start, word.end):
-                yield begin, place
-                begin = place
-        yield begin, len(self.words)
-
-    def _with_edges(self, start: int, end: int, text: _Text) -> tuple[int, int]:
-        """The span with the rest of its first and last sentence, line or quote, where that belongs to the quote too."""
-        own = {word.text for word in text.words}
-        before = EDGE_BEFORE.search(self.prompt, max(0, start - EDGE_CHARS), start)
-        after = EDGE_AFTER.match(self.prompt, end, end + EDGE_CHARS)
-        edges = ([(before.start(1), start)] if before else []) + ([(end, after.end())] if after else [])
-        for first, last in edges:
-            said = set(words(self.prompt[first:last]))
-            if len(said - own) <= EDGE_WORDS and not said & self.asking and self._is_free(first, last):
-                start, end = min(start, first), max(end, last)
-        return start, end
-
-
-def _text(name: str, text: str) -> _Text:
-    known = word_spans(ESCAPE.sub("  ", text))
-    return _Text(name, text, known, f" {' '.join(word.text for word in known)} ")
-
-
-def _best_run(hits: Sequence[bool]) -> tuple[int, int]:
-    """The run with the highest sum of 1 for a hit and -MISS for a miss (Kadane); (0, 0) without a hit."""
-    best = score = 0.0
-    first, run = 0, (0, 0)
-    for place, hit in enumerate(hits):
-        if score <= 0:
-            score, first = 0.0, place
-        score += 1 if hit else -MISS
-        if score > best:
-            best, run = score, (first, place + 1)
-    return run
-
-
 def _spliced(text: str, instead: Mapping[tuple[int, int], str]) -> str:
     """`text` with other characters in the place of each span."""
     pieces, at = [], 0
@@ -316,8 +129,8 @@ def _reply_forms(marked: str) -> list[tuple[int, int]]:
     return [found.span() for found in JSON.finditer(marked) if SCORE_KEY.search(found.group())]
 
 
-def _leftovers(marked: str, texts: Sequence[_Text], plain: frozenset[str]) -> list[tuple[int, int]]:
-    """The sentences and lines that hold NGRAM words in a row, a name or a number of the texts."""
+def _leftovers(marked: str, texts: Sequence[Text], plain: frozenset[str]) -> list[tuple[int, int]]:
+    """Sentences and lines with NGRAM words in a row, a name or a number of the texts."""
     told = bytearray(len(marked))
     grams = {gram for text in texts for gram in ngrams(text.text)}
     for stretch in re.finditer(rf"[^{SLOTS}]+", marked):
@@ -337,7 +150,7 @@ def _leftovers(marked: str, texts: Sequence[_Text], plain: frozenset[str]) -> li
 
 
 def _tells(text: str, word: Word) -> bool:
-    """Whether the word is written like a name or a number. One character is a list's letter or number."""
+    """Whether the word is written like a name or a number. A single character is a list item's letter or number."""
     return len(word.text) > 1 and (text[word.start].isupper() or any(map(str.isdigit, word.text)))
 
 
@@ -353,15 +166,15 @@ def _tidied(marked: str) -> str:
 
 
 def _shown(marked: str, slots: Mapping[str, str]) -> str:
-    """Marked text as the template has it: no double brace but those of the slots."""
+    """Marked text as in the template: the only double braces are those of the slots."""
     text = re.sub(r"\{(?=\{)|\}(?=\})", r"\g<0> ", marked.replace(GAP, ""))
     names = {slot: name for name, slot in slots.items()}
     return PLACEHOLDER.sub(lambda found: f"{{{{{names[found.group()]}}}}}", text)
 
 
-def _refusal(marked: str, text: str, texts: Sequence[_Text]) -> str | None:
+def _refusal(marked: str, text: str, texts: Sequence[Text]) -> str | None:
     num_words = len(words(PLACEHOLDER.sub(" ", marked)))
     if num_words < MIN_WORDS:
-        return f"of the instruction {num_words} words are left, and it takes {MIN_WORDS}"
+        return f"too little of the instruction is left: {num_words} words, at least {MIN_WORDS} are required"
     traces = (shared_ngram(part, known.text) for part in outside_slots(text) for known in texts)
     return f"words of the example are left: {trace!r}" if (trace := next(filter(None, traces), None)) else None

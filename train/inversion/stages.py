@@ -1,12 +1,12 @@
 """One judge's inversion for the job `invert`: sampled prompts -> checked candidates -> the best as template files.
 
-Each stage that asks a model keeps its replies in the judge's folder, so a killed job repeats only the one it was in.
+Each stage of inference keeps its replies in the judge's folder, so an interrupted job repeats only the current one.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -16,6 +16,7 @@ from cluster.artifacts import write_text
 from cluster.config import ModelSpec, RunConfig
 from cluster.generate import Sampling
 from cluster.terminal import say
+from cluster.tokens import special_tokens_of
 from judging.judge import REPLY_COLUMNS
 from judging.records import Record, content_id
 from judging.tasks import load_task
@@ -26,14 +27,14 @@ from train.inversion.config import Source
 from train.inversion.one_shot import Unit, as_reply, forward_request
 from train.inversion.prompt_candidates import Candidate, first_reasons, make_candidate, reasons, to_line
 from train.inversion.ranking import dev_agreement, mean_log_probability, ranked, requests
-from train.requests import known_encoder, stage_replies, weights_of
+from train.requests import Stages, known_encoder, weights_of
 
 if TYPE_CHECKING:
     from train.inversion.config import Config
 
 
 class Inversion:
-    """Stage by stage: `inversion` writes the prompts, `judge` is asked by them, `folder` keeps all replies."""
+    """The stages: `inversion` writes the prompts, `judge` is prompted with them, `folder` keeps all replies."""
 
     def __init__(
         self,
@@ -50,27 +51,13 @@ class Inversion:
         self._judge = judge
         self._inversion = inversion
         self._folder = folder
+        self._stages = Stages(run, folder, f"invert: {name}")
 
     def _writer(self, source: Source) -> ModelSpec:
         """The model that writes the prompts of that source."""
         spec = self._inversion if source == "inverse" else self._judge
         assert spec is not None
         return spec
-
-    def _asked(
-        self,
-        stage: str,
-        asked: Callable[[], list[dict[str, Any]]],
-        spec: ModelSpec,
-        sampling: Sampling,
-        keep: Sequence[str],
-    ) -> list[dict[str, Any]]:
-        what = f"invert: {self._name}: {stage}"
-        return stage_replies(self._folder, stage, asked, self._run, spec, sampling, keep, what)
-
-    def _special_tokens(self, spec: ModelSpec) -> tuple[str, ...]:
-        known = known_encoder(spec)
-        return known.special_tokens() if known else ()
 
     def do(self, wanted: Sequence[Unit], dev: Sequence[Record]) -> dict[str, Any]:
         written: list[dict[str, Any]] = []
@@ -85,7 +72,7 @@ class Inversion:
         for (source, place), found in candidates.items():
             unit, known, notes = wanted[place], *values[source, place]
             order = ranked(found, known)
-            written.append(self._write(source, unit, found, known, notes, order, dev))
+            written.append(self._write(source, unit, found, known, notes, order, dev=dev))
             lines += [to_line(source, unit, one, known, notes, order) for one in found]
         write_text(
             self._folder / "candidates.jsonl", "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
@@ -112,26 +99,26 @@ class Inversion:
         config = self._config
         sampling = Sampling(config.max_tokens, config.temperature, config.top_p, config.top_k, self._run.seed)
         keep = ("unit", "number", "example", "reply", "finish_reason", "error")
-        replies = self._asked(f"drafts-{source}", asked, spec, sampling, keep)
+        replies = self._stages.replies(f"drafts-{source}", asked, spec, sampling, keep=keep)
         return [[reply for reply in replies if reply["unit"] == place] for place in range(len(wanted))]
 
     def _question(
         self, source: Source, spec: ModelSpec, unit: Unit, example: Record, row: Mapping[str, Any]
     ) -> dict[str, Any]:
         known = known_encoder(spec)
-        reply = as_reply(unit, example, with_score=self._config.with_score, special_tokens=self._special_tokens(spec))
+        reply = as_reply(unit, example, with_score=self._config.with_score, special_tokens=special_tokens_of(spec))
         if source == "inverse":
             prompt, prefix = inverse_request(reply, chat=known is None or known.is_chat)
         else:
             prompt, prefix = forward_request(unit, reply), ""
-        # A seed for each draw, or all draws of an example would be the same.
+        # A seed for each sample, or all samples of an example would be identical.
         seed = int(content_id(str(self._run.seed), source, *unit.aspects, str(row["number"]), example.id)[:7], 16)
         return {"prompt": prompt, "reply_prefix": prefix, "labels": [], "json_schema": "", "seed": seed}
 
     # ------------------------------------------------------------------ stage 2: slots and checks
 
     def _candidates(self, source: Source, unit: Unit, drafts: Sequence[Mapping[str, Any]]) -> list[Candidate]:
-        tokens = self._special_tokens(self._writer(source))
+        tokens = special_tokens_of(self._writer(source))
         limits: dict[str, Any] = self._config.model_dump(include={"max_words", "require_scale"})
         return [make_candidate(source, unit, draft, tokens, **limits) for draft in drafts]
 
@@ -145,7 +132,7 @@ class Inversion:
     ) -> dict[tuple[Source, int], tuple[dict[int, float], dict[int, str]]]:
         """For each source and unit: the value of every verified candidate that has one, and why others have none."""
         measured = {place: _measured_on(unit, dev) for place, unit in enumerate(wanted)}
-        tokens = self._special_tokens(self._judge)
+        tokens = special_tokens_of(self._judge)
 
         def asked() -> list[dict[str, Any]]:
             return [
@@ -155,7 +142,7 @@ class Inversion:
             ]
 
         keep = ("source", "unit", "candidate", "aspect", "record", *REPLY_COLUMNS)
-        replies = self._asked("choice", asked, self._judge, Sampling(max_tokens=1), keep)
+        replies = self._stages.replies("choice", asked, self._judge, Sampling(max_tokens=1), keep=keep)
         value_of = dev_agreement if self._config.dev else mean_log_probability
         by_candidate: dict[tuple[str, int, int], list[dict[str, Any]]] = {}
         for reply in replies:
@@ -182,9 +169,10 @@ class Inversion:
         values: Mapping[int, float],
         notes: Mapping[int, str],
         order: Sequence[int],
+        *,
         dev: Sequence[Record],
     ) -> dict[str, Any]:
-        """The template file of a unit, and its verified candidates; returns the unit's entry of the summary."""
+        """Write the template file of a unit and its verified candidates; returns the unit's entry of the summary."""
         by_number = {one.number: one for one in found}
         file = _file(unit, self._config)
         about = self._about(source, unit, found, values, order, dev)
@@ -250,8 +238,8 @@ class Inversion:
         about: Mapping[str, Any],
     ) -> None:
         say(
-            f"invert: WARNING: {self._name}: all {len(found)} {source} prompts for {unit.task} were refused "
-            f"({first_reasons(reasons(found, notes))}); the task's written rubric takes their place"
+            f"invert: WARNING: {self._name}: all {len(found)} {source} prompts for {unit.task} were rejected "
+            f"({first_reasons(reasons(found, notes))}). The task's rubric is used instead."
         )
         refused = [*(problem for one in found for problem in one.problems), *notes.values()]
         for aspect in unit.aspects:

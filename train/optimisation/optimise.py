@@ -1,9 +1,9 @@
-"""Job `optimise`: a judge's instruction is rewritten, round by round, from the labelled texts it gets most wrong.
+"""Job `optimise`: rewrite a judge's instruction, round by round, from the labelled texts with its largest errors.
 
 The method is PanguIR's (arXiv 2503.04809). Below `{run}/optimise/{model}`: `optimised/` with one template file a task
-and aspect, `rounds.jsonl` with every draft, its figure on the dev part and why it was refused, `manifest.json`. Only
+and aspect, `rounds.jsonl` with every draft, its value on the dev part and why it was rejected, `manifest.json`. Only
 the dev part (`data.dev_share`) is read, and of its groups a share: half of these show the errors, the other half
-measures the drafts. The rest of the dev part stays for the job `panel`, which must not choose by what has taught.
+measures the drafts. The rest of the dev part is left for the job `panel`, which must not select by training data.
 """
 
 from __future__ import annotations
@@ -30,11 +30,13 @@ from train.optimisation.rounds import Rounds, shared_groups, shown_groups, state
 
 
 def main(run: RunConfig) -> Outcome:
-    """Optimise the instructions of every configured judge; resume what a killed run left."""
+    """Optimise the instructions of every configured judge; resume an interrupted run."""
     config, data = section(run, "optimise", Config), section(run, "data", DataConfig)
     if not data.has_dev:
         raise InputError(
-            "optimise needs a labelled dev part that `evaluate` leaves out: set data.dev_share or data.dev"
+            "`optimise` needs a labelled dev part that `evaluate` excludes. Set data.dev_share or data.dev.",
+            code="missing_key",
+            key="data.dev_share",
         )
     for name in config.models:
         spec_of(run, name, "optimise.models")
@@ -52,13 +54,18 @@ def _labelled(data: DataConfig, config: Config) -> dict[tuple[str, str], list[Re
             continue
         if isinstance(row, Rejected):
             if data.max_rejected_share == 0:
-                raise InputError(str(row))
+                raise row.error()
             continue
         for aspect in load_task(row.task).aspects if dev.takes(row) else ():
             if aspect in row.scores and aspect in (config.aspects or (aspect,)):
                 found.setdefault((row.task, aspect), []).append(row)
     if not found:
-        raise InputError("optimise: the dev part (data.dev_share) holds no record that people rated on the aspects")
+        raise InputError(
+            "The dev part has no record with a human score on the aspects of `optimise`. Check optimise.aspects and "
+            "data.dev_share.",
+            code="no_scores",
+            key="optimise.aspects" if config.aspects else "",
+        )
     groups_of: dict[str, set[str]] = {}
     for (task, _), records in found.items():
         groups_of.setdefault(task, set()).update(record.group_key for record in records)
@@ -68,11 +75,17 @@ def _labelled(data: DataConfig, config: Config) -> dict[tuple[str, str], list[Re
         groups = {record.group_key for record in records}
         if len(shown_groups(groups)) in (0, len(groups)):
             raise InputError(
-                f"optimise: {len(groups)} group(s) of the dev part are left for {task}/{aspect}, and one half of them "
-                "shows errors, the other measures: raise data.dev_share or optimise.share"
+                f"`optimise` has {len(groups)} group(s) of the dev part for {task}/{aspect}, but it needs some to show "
+                "errors and others to measure. Raise data.dev_share or optimise.share.",
+                code="not_enough_groups",
+                key="optimise.share",
             )
         if len({record.scores[aspect] for record in records}) == 1:
-            raise InputError(f"optimise: all labels of {task}/{aspect} in the dev part are equal: they order nothing")
+            raise InputError(
+                f"All labels of {task}/{aspect} in the dev part are equal, so the agreement is undefined. Add "
+                "labelled texts with other scores.",
+                code="infeasible",
+            )
     return {key: sorted(records, key=lambda record: record.id) for key, records in sorted(found.items())}
 
 
@@ -115,23 +128,34 @@ def _start_template(run: RunConfig, config: Config, name: str, task: str, aspect
     found = next((file for file in files if file.exists()), None)
     template = load_templates(found).get(aspect) if found else None
     if template is None:
-        hint = ": run `inverdict invert` first" if config.start in LEARNED else ""
-        raise InputError(f"optimise.start: {folder} holds no template for {task}/{aspect}{hint}")
-    if template.scale != load_task(task).scale_of(aspect):
-        raise InputError(f"optimise.start: {found} asks for {template.scale}, another scale than the task's")
+        is_learned = config.start in LEARNED
+        raise InputError(
+            f"`optimise.start`: no template for {task}/{aspect} found in {folder}."
+            + (" Run `inverdict invert` first." if is_learned else ""),
+            code="missing_job" if is_learned else "missing_file",
+            key="optimise.start",
+        )
+    scale = load_task(task).scale_of(aspect)
+    if template.scale != scale:
+        raise InputError(
+            f"`optimise.start`: {found} has the scale {template.scale}, but the task's is {scale}. Change one of "
+            "the two.",
+            code="conflict",
+            key="optimise.start",
+        )
     return template
 
 
 def render(summary: Mapping[str, Any]) -> str:
-    """The summary for the terminal: what each instruction gained on the dev part, on which it was chosen."""
+    """The summary for the terminal: the gain of each instruction on the dev part, which also selected it."""
     lines = []
     for name, judge in summary["models"].items():
         lines.append(f"{name}: {judge['num_tokens']:,} tokens; stopped: {judge['stopped']}; {judge['folder']}")
         for one in judge["templates"]:
             values = [("none" if v is None else f"{v:.3f}") for v in (one["value_of_start"], one["value"])]
-            kept = f"round {one['round']} kept" if one["round"] else "the start is kept"
+            kept = f"kept from round {one['round']}" if one["round"] else "the start is kept"
             lines.append(
                 f"  {one['task']}/{one['aspect']}: group.spearman {values[0]} -> {values[1]} on {one['num_measured']} "
-                f"texts that also chose it; {kept}; {one['num_refused']} of {one['num_drafts']} drafts refused"
+                f"texts that also selected it; {kept}; {one['num_refused']} of {one['num_drafts']} drafts rejected"
             )
     return "\n".join(lines)

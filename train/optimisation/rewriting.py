@@ -1,4 +1,4 @@
-"""A judge's instruction and the cases it got most wrong -> the request for a better one; the reply -> a template.
+"""A judge's instruction and the cases with its largest errors -> a rewriting request; the reply -> a template.
 
 Knows no model and no files.
 """
@@ -20,7 +20,7 @@ from train.inversion.one_shot import Unit, aspects_in_words, scale_in_words
 
 REQUEST = (Path(__file__).parent / "optimise.txt").read_text(encoding="utf-8").strip()
 REQUEST_SLOT = re.compile(r"\{(instruction|cases|aspects|scale)\}")
-# What models put around an instruction although they were asked for it alone.
+# What models put around an instruction although the request asks for the instruction only.
 FENCE = re.compile(r"^```\w*\n(.*?)\n?```$", re.DOTALL)
 TAGS = re.compile(r"</?instruction>", re.IGNORECASE)
 OF_A_CASE = re.compile(r"\bcase \d|\bscores? of the (?:people|judge)\b", re.IGNORECASE)
@@ -29,19 +29,28 @@ HEADING = re.compile(r"^\W*(?:(?:new|better|improved|revised)\s+)?instructions?(
 
 @dataclass(frozen=True)
 class Case:
-    """A labelled record and what the judge said: both scores in points of the template's scale; None: unscored."""
+    """A labelled record and the judge's prediction: both scores on the template's scale; None: unscored."""
 
     record: Record
     human: float
     predicted: float | None
 
     def error(self, width: float) -> float:
-        """Distance of the scores, in points; the scale's width where the judge gave no score."""
+        """Distance of the scores, in points; the scale's width where the judge returned no score."""
         return width if self.predicted is None else abs(self.predicted - self.human)
 
 
 def judged_cases(template: Template, replies: Sequence[Mapping[str, Any]], records: Sequence[Record]) -> list[Case]:
-    """`replies`: rows of cluster.generate (`judge.REPLY_COLUMNS`) with `record`, the place in `records`."""
+    """The judge's predictions beside the human scores.
+
+    Args:
+        template: the judge's prompt.
+        replies: rows of cluster.generate (`judge.REPLY_COLUMNS`) with `record`, the index in `records`.
+        records: labelled.
+
+    Returns:
+        A case a reply, in order.
+    """
     judge = Judge.of(template)
     found = []
     for reply in replies:
@@ -52,7 +61,16 @@ def judged_cases(template: Template, replies: Sequence[Mapping[str, Any]], recor
 
 
 def worst_cases(cases: Sequence[Case], number: int, width: float) -> list[Case]:
-    """The `number` cases with the largest error, one a group as long as there are groups; the ids break ties."""
+    """The cases with the largest error, one of each group first; ties are broken by id.
+
+    Args:
+        cases: of any number of groups.
+        number: maximum number of cases returned.
+        width: error of an unscored case: the width of the scale, in points.
+
+    Returns:
+        The cases, by group and then by descending error.
+    """
     order = sorted(cases, key=lambda case: (-round(case.error(width), 9), case.record.id))
     firsts: dict[str, Case] = {}
     for case in order:
@@ -62,7 +80,7 @@ def worst_cases(cases: Sequence[Case], number: int, width: float) -> list[Case]:
 
 
 def instruction_of(template: Template) -> str:
-    """The template's own words: without the blocks that show the record, the other slots and what they leave empty."""
+    """The template's instruction: without the record's blocks, the other slots and the blank lines they leave."""
     text = template.text
     for spec in template.fields:
         text = text.replace(slot_block(spec), "")
@@ -77,9 +95,17 @@ def request(
     special_tokens: Sequence[str],
     fits: Callable[[str], bool] = lambda prompt: True,
 ) -> tuple[str, int]:
-    """The request for a better instruction, and how many of the cases it shows: as many as `fits` lets.
+    """The request for a better instruction. Special tokens in the texts are neutralised.
 
-    A request that does not fit loses whole cases from the end; with none left it is empty. The texts are neutralised.
+    Args:
+        unit: the task and aspect.
+        template: the current one.
+        cases: the worst first.
+        special_tokens: of the rewriting model.
+        fits: whether a prompt fits the context; a request that does not fit loses whole cases from the end.
+
+    Returns:
+        The prompt and how many cases it shows; "" and 0 where not even one fits.
     """
     for number in range(len(cases), 0, -1):
         slots = {
@@ -104,7 +130,16 @@ def _shown(place: int, case: Case, template: Template, special_tokens: Sequence[
 
 
 def rewritten(unit: Unit, start: Template, reply: str) -> Template:
-    """The template that the optimising model's reply makes: its words, the reply format, the blocks of the record."""
+    """Turn a reply into a template: the new instruction, the reply format, the record's blocks.
+
+    Args:
+        unit: the task and aspect.
+        start: decides scale and fields.
+        reply: of the rewriting model.
+
+    Returns:
+        The template, not yet checked.
+    """
     text = reply.strip()
     if fenced := FENCE.match(text):
         text = fenced.group(1).strip()
@@ -129,14 +164,25 @@ def problems_of(
     max_words: int,
     require_scale: bool,
 ) -> list[str]:
-    """Why a rewritten template must not be used, one sentence each; empty: it may."""
+    """Why a rewritten template is rejected.
+
+    Args:
+        template: the rewritten one.
+        reply: error and finish_reason of the rewriting model's reply.
+        cases: those shown in the request; the template must not quote them.
+        max_words: a longer instruction is rejected.
+        require_scale: the instruction must state the scale itself.
+
+    Returns:
+        One sentence a problem; empty where the template can be used.
+    """
     if reply["error"]:
         return [f"the model failed: {reply['error']}"]
     if ending := UNFINISHED.get(str(reply["finish_reason"])):
         return ["cut off at optimise.max_tokens" if ending == "cut_off" else f"the model failed: {ending}"]
     contents = [texts_for(case.record, template) for case in cases]
     text = instruction_of(template)
-    problems = ["it tells of the cases"] if OF_A_CASE.search(text) else []
+    problems = ["it mentions the cases"] if OF_A_CASE.search(text) else []
     if any(f"{end}{spec.name}>" in text for spec in template.fields for end in ("<", "</")):
-        problems.append("it copies the form of a case")
+        problems.append("it copies the format of a case")
     return problems + verify(template, contents, max_words=max_words, require_scale=require_scale)

@@ -1,7 +1,7 @@
-"""The rounds of the job `optimise`: ask the judge, show its worst errors, take drafts, measure them, keep the best.
+"""The rounds of the job `optimise`: run the judge, show its worst errors, sample drafts, measure them, keep the best.
 
-In go labelled records with a start template, out come template files and a line a draft. Each stage of questions is
-kept in a file, so that a killed job repeats only the one it was in.
+Input: labelled records with a start template. Output: template files and a line per draft. The replies of each stage
+of inference are kept in a file, so that an interrupted job repeats only the current one.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from cluster.artifacts import write_text
 from cluster.config import ModelSpec, RunConfig, VllmSpec
 from cluster.generate import Sampling
 from cluster.terminal import say
+from cluster.tokens import special_tokens_of
 from judging.judge import REPLY_COLUMNS, Judge
 from judging.records import Record, content_id
 from judging.template import Template
@@ -23,23 +24,23 @@ from judging.template_io import file_name, save_templates
 from train.inversion.one_shot import Unit
 from train.inversion.ranking import spearman
 from train.optimisation.rewriting import Case, judged_cases, problems_of, request, rewritten, worst_cases
-from train.requests import known_encoder, stage_replies, weights_of
+from train.requests import Stages, known_encoder, weights_of
 
 if TYPE_CHECKING:
     from train.optimisation.config import Config
 
 TOKENS = ("num_prompt_tokens", "num_generated_tokens")
-MIN_COVERAGE = 0.9  # a draft under which the judge leaves more rows unscored cannot win
+MIN_COVERAGE = 0.9  # coverage required of a draft: with more unscored rows it cannot be selected
 
 
 @dataclass
 class State:
-    """What is optimised: one task and aspect, its labelled records, and how far it has come."""
+    """The subject of the optimisation: one task and aspect, its labelled records, and the best template so far."""
 
     unit: Unit
     start: Template
     records: Sequence[Record]
-    shown: frozenset[str]  # groups whose errors are shown; the others measure
+    shown: frozenset[str]  # groups whose errors are shown to the rewriting model; the others measure
     best: Template
     value: float = float("nan")
     cases: list[Case] = field(default_factory=list)  # of the best template, on all records
@@ -51,19 +52,20 @@ class State:
         return self.unit.aspects[0]
 
     def measured(self, cases: Sequence[Case]) -> tuple[float, str]:
-        """Agreement on the measuring half, and why there is none."""
+        """Agreement on the measuring half and ""; or NaN and the reason."""
         rows = [case for case in cases if case.record.group_key not in self.shown]
         scored = sum(case.predicted is not None for case in rows)
         if scored < MIN_COVERAGE * len(rows):
-            return float("nan"), f"the judge scored {scored} of {len(rows)} texts with it"
+            return float("nan"), f"the judge scored {scored} of {len(rows)} texts"
         value = spearman(self.aspect, [(case.record, case.predicted) for case in rows])
-        return value, "no agreement could be measured with it" if value != value else ""
+        return value, "the agreement is undefined" if value != value else ""
 
 
 def shared_groups(groups: Iterable[str], share: float) -> frozenset[str]:
-    """Of a task's groups in the dev part those that this job uses, in an order that only their names decide.
+    """The groups of a task's dev part that this job uses, selected by the hash of their names.
 
-    At least two where there are three, since one half shows and the other measures; below 1 some always stay.
+    At least two of three, since one half shows errors and the other measures; with a share below 1 at least one is
+    left out.
     """
     ordered = sorted(set(groups), key=lambda key: content_id("optimise.share", key))
     num = round(share * len(ordered))
@@ -71,24 +73,35 @@ def shared_groups(groups: Iterable[str], share: float) -> frozenset[str]:
 
 
 def shown_groups(groups: Iterable[str]) -> frozenset[str]:
-    """Every second group, in an order that only the groups' names decide."""
+    """Every second group, in the order of the hash of their names."""
     return frozenset(sorted(groups, key=lambda key: content_id("optimise", key))[::2])
 
 
 def state_of(key: tuple[str, str], start: Template, records: Sequence[Record]) -> State:
+    """The state before the first round.
+
+    Args:
+        key: task and aspect.
+        start: the start template.
+        records: labelled; those of groups that the start template has seen are excluded.
+
+    Returns:
+        The state, with the start template as the best.
+    """
     kept = [record for record in records if record.group_key not in start.seen_groups]
     shown = shown_groups({record.group_key for record in kept})
     return State(Unit(key[0], (key[1],), ()), start, kept, shown, start)
 
 
 class Rounds:
-    """One judge's optimisation: stages of questions, each kept in a file, so that a killed job repeats only one."""
+    """One judge's optimisation: stages of inference, each kept in a file, so that a resumed job repeats only one."""
 
     def __init__(
         self, run: RunConfig, config: Config, name: str, judge: ModelSpec, writer: ModelSpec, folder: Path
     ) -> None:
         self._run, self._config, self._name, self._folder = run, config, name, folder
         self._judge, self._writer = judge, writer
+        self._stages = Stages(run, folder, f"optimise: {name}")
         self._num_tokens = 0
 
     def do(self, states: Sequence[State]) -> dict[str, Any]:
@@ -102,7 +115,7 @@ class Rounds:
                 break
             bound, before = self._config.max_total_tokens, self._num_tokens
             if bound is not None and before + last_tokens > bound:
-                stopped = f"another round would have passed optimise.max_total_tokens ({before:,} used)"
+                stopped = f"another round would exceed optimise.max_total_tokens ({before:,} used)"
                 break
             self._round(number, active)
             last_tokens = self._num_tokens - before
@@ -116,7 +129,7 @@ class Rounds:
     def _begin(self, state: State, cases: Mapping[int, list[Case]]) -> None:
         state.cases = cases[0]
         state.value, why = state.measured(state.cases)
-        state.lines.append(self._line(state, 0, 0, state.start, [why] if why else [], state.value, []))
+        state.lines.append(self._line(state, 0, 0, state.start, [why] if why else [], state.value, cases=[]))
 
     # ------------------------------------------------------------------ one round
 
@@ -132,7 +145,7 @@ class Rounds:
                 limits = self._config.model_dump(include={"max_words", "require_scale"})
                 problems = problems_of(draft, reply, shown[id(state)], **limits)
                 if not problems and draft.text in (one.text for one in found.values()):
-                    problems = ["another draft of the round says the same"]
+                    problems = ["it repeats another draft of the round"]
                 if problems:
                     refused.setdefault(id(state), {})[reply["draft"]] = (draft, problems)
                 else:
@@ -152,8 +165,7 @@ class Rounds:
     def _drafts(
         self, number: int, active: Sequence[State], shown: Mapping[int, Sequence[Case]]
     ) -> list[dict[str, Any]]:
-        known = known_encoder(self._writer)
-        tokens = known.special_tokens() if known else ()
+        known, tokens = known_encoder(self._writer), special_tokens_of(self._writer)
         room = self._writer.max_model_len - self._config.max_tokens if isinstance(self._writer, VllmSpec) else 0
 
         def fits(prompt: str) -> bool:
@@ -165,8 +177,8 @@ class Rounds:
                 prompt, num_cases = request(state.unit, state.best, shown[id(state)], tokens, fits)
                 if not num_cases:
                     say(
-                        f"optimise: {self._name}: {state.unit.task}/{state.aspect}: not one case fits into the "
-                        "optimising model's context"
+                        f"optimise: {self._name}: {state.unit.task}/{state.aspect}: no case fits into the context of "
+                        "the rewriting model"
                     )
                     continue
                 for draft in range(self._config.num_drafts):
@@ -186,9 +198,8 @@ class Rounds:
         wanted: Sequence[tuple[State, Mapping[int, Template]]],
         take: Callable[[State, Mapping[int, list[Case]]], None],
     ) -> None:
-        """Let the judge score each state's records with its templates, and hand the cases over."""
-        encoder = known_encoder(self._judge)
-        tokens = encoder.special_tokens() if encoder else ()
+        """Score each state's records with its templates and pass the cases on to `take`."""
+        tokens = special_tokens_of(self._judge)
 
         def asked() -> list[dict[str, Any]]:
             rows = []
@@ -221,14 +232,14 @@ class Rounds:
         refused: Mapping[int, tuple[Template, list[str]]],
         shown: Sequence[Case],
     ) -> None:
-        """Keep the best draft of the round where it is better than what there was."""
+        """Keep the best draft of the round where it is better than the best template so far."""
         ids = [case.record.id for case in shown]
         values = {draft: state.measured(cases[draft]) for draft in drafts}
         usable = [draft for draft, (value, _) in values.items() if value == value]
         winner = min(
             usable, key=lambda draft: (-round(values[draft][0], 9), len(drafts[draft].text), draft), default=None
         )
-        # NaN (the start could not be measured) is no bar.
+        # Any measured draft is better than NaN (an undefined agreement of the start).
         gained = winner is not None and not values[winner][0] <= state.value + 1e-9
         if gained:
             assert winner is not None
@@ -236,10 +247,10 @@ class Rounds:
         state.rounds_without_gain = 0 if gained else state.rounds_without_gain + 1
         for draft, template in drafts.items():
             value, why = values[draft]
-            line = self._line(state, number, draft, template, [why] if why else [], value, ids)
+            line = self._line(state, number, draft, template, [why] if why else [], value, cases=ids)
             state.lines.append({**line, "kept": gained and draft == winner})
         for draft, (template, problems) in refused.items():
-            state.lines.append(self._line(state, number, draft, template, problems, float("nan"), ids))
+            state.lines.append(self._line(state, number, draft, template, problems, float("nan"), cases=ids))
 
     def _line(
         self,
@@ -249,6 +260,7 @@ class Rounds:
         template: Template,
         problems: Sequence[str],
         value: float,
+        *,
         cases: Sequence[str],
     ) -> dict[str, Any]:
         return {
@@ -271,16 +283,15 @@ class Rounds:
         sampling: Sampling,
         keep: Sequence[str],
     ) -> list[dict[str, Any]]:
-        """The replies to the rows of `asked`; their tokens are counted."""
-        what = f"optimise: {self._name}: {stage}"
-        replies = stage_replies(self._folder, stage, asked, self._run, spec, sampling, (*keep, *TOKENS), what)
+        """The replies of a stage; their tokens are counted."""
+        replies = self._stages.replies(stage, asked, spec, sampling, keep=(*keep, *TOKENS))
         self._num_tokens += sum(int(reply[name]) for reply in replies for name in TOKENS)
         return replies
 
     # ------------------------------------------------------------------ what comes out
 
     def _write(self, state: State, stopped: str) -> dict[str, Any]:
-        """The template file of a task and aspect; returns its entry of the summary."""
+        """Write the template file of a task and aspect; returns its entry of the summary."""
         gains = [line for line in state.lines if line["kept"]]
         first = state.lines[0]["value"]
         value = None if state.value != state.value else round(state.value, 6)
@@ -304,8 +315,8 @@ class Rounds:
         )
         if not gains:
             say(
-                f"optimise: {self._name}: {state.unit.task}/{state.aspect}: no draft was better than the start, "
-                "which is kept"
+                f"optimise: {self._name}: {state.unit.task}/{state.aspect}: no draft is better than the start, which "
+                "is kept"
             )
         refused = [line for line in state.lines if line["round"] and line["problems"]]
         num_measured = sum(case.record.group_key not in state.shown for case in state.cases)

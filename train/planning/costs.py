@@ -1,6 +1,6 @@
-"""Tokens, sizes and rates -> time, memory and bytes: what asking a model and what training one costs.
+"""Tokens, sizes and rates -> time, memory and bytes: the cost of inference and of training.
 
-Says nothing of jobs. Every rate that it goes by is put down among the facts' assumptions.
+Knows no jobs. Every rate used is recorded among the assumptions of the facts.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from train.planning.model_size import Size
 from train.planning.prompts import Prompts
 from train.planning.table import count
 
-BYTES_A_TOKEN = 4  # as text, and as a token id
+BYTES_A_TOKEN = 4  # both as text and as a token id
 
 
 class Cost(NamedTuple):
-    """GPU hours, hours on the clock, bytes of memory of one GPU, the most GPUs at once; 0 for a model elsewhere."""
+    """GPU hours, wall-clock hours, bytes of memory of one GPU, maximum number of GPUs; 0 for a model elsewhere."""
 
     gpu_hours: float = 0
     wall_hours: float = 0
@@ -30,11 +30,11 @@ class Cost(NamedTuple):
         return Cost(self[0] + other[0], self[1] + other[1], max(self[2], other[2]), max(self[3], other[3]))
 
 
-# ---------------------------------------------------------------------- what asking a model costs
+# ---------------------------------------------------------------------- inference
 
 
 class Asked(NamedTuple):
-    """Tokens of all prompts, whether read again or not, and what they cost."""
+    """Tokens of all prompts, cached ones included, and their cost."""
 
     read: float
     cost: Cost
@@ -51,8 +51,21 @@ def asking(
     examples: float = 0,
     are_fixed: bool = True,
 ) -> Asked:
-    """`num` requests like `prompts`, of `written` tokens each, with examples of so many characters in each prompt;
-    `are_fixed`: the same ones in all."""
+    """The cost of judging.
+
+    Args:
+        facts: sizes, rates and assumptions.
+        name: of the model.
+        place: configuration key that names it.
+        prompts: what the requests look like.
+        num: of requests.
+        written: tokens generated a request.
+        examples: characters of few-shot examples in each prompt.
+        are_fixed: the examples are the same in all prompts, so that they are cached.
+
+    Returns:
+        Prompt tokens and cost.
+    """
     chars_a_token = facts.chars_a_token(name, place, prompts)
     shared = prompts.shared if are_fixed or not examples else prompts.head
     known = shared / max(1, prompts.num) + (examples if are_fixed else 0)
@@ -64,10 +77,19 @@ def asking(
 def generation(
     facts: Facts, name: str, place: str, num: float, read: float, written: float, *, known: float = 0
 ) -> Cost:
-    """Of `num` requests to a model that read and write so many tokens in all.
+    """The cost of inference. The first token of each reply comes with the prefill.
 
-    `known`: of those read, the ones that the engine still has from an earlier prompt. The first token of each reply
-    comes with the reading.
+    Args:
+        facts: sizes, rates and assumptions.
+        name: of the model.
+        place: configuration key that names it.
+        num: of requests.
+        read: prompt tokens of all requests.
+        written: generated tokens of all requests.
+        known: prompt tokens that the engine has cached from earlier prompts.
+
+    Returns:
+        The cost; zero for a model that runs elsewhere.
     """
     size, spec = facts.size(name, place), facts.run.models[name]
     if size is None or not isinstance(spec, VllmSpec) or not num:
@@ -76,24 +98,24 @@ def generation(
     rate = _decode_rate(facts, size, math.ceil(num / engines), (read + written / 2) / num)
     spent = hours(facts, 2 * size.params * (read - known)) + max(0, written - num) / rate / 3600
     facts.assume(
-        f"{name}: engines x GPUs of each: {engines} x {gpus}; at least the weights, 2 bytes a parameter, lie "
-        "in an engine's GPUs",
+        f"{name}: engines x GPUs of each: {engines} x {gpus}; an engine's GPUs hold at least the weights, 2 bytes per "
+        "parameter",
         f"models.{name}",
     )
     return Cost(spent, spent / (engines * gpus), 2 * size.params / gpus, engines * gpus)
 
 
 def _decode_rate(facts: Facts, size: Size, num: float, context: float) -> float:
-    """Tokens a second that one GPU writes; `num`: requests an engine, `context`: mean tokens behind each."""
+    """Tokens per second that one GPU generates; `num`: requests per engine, `context`: mean tokens of each."""
     config, node = facts.config, facts.config.nodes[facts.node]
     if node.decode_tokens_per_s:
-        words = f"a GPU writes {node.decode_tokens_per_s:g} tokens/s; reading: 2 x parameters x tokens"
+        words = f"decode: {node.decode_tokens_per_s:g} tokens/s per GPU; prefill: 2 x parameters x tokens"
         facts.assume(words, facts.node_key("decode_tokens_per_s"))
         return node.decode_tokens_per_s
     facts.assume(
-        "reading: 2 x parameters x tokens operations; writing: a step adds a token to each of at most "
-        f"{config.answers_at_once} answers and reads the weights and all their keys and values once (2 bytes each) at "
-        f"{node.gb_s:g} GB/s x {config.bandwidth_share:g}, but computes no faster than reading",
+        "prefill: 2 x parameters x tokens operations; decode: a step adds a token to each of at most "
+        f"{config.answers_at_once} sequences and reads the weights and the whole KV cache once (2 bytes each) at "
+        f"{node.gb_s:g} GB/s x {config.bandwidth_share:g}, but is never faster per token than prefill",
         f"{facts.keys('answers_at_once')}, {facts.node_key('gb_s')}, {facts.keys('bandwidth_share')}",
     )
     at_once = min(config.answers_at_once, num)
@@ -109,17 +131,17 @@ def hours(facts: Facts, operations: float) -> float:
     return operations / (tflops * 1e12 * mfu) / 3600
 
 
-# ---------------------------------------------------------------------- what a training needs
+# ---------------------------------------------------------------------- training
 
 
 def operations(facts: Facts) -> int:
-    """For each parameter and token."""
+    """Operations for each parameter and token."""
     config = facts.section("sft")
     of_what = {"LoRA": 4} if config.method == "lora" else {"full": 6}
     of_what |= {"gradient checkpointing": 2} if config.gradient_checkpointing else {}
     per_token = sum(of_what.values())
     parts = " + ".join(f"{number} {name}" for name, number in of_what.items())
-    words = f"training: {per_token} x parameters x tokens operations ({parts}); a GPU a worker"
+    words = f"training: {per_token} x parameters x tokens operations ({parts}); one GPU per worker"
     facts.assume(words, "sft.method, gradient_checkpointing, num_workers")
     return per_token
 
@@ -130,21 +152,21 @@ def _trained(facts: Facts, size: Size) -> float:
 
 
 def memory(facts: Facts, size: Size) -> float:
-    """Bytes that a training worker needs on its GPU."""
+    """GPU memory of a training worker, in bytes."""
     config, shape, trained = facts.section("sft"), size.shape, _trained(facts, size)
     num_tokens = config.per_device_batch * config.cutoff
     a_layer = 16 * shape.width + 4 * (shape.queries + shape.keys) + 8 * shape.inner
     kept = 2 * shape.width * shape.layers + a_layer if config.gradient_checkpointing else a_layer * shape.layers
     frozen, between = (2 if config.method == "lora" else 0), (4 if config.num_workers > 1 else 0)
     facts.assume(
-        f"memory of a worker: {frozen} bytes a frozen parameter; {18 + between} a trained one (weights, gradients, "
+        f"memory of a worker: {frozen} bytes per frozen parameter; {18 + between} per trained one (weights, gradients, "
         f"Adam: 16, copy in bfloat16: 2, gradients between workers: {between}); activations of "
         f"{config.per_device_batch} rows x {config.cutoff} tokens, {count(kept)} bytes each",
         "assumed: fixed",
     )
     facts.assume(
-        f"activations of a token in a layer: 16 x width + 4 x (queries + keys) + 8 x MLP = {a_layer:,} bytes, kept of "
-        + (f"one layer, and 2 x width of all {shape.layers}" if config.gradient_checkpointing else "every layer"),
+        f"activations per token and layer: 16 x width + 4 x (queries + keys) + 8 x MLP = {a_layer:,} bytes, kept for "
+        + (f"one layer, and 2 x width for all {shape.layers}" if config.gradient_checkpointing else "every layer"),
         "counted as in arXiv 2205.05198, no attention matrix, no logits",
     )
     return float(frozen * size.params + (18 + between) * trained + num_tokens * kept)
@@ -158,9 +180,9 @@ def weights_on_disk(facts: Facts, size: Size) -> dict[str, float]:
             f"LoRA of rank {config.lora_rank} on all linear layers: {count(trained)} parameters", size.shape_from
         )
     facts.assume(
-        f"training on disk: pairs {BYTES_A_TOKEN} bytes a token; two checkpoints (the last, the next) of 12 bytes a "
-        f"trained parameter, as much again in the temporary folder; "
-        f"{'adapter 4, merged 2' if lora else 'model 4'} bytes a parameter",
+        f"training on disk: pairs {BYTES_A_TOKEN} bytes per token; two checkpoints (the last, the next) of 12 bytes "
+        f"per trained parameter, as much again in the temporary folder; "
+        f"{'adapter 4, merged 2' if lora else 'model 4'} bytes per parameter",
         "assumed: fixed",
     )
     whole = {"adapter": 4.0 * trained, "merged": 2 * size.params} if lora else {"merged": 4 * size.params}

@@ -1,6 +1,6 @@
-"""What a plan is worked out from: models, instructions, answers and rated texts, measured where they lie here.
+"""The input of a plan: models, instructions, responses and rated texts, measured where they are on this machine.
 
-Everything that is taken for granted is kept in words, with where it comes from. Knows no costs; loads no model.
+Every assumption is kept in words, with its source. Knows no costs; loads no model.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ Positive = Annotated[float, Field(gt=0)]
 
 
 class Node(Strict):
-    """A type of machine. Rates are the maker's for one GPU; of the price nothing is assumed."""
+    """A type of machine. Rates are the vendor's for one GPU; no price is assumed."""
 
-    gpus: int = Field(1, ge=1, description="of one machine")
-    tflops: Positive = Field(description="of a GPU in dense bfloat16")
+    gpus: int = Field(1, ge=1, description="GPUs of one machine")
+    tflops: Positive = Field(description="TFLOPS of a GPU in dense bfloat16")
     gb_s: Positive = Field(description="memory bandwidth of a GPU, GB/s")
-    memory_gb: Positive = Field(description="of a GPU")
+    memory_gb: Positive = Field(description="memory of a GPU, GB")
     decode_tokens_per_s: Positive | None = Field(
-        None, description="tokens that a GPU writes, measured by you; none: from bandwidth and model size"
+        None, description="measured decode throughput of a GPU, tokens/s; none: estimated from bandwidth and model size"
     )
     price_per_hour: Positive | None = Field(
-        None, description="of the machine, in your currency; none: no money is told"
+        None, description="price of the machine, in your currency; none: no cost is shown"
     )
 
 
@@ -54,29 +54,35 @@ NODES = {
 
 
 class Config(Strict):
-    """The configuration's `plan` section: what `inverdict plan` goes by where nothing on this machine tells it."""
+    """The configuration's `plan` section: what `inverdict plan` assumes where nothing can be measured here."""
 
     params_b: dict[str, Positive] = Field(
         default_factory=dict,
-        description="billions of parameters by name under `models`, where the weights are not here",
+        description="billions of parameters by name under `models`, where the weights are not on this machine",
     )
     nodes: dict[str, Node] = Field(
         default_factory=dict,
         validate_default=True,
-        description="types of machines, beside or instead of the known a100, h100 and l4",
+        description="types of machines, in addition to or instead of the built-in a100, h100 and l4",
     )
-    node: str = Field("a100", description="the type that the jobs' rows are worked out for")
-    mfu: float = Field(0.4, gt=0, le=1, description="share of `tflops` that training and reading prompts reach")
-    bandwidth_share: float = Field(0.3, gt=0, le=1, description="share of `gb_s` that writing answers reaches")
-    answers_at_once: int = Field(128, ge=1, description="answers that an engine writes side by side")
-    tokens_per_instruction: float = Field(128, gt=0, description="where the instruction files are not here")
-    tokens_per_answer: float = Field(384, gt=0, description="as long as a model has not answered")
-    tokens_per_example: float = Field(1000, gt=0, description="of a rated example, where data.pool is not here")
+    node: str = Field("a100", description="the type of machine for which the rows of the jobs are calculated")
+    mfu: float = Field(
+        0.4, gt=0, le=1, description="model FLOPs utilisation: share of `tflops` reached in training and prefill"
+    )
+    bandwidth_share: float = Field(0.3, gt=0, le=1, description="share of `gb_s` reached in decoding")
+    answers_at_once: int = Field(128, ge=1, description="concurrent sequences of an engine")
+    tokens_per_instruction: float = Field(
+        128, gt=0, description="assumed where the instruction files are not on this machine"
+    )
+    tokens_per_answer: float = Field(384, gt=0, description="assumed until `distill` has finished")
+    tokens_per_example: float = Field(
+        1000, gt=0, description="assumed for a rated example where data.pool is not on this machine"
+    )
 
     @field_validator("nodes", mode="before")
     @classmethod
     def _with_the_known(cls, given: Any) -> Any:
-        """What is told of a known type changes that type; the others stay."""
+        """Keys of a built-in type override its values; the other types stay."""
         if not isinstance(given, dict):
             return given
         known = {name: node.model_dump() for name, node in NODES.items()}
@@ -86,12 +92,12 @@ class Config(Strict):
     @model_validator(mode="after")
     def _knows_the_node(self) -> Config:
         if self.node not in self.nodes:
-            raise ValueError(f"node: {self.node!r} is none of plan.nodes: {', '.join(self.nodes)}")
+            raise UserError(f"node must be one of {', '.join(self.nodes)}, not {self.node!r}.", code="unknown_node")
         return self
 
 
 class Texts(NamedTuple):
-    """How many instructions, and the mean tokens of one and of its answer."""
+    """Number of instructions, and the mean tokens of one and of its response."""
 
     num: int
     asked: float
@@ -99,7 +105,7 @@ class Texts(NamedTuple):
 
 
 class Example(NamedTuple):
-    """A rated example as a reply: its tokens, the aspects rated, the texts that its prompts are tried on."""
+    """A rated example as a reply: its tokens, the rated aspects, the texts that its prompts are measured on."""
 
     tokens: float
     num_aspects: int
@@ -107,7 +113,7 @@ class Example(NamedTuple):
 
 
 class Facts:
-    """One configuration's facts; `assumed` fills while they are asked for (words: source)."""
+    """The facts of one configuration; `assumed` (words: source) fills as they are read."""
 
     def __init__(self, run: RunConfig) -> None:
         self.run: Any = run  # with the sections, which are the command line's to add
@@ -136,25 +142,29 @@ class Facts:
         return getattr(self.run, name, None)
 
     def size(self, name: str, place: str) -> Size | None:
-        """None for a model that has no weights here. Raises UserError where nothing tells how large it is."""
+        """None for a model that runs elsewhere. Raises UserError where the size is unknown."""
         spec = spec_of(self.run, name, place)
         if not isinstance(spec, VllmSpec):
-            self.assume(f"{name}: asked over {spec.backend}: tokens, no GPU hours here", f"models.{name}.backend")
+            self.assume(
+                f"{name}: runs behind the backend {spec.backend}: tokens, no GPU hours here", f"models.{name}.backend"
+            )
             return None
         if base := self._trained_from(spec.source):
             return self.size(base, f"sft.models: base of {name}")
         found = model_size(spec, self.config.params_b.get(name))
         if found is None:
             raise UserError(
-                f"models.{name}: neither a folder on this machine nor the name {spec.source!r} tells how large the "
-                f"model is: give its billions of parameters, --set plan.params_b.{name}=7.6"
+                f"The size of models.{name} ({spec.source!r}) is unknown: it is not on this machine, and its name "
+                f"states no size. Set its billions of parameters, for example --set plan.params_b.{name}=7.6.",
+                code="missing_key",
+                key=f"plan.params_b.{name}",
             )
         self.assume(f"{name}: {count(found.params)} parameters", found.known_from)
         self.assume(f"{name}: {found.shape.layers} layers of width {found.shape.width}", found.shape_from)
         return found
 
     def _trained_from(self, source: str) -> str | None:
-        """The base of a model that this run's `sft` is still to make."""
+        """The base of a model that `sft` of this run has yet to train."""
         place, root, sft = Path(source), self.run.run.absolute() / "sft", self.section("sft")
         if sft is None or not place.is_relative_to(root) or (place / "config.json").exists():
             return None
@@ -163,37 +173,47 @@ class Facts:
 
     @cached_property
     def instructions(self) -> Texts:
-        """The instruction set, with its own answers."""
+        """The instruction set, with its own responses."""
         chosen, config = self.section("instructions"), self.config
         if chosen is None:
-            raise UserError("the configuration has no `instructions` section: nothing says how many there are")
+            raise UserError(
+                "The configuration has no `instructions` section, so their number is unknown.",
+                code="missing_section",
+                key="instructions",
+            )
         if gone := missing(chosen.files):
             if chosen.limit is None:
                 raise UserError(
-                    f"instructions.files: {gone[0]} is not on this machine, so nothing says how many instructions "
-                    "there are: set instructions.limit"
+                    f"`instructions.files`: {gone[0]} is not on this machine, so their number is unknown. Set "
+                    "instructions.limit.",
+                    code="missing_file",
+                    key="instructions.files",
                 )
-            self.assume(f"{chosen.limit:,} instructions", f"assumed: instructions.limit; {gone[0]} is not here")
-            words = f"{config.tokens_per_instruction:g} tokens an instruction, {config.tokens_per_answer:g} an answer"
+            self.assume(
+                f"{chosen.limit:,} instructions", f"assumed: instructions.limit; {gone[0]} is not on this machine"
+            )
+            words = (
+                f"{config.tokens_per_instruction:g} tokens per instruction, {config.tokens_per_answer:g} per response"
+            )
             self.assume(words, f"assumed: {self.keys('tokens_per_instruction', 'tokens_per_answer')}")
             return Texts(chosen.limit, config.tokens_per_instruction, config.tokens_per_answer)
         taken = read_instructions(chosen).instructions
         chars = sum(len(one.text) for one in taken), sum(len(one.output) for one in taken)
         asked, own = (number / len(taken) / CHARS_A_TOKEN for number in chars)
-        words = f"{len(taken):,} instructions of {asked:.0f} tokens, their own answers of {own:.0f}"
+        words = f"{len(taken):,} instructions of {asked:.0f} tokens, their own responses of {own:.0f}"
         self.assume(words, f"instructions.files: {MEASURED}")
         return Texts(len(taken), asked, own)
 
     def answers(self, name: str) -> Texts:
-        """The instructions with what the model answers."""
+        """The instructions with the responses of the model."""
         known, distill = self.instructions, self.section("distill")
         job = JobDir(self.run.run, f"distill/{name}")
         if done := job.manifest():
             num, answered = done["summary"]["num_instructions"], done["summary"]["num_tokens"]
-            self.assume(f"{name}: {num:,} answers of {answered / num:.0f} tokens", f"{job.path}: measured")
+            self.assume(f"{name}: {num:,} responses of {answered / num:.0f} tokens", f"{job.path}: measured")
             return Texts(num, known.asked, answered / num)
         answered = min(self.config.tokens_per_answer, distill.max_tokens if distill else math.inf)
-        words = f"{name}: {answered:g} tokens an answer, at most distill.max_tokens"
+        words = f"{name}: {answered:g} tokens per response, at most distill.max_tokens"
         self.assume(words, f"assumed: {self.keys('tokens_per_answer')}")
         return Texts(known.num, known.asked, answered)
 
@@ -206,8 +226,8 @@ class Facts:
             num = config.examples if isinstance(config.examples, int) else len(config.examples)
             tokens = self.config.tokens_per_example
             self.assume(
-                f"invert: one task, {num} examples of {tokens:g} tokens, prompts tried on them alone",
-                f"assumed: files of data.pool or invert.dev are not here; {self.keys('tokens_per_example')}",
+                f"invert: one task, {num} examples of {tokens:g} tokens, prompts measured on them alone",
+                f"assumed: files of data.pool or invert.dev are not on this machine; {self.keys('tokens_per_example')}",
             )
             return [Example(tokens, len(config.aspects or "1"), num)] * num
         known = {record.id: record for record in self.records(pool) if data.serves(record)}
@@ -224,16 +244,23 @@ class Facts:
     def prompts(
         self, job: str, aspects: tuple[str, ...] | None, part: Part, *, rated: bool = False, most: int | None = None
     ) -> Prompts | None:
-        """What a judge is asked about the texts of a part by the rubrics; None, with the reason in `assumed`, where
-        the files are not here.
+        """The rubric prompts of a judge for the texts of a part.
 
-        `rated`: only about what people rated, else as `evaluate` chooses. `most`: texts of each task.
+        Args:
+            job: named where the part is left out.
+            aspects: None: as configured for the part.
+            part: of the data.
+            rated: only aspects with a human score; else as `evaluate` selects them.
+            most: maximum number of texts of each task; None: all.
+
+        Returns:
+            The counted prompts; None, with the reason in `assumed`, where the files are not on this machine.
         """
         data: DataConfig | None = self.section("data")
         files, takes = part_of(data, part) if data else ((), bool)
         gone = missing(files) if files else [f"the {part} part"]
         if gone:
-            self.assume(f"{job} is left out", f"data: {gone[0]} is not here")
+            self.assume(f"{job} is left out", f"data: {gone[0]} is not on this machine")
             return None
         key = (files, aspects, part, rated, most)
         if key not in self._prompts:
@@ -243,22 +270,31 @@ class Facts:
         return self._prompts[key]
 
     def chars_a_token(self, name: str, place: str, prompts: Prompts) -> float:
-        """Of prompts to this model: by its own tokenizer where it is here, on the first prompts asked about."""
+        """Characters per token of the prompts to a model, by its own tokenizer where that is on this machine.
+
+        Args:
+            name: under `models`.
+            place: configuration key that names the model.
+            prompts: their sample is tokenised, once a model.
+
+        Returns:
+            The ratio; `CHARS_A_TOKEN` where the tokenizer or the sample is missing.
+        """
         if name not in self._chars_a_token:
             spec = spec_of(self.run, name, place)
             folder = model_folder(spec) if isinstance(spec, VllmSpec) else None
             file = folder / "tokenizer.json" if folder else None
-            found, source = float(CHARS_A_TOKEN), "assumed: its tokenizer is not here"
+            found, source = float(CHARS_A_TOKEN), "assumed: its tokenizer is not on this machine"
             if file and file.exists() and prompts.sample:
                 found, source = _chars_a_token(file, prompts.sample), f"measured: {file}, {len(prompts.sample)} prompts"
             if not prompts.sample:
                 return found
-            self.assume(f"{name}: {found:.2g} characters a token of a judge's prompt", source)
+            self.assume(f"{name}: {found:.2g} characters per token of a judge's prompt", source)
             self._chars_a_token[name] = found
         return self._chars_a_token[name]
 
     def records(self, files: tuple[str, ...]) -> list[Record]:
-        """The usable rows of the files; the pool is often the records too, so they are read once."""
+        """The valid rows of the files, read once, because the pool and the records are often the same files."""
         data = self.section("data")
         if files and files not in self._read:
             rows = read_records(files, **data.reading())

@@ -1,6 +1,6 @@
-"""A model's source -> its parameters and shape, and where they are known from; nothing is loaded, fetched or converted.
+"""A model's source -> its parameters and shape, with their source; nothing is loaded, downloaded or converted.
 
-Looked at in this order: weights on this machine (headers alone), a config.json, the configured billions, the name.
+Sources in order of preference: weights on this machine (headers only), config.json, the configured billions, the name.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ USUAL = {
 
 
 class Size(NamedTuple):
-    """`known_from`: where the parameters are known from; `shape_from`: where the shape is."""
+    """`known_from`, `shape_from`: the sources of the parameters and of the shape."""
 
     params: float
     known_from: str
@@ -55,7 +55,7 @@ class Size(NamedTuple):
 
 
 def model_size(spec: VllmSpec, params_b: float | None) -> Size | None:
-    """`params_b`: the configured billions of parameters. None where nothing tells the size."""
+    """`params_b`: the configured billions of parameters. None where the size is unknown."""
     folder = model_folder(spec)
     config = _json(folder / "config.json") if folder else None
     shape, vocabulary = _shape(config or {})
@@ -79,7 +79,7 @@ def model_size(spec: VllmSpec, params_b: float | None) -> Size | None:
 
 
 def model_folder(spec: VllmSpec) -> Path | None:
-    """The model's folder as far as it is on this machine."""
+    """The model's folder, if it is on this machine."""
     if spec.source.startswith("embedded:"):
         place = model_place(spec.source.removeprefix("embedded:"))
     else:
@@ -100,7 +100,7 @@ def _json(path: Path) -> dict[str, Any] | None:
 
 
 def _shape(config: dict[str, Any]) -> tuple[Shape | None, int]:
-    """The shape in a config.json, and how many rows its embeddings have; None where the family names things else."""
+    """The shape in a config.json, and the rows of its embeddings; None where the family uses other keys."""
     text = config.get("text_config", config)
     try:
         width, heads = int(text["hidden_size"]), int(text["num_attention_heads"])

@@ -1,7 +1,7 @@
-"""Command `plan`: what the jobs of a configuration will cost, before anything is spent. It starts nothing.
+"""Command `plan`: estimate the cost of a configuration's jobs before they run. It starts nothing.
 
-In: the configuration and what `Facts` finds on this machine. Out: a row a job and model (tokens, GPU hours, wall hours,
-disk, GPU memory), and every assumption in words with its source.
+Input: the configuration and what `Facts` finds on this machine. Output: a row per job and model (tokens, GPU hours,
+wall hours, disk, GPU memory), and every assumption in words with its source.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ SUMMED = ("tokens_in", "tokens_out", "gpu_hours", "wall_hours", "disk_bytes")
 
 @dataclass(frozen=True)
 class Row:
-    """What one job costs for one model. `disk`: bytes by what is kept."""
+    """The cost of one job for one model. `disk`: bytes by kind of artefact."""
 
     job: str
     model: str
@@ -43,9 +43,9 @@ class Row:
 
 
 def main(run: RunConfig) -> Outcome:
-    """Plan every job that has a section, in rows for `plan.node` and in sums for every type of machine.
+    """Plan every job that has a section: rows for `plan.node`, and totals for every type of machine.
 
-    Raises UserError where there is none, or where a size cannot be known.
+    Raises UserError where no section has a plan, or where the size of a model is unknown.
     """
     facts = Facts(run)
     planners = {
@@ -59,7 +59,9 @@ def main(run: RunConfig) -> Outcome:
     }
     jobs = [job for job in planners if facts.section(job) is not None]
     if not jobs:
-        raise UserError(f"the configuration has no section of a job that could be planned: {', '.join(planners)}")
+        raise UserError(
+            f"The configuration has no section to plan. Add one of {', '.join(planners)}.", code="missing_section"
+        )
 
     def rows_on(node: str) -> list[Row]:
         facts.node = node
@@ -68,8 +70,8 @@ def main(run: RunConfig) -> Outcome:
     chosen = facts.node
     rows = rows_on(chosen)
     facts.assume(
-        "not counted: fit, index, certify and transfer, starts of engines, padding, the words around a text (chat "
-        "template); counted though it may be saved: what a cascade or a prompt leaves out, what is done already",
+        "not counted: fit, index, certify and transfer, engine start-up, padding, chat templates; counted although it "
+        "may be saved: requests that a cascade or a prompt skips, completed work",
         "assumed: fixed",
     )
     assumptions = [{"words": words, "source": source} for words, source in facts.assumed.items()]
@@ -90,7 +92,7 @@ def main(run: RunConfig) -> Outcome:
 
 
 def _on_node(name: str, node: Node, rows: list[Row]) -> dict[str, Any]:
-    """All jobs, one after the other, on machines of one type: whole machines are paid, for as long as a job runs."""
+    """All jobs in sequence on machines of one type; whole machines are paid for as long as a job runs."""
     used = [math.ceil(row.num_gpus / node.gpus) for row in rows]
     node_hours = sum(num * row.wall_hours for num, row in zip(used, rows, strict=True))
     return {
@@ -113,7 +115,7 @@ def _distill(facts: Facts) -> Iterator[Row]:
         read, written = known.num * known.asked, known.num * known.answered
         cost = generation(facts, name, "distill.models", known.num, read, written)
         facts.assume(
-            f"answers on disk: instruction twice, answer once, {BYTES_A_TOKEN} bytes a token", "assumed: fixed"
+            f"responses on disk: instruction twice, response once, {BYTES_A_TOKEN} bytes per token", "assumed: fixed"
         )
         yield Row("distill", name, read, written, *cost, {"answers": (2 * read + written) * BYTES_A_TOKEN})
 
@@ -123,7 +125,11 @@ def _sft(facts: Facts) -> Iterator[Row]:
         known = facts.instructions if chosen.mode == "white_box" else facts.answers(name)
         size = facts.size(chosen.base, f"sft.models.{name}.base")
         if size is None:
-            raise UserError(f"sft.models.{name}.base: {chosen.base!r} has no weights here that could be trained")
+            raise UserError(
+                f"`sft.models.{name}.base`: {chosen.base!r} is not a vLLM model, so it has no weights to train.",
+                code="unsupported",
+                key=f"sft.models.{name}.base",
+            )
         for direction in chosen.directions:
             yield _training(facts, f"{name}/{direction}", known, size)
 
@@ -142,7 +148,7 @@ def _training(facts: Facts, what: str, known: Texts, size: Size) -> Row:
     read, read_dev = num_train * tokens * config.epochs, num_dev * tokens * num_dev_passes
     alone, dev = (hours(facts, n * size.params) for n in (per_token * read, 2 * read_dev))
     if num_dev:
-        words = f"dev loss: {num_dev:,} pairs {num_dev_passes} times, 2 x parameters x tokens, by one worker alone"
+        words = f"dev loss: {num_dev:,} pairs {num_dev_passes} times, 2 x parameters x tokens, on one worker"
         facts.assume(words, "sft.dev_share")
     wall = alone / config.num_workers + dev
     disk = {"pairs": known.num * tokens * BYTES_A_TOKEN, **weights_on_disk(facts, size)}
@@ -160,12 +166,16 @@ def _invert(facts: Facts) -> Iterator[Row]:
                 made = sft.models[name].base if sft and name in sft.models else None
                 writer, place = config.inversion.get(name, made), f"invert.inversion.{name}"
             if writer is None:
-                raise UserError(f"{place}: neither it nor `sft` names the inversion model of {name}")
+                raise UserError(
+                    f"`{place}` is missing, and `sft` trains no inversion model for {name}. Set one of the two.",
+                    code="missing_key",
+                    key=place,
+                )
             yield _inversion(facts, f"{name}/{source}", name, writer, place)
 
 
 def _inversion(facts: Facts, what: str, judge: str, writer: str, place: str) -> Row:
-    """Prompts sampled by the writer, then each tried by the judge on every aspect and text."""
+    """Prompts sampled by the inversion model, each then measured by the judge on every aspect and text."""
     config = facts.section("invert")
     drafts = config.num_candidates * len(facts.examples)
     trials = [config.num_candidates * one.num_aspects * one.num_tried_on for one in facts.examples]
@@ -174,24 +184,24 @@ def _inversion(facts: Facts, what: str, judge: str, writer: str, place: str) -> 
     read_trying = sum(num * (config.max_tokens + one.tokens) for num, one in tried_on)
     written = drafts * config.max_tokens
     facts.assume(
-        f"invert: {config.max_tokens} tokens a sampled prompt (the most), all of them usable and tried on all",
+        f"invert: {config.max_tokens} tokens per sampled prompt (the maximum), all verified and measured on all texts",
         "invert.max_tokens, num_candidates",
     )
     one = generation(facts, writer, place, drafts, read, written)
     two = generation(facts, judge, "invert.models", sum(trials), read_trying, sum(trials))
     cost = one.then(two)
-    # A prompt stands in the stage's file, twice in candidates.jsonl (raw, with slots) and in a template file.
+    # A prompt is in the stage's file, twice in candidates.jsonl (raw, with slots) and in a template file.
     disk = {"candidates": 4.0 * written * BYTES_A_TOKEN}
     return Row("invert", what, read + read_trying, written + sum(trials), *cost, disk)
 
 
 def _optimise(facts: Facts) -> Iterator[Row]:
-    """The start, then in every round each draft, is tried on all texts of the share; drafts share a request."""
+    """The start, then each draft of every round, is measured on all texts of the share; drafts share a request."""
     config = facts.section("optimise")
     asked = facts.prompts("optimise", config.aspects, "dev", rated=True)
     if asked is None:
         return
-    facts.assume("optimise: all rounds, and all drafts usable", "optimise.rounds, num_drafts")
+    facts.assume("optimise: all rounds run, and all drafts are measured", "optimise.rounds, num_drafts")
     units = len(asked.num_of)
     for name in config.models:
         trials = asked.num * config.share * (1 + config.rounds * config.num_drafts)
@@ -212,16 +222,14 @@ def _feedback(facts: Facts) -> Iterator[Row]:
     asked = facts.prompts("feedback", config.aspects, "pool", rated=True, most=config.queries)
     if asked is None:
         return
-    facts.assume(
-        "feedback: the example in a prompt is as long as its text's part, and read each time", "assumed: fixed"
-    )
+    facts.assume("feedback: the example in a prompt is as long as the text, and is not cached", "assumed: fixed")
     num = asked.num * (config.random + config.bm25 + config.semantic + config.trained)
     found = asking(facts, config.model, "feedback.model", asked, num, 1, examples=asked.example, are_fixed=False)
     yield Row("feedback", config.model, found.read, float(num), *found.cost, {"pairs": float(VERDICT_BYTES * num)})
 
 
 def _panel(facts: Facts) -> Iterator[Row]:
-    """The dev part; where a judge has an optimised prompt, without the groups that it was chosen by."""
+    """The dev part; where a judge has an optimised prompt, without the groups that selected it."""
     optimise, evaluate = facts.section("optimise"), facts.section("evaluate")
     is_used = evaluate and any(judge.prompt == "optimised" for judge in evaluate.judges.values())
     left = 1 - optimise.share if optimise and is_used else 1
@@ -235,7 +243,9 @@ def _evaluate(facts: Facts) -> Iterator[Row]:
     asked = facts.prompts("evaluate", config.aspects, part) if config.integrator else None
     if asked is not None:
         model, num_judges = config.integrator.model, len(config.judges)
-        facts.assume(f"integrator: {REASON_CHARS} characters of each judge; its reply at its longest", "assumed: fixed")
+        facts.assume(
+            f"integrator: {REASON_CHARS} characters of each judge; its reply at maximum length", "assumed: fixed"
+        )
         reasons = float(REASON_CHARS * num_judges)
         place, written = "evaluate.integrator.model", config.integrator.max_tokens
         found = asking(facts, model, place, asked, asked.num, written, examples=reasons, are_fixed=False)
@@ -251,13 +261,13 @@ def _judged(facts: Facts, job: str, part: Part, share: float) -> Iterator[Row]:
         return
     num, num_tasks = round(asked.num * share), len({task for task, _ in asked.num_of})
     facts.assume(
-        f"{job}: {num:,} prompts a judge, {asked.mean:,.0f} characters each; {asked.shared / max(1, asked.chars):.0%} "
-        "of them stood in the prompt before and are not read again",
+        f"{job}: {num:,} prompts per judge, {asked.mean:,.0f} characters each; "
+        f"{asked.shared / max(1, asked.chars):.0%} of them are cached from the previous prompt",
         f"data, {part} part: measured",
     )
     facts.assume(
-        "judges: a learned prompt as long as the rubric, an example as a text's part of it, a parsed reply at its "
-        f"longest; {VERDICT_BYTES} bytes a verdict",
+        "judges: a learned prompt as long as the rubric, an example as long as the text, a parsed reply at maximum "
+        f"length; {VERDICT_BYTES} bytes per verdict",
         "assumed: fixed",
     )
     for name, judge in config.judges.items():

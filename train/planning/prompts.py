@@ -1,6 +1,6 @@
-"""Rated texts -> what a judge would be asked about them: how much text, and how much of it stood in the prompt before.
+"""Rated texts -> the size of a judge's prompts for them, and how much of it is cached from the previous prompt.
 
-An engine keeps the beginnings of prompts, so what a prompt shares with an earlier one is not read again.
+Engines cache prefixes of prompts, so what a prompt shares with an earlier one is not computed again.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from judging.template import Template, rubric_template, texts_for
 
 Part = Literal["test", "dev", "pool"]
 Key = tuple[str, str]  # task, aspect
-SAMPLE = 100  # prompts kept to count tokens on
-RENDERED = 20_000  # prompts; of more only the number is counted
+SAMPLE = 100  # prompts kept to count their tokens
+RENDERED = 20_000  # prompts; further ones are only counted
 
 
 class Prompts(NamedTuple):
-    """Characters in all; `shared`: the beginnings that stood in the prompt before; `head`: of those what stands before
-    the first text, which is shared whatever is judged; `texts`: all that stands behind it. `num_of`: how many, by task
-    and aspect.
+    """Characters of all prompts; `shared`: of the prefixes shared with the previous prompt; `head`: of the part before
+    the first text, which is shared whatever is judged; `texts`: of everything after it. `num_of`: prompts by task and
+    aspect.
     """
 
     num_of: Mapping[Key, int]
@@ -45,7 +45,7 @@ class Prompts(NamedTuple):
 
     @property
     def example(self) -> float:
-        """Characters of a rated example in a prompt: what stands behind the head."""
+        """Mean characters of a rated example in a prompt: as much as follows the head."""
         return self.texts / max(1, self.num)
 
 
@@ -58,18 +58,28 @@ def part_of(data: DataConfig, part: Part) -> tuple[tuple[str, ...], Callable[[Re
 
 
 def as_evaluated(record: Record, aspects: Sequence[str] | None) -> list[str]:
-    """The configured aspects; or those that people rated and the task knows; or the task's first."""
+    """The configured aspects; else the rated ones that the task defines; else the task's first."""
     known = load_task(record.task).aspects
     return list(aspects or [one for one in known if one in record.scores] or list(known)[:1])
 
 
 def as_rated(record: Record, aspects: Sequence[str] | None) -> list[str]:
-    """The aspects of its task that people rated, of those that are wanted."""
+    """The rated aspects of its task, restricted to `aspects`."""
     return [one for one in load_task(record.task).aspects if one in record.scores and one in (aspects or (one,))]
 
 
 def queries(records: Iterable[Record], aspects: Sequence[str] | None, most: int, seed: int) -> list[Record]:
-    """So many rated records of each task, drawn as `feedback` draws them."""
+    """Sample rated records as `feedback` does.
+
+    Args:
+        records: of any task.
+        aspects: None: all.
+        most: maximum number of records of each task.
+        seed: of the sample.
+
+    Returns:
+        The sampled records, by task.
+    """
     of: dict[str, list[Record]] = {}
     for record in records:
         if _asked(record, aspects, as_rated):
@@ -83,7 +93,16 @@ def prompts_of(
     aspects: Sequence[str] | None,
     chosen: Callable[[Record, Sequence[str] | None], list[str]],
 ) -> Prompts:
-    """Every record with every aspect that `chosen` takes, in the order of the records."""
+    """Measure the prompts for every record and aspect, in the order of the records.
+
+    Args:
+        records: of any task; an unknown task has no prompts.
+        aspects: configured ones; None: as `chosen` decides.
+        chosen: the aspects of a record.
+
+    Returns:
+        The counted prompts.
+    """
     seen = _Seen()
     for record in records:
         for aspect in _asked(record, aspects, chosen):
@@ -96,7 +115,7 @@ def _asked(
     aspects: Sequence[str] | None,
     chosen: Callable[[Record, Sequence[str] | None], list[str]],
 ) -> list[str]:
-    """None of a record of an unknown task: the jobs count it as rejected."""
+    """Empty for a record of an unknown task, which the jobs count as rejected."""
     try:
         return [aspect for aspect in chosen(record, aspects) if aspect in load_task(record.task).aspects]
     except InputError:
@@ -138,7 +157,7 @@ class _Seen:
 
 
 def _common(one: str, other: str) -> int:
-    """Characters that both begin with."""
+    """Length of the common prefix."""
     low, high = 0, min(len(one), len(other))
     while low < high:
         middle = (low + high + 1) // 2
@@ -153,7 +172,7 @@ def _rubric(task: str, aspect: str) -> Template:
 
 @cache
 def _head(task: str, aspect: str) -> int:
-    """Characters that all prompts begin with, whichever example comes first."""
+    """Length of the prefix common to all prompts, whichever example comes first."""
     template = _rubric(task, aspect)
     texts = [dict.fromkeys((one.name for one in template.fields), letter) for letter in "ab"]
     score = template.scale.low

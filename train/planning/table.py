@@ -1,6 +1,6 @@
-"""A plan for the terminal: an aligned table of its rows, then its assumptions, numbered, each with its source.
+"""A plan for the terminal: an aligned table of its rows, then its numbered assumptions with their sources.
 
-Knows no job. The formats of numbers for people stand here too.
+Knows no jobs. Also holds the number formats of the plan.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def render(summary: Mapping[str, Any]) -> str:
 
 
 def _nodes(nodes: Sequence[Mapping[str, Any]]) -> str:
-    """A line a type of machine; money where a price is known."""
+    """A line for each type of machine, with the cost where a price is known."""
     with_money = any(row["money"] is not None for row in nodes)
     rows = [(*NODE_HEAD, "money") if with_money else NODE_HEAD]
     for row in nodes:
@@ -88,5 +88,5 @@ def hours(number: float) -> str:
 
 
 def _short(number: float) -> str:
-    """Three digits, and never fewer than the whole number has."""
+    """Three significant digits, and all digits of the integer part."""
     return f"{number:,.0f}" if number >= 99.95 else f"{number:.3g}"

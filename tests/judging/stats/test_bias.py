@@ -74,9 +74,9 @@ def test_what_cannot_be_said_is_undefined() -> None:
     assert math.isnan(own_family([4, 5], [3, 3], [True, True], ["a", "b"], width=4).value)
     with pytest.raises(ValueError, match="different lengths"):
         shift([1], [1, 2], ["a", "b"], width=4)
-    with pytest.raises(ValueError, match="2 scores and 1 groups"):
+    with pytest.raises(ValueError, match="2 and 1"):
         shift([1, 2], [1, 2], ["a"], width=4)
-    with pytest.raises(ValueError, match="infinite"):
+    with pytest.raises(ValueError, match="finite"):
         shift([math.inf], [1], ["a"], width=4)
 
 

@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from judging.stats.cli import add_arguments, main
+from judging.stats.cli import add_arguments, main, read_rows
 from judging.stats.estimate import LEVELS, STATISTICS
+from tests.refusals import refused
 
 GOOD = [
     {"group": f"q{group}", "system": f"s{system}", "human": human, "score": human + (group * 7 + system * 3) % 5 / 2,
@@ -93,7 +94,7 @@ def test_unscored_rows_and_no_systems(tmp_path: Path, capsys: pytest.CaptureFixt
             for i, row in enumerate(GOOD)]  # fmt: skip
     found = as_json(write(tmp_path, rows), capsys)
     assert at(found, "dataset.pearson")["n"] == 18 and at(found, "dataset.pearson")["coverage"] == 0.75
-    assert "system" not in found and "no row names a system" in found["notes"][0]  # type: ignore[index]
+    assert "system" not in found and "no row has a system" in found["notes"][0]  # type: ignore[index]
 
 
 def test_a_row_without_a_system_is_left_out_of_the_system_level_alone(
@@ -103,7 +104,7 @@ def test_a_row_without_a_system_is_left_out_of_the_system_level_alone(
     found, whole = (as_json(write(tmp_path, rows), capsys) for rows in (odd, GOOD))
     assert at(found, "system.pearson") | {"coverage": 1} == at(whole, "system.pearson") | {"coverage": 1}
     assert at(found, "dataset.pearson")["n"] == 25
-    assert found["notes"] == ["1 of 25 rows name no system and are left out of the system level"]
+    assert found["notes"] == ["1 of 25 rows have no system and are excluded from the system level"]
 
 
 def test_a_baseline_has_no_distance_in_points(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -117,7 +118,7 @@ def test_nothing_scored_is_null_and_one_group_has_no_interval(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     found = as_json(write(tmp_path, [row | {"score": None} for row in GOOD]), capsys)
-    assert at(found, "group.kendall_b")["value"] is None and "no row is scored" in found["notes"][0]  # type: ignore[index]
+    assert at(found, "group.kendall_b")["value"] is None and "no row has a score" in found["notes"][0]  # type: ignore[index]
     path = write(tmp_path, GOOD[:4])
     found = as_json(path, capsys)
     assert at(found, "dataset.pearson")["low"] is None and "one group" in found["notes"][0]  # type: ignore[index]
@@ -136,51 +137,57 @@ ROW = '{"group": "a", "system": "x", "human": 1, "score": 2}'
 
 
 @pytest.mark.parametrize(
-    ("content", "line", "reason"),
+    ("content", "line", "code", "key", "naming"),
     [
-        ("", None, "no rows"),
-        ("\n \n", None, "no rows"),
-        (f"{ROW}\n{{", 2, "not valid JSON"),
-        (f"{ROW}\n[1]", 2, "not a JSON object"),
-        (b"\n{\"group\": \"\xff\"}", 2, "not valid UTF-8"),
-        ("[" * 100_000, 1, "JSON"),
-        ('{"group": "a", "human": 1' + "1" * 5000 + ', "score": 1}', 1, "too long"),
-        ('{"group": "a", "human": 1, "score": NaN}', 1, "NaN is not a number"),
-        ('{"group": "a", "human": -Infinity, "score": 1}', 1, "-Infinity is not a number"),
-        ('{"group": "a", "human": 1e999, "score": 1}', 1, "too large"),
-        ('{"group": "a", "human": 1' + "0" * 400 + ', "score": 1}', 1, "too large"),
-        ('{"group": "a", "human": "4", "score": 1}', 1, '"4" instead of a number'),
-        ('{"group": "a", "human": 1, "score": true}', 1, "true instead of a number"),
-        ('{"group": "a", "human": 1, "score": {}}', 1, "instead of a number"),
-        ('{"group": "a", "human": null, "score": 1}', 1, "human score"),
-        ('{"group": "a", "score": 1}', 1, "human score"),
-        ('{"group": "a", "human": 1}', 1, "write null for an unscored row"),
-        ('{"human": 1, "score": 1}', 1, '"group" holds no label'),
-        ('{"group": 1.5, "human": 1, "score": 1}', 1, '"group" holds no label'),
-        ('{"group": "a", "system": true, "human": 1, "score": 1}', 1, '"system" holds no label'),
-        ('{"group": "a", "human": 1, "score": 1, "ratings": ["x"]}', 1, "instead of a number"),
-        ('{"group": "a", "human": 1, "score": 1, "ratings": {"fluency": [1, 2]}}', 1, '"ratings" holds no list'),
-        ('{"group": "a", "human": 1, "score": 1, "System": "x"}', 1, 'did you mean "system"?'),
-        ("[\n" + ROW + "\n]", 1, "a JSON array; write one object a line"),
-        (f'{ROW}\n{{"group": "a", "human": 1, "score": 1, "score": 2}}', 2, 'the key "score" stands twice'),
-        (f"{ROW}\n\n{ROW}", 3, "already on line 1"),
+        ("", None, "empty_file", "", ""),
+        ("\n \n", None, "empty_file", "", ""),
+        (f"{ROW}\n{{", 2, "invalid_json", "", "column 2"),
+        (f"{ROW}\n[1]", 2, "invalid_json", "", "object"),
+        (b"\n{\"group\": \"\xff\"}", 2, "unreadable_file", "", "byte 12"),
+        ("[" * 100_000, 1, "invalid_json", "", ""),
+        ('{"group": "a", "human": 1' + "1" * 5000 + ', "score": 1}', 1, "invalid_json", "", "too long"),
+        ('{"group": "a", "human": 1, "score": NaN}', 1, "invalid_json", "", "NaN"),
+        ('{"group": "a", "human": -Infinity, "score": 1}', 1, "invalid_json", "", "-Infinity"),
+        ('{"group": "a", "human": 1e999, "score": 1}', 1, "invalid_value", "human", "too large"),
+        ('{"group": "a", "human": 1' + "0" * 400 + ', "score": 1}', 1, "invalid_value", "human", "too large"),
+        ('{"group": "a", "human": "4", "score": 1}', 1, "invalid_value", "human", '"4"'),
+        ('{"group": "a", "human": 1, "score": true}', 1, "invalid_value", "score", "true"),
+        ('{"group": "a", "human": 1, "score": {}}', 1, "invalid_value", "score", "{}"),
+        ('{"group": "a", "human": null, "score": 1}', 1, "missing_key", "human", ""),
+        ('{"group": "a", "score": 1}', 1, "missing_key", "human", ""),
+        ('{"group": "a", "human": 1}', 1, "missing_key", "score", "null"),
+        ('{"human": 1, "score": 1}', 1, "missing_key", "group", ""),
+        ('{"group": 1.5, "human": 1, "score": 1}', 1, "invalid_value", "group", "text"),
+        ('{"group": "a", "system": true, "human": 1, "score": 1}', 1, "invalid_value", "system", "text"),
+        ('{"group": "a", "human": 1, "score": 1, "ratings": ["x"]}', 1, "invalid_value", "ratings", '"x"'),
+        ('{"group": "a", "human": 1, "score": 1, "ratings": {"a": [1, 2]}}', 1, "invalid_value", "ratings", "list"),
+        ('{"group": "a", "human": 1, "score": 1, "System": "x"}', 1, "unknown_key", "System", '"system"'),
+        ("[\n" + ROW + "\n]", 1, "invalid_json", "", "array"),
+        (f'{ROW}\n{{"group": "a", "human": 1, "score": 1, "score": 2}}', 2, "duplicate_key", "", '"score"'),
+        (f"{ROW}\n\n{ROW}", 3, "duplicate_record", "group", "line 1"),
     ],
 )  # fmt: skip
 def test_bad_files_get_one_sentence(
-    content: str | bytes, line: int | None, reason: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+    content: str | bytes, line: int | None, code: str, key: str, naming: str,
+    tmp_path: Path, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
     path = write(tmp_path, content)
+    with refused(code, key, naming=naming):
+        read_rows(path, human="human", scores=["score"])
     assert run(path) == 2
     printed = capsys.readouterr()
     assert printed.out == "" and printed.err.count("\n") == 1
-    place = f"{path}: " if line is None else f"{path}, line {line}: "
-    assert printed.err.startswith(f"inverdict agreement: {place}") and reason in printed.err
+    place = f"{path} " if line is None else f"{path}, line {line}: "
+    assert printed.err.startswith(f"inverdict agreement: {place}") and naming in printed.err
 
 
 def test_missing_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(tmp_path / "none.jsonl") == 2 and run(tmp_path) == 2
     printed = capsys.readouterr()
-    assert printed.out == "" and "none.jsonl: the file cannot be read" in printed.err
+    assert printed.out == "" and "none.jsonl" in printed.err
+    for path, code in ((tmp_path / "none.jsonl", "missing_file"), (tmp_path, "unreadable_file")):
+        with refused(code, naming=str(path)):
+            read_rows(path, human="human", scores=["score"])
 
 
 @pytest.mark.parametrize("options", [["--levels", "word"], ["--resamples", "0"], ["--seed", "-1"], ["--seed", "x"]])

@@ -39,7 +39,7 @@ def test_undefined(ratings: object) -> None:
 def test_wrong_input() -> None:
     with pytest.raises(ValueError, match="shape"):
         krippendorff_alpha([1, 2])
-    with pytest.raises(ValueError, match="nominal, ordinal or interval"):
+    with pytest.raises(ValueError, match="nominal, ordinal, interval"):
         krippendorff_alpha([[1, 2]], "ratio")  # type: ignore[arg-type]
 
 

@@ -48,7 +48,7 @@ def test_many_labels_draw_the_true_curve() -> None:
 def test_few_labels_leave_the_scores_as_they_are() -> None:
     found = calibrate([1.0, 2, 3, 4, 5, 5, 4, 3, 2], [5.0, 5, 5, 5, 5, 1, 1, 1, 1], FIVE)
     assert found.kind == "identity"
-    assert found.note == "9 labels are too few to calibrate: 10 are needed"
+    assert found.note == "too few labels to calibrate: 9 of at least 10"
     assert found.apply([0.0, 1.5, 9.0]).tolist() == [1, 1.5, 5]  # off the scale: cut off at its ends
     assert calibrate([], [], FIVE).kind == "identity"
 
@@ -85,16 +85,16 @@ def test_no_score_stays_no_score() -> None:
 @pytest.mark.parametrize(
     ("scores", "labels", "words"),
     [
-        ([1.0], [1.0, 2.0], "1 scores and 2 labels"),
-        ([math.inf], [1.0], "infinite"),
-        ([1.0], [-math.inf], "infinite"),
-        ([1.0], [6.0], "label 6 lies off the scale 1 to 5"),
+        ([1.0], [1.0, 2.0], "1 and 2"),
+        ([math.inf], [1.0], "finite"),
+        ([1.0], [-math.inf], "finite"),
+        ([1.0], [6.0], "6 lies outside the scale 1 to 5"),
     ],
 )
 def test_what_cannot_be_calibrated(scores: list[float], labels: list[float], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         calibrate(scores, labels, FIVE)
-    with pytest.raises(ValueError, match="infinite"):
+    with pytest.raises(ValueError, match="finite"):
         calibrate([1.0], [1.0], FIVE).apply([math.inf])
 
 

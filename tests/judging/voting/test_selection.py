@@ -50,7 +50,7 @@ def test_a_judge_that_scored_too_little_is_out() -> None:
     half = [None if place % 2 else value for place, value in enumerate(RIGHT)]
     chosen = choose_judge(COLUMNS, {"half": half, "whole": SWAPPED}, {"half": 1, "whole": 5}, resamples=50)
     assert chosen.judge == "whole" and "only judge" in chosen.why
-    assert chosen.candidates["half"].out == "it scored 50% of the rows, 90% are needed"
+    assert chosen.candidates["half"].out == "its coverage is 50% of the rows, below 90%"
 
 
 def test_no_judge_can_be_chosen() -> None:
@@ -58,7 +58,7 @@ def test_no_judge_can_be_chosen() -> None:
     chosen = choose_judge(COLUMNS, {"silent": silent, "constant": constant}, {"silent": 1, "constant": 1}, resamples=50)
     assert chosen.judge is None
     assert chosen.candidates["constant"].out == "its agreement is undefined"
-    assert chosen.candidates["silent"].out == "it scored 0% of the rows, 90% are needed"
+    assert chosen.candidates["silent"].out == "its coverage is 0% of the rows, below 90%"
 
 
 def test_without_an_interval_the_best_is_taken() -> None:
@@ -85,5 +85,5 @@ def test_the_order_of_judges_and_rows_changes_nothing() -> None:
 def test_smaller_is_never_taken_for_better() -> None:
     assert of_order("group.spearman") == "group.spearman"
     for name in ("dataset.mean_absolute_error", "dataset.krippendorff_alpha", "spearman"):
-        with pytest.raises(ValueError, match=r"is none of dataset\.pearson"):
+        with pytest.raises(ValueError, match=r"must be one of dataset\.pearson"):
             of_order(name)

@@ -67,9 +67,9 @@ def test_weights_below_0_and_abstentions() -> None:
 
 
 def test_an_unknown_judge_is_a_mistake() -> None:
-    with pytest.raises(ValueError, match="knows no judge 'z': it was learned of a, b, c, d"):
+    with pytest.raises(ValueError, match=r"unknown judge 'z'.* a, b, c, d"):
         VOTE.score({"a": 3, "z": 3})
-    with pytest.raises(ValueError, match="stands twice"):
+    with pytest.raises(ValueError, match="duplicate"):
         VOTE.scores(np.full((2, 2), 3.0), ["a", "a"])
 
 
@@ -87,12 +87,12 @@ def test_one_row_and_many_are_the_same_to_the_bit(rows: list[list[float | None]]
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"low": 5}, "from a lower to a higher number"),
+        ({"low": 5}, "not 5 and 5"),
         ({"members": "none"}, "at least 1 item"),
-        ({"members": "turned"}, "in the order of their names"),
-        ({"members": "twice"}, "each judge once"),
-        ({"members": "weightless"}, "needs a weight"),
-        ({"method": "nnls", "members": "negative"}, "cannot be negative"),
+        ({"members": "turned"}, "sorted"),
+        ({"members": "twice"}, "duplicates"),
+        ({"members": "weightless"}, "at least one weight"),
+        ({"method": "nnls", "members": "negative"}, "negative"),
         ({"centre": float("nan")}, "finite number"),
         ({"more": 1}, "Extra inputs"),
     ],

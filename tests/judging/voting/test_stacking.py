@@ -50,7 +50,7 @@ def test_the_learned_vote_beats_the_mean_by_what_the_noise_allows(method: Method
     assert found.vote.cv_rmse_mean == pytest.approx(0.78, abs=0.03)
     weight = {member.judge: member.weight for member in found.vote.members}
     assert weight["good"] > weight["fair"] > weight["poor"] > weight["adverse"] == 0
-    assert found.vote.reasons == {"adverse": "its scores do not rise with people's"}
+    assert found.vote.reasons == {"adverse": "its scores do not increase with the human scores"}
 
 
 def test_six_labels_leave_the_plain_mean() -> None:
@@ -58,7 +58,7 @@ def test_six_labels_leave_the_plain_mean() -> None:
     found = stack(score_RJ, label_R, groups, NAMES, scale=WIDE)
     assert found.vote.kind == "mean"
     assert found.vote.note == (
-        "6 labelled rows in 6 groups are too few to learn weights: 50 rows and 10 groups are needed"
+        "6 labelled rows in 6 groups are too few to learn weights; at least 50 rows and 10 groups are required"
     )
     assert found.vote.scores(score_RJ, NAMES) == pytest.approx(score_RJ.mean(axis=1))
     assert found.dev_R == pytest.approx(score_RJ.mean(axis=1))
@@ -131,9 +131,9 @@ def test_a_one_sided_judge_has_no_weight_and_a_reason() -> None:
         np.column_stack([score_RJ[:, :2], same, narrow, few, none]), label_R, groups, list("abcdef"), scale=WIDE
     )
     assert found.reasons == {
-        "c": "191 of its 200 scores are the same",
-        "d": "its scores spread less than 0.001 of the scale",
-        "e": "29 labelled scores are fewer than 30",
+        "c": "191 of its 200 scores are equal",
+        "d": "the spread of its scores is below 0.001 of the scale",
+        "e": "too few labelled scores: 29 of at least 30",
         "f": "it has no score",
     }
     assert [bool(member.weight) for member in found.members] == [True, True, False, False, False, False]
@@ -145,7 +145,7 @@ def test_where_no_judge_tells_anything_the_plain_mean_stays(labels: str) -> None
     score_RJ = score_RJ[:, :2]
     label_R = np.full_like(label_R, 2.0) if labels == "constant" else -label_R
     found = stack(score_RJ, label_R, groups, ("x", "y"), scale=WIDE)
-    assert (found.vote.kind, found.vote.note) == ("mean", "no judge's scores rise with people's")
+    assert (found.vote.kind, found.vote.note) == ("mean", "no judge's scores increase with the human scores")
     assert found.vote.scores(score_RJ, ("x", "y")) == pytest.approx(score_RJ.mean(axis=1))
 
 
@@ -216,14 +216,14 @@ def test_the_seed_draws_the_folds() -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"labels": [1.0]}, "do not fit together"),
-        ({"judges": ("x",)}, "do not fit together"),
-        ({"groups": ["g"]}, "do not fit together"),
-        ({"judges": ("x", "x", "y", "z")}, "each judge is needed once"),
-        ({"labels": [np.nan] * 100}, "without a number"),
-        ({"labels": [99.0] * 100}, "label 99 lies off the scale -20 to 20"),
-        ({"scores": np.full((100, 4), np.inf)}, "infinite"),
-        ({"folds": 2}, "2 folds are too few: give 3 or more"),
+        ({"labels": [1.0]}, "sizes"),
+        ({"judges": ("x",)}, "sizes"),
+        ({"groups": ["g"]}, "sizes"),
+        ({"judges": ("x", "x", "y", "z")}, "duplicates"),
+        ({"labels": [np.nan] * 100}, "missing"),
+        ({"labels": [99.0] * 100}, "99 lies outside the scale -20 to 20"),
+        ({"scores": np.full((100, 4), np.inf)}, "finite"),
+        ({"folds": 2}, "at least 3, not 2"),
     ],
 )
 def test_what_cannot_be_learned_from(change: dict[str, Any], words: str) -> None:

@@ -117,7 +117,7 @@ def test_the_learned_vote() -> None:
     # Of those that scored none has a weight.
     assert vote(said(None, None, 5), "learned", learned=learned) == Score("overall", None, 1, 2, "no_quorum")
     assert vote(said(4, None, 5), "learned", min_votes=3, learned=learned).unscored == "no_quorum"
-    with pytest.raises(ValueError, match="knows no judge 'd'"):
+    with pytest.raises(ValueError, match="unknown judge 'd'"):
         vote(said(1, 2, 3, 4), "learned", learned=learned)
 
 

@@ -9,6 +9,7 @@ import pytest
 from judging.errors import InputError
 from judging.voting.vote_io import _checksum, load_votes, save_votes
 from tests.judging.voting.test_stacked_vote import STEEP, VOTE, made
+from tests.refusals import refused
 
 
 def test_the_file_of_votes_and_back(tmp_path: Path) -> None:
@@ -19,6 +20,9 @@ def test_the_file_of_votes_and_back(tmp_path: Path) -> None:
     save_votes(tmp_path / "votes.json", dict(reversed(votes.items())))
     assert (tmp_path / "votes.json").read_bytes() == written
     assert [file.name for file in tmp_path.iterdir()] == ["votes.json"]
+
+
+WEIGHT = "votes.0.vote.members.0.weight"
 
 
 def changed(path: Path, *places: Any, value: Any, sealed: bool = False) -> None:
@@ -34,29 +38,33 @@ def changed(path: Path, *places: Any, value: Any, sealed: bool = False) -> None:
 
 
 @pytest.mark.parametrize(
-    ("places", "value", "sealed", "words"),
+    ("places", "value", "sealed", "code", "key", "naming"),
     [
-        (("format",), "other", False, "not a file of learned votes"),
-        (("schema_version",), 2, False, "has schema version 2, and this Inverdict reads 1"),
-        (("schema_version",), None, False, "has schema version null"),
-        (("sha256",), "0", False, "was changed after it was written"),
-        (("votes", 0, "vote", "members", 0, "weight"), 0.6, False, "was changed after it was written"),
-        (("votes",), 7, True, "holds no votes that can be used (votes: "),
-        (("votes", 0, "vote", "members", 0, "weight"), "1", True, "vote.members.0.weight: "),
-        (("votes", 0, "vote", "members", 0, "weight"), float("nan"), True, "vote.members.0.weight: "),
-        (("votes", 0, "vote", "trick"), 1, True, "vote.trick: Extra inputs"),
-        (("more",), 1, True, "more: Extra inputs"),
-        (("votes", 0, "task"), "", True, "votes.0.task: "),
+        (("format",), "other", False, "unsupported", "", "inverdict.votes"),
+        (("schema_version",), 2, False, "unsupported", "schema_version", "version 2"),
+        (("schema_version",), None, False, "unsupported", "schema_version", "version null"),
+        (("sha256",), "0", False, "damaged_artifact", "", "checksum"),
+        (("votes", 0, "vote", "members", 0, "weight"), 0.6, False, "damaged_artifact", "", "checksum"),
+        (("votes",), 7, True, "damaged_artifact", "votes", ""),
+        *(
+            (("votes", 0, "vote", "members", 0, "weight"), value, True, "damaged_artifact", WEIGHT, "number")
+            for value in ("1", float("nan"))
+        ),
+        (("votes", 0, "vote", "trick"), 1, True, "damaged_artifact", "votes.0.vote.trick", ""),
+        (("more",), 1, True, "damaged_artifact", "more", ""),
+        (("votes", 0, "task"), "", True, "damaged_artifact", "votes.0.task", ""),
     ],
 )
-def test_a_file_that_is_not_ours_to_trust(tmp_path: Path, places: Any, value: Any, sealed: bool, words: str) -> None:
+def test_a_file_that_is_not_ours_to_trust(
+    tmp_path: Path, places: Any, value: Any, sealed: bool, code: str, key: str, naming: str
+) -> None:
     path = tmp_path / "votes.json"
     save_votes(path, {("qa", "overall"): VOTE})
     changed(path, *places, value=value, sealed=sealed)
     with pytest.raises(InputError) as caught:
         load_votes(path)
-    assert words in str(caught.value) and str(path) in str(caught.value)
-    assert str(caught.value).endswith("learn the votes again") and "\n" not in str(caught.value)
+    assert (caught.value.code, caught.value.key) == (code, key)
+    assert naming in str(caught.value) and str(path) in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_two_votes_for_one_aspect(tmp_path: Path) -> None:
@@ -64,25 +72,25 @@ def test_two_votes_for_one_aspect(tmp_path: Path) -> None:
     save_votes(path, {("qa", "overall"): VOTE})
     entry = json.loads(path.read_text())["votes"][0]
     changed(path, "votes", value=[entry, entry], sealed=True)
-    with pytest.raises(InputError, match="two votes for one task and aspect"):
+    with refused("damaged_artifact", naming="two votes"):
         load_votes(path)
 
 
 @pytest.mark.parametrize(
-    ("content", "words"),
+    ("content", "code", "key"),
     [
-        (None, "cannot be read"),
-        (b"", "is not JSON"),
-        (b"\xff\xfe", "is not JSON"),
-        (b"[" * 100_000, "is not JSON"),
-        (b"\x80\x04\x95", "is not JSON"),  # the beginning of a pickle
-        (b"[]", "not a file of learned votes"),
-        (b'{"format": "inverdict.votes"}', "schema version null"),
+        (None, "missing_file", ""),
+        (b"", "invalid_json", ""),
+        (b"\xff\xfe", "invalid_json", ""),
+        (b"[" * 100_000, "invalid_json", ""),
+        (b"\x80\x04\x95", "invalid_json", ""),  # the beginning of a pickle
+        (b"[]", "unsupported", ""),
+        (b'{"format": "inverdict.votes"}', "unsupported", "schema_version"),
     ],
 )
-def test_foreign_files(tmp_path: Path, content: bytes | None, words: str) -> None:
+def test_foreign_files(tmp_path: Path, content: bytes | None, code: str, key: str) -> None:
     path = tmp_path / "votes.json"
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(InputError, match=words):
+    with refused(code, key, naming=str(path)):
         load_votes(path)

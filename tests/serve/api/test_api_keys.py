@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from cluster.__main__ import main
-from cluster.errors import UserError
 from serve.api import api_keys as keys
 from serve.api.api_keys import Keys, add, hash_of, read, revoke
+from tests.refusals import refused
 
 
 def test_a_key_is_shown_once_and_kept_as_a_hash(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -39,8 +39,10 @@ def test_several_keys_and_one_revoked(tmp_path: Path, capsys: pytest.CaptureFixt
     assert not Keys(path).names(first)
     assert Keys(path).names(second)
     assert main(["keys", "revoke", str(path), "--id", id]) == 2
-    assert "holds no key with the id" in capsys.readouterr().err
-    with pytest.raises(UserError, match="is the last key"):
+    assert id in capsys.readouterr().err
+    with refused("unknown_id"):
+        revoke(path, id)
+    with refused("last_key", naming=str(path)):
         revoke(path, read(path)[0]["id"])
 
 
@@ -60,14 +62,25 @@ def test_a_change_counts_while_serving_and_damage_does_not(tmp_path: Path, monke
     assert not known.names(first)
 
 
-@pytest.mark.parametrize("text", ["", "{}", '{"keys": []}', '{"keys": [{"sha256": 5}]}', "[1]"])
-def test_a_file_that_is_no_key_file_is_one_sentence(tmp_path: Path, text: str) -> None:
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ("", "unreadable_file"),
+        ("{}", "unreadable_file"),
+        ('{"keys": []}', "empty_file"),
+        ('{"keys": [{"sha256": 5}]}', "empty_file"),
+        ("[1]", "unreadable_file"),
+    ],
+)
+def test_a_file_that_is_no_key_file_is_refused(tmp_path: Path, text: str, code: str) -> None:
     path = tmp_path / "keys.json"
     path.write_text(text)
-    with pytest.raises(UserError, match="inverdict keys new"):
+    with refused(code, naming="inverdict keys new"):
         Keys(path)
 
 
-def test_a_missing_file_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_missing_file_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["keys", "list", str(tmp_path / "none.json")]) == 2
-    assert "there is no key file" in capsys.readouterr().err
+    assert "none.json" in capsys.readouterr().err
+    with refused("missing_file", naming="none.json"):
+        read(tmp_path / "none.json")

@@ -1,4 +1,4 @@
-"""The guard: who may pass, what is too large, too slow or too much. No model, no Ray."""
+"""The guard: API keys, and requests that are too large, too slow or too many. No model, no Ray."""
 
 import asyncio
 import gzip
@@ -13,6 +13,7 @@ import pytest
 from serve.api.api_keys import Keys, add
 from serve.api.middleware import Guard
 from serve.panel.config import Config
+from tests.refusals import refused
 from tests.serve.online import BODY, Local, client, configured
 
 ROUTES = [
@@ -177,14 +178,14 @@ async def test_other_origins_are_closed_unless_configured(tmp_path: Path) -> Non
         assert found["access-control-allow-origin"] == "https://a.example"
         other = (await http.options("/v1/judge", headers={**asked, "origin": "https://b.example"})).headers
         assert "access-control-allow-origin" not in other
-    with pytest.raises(ValueError, match="name the origins"):
-        Config(cors_origins=("*",))
+    with refused("invalid_value", "serve.cors_origins"):
+        configured(tmp_path, serve={"cors_origins": ["*"]})
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.2", "judge.example"])
-def test_without_keys_only_loopback_is_bound(host: str) -> None:
-    with pytest.raises(ValueError, match="can be reached from outside"):
-        Config(host=host)
+def test_without_keys_only_loopback_is_bound(tmp_path: Path, host: str) -> None:
+    with refused("missing_key", "serve.keys_file", naming=host):
+        configured(tmp_path, serve={"host": host})
     assert Config(host=host, keys_file=Path("k.json")).host == host
     for own in ("127.0.0.1", "::1", "localhost", "127.1.2.3"):
         assert Config(host=own).is_loopback

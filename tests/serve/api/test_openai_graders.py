@@ -1,4 +1,4 @@
-"""OpenAI's graders: values by hand, formulas that never run code, texts that are no templates."""
+"""OpenAI's graders: values by hand, formulas that never run code, values that are never templates."""
 
 import json
 from pathlib import Path
@@ -9,8 +9,8 @@ import pytest
 from cluster.config import ScriptedSpec
 from cluster.engine import ScriptedEngine
 from cluster.exchange import Reply
-from serve.api.errors import BadRequest
 from serve.api.openai_graders import FormulaError, RunBody, calculate, fill
+from tests.refusals import refused
 from tests.serve.online import Local, client, configured
 
 CHECK = {
@@ -101,7 +101,7 @@ async def test_a_formula_without_a_value_is_the_client_s_error(tmp_path: Path) -
     for formula in ("1 / (c - 1)", "log(c - 1)", "9 ** 999 * c", "exp(9999 * c)"):
         told = await run(tmp_path, {"type": "multi", "graders": {"c": CHECK}, "calculate_output": formula}, right="yes")
         assert told[0] == 400
-        assert "has no value for these scores" in told[1]["message"]
+        assert (told[1]["code"], told[1]["param"]) == ("invalid_value", "grader")
 
 
 def body(sample: str, **item: Any) -> RunBody:
@@ -140,12 +140,12 @@ async def test_a_slot_that_can_never_be_filled_is_refused_at_validation(tmp_path
         for path, more in (("validate", {}), ("run", {"model_sample": "x"})):
             answer = await http.post(f"/v1/graders/{path}", json={"grader": grader, **more})
             assert answer.status_code == 400
-            assert "slot" in answer.json()["error"]["message"]
+            assert answer.json()["error"]["code"] == "invalid_template"
 
 
 @pytest.mark.parametrize("slot", ["item.nope", "item.refs[2]", "item.refs.a", "item.text[0]"])
 def test_a_slot_that_this_item_cannot_fill_is_refused(slot: str) -> None:
-    with pytest.raises(BadRequest, match="a key that `item` lacks"):
+    with refused("missing_key", "item"):
         fill(f"{{{{{slot}}}}}", body("", refs=["a", "b"], text="abc"))
 
 

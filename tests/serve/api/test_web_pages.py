@@ -1,4 +1,4 @@
-"""The web page: nothing from outside, and in a real browser a verdict appears."""
+"""The pages: nothing is loaded from outside, values are escaped, and a real browser shows a judgement."""
 
 import re
 import shutil
@@ -23,6 +23,23 @@ def test_the_page_needs_nothing_from_outside_and_holds_names_of_ours_alone() -> 
     assert not re.search(r"(src|href)=[\"'](?!data:|docs|report)", page)
     assert "report" not in page
     assert '<a href="report">' in web_page({}, [], has_report=True)
+
+
+def test_tasks_keep_the_order_of_the_configuration() -> None:
+    page = web_page({"qa": ["overall"], "dialogue": ["overall"]}, ["b", "a"], has_report=False)
+    assert page.index('"qa"') < page.index('"dialogue"')
+    assert '"judges": ["b", "a"]' in page
+
+
+def test_the_list_of_endpoints_escapes_what_it_shows() -> None:
+    body = {"content": {"application/json": {"schema": {"$ref": "#/components/schemas/Body"}}}}
+    endpoint = {"description": "<script>alert(1)</script>", "requestBody": body}
+    schemas = {"Body": {"title": "</pre><b>"}}
+    page = docs_page({"paths": {"/v1/<i>": {"post": endpoint}}, "components": {"schemas": schemas}})
+    assert not any(tag in page for tag in ("<script", "<i>", "<b>"))
+    assert "POST /v1/&lt;i&gt;" in page
+    assert "&lt;script&gt;alert(1)" in page
+    assert "&lt;/pre&gt;&lt;b&gt;" in page
 
 
 def test_the_policy_allows_exactly_the_page_s_own_script() -> None:

@@ -70,10 +70,10 @@ def test_the_example_of_the_draft_is_the_one_that_is_looked_for() -> None:
 @pytest.mark.parametrize(
     ("reply", "problem"),
     [
-        ("", "words are left"),
-        ("Hello.", "words are left"),
+        ("", "too little of the instruction is left"),
+        ("Hello.", "too little of the instruction is left"),
         # The example alone, with nothing that says what to do.
-        (f"{EXAMPLE.source}\n{EXAMPLE.candidate}", "words are left"),
+        (f"{EXAMPLE.source}\n{EXAMPLE.candidate}", "too little of the instruction is left"),
         (QUOTED.replace("1 to 5", "1 to 10"), "it states a scale of 1 to 10, and the scale is 1 to 5"),
         (f"{ASK}\n" * 20, "it repeats itself"),
         (f"{ASK} <|im_end|>", "it holds the chat token '<|im_end|>'"),
@@ -139,7 +139,7 @@ def test_a_prompt_that_repeats_the_judges_reply_asks_nothing() -> None:
 def test_a_prompt_that_tells_the_examples_score_is_refused(said: str, is_leak: bool) -> None:
     example = rated("r1", {"overall": 4})
     problems = made(f"{ASK} {said}", unit(example)).problems
-    assert ("it says the example's score instead of asking for one" in problems) is is_leak
+    assert ("it states the example's score instead of asking for one" in problems) is is_leak
 
 
 @pytest.mark.parametrize(
@@ -229,9 +229,9 @@ def test_a_line_says_what_became_of_a_candidate() -> None:
         "raw": QUOTED,
     }
     # One that could be used but has no value says why it has no rank.
-    line = to_line("inverse", unit(EXAMPLE), good, {}, {3: "no probability on the people's score"}, [])
+    line = to_line("inverse", unit(EXAMPLE), good, {}, {3: "no probability on the human score"}, [])
     assert (line["verified"], line["value"], line["rank"]) == (True, None, None)
-    assert line["problems"] == ["no probability on the people's score"]
+    assert line["problems"] == ["no probability on the human score"]
     refused = to_line("forward", unit(EXAMPLE), made(QUOTED, finish_reason="length"), {}, {}, [])
     assert (refused["verified"], refused["problems"]) == (False, ["cut off at invert.max_tokens"])
     assert (refused["text"], refused["raw"], refused["slots"]) == ("", QUOTED, {})

@@ -156,13 +156,13 @@ def test_a_question_without_an_answer_leaves_no_value() -> None:
     example = rated("a", {"overall": 3, "utility": 3})
     made = candidate(0, unit(example))
     value, why = mean_log_probability(made, [reply(0, *P), reply(0, aspect="utility", error="too_long")], [example])
-    assert (value, why) == (None, "the forward model gave no score: too_long")
+    assert (value, why) == (None, "the judge returned no score: too_long")
     value, why = mean_log_probability(made, [reply(0, *P), reply(0, aspect="utility")], [example])
-    assert (value, why) == (None, "the forward model gave no score: no_logprobs")
+    assert (value, why) == (None, "the judge returned no score: no_logprobs")
     for told in ([0.5, 0.5, 0, 0, 0], [0.5, 0.5, None, None, None]):
         value, why = mean_log_probability(made, [reply(0, *P), reply(0, *told, aspect="utility")], [example])
-        assert (value, why) == (None, "no probability on the people's score")
-    assert mean_log_probability(made, [], [example]) == (None, "no probability on the people's score")
+        assert (value, why) == (None, "no probability on the human score")
+    assert mean_log_probability(made, [], [example]) == (None, "no probability on the human score")
 
 
 # ---------------------------------------------------------------------- agreement on the dev part

@@ -12,13 +12,17 @@ import pytest
 import yaml
 
 from cluster.__main__ import main
+from cluster.config import load
+from cluster.jobs import sections
 from evaluation.judges.aggregation import load_panel
 from evaluation.judges.prompt_sources import find_prompts
 from judging.data_config import DataConfig
 from judging.datasets import read_records
 from judging.records import Record
 from judging.template_io import load_templates
+from tests.refusals import refused
 from tests.train.making import jsonl
+from train.optimisation.optimise import main as optimise
 from train.optimisation.rounds import shared_groups
 
 GOLD = "Rate from 1 to 5 in the golden manner how good the answer is, 1 for the worst, 5 for the best."
@@ -128,7 +132,7 @@ def test_the_best_instruction_is_kept_and_found_by_evaluate(tmp_path: Path, mode
     assert first[0, 0]["value"] == pytest.approx(0.866025, abs=1e-6)
     assert first[1, 0]["problems"][0] == "it does not state the scale 1 to 5"
     assert (first[1, 1]["value"], first[1, 2]["value"]) == (-1.0, 1.0)
-    assert first[1, 3]["problems"] == ["another draft of the round says the same"]
+    assert first[1, 3]["problems"] == ["it repeats another draft of the round"]
     assert [place for place, line in first.items() if line["kept"]] == [(1, 2)]
     # Nothing is better than 1.0: the second round gains nothing, and with patience 1 it is the last.
     assert max(line["round"] for line in found) == 2
@@ -164,7 +168,7 @@ def test_the_start_is_kept_where_no_draft_is_better(
     assert main(["optimise", configuration(tmp_path, patience=2, rounds=5)]) == 0
     assert max(line["round"] for line in lines(tmp_path)) == 2
     out = capsys.readouterr()
-    assert "no draft was better than the start, which is kept" in out.err
+    assert "the start, which is kept" in out.err
     assert "group.spearman 0.866 -> 0.866" in out.out and "the start is kept" in out.out
     file = tmp_path / "run" / "optimise" / "judge" / "optimised" / "qa.overall.txt"
     kept = load_templates(file)["overall"]
@@ -222,31 +226,44 @@ def test_another_model_may_rewrite(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize(
-    ("rows", "data", "optimise", "why"),
+    ("rows", "settings", "code", "key"),
     [
-        (None, {"dev_share": None}, {}, "set data.dev_share"),
-        (None, {}, {"models": ["nobody"]}, "optimise.models: 'nobody' is none of models"),
-        (None, {}, {"optimisers": {"judge": "nobody"}}, "optimise.optimisers.judge: 'nobody' is none of models"),
-        (None, {}, {"aspects": ["utility"]}, "holds no record that people rated on the aspects"),
-        (None, {}, {"start": "inverse"}, "run `inverdict invert` first"),
-        (None, {}, {"start": "nowhere"}, "nowhere holds no template for qa/overall"),
-        ([{**row, "scores": {"overall": 3}} for row in ROWS], {}, {}, "are equal: they order nothing"),
+        (None, ["data.dev_share=null"], "missing_key", "data.dev_share"),
+        (None, ["optimise.aspects=[utility]"], "no_scores", "optimise.aspects"),
+        (None, ["optimise.start=inverse"], "missing_job", "optimise.start"),
+        (None, ["optimise.start=nowhere"], "missing_file", "optimise.start"),
+        ([{**row, "scores": {"overall": 3}} for row in ROWS], [], "infeasible", ""),
         (
             [{**row, "group": "one", "source": "s"} for row in ROWS],
-            {"dev_share": 0.999},
-            {"share": 1.0},
-            "1 group(s) of the dev part",
+            ["data.dev_share=0.999", "optimise.share=1.0"],
+            *("not_enough_groups", "optimise.share"),
         ),
-        ([{**row, "scores": {}} for row in ROWS], {}, {}, "holds no record that people rated"),
-        ([{**ROWS[0], "scores": {"overall": "x"}}], {}, {}, "rows.jsonl, line 1"),
+        ([{**row, "scores": {}} for row in ROWS], [], "no_scores", ""),
     ],
 )
-def test_bad_input_is_one_sentence(
-    tmp_path: Path, model: Model, capsys: pytest.CaptureFixture[str], rows: Any, data: Any, optimise: Any, why: str
+def test_bad_input_is_refused(
+    tmp_path: Path, model: Model, rows: Any, settings: list[str], code: str, key: str
 ) -> None:
-    assert main(["optimise", configuration(tmp_path, rows, data=data, **optimise)]) == 2
+    path = Path(configuration(tmp_path, rows))
+    with refused(code, key):
+        optimise(load(path, settings, sections()))
+    assert model.asked == [] and not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("rows", "more", "parts"),
+    [
+        (None, {"models": ["nobody"]}, ["optimise.models", "nobody"]),
+        (None, {"optimisers": {"judge": "nobody"}}, ["optimise.optimisers.judge", "nobody"]),
+        ([{**ROWS[0], "scores": {"overall": "x"}}], {}, ["rows.jsonl, line 1"]),
+    ],
+)
+def test_the_command_prints_one_line(
+    tmp_path: Path, model: Model, capsys: pytest.CaptureFixture[str], rows: Any, more: Any, parts: list[str]
+) -> None:
+    assert main(["optimise", configuration(tmp_path, rows, **more)]) == 2
     err = capsys.readouterr().err.strip()
-    assert why in err and len(err.splitlines()) == 1
+    assert all(part in err for part in parts) and len(err.splitlines()) == 1
     assert model.asked == [] and not (tmp_path / "run").exists()
 
 
@@ -271,7 +288,7 @@ def test_with_a_scripted_engine_on_ray(tmp_path: Path, capsys: pytest.CaptureFix
     config = configuration(tmp_path, rounds=1, num_drafts=2)
     assert main(["optimise", config]) == 0
     out = capsys.readouterr().out
-    assert "judge: " in out and "qa/overall" in out and "2 of 2 drafts refused" in out  # "Scripted reply ..."
+    assert "judge: " in out and "qa/overall" in out and "2 of 2 drafts rejected" in out  # "Scripted reply ..."
     judges = "{o: {model: judge, prompt: optimised}, r: {model: judge}}"
     evaluate = ["--set", f"evaluate={{judges: {judges}, vote: {{rule: best}}}}"]
     # What chose the prompt does not choose the judge: that is left to the other groups of the dev part.
