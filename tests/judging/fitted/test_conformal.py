@@ -14,7 +14,15 @@ def test_groups_count_alike_and_one_more_is_never_seen() -> None:
     residual = np.array([0.1, -0.5, 0.3, 0.2, 0.2, -0.2, 0.9])
     group = np.array([0, 0, 1, 2, 2, 2, 2])
     # In order: .1 (.125), .2 three times (.3125), .3 (.5625), .5 (.6875), .9 (.75); then the group that is not there.
-    for level, expected in ((0.1, 0.1), (0.125, 0.1), (0.3, 0.2), (0.5, 0.3), (0.6, 0.5), (0.75, 0.9), (0.76, math.inf)):
+    for level, expected in (
+        (0.1, 0.1),
+        (0.125, 0.1),
+        (0.3, 0.2),
+        (0.5, 0.3),
+        (0.6, 0.5),
+        (0.75, 0.9),
+        (0.76, math.inf),
+    ):
         assert half_width(residual, group, level) == expected
 
 
