@@ -34,6 +34,7 @@ def engine_run(tmp_path_factory: pytest.TempPathFactory, ray_cluster: None) -> E
     return evaluated(tmp_path_factory.mktemp("engine"))
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """With pytest-xdist, the tests of a module on Ray run in one worker, and those of the engine run in one as well."""
     for item in items:

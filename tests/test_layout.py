@@ -107,3 +107,18 @@ def test_a_long_function_has_its_reason_above_it() -> None:
                 if is_long and not lines[first - 2].lstrip().startswith("#"):
                     unexplained.append(f"{path.relative_to(ROOT)}:{node.lineno} {node.name}")
     assert not unexplained
+
+
+CODED = {"InputError", "UserError", "RowError", "BadRequest", "NotFound", "NotCertified", "JobFailed"}
+
+
+def test_every_error_for_users_names_its_code() -> None:
+    """The default is for unpickling alone: exceptions that cross Ray are rebuilt from their message."""
+    nameless = []
+    for module, path in FILES.items():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") in CODED:
+                keywords = {keyword.arg for keyword in node.keywords}
+                if "code" not in keywords and None not in keywords:
+                    nameless.append(f"{module}:{node.lineno}")
+    assert not nameless

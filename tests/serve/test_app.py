@@ -199,7 +199,7 @@ def test_replicas_that_are_killed_in_mid_request_never_show_as_a_bare_error(serv
                 found[killed % len(found)].kill()
                 killed += 1
             # The next one dies only when some have been answered without this one.
-            while sum(seen.values()) < num_answers + 8 and time.monotonic() < stop:
+            while killed < num_kills and sum(seen.values()) < num_answers + 8 and time.monotonic() < stop:
                 time.sleep(0.05)
         for one in asking:
             one.result()
@@ -293,7 +293,7 @@ def left_of(config: Path, before: set[int]) -> list[psutil.Process]:
     ("change", "words"),
     [
         ("evaluate.judges.first.prompt=inverse", "holds no finished inverse prompts: run `inverdict invert` first"),
-        ("evaluate.judges.first.model=none", "'none' is none of models"),
+        ("evaluate.judges.first.model=none", "unknown model 'none'"),
         ("serve.port=PORT", "cannot be used"),
         ("serve.keys_file=none.json", "Key file not found: none.json"),
         ("serve.host=0.0.0.0", "can be reached from outside"),

@@ -145,11 +145,11 @@ def test_the_second_run_does_nothing_and_says_the_same(done: Path, capsys: pytes
 @pytest.mark.parametrize(
     ("setting", "words"),
     [
-        ("distill.max_tokens=99", "another distill.max_tokens (512, now 99)"),
-        ("distill.temperature=0", "another distill.temperature (0.7, now 0.0)"),
-        ("instructions.limit=5", "another instructions.limit (none, now 5)"),
-        ("models.m.garbage_share=0.5", "another model.garbage_share (0.0, now 0.5)"),
-        ("seed=1", "another seed (0, now 1)"),
+        ("distill.max_tokens=99", "distill.max_tokens (512, now 99)"),
+        ("distill.temperature=0", "distill.temperature (0.7, now 0.0)"),
+        ("instructions.limit=5", "instructions.limit (none, now 5)"),
+        ("models.m.garbage_share=0.5", "model.garbage_share (0.0, now 0.5)"),
+        ("seed=1", "seed (0, now 1)"),
     ],
 )
 def test_other_work_in_the_same_place_is_refused_by_key(
@@ -171,7 +171,7 @@ def test_other_instructions_in_the_same_place_are_refused_by_file(
         assert main(["distill", str(done / "c.yaml")]) == 2
     finally:
         file.write_bytes(kept)
-    assert f"another instructions.files.{file}" in capsys.readouterr().err
+    assert f"instructions.files.{file}" in capsys.readouterr().err
 
 
 def test_answers_are_drawn_with_the_runs_seed(done: Path, tmp_path: Path) -> None:

@@ -132,10 +132,10 @@ def test_what_to_label_next_is_read_from_a_finished_evaluation(done: Path, capsy
 @pytest.mark.parametrize(
     ("setting", "words"),
     [
-        ("evaluate.vote.rule=median", "another evaluate.vote.rule (mean, now median)"),
-        ("models.m.garbage_share=0.5", "another models.m.garbage_share (0.0, now 0.5)"),
-        ("evaluate.judges.one.min_label_mass=0.2", "another evaluate.judges.one.min_label_mass (0.01, now 0.2)"),
-        ("seed=1", "another seed (0, now 1)"),
+        ("evaluate.vote.rule=median", "evaluate.vote.rule (mean, now median)"),
+        ("models.m.garbage_share=0.5", "models.m.garbage_share (0.0, now 0.5)"),
+        ("evaluate.judges.one.min_label_mass=0.2", "evaluate.judges.one.min_label_mass (0.01, now 0.2)"),
+        ("seed=1", "seed (0, now 1)"),
     ],
 )
 def test_another_configuration_in_the_same_place_is_refused_by_key(
@@ -155,7 +155,7 @@ def test_another_input_in_the_same_place_is_refused_by_file(done: Path, capsys: 
         assert main(["evaluate", str(done / "c.yaml")]) == 2
     finally:
         file.write_bytes(kept)
-    assert f"another files.{file}" in capsys.readouterr().err
+    assert f"files.{file}" in capsys.readouterr().err
 
 
 def test_garbage_and_too_long_texts_are_unscored_by_name_and_exit_3(

@@ -124,7 +124,7 @@ def test_another_learned_prompt_in_the_same_place_is_refused_by_judge(
         assert main(["evaluate", str(compared / "c.yaml")]) == 2
     finally:
         file.write_bytes(kept)
-    assert "another prompts.inverse (" in capsys.readouterr().err
+    assert "prompts.inverse (" in capsys.readouterr().err
     assert main(["evaluate", str(compared / "c.yaml")]) == 0
 
 

@@ -139,12 +139,12 @@ def test_the_summary_says_what_was_chosen(done: Path, capsys: pytest.CaptureFixt
 @pytest.mark.parametrize(
     ("setting", "words"),
     [
-        ("invert.temperature=0.5", "another invert.temperature (0.95, now 0.5)"),
-        ("invert.num_candidates=2", "another invert.num_candidates (1, now 2)"),
-        ("invert.examples=[a]", "another invert.examples"),
-        ("models.judge.garbage_share=0.5", "another judge.garbage_share (0.0, now 0.5)"),
-        ("models.inv.garbage_share=0.5", "another inversion.garbage_share (0.0, now 0.5)"),
-        ("seed=1", "another seed (0, now 1)"),
+        ("invert.temperature=0.5", "invert.temperature (0.95, now 0.5)"),
+        ("invert.num_candidates=2", "invert.num_candidates (1, now 2)"),
+        ("invert.examples=[a]", "invert.examples"),
+        ("models.judge.garbage_share=0.5", "judge.garbage_share (0.0, now 0.5)"),
+        ("models.inv.garbage_share=0.5", "inversion.garbage_share (0.0, now 0.5)"),
+        ("seed=1", "seed (0, now 1)"),
     ],
 )
 def test_other_work_in_the_same_place_is_refused_by_key(
@@ -164,7 +164,7 @@ def test_another_pool_in_the_same_place_is_refused_by_file(done: Path, capsys: p
         assert main(["invert", str(done / "c.yaml")]) == 2
     finally:
         file.write_bytes(kept)
-    assert f"another files.{file}" in capsys.readouterr().err
+    assert f"files.{file}" in capsys.readouterr().err
 
 
 def test_a_changed_task_file_is_other_work(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -191,7 +191,7 @@ def test_a_changed_task_file_is_other_work(tmp_path: Path, capsys: pytest.Captur
     capsys.readouterr()
     path.write_text(yaml.safe_dump({**task, "intro": "You judge letters."}))
     assert main(["invert", config, *options]) == 2
-    assert f"another files.{path}" in capsys.readouterr().err
+    assert f"files.{path}" in capsys.readouterr().err
 
 
 def test_one_template_an_aspect_where_they_are_not_together(tmp_path: Path) -> None:

@@ -240,4 +240,4 @@ def test_a_damaged_stage_is_the_users_to_delete(tmp_path: Path, capsys: pytest.C
     capsys.readouterr()
     assert main(["invert", config]) == 2
     said = capsys.readouterr().err
-    assert (said.count("\n"), "is damaged: delete" in said) == (1, True)
+    assert (said.count("\n"), "is damaged. Delete" in said) == (1, True)
