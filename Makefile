@@ -27,7 +27,7 @@ demo: setup  ## learn a judge's own prompt, judge the constructed demo records w
 	@$(BIN)/inverdict run configs/demo.yaml
 
 test: setup lint  ## lint, types, import contracts, then the default, ray and engine tests
-	@$(BIN)/pytest -n auto --maxprocesses 4 --dist loadgroup -m "not slow and not gpu" --durations=20
+	@$(BIN)/pytest -n auto --maxprocesses 4 --dist loadscope -m "not slow and not gpu" --durations=20
 
 lint: setup
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports

@@ -1,12 +1,16 @@
-"""What all tests share: how many examples hypothesis tries, one Ray cluster and one engine run a session, groups."""
+"""What all tests share: hypothesis profiles, one Ray cluster and one engine run per session, the order of modules."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 from cluster import runtime
 from cluster.config import RayConfig
@@ -34,11 +38,34 @@ def engine_run(tmp_path_factory: pytest.TempPathFactory, ray_cluster: None) -> E
     return evaluated(tmp_path_factory.mktemp("engine"))
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With pytest-xdist, the tests of a module on Ray run in one worker, and those of the engine run in one as well."""
-    for item in items:
-        if "engine_run" in getattr(item, "fixturenames", ()):
-            item.add_marker(pytest.mark.xdist_group("engine_run"))
-        elif item.get_closest_marker("ray") or item.get_closest_marker("engine"):
-            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+    """What takes longest begins first: tests of one engine run, then modules on Ray, then everything else."""
+    items.sort(key=lambda item: rank(item.path))
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling:
+    return ModulesOnRay(config, log)
+
+
+class ModulesOnRay(LoadScopeScheduling):
+    """With pytest-xdist, a module on Ray runs in one worker, and so do all tests of the engine run.
+
+    The mark `xdist_group` would say so too, but pytest-xdist 3.8 loses it under pytest 9.2.
+    """
+
+    def __init__(self, config: pytest.Config, log: Producer) -> None:
+        config.option.loadscopereorder = False  # keep the order of `pytest_collection_modifyitems`
+        super().__init__(config, log)
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return {0: "engine run", 1: file, 2: nodeid}[rank(self.config.rootpath / file)]
+
+
+@cache
+def rank(module: Path) -> int:
+    """0: reads the engine run, 1: needs Ray or an engine, 2: neither."""
+    text = module.read_text(encoding="utf-8")
+    if "engine_run: EngineRun" in text:
+        return 0
+    return 1 if "mark.ray" in text or "mark.engine" in text else 2
