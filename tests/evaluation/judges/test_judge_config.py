@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from cluster.config import HttpSpec, ScriptedSpec, VllmSpec
-from cluster.errors import UserError
 from evaluation.judges.judge_config import JudgeConfig, build_judge, unaskable
 from evaluation.judges.prompt_sources import Prompts
-from judging.errors import InputError
 from judging.records import Scale
+from judging.template import Template
 from tests.evaluation.making import judge, record, template_at
+from tests.refusals import refused
 
 REPLY: dict[str, Any] = {"error": "", "detail": "", "reply": "", "finish_reason": "stop", "label_logprobs": []}
 LABELLED = [record("e1", "g1", label=2), record("e2", "g2", label=9, high=9), record("e3", "g3", label=4)]
@@ -112,7 +112,7 @@ def test_a_parsed_reply(reply: str, finish_reason: str, score: float | None, uns
 
 def test_an_example_that_the_pool_lacks_is_refused_by_key() -> None:
     config = JudgeConfig(model="m", examples=("e1", "e9"))
-    with pytest.raises(InputError, match=r"evaluate\.judges\.j\.examples: .*'e9'"):
+    with refused("unknown_example", "evaluate.judges.j.examples", naming="'e9'"):
         build_judge("j", config, [("qa", "overall")], {"e1": LABELLED[0]}, ())
 
 
@@ -208,19 +208,33 @@ def test_which_templates_a_model_cannot_be_asked_with() -> None:
     both = judge("j", ("qa", "overall"), ("qa", "utility"))
     both = dataclasses.replace(both, templates={**both.templates, ("qa", "utility"): wide})
     config = JudgeConfig(model="m")
-    # Of "10" an endpoint tells the "1".
-    assert unaskable(both, config, endpoint) == {("qa", "utility"): "over http this scale needs score_mode: parsed"}
+    # Of "10" an endpoint returns the "1".
+    found = unaskable(both, config, endpoint)
+    assert list(found) == [("qa", "utility")] and "score_mode: parsed" in found["qa", "utility"]
     assert unaskable(dataclasses.replace(both, mode="parsed"), config, endpoint) == {}
     assert unaskable(both, config, ScriptedSpec(backend="scripted")) == {}
+
+
+def test_probabilities_need_labels_that_are_whole_numbers() -> None:
+    class Halves(Prompts):
+        def template(self, task: str, aspect: str) -> Template:
+            return dataclasses.replace(super().template(task, aspect), scale=Scale(0.5, 5))
+
+    def built(mode: Any) -> Any:
+        return build_judge("j", JudgeConfig(model="m", score_mode=mode), [("qa", "overall")], {}, (), Halves("j"))
+
+    with refused("unsupported", "evaluate.judges.j.score_mode", naming="qa/overall"):
+        built("expected")
+    assert built("parsed").mode == "parsed"
 
 
 def test_a_model_that_can_be_asked_nothing_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NO_KEY_HERE", raising=False)
     endpoint = HttpSpec(backend="http", base_url="http://127.0.0.1:1/v1", model="m", api_key_env="NO_KEY_HERE")
     for mode in ("expected", "parsed"):
-        with pytest.raises(UserError, match="NO_KEY_HERE"):
+        with refused("missing_api_key", naming="NO_KEY_HERE"):
             unaskable(judge("j", mode=mode), JudgeConfig(model="m"), endpoint)
     short = VllmSpec(source="embedded:smollm2-135m-instruct", max_model_len=200)
-    with pytest.raises(InputError, match="max_tokens leaves no room"):
+    with refused("no_room", "evaluate.judges.j.max_tokens"):
         unaskable(judge("j", mode="parsed"), JudgeConfig(model="m", max_tokens=200), short)
     assert unaskable(judge("j", mode="parsed"), JudgeConfig(model="m", max_tokens=199), short) == {}
