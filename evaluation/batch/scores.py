@@ -145,14 +145,17 @@ def _columns(
     }
 
 
-def _overruled(vote_alone: float | None, told: Mapping[str, Any] | None, scale: Scale, to: Scale) -> dict[str, Any]:
-    """The panel's columns where a model integrates; `told` None: it was not asked, since the vote has no score."""
+def _overruled(
+    vote_alone: float | None, integration: Mapping[str, Any] | None, scale: Scale, to: Scale
+) -> dict[str, Any]:
+    """The panel's columns with an integrating model; `integration` None: not queried, as there is no score."""
     columns = {f"{PANEL}.vote": vote_alone, f"{PANEL}.reason": None, f"{PANEL}.fallback": None}
-    if told is None:
+    if integration is None:
         return columns
-    if told["score"] is None:
-        return {**columns, f"{PANEL}.fallback": told["error"]}
-    return {**columns, f"{PANEL}.reason": told["reason"], f"{PANEL}.score": scale.rescale(told["score"], to)}
+    if integration["score"] is None:
+        return {**columns, f"{PANEL}.fallback": integration["error"]}
+    score = scale.rescale(integration["score"], to)
+    return {**columns, f"{PANEL}.reason": integration["reason"], f"{PANEL}.score": score}
 
 
 def _schema(judges: Mapping[str, Judge], is_integrated: bool = False) -> pa.Schema:

@@ -144,7 +144,7 @@ def write_not_asked(folder: Path, first: str, others: Sequence[Judge], cascade: 
         folder: of the evaluation.
         first: name of the cascade's first judge.
         others: the other judges.
-        cascade: says where the first judge is sure.
+        cascade: decides where the first judge is sure.
     """
     columns = ("id", "aspect", "score", "label_probabilities")
     done = {judge.name: done_keys(folder / "verdicts" / judge.name) for judge in others}

@@ -86,9 +86,15 @@ class Ballot:
     best: Mapping[Key, str] = field(default_factory=dict)
 
     def knows(self, rule: VoteRule | TaughtRule, task: str, aspect: str) -> bool:
-        """Whether the rule can aggregate scores on that task and aspect; a learned one only where it was learned."""
-        taught = {"learned": self.learned, "best": self.best}.get(rule)
-        return taught is None or (task, aspect) in taught
+        """Whether the rule can aggregate scores on that task and aspect.
+
+        Args:
+            rule: a fixed rule, which always can, or a learned one, which can where it was learned.
+            task: the record's task.
+            aspect: of the scores.
+        """
+        learned = {"learned": self.learned, "best": self.best}.get(rule)
+        return learned is None or (task, aspect) in learned
 
     def check(self, wanted: Sequence[Key]) -> None:
         """Raises InputError where the configured rule was not learned for one of these tasks and aspects."""

@@ -15,7 +15,7 @@ from evaluation.judges.prompt_sources import RUBRIC, Prompts
 from judging.errors import InputError
 from judging.judge import MIN_LABEL_MASS, Judge
 from judging.records import Record
-from judging.template import LABEL_PREFIX
+from judging.template import LABEL_PREFIX, Templates
 from retrieval.retriever import INDEXED, Arm, Retriever
 
 
@@ -93,14 +93,8 @@ def build_judge(
         )
     chosen = [pool[id] for id in config.examples]
     templates = {key: source.template(*key) for key in keys}
-    for (task, aspect), template in templates.items():
-        if config.score_mode == "expected" and template.scale.step != 1:
-            raise InputError(
-                f"evaluate.judges.{name}.score_mode: `expected` needs labels that are whole numbers, but "
-                f"{task}/{aspect} is rated with {template.scale.in_words()}. Set score_mode: parsed.",
-                code="unsupported",
-                key=f"evaluate.judges.{name}.score_mode",
-            )
+    if config.score_mode == "expected":
+        _check_labels(name, templates)
     return Judge(
         name=name,
         mode=config.score_mode,
@@ -113,6 +107,18 @@ def build_judge(
         pool=pool if config.icl else {},
         not_systems=config.not_systems,
     )
+
+
+def _check_labels(name: str, templates: Templates) -> None:
+    """Raises InputError where a scale has labels that are not whole numbers."""
+    for (task, aspect), template in templates.items():
+        if template.scale.step != 1:
+            raise InputError(
+                f"evaluate.judges.{name}.score_mode: `expected` needs labels that are whole numbers, but "
+                f"{task}/{aspect} is rated with {template.scale.in_words()}. Set score_mode: parsed.",
+                code="unsupported",
+                key=f"evaluate.judges.{name}.score_mode",
+            )
 
 
 def unaskable(judge: Judge, config: JudgeConfig, spec: ModelSpec) -> dict[tuple[str, str], str]:
