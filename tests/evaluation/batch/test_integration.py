@@ -61,7 +61,7 @@ async def test_batch_and_online_integrate_alike_and_fall_back_alike(tmp_path: Pa
                 assert batch["panel.score"] in (1, 2, 3, 4, 5)
 
 
-def test_a_lost_part_is_asked_again_and_nothing_else(tmp_path: Path) -> None:
+def test_only_a_lost_part_is_queried_again(tmp_path: Path) -> None:
     path, _ = written(tmp_path)
     assert main(["evaluate", path]) == 0
     before = scores(tmp_path)
@@ -75,7 +75,7 @@ def test_a_lost_part_is_asked_again_and_nothing_else(tmp_path: Path) -> None:
     assert {part: part.stat().st_mtime_ns for part in others} == times
 
 
-def test_what_has_no_vote_is_not_asked_about(tmp_path: Path) -> None:
+def test_rows_without_an_aggregated_score_are_not_queried(tmp_path: Path) -> None:
     path, raw = written(tmp_path, vote={"min_votes": 2}, max_unscored_share=1)
     raw["models"]["a"] = {**SCRIPTED, "rules": [{"contains": "Answer r1.", "error": "error"}]}
     Path(path).write_text(yaml.safe_dump(raw))

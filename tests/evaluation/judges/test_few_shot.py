@@ -81,7 +81,7 @@ def test_the_mean_of_their_scores_is_kept(done: Path) -> None:
 
 
 @pytest.mark.ray
-def test_the_report_says_what_the_examples_say_alone(done: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_report_has_the_baseline_of_the_examples(done: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["report", str(done / "c.yaml")]) == 0
     assert "\nshown examples" in capsys.readouterr().out
     (part,) = json.loads((done / "run" / "report" / "metrics.json").read_text())["slices"]
@@ -89,7 +89,7 @@ def test_the_report_says_what_the_examples_say_alone(done: Path, capsys: pytest.
 
 
 @pytest.mark.ray
-def test_the_judge_is_asked_with_them(done: Path) -> None:
+def test_the_prompt_has_the_examples(done: Path) -> None:
     parts = (done / "run" / "evaluate" / "verdicts" / "words").glob("part-*.parquet")
     rows = {row["id"]: row for part in parts for row in pq.read_table(part).to_pylist()}
     judge = build_judge("words", JudgeConfig(model="m", icl=IclConfig(arm="bm25")), TEMPLATES, POOL, ())
@@ -100,14 +100,14 @@ def test_the_judge_is_asked_with_them(done: Path) -> None:
 
 
 @pytest.mark.ray
-def test_groups_that_may_be_shown_are_left_out_for_all_judges(done: Path) -> None:
+def test_groups_of_the_pool_are_excluded_for_all_judges(done: Path) -> None:
     summary = json.loads((done / "run" / "evaluate" / "manifest.json").read_text())["summary"]
     assert summary["num_left_out"] == 1
     assert "leak" not in examples(done, "random")
 
 
 @pytest.mark.ray
-def test_the_summary_says_how_many_were_used(done: Path) -> None:
+def test_the_summary_has_the_number_of_examples(done: Path) -> None:
     summary = json.loads((done / "run" / "evaluate" / "manifest.json").read_text())["summary"]["judges"]
     assert "icl" not in summary["plain"]
     known = {"num_dropped": 0, "num_prompts": 10}
@@ -115,13 +115,13 @@ def test_the_summary_says_how_many_were_used(done: Path) -> None:
     none = {"arm": "none", "wanted": 0, "mean_examples": 0.0, "num_prompts_without": 10}
     assert summary["words"]["icl"] == {**words, **known}
     assert summary["none"]["icl"] == {**none, **known}
-    # 30 are wanted of a pool of 16, and 1200 tokens hold fewer.
+    # 30 are configured, the pool has 16, and fewer fit into 1200 tokens.
     assert summary["random"]["icl"]["wanted"] == 30
     assert 4 < summary["random"]["icl"]["mean_examples"] <= 16
 
 
 @pytest.mark.ray
-def test_a_lost_part_of_examples_is_found_again(done: Path) -> None:
+def test_a_lost_part_of_examples_is_retrieved_again(done: Path) -> None:
     folder = done / "run" / "evaluate" / "examples" / "words"
     before = examples(done, "words")
     part = sorted(folder.glob("part-*.parquet"))[0]

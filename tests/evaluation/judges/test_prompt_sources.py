@@ -52,7 +52,7 @@ def test_a_source_whose_job_has_not_finished(tmp_path: Path, source: str) -> Non
 
 
 @pytest.mark.parametrize("prompt", ["invers", "Inverse", "rubrics", "prompts/none.txt"])
-def test_a_word_that_is_no_source_and_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, prompt: str) -> None:
+def test_neither_a_source_nor_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, prompt: str) -> None:
     monkeypatch.chdir(tmp_path)
     for named in (f"file not found: {prompt}", "rubric, inverse, forward, optimised"):
         with refused("missing_file", KEY, naming=named):
@@ -112,7 +112,7 @@ def test_a_damaged_file_is_named(tmp_path: Path) -> None:
         Prompts("j", tmp_path).seen_groups()
 
 
-def test_what_is_saved_is_asked_again_word_for_word(tmp_path: Path) -> None:
+def test_saved_prompts_are_loaded_unchanged(tmp_path: Path) -> None:
     template_at(tmp_path / "in" / "qa.txt", "overall", "utility", groups=["qa//g"])
     prompts = Prompts("j", tmp_path / "in")
     # One of the two aspects is judged; it is still one of several.
@@ -123,10 +123,10 @@ def test_what_is_saved_is_asked_again_word_for_word(tmp_path: Path) -> None:
     assert asked[UTILITY].several
 
 
-# What the prompts have seen
+# Groups used to make the prompts
 
 
-def test_the_groups_seen_by_any_template_that_may_be_used(tmp_path: Path) -> None:
+def test_the_groups_used_to_make_any_of_the_templates(tmp_path: Path) -> None:
     template_at(tmp_path / "qa.txt", "overall", "utility", groups=["qa//a", "qa/d/b"])
     template_at(tmp_path / "story.overall.txt", task="story", groups=["qa//a", "story//c"])
     template_at(tmp_path / "dialogue.overall.txt", task="dialogue")
@@ -135,7 +135,7 @@ def test_the_groups_seen_by_any_template_that_may_be_used(tmp_path: Path) -> Non
     assert Prompts("j", tmp_path / "qa.txt").seen_groups() == {"qa//a", "qa/d/b"}
 
 
-def test_a_fallback_is_told_once_a_task() -> None:
+def test_one_warning_per_task_for_a_fallback() -> None:
     def template(task: str, fallback: object) -> Template:
         rubric = rubric_template(load_task(task), "overall")
         return Template(rubric.text, task, "overall", rubric.scale, rubric.fields, about={"fallback": fallback})
