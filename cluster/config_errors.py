@@ -37,8 +37,11 @@ def as_user_error(error: ValidationError, schema: type[BaseModel], origin: str) 
         key = f"{key}.backend"
         text = f"`{key}` must be one of {first['ctx']['expected_tags']}, not {first['ctx']['tag']!r}."
     else:
-        # A validator may raise a UserError with a code of its own; pydantic keeps it as the cause.
-        code = getattr(first.get("ctx", {}).get("error"), "code", code)
+        # A validator may raise an error with a code and an inner key of its own; pydantic keeps it as the cause.
+        cause = first.get("ctx", {}).get("error")
+        code = getattr(cause, "code", code)
+        path += [inner] if (inner := getattr(cause, "key", "")) else []
+        key = ".".join(path)
         message = first["msg"].removeprefix("Value error, ")
         text = f"`{key}`: {message[0].lower()}{message[1:]}" if path else message
         text = text if text.endswith((".", "?")) else f"{text}."

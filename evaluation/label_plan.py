@@ -1,7 +1,7 @@
-"""`inverdict plan-labels`: how many groups to label to tell judges apart, and which texts to label next.
+"""`inverdict plan-labels`: power analysis (how many groups to label) and active learning (which texts to label next).
 
 Reads `{run}/evaluate` of a finished evaluation: `scores.parquet`, and the label probabilities in `verdicts/`. Writes
-nothing but the file of `--out`: one text a line, groups whole and in order. The statistics: `judging.stats.power`.
+only the file of `--out`: one text per line, in whole groups and in order. Statistics: `judging.stats.power`.
 """
 
 from __future__ import annotations
@@ -26,34 +26,34 @@ from judging.errors import InputError
 from judging.records import Scale
 from judging.stats.power import DIFFERENCES, LEVEL, POWER, STATISTICS, Next, Power, Unlabelled, label_next, power_of
 
-SHOWN_GROUPS = 10  # of those to label next, on the terminal
+SHOWN_GROUPS = 10  # groups to label next that the terminal shows
 SLICE = ("task", "dataset", "aspect", "scale_low", "scale_high")
 Rows = list[dict[str, Any]]
 
 
 def main(run: RunConfig, *, out: Path | None = None) -> Outcome:
-    """The plan; `out`: where the texts to label are written.
+    """Compute the plan; `out`: the file for the texts to label.
 
-    Raises InputError where `evaluate` has not been done, and where there is nothing to plan by.
+    Raises InputError where `evaluate` has not finished, and where the data allow no plan.
     """
     folder = earlier_evaluation(run)[0].path
     if out is not None and (out.is_dir() or not out.parent.is_dir()):
-        what = f"{out} is a folder" if out.is_dir() else f"there is no folder {out.parent}"
-        raise InputError(f"--out: {what}: name another file")
+        what = f"{out} is a folder" if out.is_dir() else f"folder not found: {out.parent}"
+        raise InputError(f"--out: {what}. Choose a file in an existing folder.", code="invalid_value")
     rows = pq.read_table(folder / "scores.parquet").to_pylist()
     names = [name for name in score_columns(rows[0]) if name != PANEL]
     slices = list(_slices([row for row in rows if row["label"] is not None], names))
     open_rows = [row for row in rows if row["label"] is None]
-    found = list(_to_label(folder, open_rows, names))
-    _check_useful(folder, names, slices, found)
+    groups = list(_to_label(folder, open_rows, names))
+    _check_useful(folder, names, slices, groups)
     systems = {row["id"]: row["system"] for row in open_rows}
-    texts = [text for part in found for text in _texts(part, systems)]
+    texts = [text for part in groups for text in _texts(part, systems)]
     summary = {
         "power": POWER,
         "level": LEVEL,
         "judges": names,
         "slices": slices,
-        "next": [{**part, "texts": {id: list(aspects) for id, aspects in part["texts"].items()}} for part in found],
+        "next": [{**part, "texts": {id: list(aspects) for id, aspects in part["texts"].items()}} for part in groups],
         "num_texts": len(texts),
         "file": None,
     }
@@ -63,31 +63,37 @@ def main(run: RunConfig, *, out: Path | None = None) -> Outcome:
     return Outcome(0, summary)
 
 
-def _check_useful(folder: Path, names: Sequence[str], slices: Sequence[Any], found: Sequence[Any]) -> None:
-    """InputError where neither labels nor unlabelled texts tell anything."""
+def _check_useful(folder: Path, names: Sequence[str], slices: Sequence[Any], groups: Sequence[Any]) -> None:
+    """Raises InputError where neither the labels nor the unlabelled texts allow a plan."""
     if any(part["note"] is None for part in slices):
         return
     why = f"{slices[0]['note']}" if slices else "no text has a label"
-    if not found:
-        raise InputError(f"{folder}: {why}, and no text is left to label: evaluate more texts (data.records)")
-    if not any(part["disagreement"] is not None or part["entropy"] is not None for part in found):
+    if not groups:
         raise InputError(
-            f"{folder}: {why}, and the judge {names[0]} alone gives no order to label in: add a judge, or let it judge "
-            "with score_mode expected"
+            f"{folder}: {why}, and there is no text without a label. Evaluate more texts (data.records).",
+            code="no_records",
+            key="data.records",
+        )
+    if not any(part["disagreement"] is not None or part["entropy"] is not None for part in groups):
+        raise InputError(
+            f"{folder}: {why}, and the judge {names[0]} has neither another judge to disagree with nor label "
+            "probabilities. Add a judge or set score_mode: expected.",
+            code="not_enough_judges",
+            key="evaluate.judges",
         )
 
 
 def _slices(rows: Rows, names: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """One entry a task, data set, aspect and scale: every pair of columns, or in `note` why there is none."""
+    """One entry per task, data set, aspect and scale: all pairs of columns, or in `note` why there are none."""
     slices: dict[tuple[Any, ...], Rows] = {}
     for row in rows:
         slices.setdefault(tuple(row[name] for name in SLICE), []).append(row)
     for key, members in slices.items():
         groups, labels = [row["group"] for row in members], [row["label"] for row in members]
-        note = f"people's labels are all {labels[0]:g}" if len(set(labels)) == 1 else None
+        note = f"all labels are {labels[0]:g}" if len(set(labels)) == 1 else None
         pairs = [] if note else [_pair(members, groups, labels, *pair) for pair in _pairs(names)]
         if not note and not any(one["sd"] is not None for pair in pairs for one in pair["statistics"].values()):
-            note = "fewer than 3 groups hold texts with different labels and scores"
+            note = "fewer than 3 groups have texts with different labels and scores"
         yield {
             **dict(zip(SLICE[:3], key, strict=False)),
             "num_rows": len(members),
@@ -98,7 +104,7 @@ def _slices(rows: Rows, names: Sequence[str]) -> Iterator[dict[str, Any]]:
 
 
 def _pairs(names: Sequence[str]) -> list[tuple[str, str]]:
-    """Judges with each other, then each and the panel with the length of the text."""
+    """The judges pairwise, then each judge and the panel with the length baseline."""
     panel = [PANEL] if len(names) > 1 else []
     return [*combinations(names, 2), *((name, LENGTH) for name in (*names, *panel))]
 
@@ -142,7 +148,7 @@ def _asdict(one: Next) -> dict[str, Any]:
 
 
 def _probabilities(verdicts: Path, rows: Rows) -> dict[tuple[str, str], list[float]]:
-    """(record id, aspect) -> probabilities of the scale's labels, where the judge has them."""
+    """Probabilities of the scale's labels by (record id, aspect), where the judge has them."""
     wanted = {(row["id"], row["aspect"]) for row in rows}
     found = {}
     for part in parts_of(verdicts):
@@ -154,7 +160,7 @@ def _probabilities(verdicts: Path, rows: Rows) -> dict[tuple[str, str], list[flo
 
 
 def _texts(part: Mapping[str, Any], systems: Mapping[str, str]) -> Iterator[dict[str, Any]]:
-    """A line of the file a text."""
+    """The lines of the file, one per text."""
     about = {name: part[name] for name in ("rank", "task", "dataset", "group")}
     for id, aspects in part["texts"].items():
         why = {name: part[name] for name in ("priority", "disagreement", "entropy")}
@@ -165,13 +171,13 @@ def render(summary: Mapping[str, Any]) -> str:
     """The tables for the terminal."""
     blocks = [_power_table(part) for part in summary["slices"]]
     if not summary["slices"]:
-        blocks.append("No text has a label yet: how many are needed is told once some have one.")
+        blocks.append("No text has a label yet, so the number of labels needed cannot be estimated.")
     elif len(summary["judges"]) == 1:
-        blocks.append(f"{summary['judges'][0]} is the only judge: it is compared with the length of the text alone.")
+        blocks.append(f"{summary['judges'][0]} is the only judge, so it is compared with the length baseline only.")
     if any(part["pairs"] for part in summary["slices"]):
         blocks.append(
-            "SD: of the paired difference over groups. Groups to label for a true difference of .05 to .20: power "
-            f"{summary['power']:.0%}, two-sided {summary['level']:.0%}, normal approximation."
+            "SD: of the paired difference over groups. Columns .05 to .20: groups to label to detect a true difference "
+            f"of that size (power {summary['power']:.0%}, two-sided {summary['level']:.0%}, normal approximation)."
         )
     blocks.append(_next_table(summary["next"], summary["num_texts"]))
     return "\n\n".join([*blocks, *([summary["file"]] if summary["file"] else [])])
@@ -203,9 +209,9 @@ def _next_table(groups: Sequence[Mapping[str, Any]], num_texts: int) -> str:
         return "Every text has a label."
     lines = [["label next", "group", "priority", "disagreement", "entropy", "texts"]]
     for one in groups[:SHOWN_GROUPS]:
-        place = f"{one['task']} / {one['dataset'] or 'records'}"
+        name = f"{one['task']} / {one['dataset'] or 'records'}"
         numbers = [_number(one[key]) for key in ("priority", "disagreement", "entropy")]
-        lines.append([f"{one['rank']}. {place}", one["group"], *numbers, str(len(one["texts"]))])
+        lines.append([f"{one['rank']}. {name}", one["group"], *numbers, str(len(one["texts"]))])
     more = f"\n... of {len(groups)} groups" if len(groups) > SHOWN_GROUPS else ""
     return f"{num_texts} texts without a label\n{aligned(lines, num_left=2)}{more}"
 

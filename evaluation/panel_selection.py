@@ -1,8 +1,8 @@
-"""Job `panel`: on the labelled dev part, the best judge for each task and aspect, and a learned vote of all.
+"""Job `panel`: selects the best judge and learns a vote of all for each task and aspect, on the labelled dev part.
 
-Reads the dev part (`data.dev_share`) with every judge of `evaluate`; below `{run}/panel`: `evaluate/` (their scores, as
-that job leaves them), `panel.yaml` (the chosen judges and why), `votes.json` (calibrations and weights). `evaluate` and
-`serve` read both with `vote: {rule: best}` or `{rule: learned}`.
+Judges the dev part (`data.dev_share`) with every judge of `evaluate`. Below `{run}/panel`: `evaluate/` (the scores, in
+the layout of that job), `panel.yaml` (the chosen judges and why), `votes.json` (calibrations and weights). `evaluate`
+and `serve` read both files with `vote: {rule: best}` or `{rule: learned}`.
 """
 
 from __future__ import annotations
@@ -39,22 +39,31 @@ from judging.voting.selection import Choice, choose_judge
 from judging.voting.stacking import stack
 from judging.voting.vote_io import save_votes
 
-HEAD = "# Made by `inverdict panel`: the judge that the dev part chose for each task and aspect, and why.\n"
+HEAD = "# Made by `inverdict panel`: the judge chosen on the dev part for each task and aspect, and why.\n"
 
 
 class Config(Strict):
     """The configuration's `panel` section."""
 
     criterion: Annotated[str, AfterValidator(of_order)] = Field(
-        "group.spearman", description="the statistic by which the best judge is chosen"
+        "group.spearman", description="statistic that selects the best judge; higher must be better"
     )
-    min_coverage: float = Field(0.9, gt=0, le=1, description="a judge that scored less of the dev part is out")
+    min_coverage: float = Field(
+        0.9, gt=0, le=1, description="minimum share of the dev part that a judge must have scored to be selected"
+    )
     cost: dict[str, FiniteFloat] = Field(
-        default_factory=dict, description="of a token, by model; none: 1, so that a judge costs its tokens"
+        default_factory=dict,
+        description="cost per token, by model; unset: 1, so that a judge's cost is its number of tokens",
     )
-    method: Literal["nnls", "ridge"] = Field("nnls", description="weights of the learned vote; nnls: none is negative")
-    folds: int = Field(5, ge=3, description="of groups, for the shrinkage of the weights and the estimate")
-    resamples: int = Field(2000, ge=100)
+    method: Literal["nnls", "ridge"] = Field(
+        "nnls", description="regression for the learned weights; nnls: non-negative least squares"
+    )
+    folds: int = Field(
+        5,
+        ge=3,
+        description="cross-validation folds, of whole groups, for the weights' shrinkage and the held-out estimate",
+    )
+    resamples: int = Field(2000, ge=100, description="bootstrap resamples")
 
 
 class Part(NamedTuple):
@@ -65,18 +74,29 @@ class Part(NamedTuple):
     scale: Scale
     columns: Columns
     scores: dict[str, list[float | None]]  # by judge
-    costs: dict[str, float]  # of a row, by judge
+    costs: dict[str, float]  # per row, by judge
 
 
 def main(run: RunConfig) -> Outcome:
-    """Judge the dev part, choose and learn; what is done is skipped."""
+    """Judge the dev part, select and learn; completed steps are skipped.
+
+    Raises InputError or UserError where the configuration is invalid or the dev part does not suffice.
+    """
     config = section_or_default(run, "panel", Config)
     evaluate, data = section(run, "evaluate", EvaluateConfig), section(run, "data", DataConfig)
     if not data.has_dev:
-        raise InputError("panel needs a labelled dev part that `evaluate` leaves out: set data.dev_share or data.dev")
+        raise InputError(
+            "panel: a labelled dev part is required. Set data.dev_share or data.dev.",
+            code="missing_key",
+            key="data.dev_share",
+        )
     if unknown := [name for name in config.cost if name not in run.models]:
-        raise InputError(f"panel.cost: {unknown[0]!r} is none of models: {', '.join(run.models)}")
-    # The dev scores need no vote and no integrating model.
+        raise InputError(
+            f"panel.cost: unknown model {unknown[0]!r}; `models` has {', '.join(run.models)}.",
+            code="unknown_model",
+            key="panel.cost",
+        )
+    # The judges' dev scores need no aggregation and no integrating model.
     plain = evaluate.model_copy(update={"vote": VoteConfig(), "integrator": None})
     dev = run.model_copy(update={"data": data.model_copy(update={"part": "dev"}), "evaluate": plain})
     say("panel: judging the dev part")
@@ -103,33 +123,20 @@ def _fingerprint(run: RunConfig, config: Config, folder: Path) -> dict[str, Any]
 def _choose(run: RunConfig, config: Config, folder: Path, judged: Mapping[str, Any]) -> dict[str, Any]:
     parts = list(_parts(folder / "evaluate", run, config))
     if not parts:
-        raise InputError("panel: the dev part (data.dev_share) holds no record that people rated")
+        raise InputError(
+            "panel: no record of the dev part has a human score. Raise data.dev_share or label its records.",
+            code="no_scores",
+            key="data.dev_share",
+        )
     chosen, votes, held_out = [], {}, []
     for part in parts:
-        if len(set(part.columns.human)) == 1:
-            raise InputError(
-                f"panel: all labels of {part.task}/{part.aspect} in the dev part are equal: they order nothing"
-            )
-        say(f"panel: {part.task}/{part.aspect}: {len(part.columns.human)} labelled texts of the dev part")
-        choice = choose_judge(
-            part.columns,
-            part.scores,
-            part.costs,
-            criterion=config.criterion,
-            min_coverage=config.min_coverage,
-            resamples=config.resamples,
-            seed=run.seed,
-        )
-        if choice.judge is None:
-            why = "; ".join(f"{name}: {one.out}" for name, one in choice.candidates.items())
-            raise InputError(f"panel: no judge of {part.task}/{part.aspect} can be chosen ({why})")
+        choice = _chosen(part, config, run.seed)
+        assert choice.judge is not None
         names = sorted(part.scores)
-        scores_RJ = np.array([part.scores[name] for name in names], dtype=float).T
-        groups = list(map(str, part.columns.group))
         stacked = stack(
-            scores_RJ,
+            np.array([part.scores[name] for name in names], dtype=float).T,
             part.columns.human,
-            groups,
+            list(map(str, part.columns.group)),
             names,
             scale=part.scale,
             method=config.method,
@@ -160,8 +167,37 @@ def _choose(run: RunConfig, config: Config, folder: Path, judged: Mapping[str, A
     return {"criterion": config.criterion, "chosen": chosen, "learned": learned, "folder": str(folder)}
 
 
+def _chosen(part: Part, config: Config, seed: int) -> Choice:
+    """The best judge of one task and aspect. Raises InputError where none can be selected."""
+    if len(set(part.columns.human)) == 1:
+        raise InputError(
+            f"panel: all labels of {part.task}/{part.aspect} in the dev part are equal, so judges cannot be compared. "
+            "Label more records or raise data.dev_share.",
+            code="constant_labels",
+            key="data.dev_share",
+        )
+    say(f"panel: {part.task}/{part.aspect}: {len(part.columns.human)} labelled texts of the dev part")
+    choice = choose_judge(
+        part.columns,
+        part.scores,
+        part.costs,
+        criterion=config.criterion,
+        min_coverage=config.min_coverage,
+        resamples=config.resamples,
+        seed=seed,
+    )
+    if choice.judge is None:
+        why = "; ".join(f"{name}: {one.out}" for name, one in choice.candidates.items())
+        raise InputError(
+            f"panel: no judge can be selected for {part.task}/{part.aspect} ({why}).",
+            code="no_usable_judge",
+            key="evaluate.judges",
+        )
+    return choice
+
+
 def _held_out(part: Part, dev_R: Floats, best: Sequence[float | None], config: Config, seed: int) -> dict[str, Any]:
-    """The learned vote on groups that it has not seen: its agreement, and the difference to the chosen judge."""
+    """The learned vote on held-out groups: its agreement, and the difference to the chosen judge."""
     columns = replace(part.columns, score=dev_R)
     settings: dict[str, Any] = {
         "levels": (config.criterion.split(".")[0],),
@@ -180,21 +216,21 @@ def _parts(evaluated: Path, run: RunConfig, config: Config) -> Iterable[Part]:
         if row["label"] is not None:
             rows.setdefault((row["task"], row["aspect"]), []).append(row)
     judges = run.evaluate.judges  # type: ignore[attr-defined]
-    for (task, aspect), found in sorted(rows.items()):
+    for (task, aspect), rated in sorted(rows.items()):
         scale = load_task(task).scale_of(aspect)
-        scales = [Scale(row["scale_low"], row["scale_high"]) for row in found]
+        scales = [Scale(row["scale_low"], row["scale_high"]) for row in rated]
 
-        def moved(name: str, found: list[dict[str, Any]] = found, scales: Any = scales, scale: Scale = scale) -> Any:
-            values = [row[name] for row in found]
+        def moved(name: str, rated: list[dict[str, Any]] = rated, scales: Any = scales, scale: Scale = scale) -> Any:
+            values = [row[name] for row in rated]
             return [v if v is None else one.rescale(v, scale) for v, one in zip(values, scales, strict=True)]
 
-        groups = [f"{row['dataset']}/{row['group']}" for row in found]
-        ids = {row["id"] for row in found}
+        groups = [f"{row['dataset']}/{row['group']}" for row in rated]
+        ids = {row["id"] for row in rated}
         costs = {
             name: (mean_tokens(evaluated / "verdicts" / name, aspect, ids) or 0.0) * config.cost.get(judge.model, 1.0)
             for name, judge in judges.items()
         }
-        columns = Columns(groups, moved("label"), [None] * len(found))
+        columns = Columns(groups, moved("label"), [None] * len(rated))
         yield Part(task, aspect, scale, columns, {name: moved(f"{name}.score") for name in judges}, costs)
 
 
@@ -219,7 +255,7 @@ def _entry(part: Part, choice: Choice) -> dict[str, Any]:
 
 
 def render(summary: Mapping[str, Any]) -> str:
-    """The summary for the terminal: the chosen judge among all, and the weights."""
+    """The summary for the terminal: the chosen judge among the candidates, and the learned weights."""
     lines = []
     for one, learned in zip(summary["chosen"], summary["learned"], strict=True):
         lines.append(
@@ -229,11 +265,15 @@ def render(summary: Mapping[str, Any]) -> str:
         for name, judge in one["candidates"].items():
             note = f"  {judge['out']}" if judge["out"] else ""
             weight = f"  weight {learned['weights'][name]:.2f}"
-            lines.append(f"  {name:<16} {with_interval(judge['agreement'])}  {judge['cost']:,.0f} a text{weight}{note}")
+            lines.append(
+                f"  {name:<16} {with_interval(judge['agreement'])}  {judge['cost']:,.0f} per text{weight}{note}"
+            )
         note = f"; {learned['note']}" if learned["note"] else ""
         lines.append(
-            f"  {'learned vote':<16} {with_interval(learned['held_out'])} on groups left out, minus {one['judge']} "
+            f"  {'learned vote':<16} {with_interval(learned['held_out'])} on held-out groups, minus {one['judge']} "
             f"{with_interval(learned['minus_chosen'])}{note}"
         )
-    lines.append(f"{summary['criterion']} [95 % interval] on the dev part, which also chose; {summary['folder']}")
+    lines.append(
+        f"{summary['criterion']} [95 % interval] on the dev part, also used for the selection; {summary['folder']}"
+    )
     return "\n".join(lines)

@@ -1,7 +1,7 @@
 """`inverdict submission CONFIG`: the panel's scores of a finished evaluation as the CSV file of the AEOLLM task.
 
-Columns taskId, questionId, answerId, score, in the order of subtask, question, answer; higher is better. Every text
-needs a score there, so a text without one is an error for people and never a number.
+Columns taskId, questionId, answerId, score, sorted by subtask, question, answer; higher is better. The task requires
+a score for every text, so a missing score is an error and never imputed.
 """
 
 from __future__ import annotations
@@ -24,16 +24,22 @@ COLUMNS = ("taskId", "questionId", "answerId", "score")
 
 
 def main(run: RunConfig) -> Outcome:
-    """Write `{run}/submission.csv`. Raises InputError where the evaluation is missing, of other data, or not whole."""
+    """Write `{run}/submission.csv`. Raises InputError where the evaluation is missing, incomplete or of other data."""
     file = earlier_evaluation(run)[0].path / "scores.parquet"
     rows = pq.read_table(file, columns=["task", "dataset", "group", "system", f"{PANEL}.score"]).to_pylist()
     if strange := next((row for row in rows if not row["dataset"].startswith("aeollm_")), None):
-        raise InputError(f"{file} holds texts of {strange['dataset'] or strange['task']}: set data.format to aeollm")
+        raise InputError(
+            f"{file} has texts of {strange['dataset'] or strange['task']}, which are not AEOLLM data. Set "
+            "data.format to aeollm.",
+            code="unsupported",
+            key="data.format",
+        )
     lost = sum(row[f"{PANEL}.score"] is None for row in rows)
     if lost:
         raise InputError(
-            f"{lost} of {len(rows)} texts have no score, and the task takes none without: run "
-            "`inverdict evaluate --retry-failed`, or change the panel"
+            f"{lost} of {len(rows)} texts have no score, but the task requires all. Run `inverdict evaluate "
+            "--retry-failed`, or change the panel.",
+            code="no_scores",
         )
     lines = sorted(
         (AEOLLM_SUBTASKS.index(row["task"]), row["group"], row["system"], f"{row[f'{PANEL}.score']:.6f}")

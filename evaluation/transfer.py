@@ -1,8 +1,8 @@
-"""Job `transfer`: every learned prompt under every judge: whose prompt helps whom, as a matrix of agreement.
+"""Job `transfer`: prompt transfer between models, as a matrix of agreement of every judge with every learned prompt.
 
-Below `{run}/transfer`: `evaluate/` (one judge a prompt and model, as the job `evaluate` leaves it) and `matrix.json`. A
-cell is one model that judges with the prompts of one source, learned for one model: the chosen prompt, or with
-`every_candidate` all usable ones, whose mean has an interval over groups and prompts.
+Below `{run}/transfer`: `evaluate/` (one judge per prompt and model, in the layout of that job) and `matrix.json`. A
+cell is one model judging with the prompts of one source, learned for one model: the selected prompt, or with
+`every_candidate` all valid ones, whose mean has an interval over groups and prompts.
 """
 
 from __future__ import annotations
@@ -30,23 +30,31 @@ from judging.stats.rows import Columns
 
 SHOWN = ("group.spearman", "dataset.spearman")
 LENGTH = "length"
-Key = tuple[str, str]  # whose prompt (source and model, "inverse smollm2"), and who judges
+Key = tuple[str, str]  # the prompt's source and model ("inverse smollm2"), and the judging model
 
 
 class Config(Strict):
     """The configuration's `transfer` section."""
 
-    judges: tuple[str, ...] = Field(min_length=1, description="names under `models`: each judges with every prompt")
-    prompts_of: tuple[str, ...] | None = Field(None, min_length=1, description="whose prompts; none: the judges' own")
-    sources: tuple[Literal["rubric", "forward", "inverse"], ...] = Field(("rubric", "forward", "inverse"), min_length=1)
-    every_candidate: bool = Field(False, description="all usable candidates of a source, not the chosen one alone")
-    aspects: tuple[str, ...] | None = Field(None, min_length=1, description="none: every aspect that people rated")
-    resamples: int = Field(2000, ge=100)
-    max_unscored_share: float = Field(0.05, ge=0, le=1, description="above it: exit 3")
+    judges: tuple[str, ...] = Field(min_length=1, description="names under `models`; each judges with every prompt")
+    prompts_of: tuple[str, ...] | None = Field(
+        None, min_length=1, description="models whose learned prompts are used; unset: those of `judges`"
+    )
+    sources: tuple[Literal["rubric", "forward", "inverse"], ...] = Field(
+        ("rubric", "forward", "inverse"), min_length=1, description="sources of the prompts"
+    )
+    every_candidate: bool = Field(False, description="use all valid candidates of a source instead of the selected one")
+    aspects: tuple[str, ...] | None = Field(
+        None, min_length=1, description="aspects to judge; unset: every aspect with human scores"
+    )
+    resamples: int = Field(2000, ge=100, description="bootstrap resamples")
+    max_unscored_share: float = Field(
+        0.05, ge=0, le=1, description="accepted share without a score, of any judge; above it: exit 3"
+    )
 
 
 def main(run: RunConfig) -> Outcome:
-    """Judge with every prompt, measure every cell. Raises InputError where `invert` has not been done."""
+    """Judge with every prompt and measure every cell. Raises InputError where `invert` has not finished."""
     config = section(run, "transfer", Config)
     cells = dict(_cells(run, config))
     judges = {f"{judge}.{name}": spec for (_, judge), found in cells.items() for name, spec in found.items()}
@@ -64,10 +72,14 @@ def main(run: RunConfig) -> Outcome:
 
 
 def _cells(run: RunConfig, config: Config) -> Iterator[tuple[Key, dict[str, JudgeConfig]]]:
-    """For each cell its judges, by the rest of their name: "rubric", "inverse.smollm2", "inverse.smollm2.003"."""
+    """The judges of each cell, by the rest of their name: "rubric", "inverse.smollm2", "inverse.smollm2.003"."""
     for judge in config.judges:
         if judge not in run.models:
-            raise InputError(f"transfer.judges: {judge!r} is none of models: {', '.join(run.models) or '(none)'}")
+            raise InputError(
+                f"transfer.judges: unknown model {judge!r}; `models` has {', '.join(run.models) or 'none'}.",
+                code="unknown_model",
+                key="transfer.judges",
+            )
         for source in config.sources:
             if source == RUBRIC:
                 yield (RUBRIC, judge), {RUBRIC: JudgeConfig(model=judge)}
@@ -82,32 +94,45 @@ def _cells(run: RunConfig, config: Config) -> Iterator[tuple[Key, dict[str, Judg
 
 
 def _files(run: RunConfig, config: Config, source: str, owner: str) -> dict[str, Path]:
-    """The prompts of a source by the end of their judges' names: the chosen ones' folder, or each candidate's file."""
+    """A source's prompts by the end of their judges' names: the selected ones' folder, or every candidate's file."""
     job = JobDir(run.run / "invert", owner)
     if job.manifest() is None or not (job.path / source).is_dir():
-        raise InputError(f"transfer: {job.path} holds no finished {source} prompts: run `inverdict invert` first")
+        raise InputError(
+            f"transfer: no finished {source} prompts in {job.path}. Run `inverdict invert` first.",
+            code="missing_job",
+            key="transfer.sources",
+        )
     if not config.every_candidate:
         return {"": job.path / source}
     files = sorted((job.path / "candidates" / source).glob("*.txt"))
     tasks = {file.name.split(".")[0] for file in files}
     if len(tasks) > 1:
-        raise InputError(f"transfer.every_candidate: {job.path} is for several tasks ({', '.join(sorted(tasks))})")
+        raise InputError(
+            f"transfer.every_candidate: {job.path} has prompts for several tasks ({', '.join(sorted(tasks))}). Invert "
+            "each task in a run folder of its own.",
+            code="unsupported",
+            key="transfer.every_candidate",
+        )
     if not files:
-        raise InputError(f"transfer.every_candidate: no {source} prompt in {job.path} was usable, see candidates.jsonl")
+        raise InputError(
+            f"transfer.every_candidate: all {source} candidates in {job.path} were rejected, see "
+            "candidates.jsonl there. Choose other sources or models.",
+            code="unknown_prompt",
+            key="transfer.every_candidate",
+        )
     return {file.stem.split(".")[-1]: file for file in files}
 
 
 def _measured(
     scores: Path, columns: Mapping[Key, Sequence[str]], config: Config, seed: int
 ) -> Iterator[dict[str, Any]]:
-    """One entry a task, data set, aspect and scale: every cell, and its difference to the judge's rubric."""
+    """One entry per task, data set, aspect and scale: every cell, and its difference to the judge's rubric."""
     for (task, dataset, aspect, *_), rows in labelled_slices(scores).items():
         known = Columns([row["group"] for row in rows], [row["label"] for row in rows], [None] * len(rows))
         values = {key: [[row[f"{name}.score"] for row in rows] for name in names] for key, names in columns.items()}
         cells = []
-        for key, found in values.items():
-            one = _cell(key, known, found, values.get((RUBRIC, key[1])), config, seed)
-            cells.append(one)
+        for key, scores_of_each in values.items():
+            cells.append(_cell(key, known, scores_of_each, values.get((RUBRIC, key[1])), config, seed))
         length = mean_agreement(
             known, [[row["candidate_chars"] for row in rows]], resamples=config.resamples, seed=seed
         )
@@ -139,7 +164,7 @@ def _cell(
 
 
 def render(summary: Mapping[str, Any]) -> str:
-    """The matrices for the terminal: a row a prompt source, a column a judge."""
+    """The matrices for the terminal: one row per prompt source, one column per judge."""
     blocks = []
     for part in summary["slices"]:
         title = f"{part['task']} / {part['dataset'] or 'records'} / {part['aspect']}"
@@ -148,7 +173,7 @@ def render(summary: Mapping[str, Any]) -> str:
             blocks.append(f"{title}: {name}, {shape}\n{_matrix(part, name)}")
     return (
         "\n\n".join(blocks) + "\n\n[ ] 95 % interval over groups, and over prompts where a cell has several (x n). "
-        f"Rows: whose prompt; columns: who judges.\n{summary['file']}"
+        f"Rows: source and model of the prompt; columns: judge.\n{summary['file']}"
     )
 
 

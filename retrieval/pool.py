@@ -35,13 +35,17 @@ def rated_data(run: RunConfig) -> DataConfig:
 def rated_pool(data: DataConfig) -> dict[str, Record]:
     """The records of `data.pool` that may be shown as examples, by id. Raises InputError for an invalid row."""
 
-    def problem(record: Record) -> RowError | str | None:
+    def problem(record: Record) -> RowError | None:
         if is_task_file(record.task) and record.task != data.task:
-            return f"task: a task file ({record.task}) must be set as data.task in the configuration, not in a row"
+            return RowError(
+                f"task: a task file ({record.task}) must be set as data.task in the configuration, not in a row",
+                code="unsupported",
+                key="task",
+            )
         try:
             return unknown_aspect(record)
         except InputError as error:
-            return f"task: {error}"
+            return RowError(f"task: {error}", code=error.code, key="task")
 
     return read_pool(data, check=problem)
 

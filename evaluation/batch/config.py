@@ -1,6 +1,6 @@
-"""What the job `evaluate` is asked to do: its configuration, checked, and what decides its result.
+"""The job `evaluate`: its configuration, validated, and the fingerprint of everything that determines its scores.
 
-Knows no engines and writes nothing: the work is batch.py's.
+No engines here, and nothing is written: see evaluate.py.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ from retrieval.retriever import INDEXED
 JUDGE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 RULES = ("mean", "median", "best", "learned", "integrated")
 TAKEN_NAMES = {
-    "panel": "the vote",
-    "length": "the baseline by the candidate's length",
-    **dict.fromkeys(RULES, "a rule of the vote"),
+    "panel": "the panel's score",
+    "length": "the length baseline",
+    **dict.fromkeys(RULES, "an aggregation rule"),
 }
 
 
@@ -45,53 +45,100 @@ class Config(Strict):
     """The configuration's `evaluate` section."""
 
     judges: dict[str, JudgeConfig] = Field(min_length=1)
-    aspects: tuple[str, ...] | None = Field(None, min_length=1, description="none: every aspect that people rated")
+    aspects: tuple[str, ...] | None = Field(
+        None, min_length=1, description="aspects to judge; unset: every aspect with human scores"
+    )
     vote: VoteConfig = VoteConfig()
-    integrator: IntegratorConfig | None = Field(None, description="a model that reads scores and reasons, then decides")
-    max_unscored_share: float = Field(0.05, ge=0, le=1, description="of any judge or the panel; above it: exit 3")
-    block_rows: int = Field(64, ge=1, description="rows that are done, saved and lost together")
+    integrator: IntegratorConfig | None = Field(
+        None, description="a model that reads all scores and reasons and gives the final score"
+    )
+    max_unscored_share: float = Field(
+        0.05, ge=0, le=1, description="accepted share without a score, of any judge or the panel; above it: exit 3"
+    )
+    block_rows: int = Field(64, ge=1, description="minimum rows per block, the unit of work that is saved and resumed")
 
     @model_validator(mode="after")
     def _vote_fits(self) -> Config:
         for name in self.judges:
             if name in TAKEN_NAMES:
-                raise ValueError(f"judges: the name `{name}` stands for {TAKEN_NAMES[name]}; call the judge otherwise")
+                raise InputError(
+                    f"the name `{name}` is reserved for {TAKEN_NAMES[name]}. Rename the judge.",
+                    code="invalid_value",
+                    key="judges",
+                )
             if not JUDGE_NAME.fullmatch(name):
-                raise ValueError(f"judges: {name!r} names a folder and columns: use letters, digits, `_`, `-` and `.`")
+                raise InputError(
+                    f"{name!r} cannot name a folder and columns. Use letters, digits, `_`, `-` and `.`, and begin "
+                    "with a letter or digit.",
+                    code="invalid_value",
+                    key="judges",
+                )
         if len(set(self.aspects or ())) != len(self.aspects or ()):
-            raise ValueError("aspects: one stands twice")
+            raise InputError("contains a duplicate. Remove it.", code="invalid_value", key="aspects")
         if self.vote.min_votes > len(self.judges):
-            raise ValueError(
-                f"vote.min_votes: {self.vote.min_votes} votes of {len(self.judges)} judges are not possible"
+            raise InputError(
+                f"{self.vote.min_votes} votes are not possible with {len(self.judges)} judge(s). Lower it.",
+                code="infeasible",
+                key="vote.min_votes",
             )
         self._check_cascade()
-        weighted = self.vote.rule == "weighted"
-        if weighted and set(self.vote.weights) != set(self.judges):
-            raise ValueError(f"vote.weights: one weight for each judge is needed: {', '.join(self.judges)}")
-        if not weighted and self.vote.weights:
-            raise ValueError("vote.weights has no effect with this rule: set vote.rule to weighted")
-        if weighted and (min(self.vote.weights.values()) < 0 or sum(self.vote.weights.values()) <= 0):
-            raise ValueError("vote.weights: none may be negative, and one must be positive")
+        self._check_weights()
         return self
+
+    def _check_weights(self) -> None:
+        if self.vote.rule != "weighted":
+            if self.vote.weights:
+                raise InputError(
+                    f"has no effect with the rule {self.vote.rule}. Set vote.rule to weighted.",
+                    code="conflict",
+                    key="vote.weights",
+                )
+            return
+        if set(self.vote.weights) != set(self.judges):
+            raise InputError(
+                f"must have exactly one weight per judge: {', '.join(self.judges)}.",
+                code="invalid_value",
+                key="vote.weights",
+            )
+        if min(self.vote.weights.values()) < 0 or sum(self.vote.weights.values()) <= 0:
+            raise InputError(
+                "no weight may be negative, and at least one must be positive.",
+                code="invalid_value",
+                key="vote.weights",
+            )
 
     def _check_cascade(self) -> None:
         cascade = self.vote.cascade
         if cascade is None:
             return
         if cascade.first not in self.judges or len(self.judges) < 2:
-            raise ValueError(f"vote.cascade.first: {cascade.first!r} must be one of two or more judges")
+            raise InputError(
+                f"{cascade.first!r} must be one of at least two judges: {', '.join(self.judges)}.",
+                code="unknown_judge",
+                key="vote.cascade.first",
+            )
         if self.judges[cascade.first].score_mode != "expected":
-            raise ValueError(
-                f"vote.cascade.first: {cascade.first!r} tells no probabilities: set score_mode to expected"
+            raise InputError(
+                f"{cascade.first!r} has no label probabilities. Set its score_mode to expected.",
+                code="conflict",
+                key="vote.cascade.first",
             )
         if self.vote.min_votes > 1:
-            raise ValueError("vote.min_votes: with a cascade one vote must be enough where the first judge is sure")
+            raise InputError(
+                "a cascade needs 1: where the first judge is sure, the others are not queried.",
+                code="conflict",
+                key="vote.min_votes",
+            )
         if self.vote.rule in ("best", "majority"):
-            raise ValueError(f"vote.cascade: with the rule {self.vote.rule} a part of the judges cannot decide")
+            raise InputError(
+                f"the rule {self.vote.rule} cannot aggregate the scores of only some judges. Choose another vote.rule.",
+                code="conflict",
+                key="vote.cascade",
+            )
 
     @property
     def model_names(self) -> list[str]:
-        """The models that are asked, by their names under `models`."""
+        """The models to query, by their names under `models`."""
         return [judge.model for judge in self.judges.values()] + ([self.integrator.model] if self.integrator else [])
 
     def told_judges(self) -> dict[str, dict[str, Any]]:
@@ -101,7 +148,7 @@ class Config(Strict):
 
 @dataclass(frozen=True)
 class Evaluation:
-    """One run of the job: what it reads, who judges, where it writes."""
+    """One run of the job: its data, judges and folder."""
 
     run: RunConfig
     config: Config
@@ -110,22 +157,30 @@ class Evaluation:
     prompts: Mapping[str, Prompts]
     ballot: Ballot
 
-    def check(self, record: Record) -> RowError | str | None:
+    def check(self, record: Record) -> RowError | None:
         """Why the record cannot be judged, or None."""
         if is_task_file(record.task) and record.task != self.data.task:
-            return f"task: a task file ({record.task}) is named in the configuration (data.task), not in a row"
+            return RowError(
+                f"task: a task file ({record.task}) must be set as data.task in the configuration, not in a row",
+                code="unsupported",
+                key="task",
+            )
         try:
             known = load_task(record.task).aspects
         except InputError as error:
-            return f"task: {error}"
+            return RowError(f"task: {error}", code=error.code, key="task")
         missing = [aspect for aspect in self.config.aspects or () if aspect not in known]
         if missing:
-            return f"task {record.task!r} has no aspect {missing[0]!r}: it has {', '.join(known)}"
+            return RowError(
+                f"the task {record.task!r} has no aspect {missing[0]!r} of evaluate.aspects; it has {', '.join(known)}",
+                code="unknown_aspect",
+                key="evaluate.aspects",
+            )
         return unknown_aspect(record)
 
 
 class Prepared(NamedTuple):
-    """What the configuration means before any work: `asked` are the identities of the models, by name."""
+    """The configuration resolved before any work. `asked`: the identities of the models to query, by name."""
 
     evaluation: Evaluation
     pool: Mapping[str, Record]
@@ -133,14 +188,20 @@ class Prepared(NamedTuple):
 
 
 def prepared(run: RunConfig, within: Path | None = None) -> Prepared:
-    """`within`: as for `main`. Raises InputError or UserError where the configuration does not fit."""
+    """Resolve the configuration: prompts, pool, models, aggregation. `within`: as for `evaluate.main`.
+
+    Raises InputError or UserError where the configuration is invalid.
+    """
     config, data = _sections(run)
     if config.integrator:
         spec_of(run, config.integrator.model, "evaluate.integrator.model")
     for name, spec in config.judges.items():
         if spec.model not in run.models:
             raise InputError(
-                f"evaluate.judges.{name}.model: {spec.model!r} is none of models: {', '.join(run.models) or '(none)'}"
+                f"evaluate.judges.{name}.model: unknown model {spec.model!r}; `models` has "
+                f"{', '.join(run.models) or 'none'}.",
+                code="unknown_model",
+                key=f"evaluate.judges.{name}.model",
             )
     prompts = {name: find_prompts(run.run, name, spec.model, spec.prompt) for name, spec in config.judges.items()}
     pool = read_pool(data)
@@ -152,30 +213,24 @@ def prepared(run: RunConfig, within: Path | None = None) -> Prepared:
 def finished_evaluation(run: RunConfig) -> tuple[Prepared, dict[str, Any]]:
     """The evaluation of this configuration and its manifest.
 
-    Raises InputError where it is not finished, UserError where the folder holds that of another configuration.
+    Raises InputError where it is not finished, UserError where the folder has that of another configuration.
     """
-    job = JobDir(run.run, "evaluate")
-    done = job.manifest()
-    if done is None or not (job.path / "scores.parquet").exists():
-        raise InputError(f"{job.path} holds no finished evaluation: run `inverdict evaluate` first")
+    job, done = _finished_job(run)
     found = prepared(run)
     with job.opened(fingerprint(found.evaluation, found.asked)):
         return found, done
 
 
 def earlier_evaluation(run: RunConfig) -> tuple[JobDir, dict[str, Any]]:
-    """The folder of a run's finished evaluation and its manifest, for what reads the scores alone: the data and the
-    models need not be here.
+    """The folder of a run's finished evaluation and its manifest, for commands that read the scores only: data and
+    models may be missing.
 
     Raises InputError where it is not finished, or where it is that of another configuration.
     """
-    job = JobDir(run.run, "evaluate")
-    done = job.manifest()
-    if done is None or not (job.path / "scores.parquet").exists():
-        raise InputError(f"{job.path} holds no finished evaluation: run `inverdict evaluate` first")
+    job, done = _finished_job(run)
     earlier = {key: done["fingerprint"].get(key) for key in ("data", "evaluate", "models", "seed")}
     if getattr(run, "evaluate", None) is None or getattr(run, "data", None) is None:
-        return job, done  # a configuration that names the run folder alone
+        return job, done  # a configuration with the run folder only
     config, data = _sections(run)
     now = {**_asked_for(config, data), "seed": run.seed}
     now["models"] = {name: spec_identity(run.models[name]) for name in config.model_names if name in run.models}
@@ -183,8 +238,21 @@ def earlier_evaluation(run: RunConfig) -> tuple[JobDir, dict[str, Any]]:
         spec.pop("weights", None)
     if changed := differences(earlier, json.loads(json.dumps(now))):
         raise InputError(
-            f"{job.path} holds the evaluation of another {changed[0]}: give the configuration that it was made with, "
-            "or evaluate with this one in another run directory (--set run=...)"
+            f"{job.path} was made with another {changed[0]}. Use the configuration that it was made with, or evaluate "
+            "this one in another run folder (--set run=...).",
+            code="other_configuration",
+            key=changed[0].split(" ")[0],
+        )
+    return job, done
+
+
+def _finished_job(run: RunConfig) -> tuple[JobDir, dict[str, Any]]:
+    """The folder and the manifest of the run's evaluation. Raises InputError where it is not finished."""
+    job = JobDir(run.run, "evaluate")
+    done = job.manifest()
+    if done is None or not (job.path / "scores.parquet").exists():
+        raise InputError(
+            f"No finished evaluation found in {job.path}. Run `inverdict evaluate` first.", code="missing_job"
         )
     return job, done
 
@@ -194,7 +262,7 @@ def _sections(run: RunConfig) -> tuple[Config, DataConfig]:
 
 
 def _index_identity(run: RunConfig, config: Config, data: DataConfig) -> Any:
-    """What the indexes that a judge searches are; None where none does. InputError where they are missing or other."""
+    """The identity of the indexes, or None where no judge uses one. Raises InputError where they do not fit."""
     if not any(judge.icl and judge.icl.arm in INDEXED for judge in config.judges.values()):
         return None
     job = JobDir(run.run, "index")
@@ -203,7 +271,7 @@ def _index_identity(run: RunConfig, config: Config, data: DataConfig) -> Any:
 
 
 def _asked_for(config: Config, data: DataConfig) -> dict[str, Any]:
-    """The sections of the configuration that decide the scores, as plain values."""
+    """The sections of the configuration that determine the scores, as plain values."""
     return {
         "data": json.loads(data.model_dump_json()),
         "evaluate": json.loads(config.model_dump_json(exclude={"max_unscored_share", "block_rows"})),
@@ -211,7 +279,7 @@ def _asked_for(config: Config, data: DataConfig) -> dict[str, Any]:
 
 
 def fingerprint(evaluation: Evaluation, asked: Mapping[str, Any]) -> dict[str, Any]:
-    """Everything that decides the scores. `asked`: identities of the models, by name."""
+    """Everything that determines the scores. `asked`: identities of the models, by name."""
     run, config, data = evaluation.run, evaluation.config, evaluation.data
     return {
         **_asked_for(config, data),

@@ -1,9 +1,9 @@
-"""Job `evaluate`: records x judges -> verdicts -> vote -> `scores.parquet`. The batch path over Ray Data.
+"""Job `evaluate`: records x judges -> verdicts -> aggregation -> `scores.parquet`. The batch path over Ray Data.
 
-Below `{run}/evaluate`: `records/` (the checked input), `verdicts/{judge}/part-*.parquet` (one row a record and aspect),
-`scores.parquet` (one row a record and aspect; columns of every judge and of the panel, in points of the human scale),
-`manifest.json`. A killed run goes on from the verdicts that are there. Records whose human scores a judge's prompt
-has seen are left out, for all judges alike.
+Below `{run}/evaluate`: `records/` (the validated input), `verdicts/{judge}/part-*.parquet` (one row per record and
+aspect), `scores.parquet` (one row per record and aspect; columns of every judge and of the panel, in points of the
+human scale), `manifest.json`. A killed run resumes from its verdicts. Records whose human scores were used to make a
+judge's prompt are excluded, for all judges alike.
 """
 
 from __future__ import annotations
@@ -38,16 +38,22 @@ from judging.judge import Judge
 from judging.records import Record
 
 EXIT_UNSCORED = 3
-TOLD = {"model", "prompt", "score_mode", "examples"}  # of a judge's configuration, in the summary
+SHOWN = {"model", "prompt", "score_mode", "examples"}  # keys of a judge's configuration in the summary
 
 
 def main(
     run: RunConfig, *, retry_failed: bool = False, through_serve: bool = False, within: Path | None = None
 ) -> Outcome:
-    """Judge the configured records; resume what a killed run left. `through_serve`: by the evaluators that run already.
-    `within`: the folder below which `evaluate/` is written; none: the run's.
+    """Judge the configured records; completed steps are skipped, a killed run is resumed.
 
-    Raises InputError or UserError before anything is written where configuration or data do not fit.
+    Args:
+        run: the configuration.
+        retry_failed: query again what has no score.
+        through_serve: use the evaluators of a running `inverdict serve`.
+        within: the folder below which `evaluate/` is written; None: the run folder.
+
+    Raises:
+        InputError, UserError: configuration or data are invalid; nothing has been written.
     """
     evaluation, pool, asked = prepared(run, within)
     config, job = evaluation.config, JobDir(within or run.run, "evaluate")
@@ -65,7 +71,7 @@ def main(
             for name, spec in config.judges.items()
         }
         _say_what_to_know(counts, job.path, judges)
-        _check_askable(run, config, judges)
+        _check_models(run, config, judges)
         check_indexes(run, config.judges, pool, wanted)
         evaluation.ballot.check(wanted)
         job.claim()
@@ -84,9 +90,16 @@ def main(
 def judge_all(
     evaluation: Evaluation, judges: Mapping[str, Judge], pool: Mapping[str, Record], specs: Mapping[str, ModelSpec]
 ) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
-    """Judge the records in `evaluation.folder` with every judge and vote.
+    """Judge the records in `evaluation.folder` with every judge and aggregate the scores.
 
-    Returns the summary of its `scores.parquet`, and by judge what there is to say of the examples that were found.
+    Args:
+        evaluation: the run of the job.
+        judges: by name.
+        pool: the rated texts by id.
+        specs: the models by name; those of running evaluators with `--through-serve`.
+
+    Returns:
+        The summary of `scores.parquet`, and by judge the summary of its retrieved examples.
     """
     config, folder = evaluation.config, evaluation.folder
     found = _find_examples(evaluation, folder, judges, pool)
@@ -106,11 +119,11 @@ def judge_all(
 
 def _say_what_to_know(counts: Ingested, folder: Path, judges: Mapping[str, Judge]) -> None:
     if counts.num_rejected:
-        say(f"evaluate: {counts.num_rejected} rows did not fit, see {folder / 'records' / 'rejected.jsonl'}")
+        say(f"evaluate: {counts.num_rejected} invalid rows were skipped, see {folder / 'records' / 'rejected.jsonl'}")
     if counts.num_left_out:
         say(
-            f"evaluate: {counts.num_left_out} records are left out for all judges: "
-            "a judge's prompt has seen human scores of their groups"
+            f"evaluate: {counts.num_left_out} records are excluded for all judges: human scores of their groups were "
+            "used for a judge's prompt or examples, or for selection"
         )
     for name, judge in judges.items():
         for warning in warnings(name, judge.templates):
@@ -120,8 +133,8 @@ def _say_what_to_know(counts: Ingested, folder: Path, judges: Mapping[str, Judge
 def _find_examples(
     evaluation: Evaluation, folder: Path, judges: Mapping[str, Judge], pool: Mapping[str, Record]
 ) -> dict[str, dict[str, Any]]:
-    """The examples of every judge that has a retriever, and what there is to say of them."""
-    run, told = evaluation.run, {}
+    """Retrieve the examples of every judge that has a retriever, and return their summaries."""
+    run, summaries = evaluation.run, {}
     for name, judge in judges.items():
         config = evaluation.config.judges[name]
         if config.icl is None:
@@ -129,9 +142,9 @@ def _find_examples(
         chooser = judge_chooser(config, run.models[config.model], judge, pool, run)
         aspects_of = partial(aspects_of_row, aspects=evaluation.config.aspects)
         choose_examples(folder, name, chooser, aspects_of)
-        told[name] = examples_summary(folder, name, config.icl)
-        say_what_is_missing(name, told[name])
-    return told
+        summaries[name] = examples_summary(folder, name, config.icl)
+        say_what_is_missing(name, summaries[name])
+    return summaries
 
 
 def _integrate(evaluation: Evaluation, folder: Path, judges: Mapping[str, Judge], spec: ModelSpec) -> None:
@@ -151,7 +164,7 @@ def _integrate(evaluation: Evaluation, folder: Path, judges: Mapping[str, Judge]
 
 
 def _details(folder: Path, name: str, found: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """What was said of a judge's rows without a score; nothing where all have one, and for the panel."""
+    """The most frequent errors of a judge's rows without a score; empty where all have one, and for the panel."""
     verdicts = folder / "verdicts" / name
     return most_frequent_details(verdicts) if found["unscored"] and verdicts.is_dir() else []
 
@@ -163,11 +176,11 @@ def _summary(
     examples: Mapping[str, Mapping[str, Any]],
     folder: Path,
 ) -> dict[str, Any]:
-    """The summary of `scores.parquet`, with what each judge is and how many records were left out."""
+    """The summary of `scores.parquet`, with each judge's configuration and the number of excluded records."""
     judges = {
         name: {
             **found,
-            **(config.judges[name].model_dump(include=TOLD) if name in config.judges else {}),
+            **(config.judges[name].model_dump(include=SHOWN) if name in config.judges else {}),
             **({"icl": dict(examples[name])} if name in examples else {}),
             **({"details": details} if (details := _details(folder, name, found)) else {}),
         }
@@ -176,27 +189,31 @@ def _summary(
     return {**scored, "judges": judges, "num_left_out": counts.num_left_out, "code": code_fingerprint()}
 
 
-def _check_askable(run: RunConfig, config: Config, judges: Mapping[str, Judge]) -> None:
-    """What the engines would find out only inside the workers, before anything is started or written."""
+def _check_models(run: RunConfig, config: Config, judges: Mapping[str, Judge]) -> None:
+    """Check before anything is started or written what would otherwise fail inside the workers."""
     for name, judge in judges.items():
         for task, aspect in judge.templates if config.judges[name].examples else ():
             if not judge.examples[task, aspect]:
-                say(f"evaluate: none of {name}'s examples is rated on {aspect} for the task {task}")
+                say(f"evaluate: {name}: no example is rated on {task}/{aspect}, so its prompt has none")
         for problem in unaskable(judge, config.judges[name], run.models[config.judges[name].model]).values():
-            raise InputError(f"evaluate.judges.{name}: {problem}")
+            raise InputError(
+                f"evaluate.judges.{name}.score_mode: {problem}",
+                code="unsupported",
+                key=f"evaluate.judges.{name}.score_mode",
+            )
 
 
 def _shown_groups(config: Config, pool: Mapping[str, Record]) -> frozenset[str]:
-    """Groups whose human scores a retriever may show or has learned from: they cannot test it."""
+    """Groups that a retriever may show or was trained on, so that evaluating on them would be contamination."""
     retrieves = any(judge.icl and judge.icl.arm != "none" for judge in config.judges.values())
     return frozenset(record.group_key for record in pool.values()) if retrieves else frozenset()
 
 
 def _take_in(evaluation: Evaluation, job: JobDir, pool: Mapping[str, Record]) -> tuple[Ingested, list[tuple[str, str]]]:
-    """The checked records in `records/`, and every (task, aspect) among them."""
+    """Write the validated records to `records/`; returns the counts and every (task, aspect) among them."""
     folder = evaluation.folder / "records"
     if not job.is_claimed():
-        # Left by a process that was killed before it claimed the folder: nobody knows of which input.
+        # Left by a process that was killed before it claimed the folder: its input is unknown.
         shutil.rmtree(folder, ignore_errors=True)
     counts = ingested(folder) or ingest(
         evaluation.data,
@@ -228,7 +245,7 @@ def _exit_code(summary: Mapping[str, Any], config: Config) -> int:
 
 def render(summary: Mapping[str, Any]) -> str:
     """The summary for the terminal."""
-    left_out = f", {summary['num_left_out']} left out" if summary["num_left_out"] else ""
+    left_out = f", {summary['num_left_out']} excluded" if summary["num_left_out"] else ""
     lines = [f"{summary['num_scores']} scores of {summary['num_records']} records{left_out}"]
     for name, judge in summary["judges"].items():
         why = ", ".join(f"{number} {reason}" for reason, number in judge["unscored"].items())

@@ -1,6 +1,6 @@
-"""Fingerprints of what decides a judge's score: code, model, template, settings, examples, vote. Short sha256.
+"""Fingerprints of what determines a judge's score: code, model, template, settings, examples, aggregation.
 
-The same functions serve the certificate and the running panel, so that the two can be compared.
+Short sha256. The certificate and the running panel use the same functions, so that the two can be compared.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
     from evaluation.batch.config import Config as EvaluateConfig
 
 CODE = ("judging", "cluster", "evaluation", "serve", "retrieval")
-# Of these: what shows scores and never makes one.
+# Excluded from these: code that only displays scores.
 SHOWS = ("serve/api", "evaluation/reporting", "evaluation/measure/formatting.py")
 INTEGRATOR = "integrator"
-# Of a judge's configuration: what has a fingerprint of its own, and which examples there are (the pool has one).
+# Keys of a judge's configuration that have a fingerprint of their own.
 APART = {"model", "prompt"}
 
 
@@ -40,7 +40,7 @@ def short(value: Any) -> str:
 
 @cache
 def code_fingerprint() -> str:
-    """Of every Python file of ours that can change a score."""
+    """The fingerprint of every Python file of Inverdict that can change a score."""
     root = Path(judging.__file__).parents[1]
     digest = hashlib.sha256()
     for package in CODE:
@@ -52,7 +52,7 @@ def code_fingerprint() -> str:
 
 
 class Known:
-    """What runs or was evaluated: configuration, templates by judge, rated pool. Hashes each thing once."""
+    """Fingerprints of one configuration with its templates and pool, running or evaluated; hashes each once."""
 
     def __init__(
         self, run: RunConfig, evaluate: EvaluateConfig, templates: Mapping[str, Templates], pool: Mapping[str, Record]
@@ -66,7 +66,13 @@ class Known:
         self._retriever = short([_pool(pool), read_json(run.run / "index" / "manifest.json")])
 
     def of(self, subject: str, task: str, aspect: str) -> Fingerprints:
-        """Of one judge for one task and aspect, or of the panel: all judges and their vote."""
+        """The fingerprints of one judge for one task and aspect, or of the panel.
+
+        Args:
+            subject: a judge's name, or `panel` for all judges and their aggregation.
+            task: of the template.
+            aspect: of the template.
+        """
         return self._panel(task, aspect) if subject == PANEL else self._of([subject], task, aspect, weights=None)
 
     def _panel(self, task: str, aspect: str) -> Fingerprints:

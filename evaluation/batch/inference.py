@@ -1,6 +1,6 @@
-"""Every judge asks its model about every record that has no verdict of its yet. The job's only Ray Dataset.
+"""Runs inference for every judge on every record that it has no verdict on. The job's only Ray Dataset.
 
-An engine is slow to start, so judges of one model that ask alike share a start; the work is ordered judge by judge.
+Engines are slow to start, so judges with the same model and sampling share one start; the work is ordered by judge.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from judging.judge import Judge
 
 
 class Start(NamedTuple):
-    """One start of an engine: the model's name under `models`, how replies are drawn, and the judges that share it."""
+    """One start of an engine: the model's name under `models`, the sampling, and the judges that share it."""
 
     model: str
     sampling: Sampling
@@ -29,7 +29,7 @@ class Start(NamedTuple):
 
 
 class _Open(NamedTuple):
-    """What a judge has still to do: blocks of records, the number of verdicts to come, and the keys of those there."""
+    """A judge's remaining work: blocks of records, the number of missing verdicts, and the keys of existing ones."""
 
     parts: list[Path]
     num_pending: int
@@ -37,9 +37,9 @@ class _Open(NamedTuple):
 
 
 def starts(judges: Mapping[str, JudgeConfig], seed: int) -> list[Start]:
-    """Judges of one model that ask alike together: all for the labels' probabilities, or all for replies drawn alike.
+    """Group the judges that share an engine: the same model, score mode and sampling.
 
-    The engine's batches join rows of several judges, and in Ray's vLLM stage rows of both kinds spoil each other.
+    The engine's batches mix rows of several judges, and Ray's vLLM stage cannot mix both score modes in one batch.
     """
     shared: dict[tuple[str, str, Sampling], list[str]] = {}
     for name, config in judges.items():
@@ -48,7 +48,7 @@ def starts(judges: Mapping[str, JudgeConfig], seed: int) -> list[Start]:
 
 
 def _sampling(config: JudgeConfig, seed: int) -> Sampling:
-    if config.score_mode == "expected":  # nothing is drawn
+    if config.score_mode == "expected":  # nothing is sampled
         return Sampling(seed=seed)
     return Sampling(max_tokens=config.max_tokens, temperature=config.temperature, seed=seed)
 
@@ -63,9 +63,19 @@ def ask_all(
     seed: int,
     cascade: CascadeConfig | None = None,
 ) -> None:
-    """Complete `folder/verdicts/{judge}` for the records in `folder/records`, which are read once for all judges."""
+    """Complete `folder/verdicts/{judge}` for the records in `folder/records`, which are read once for all judges.
+
+    Args:
+        folder: of the evaluation.
+        judges: by name.
+        configs: their sections of the configuration, by name.
+        models: by name.
+        aspects: to judge; None: every aspect with human scores.
+        seed: of sampling.
+        cascade: query its first judge for all records, and the others where it is unsure.
+    """
     blocks = survey(folder, list(judges.values()), aspects)
-    ask = partial(_ask_those, folder, blocks, configs, models, aspects, seed)
+    ask = partial(_ask_those, folder, blocks, configs, models, aspects=aspects, seed=seed)
     if cascade:
         ask({cascade.first: judges[cascade.first]})
         judges = {name: judge for name, judge in judges.items() if name != cascade.first}
@@ -78,11 +88,12 @@ def _ask_those(
     blocks: Blocks,
     configs: Mapping[str, JudgeConfig],
     models: Mapping[str, ModelSpec],
+    judges: Mapping[str, Judge],
+    *,
     aspects: tuple[str, ...] | None,
     seed: int,
-    judges: Mapping[str, Judge],
 ) -> None:
-    """Ask these judges about what they have no verdict on."""
+    """Query these judges for their missing verdicts."""
     found: dict[str, _Open] = {}
     for name in judges:
         done = done_keys(folder / "verdicts" / name)

@@ -1,7 +1,7 @@
-"""Files of rated texts -> Parquet blocks of records in the job's folder, a group never divided. Knows no judges.
+"""Files of rated texts -> Parquet blocks of records in the job's folder, whole groups in each block. No judges here.
 
-The whole input is checked before the blocks are taken over: a bad input leaves nothing behind. Memory does not grow
-with the number of records, but for a few bytes an id.
+The whole input is validated before the blocks are moved into place: an invalid input leaves no files. Memory does not
+grow with the number of records, except for a few bytes per id.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ RECORD_SCHEMA = pa.schema(
     [(name, pa.large_string()) for name in Record("", "", "", "", "").to_row()] + [("group_key", pa.large_string())]
 )
 ROWS_A_BUCKET = 10_000
-KINDS = "kinds.json"  # each task with each set of aspects that a record is rated on
+KINDS = "kinds.json"  # every task with every set of aspects that one of its records is rated on
 
 
 class Ingested(NamedTuple):
@@ -46,11 +46,19 @@ def ingest(
     check: Check,
     without: Collection[str] = (),
 ) -> Ingested:
-    """Write the records of `data.records` to `folder/part-*.parquet`, and what did not fit to `folder/rejected.jsonl`.
+    """Write the records of `data.records` to `folder/part-*.parquet`, and invalid rows to `folder/rejected.jsonl`.
 
-    `folder` appears whole or not at all. Blocks hold at least `block_rows` rows and whole groups (the last may be
-    smaller). Records of the groups `without` (`Record.group_key`) are checked, counted and left out. Raises InputError
-    where more than `data.max_rejected_share` of the rows do not fit, or where no record is left.
+    `folder` appears complete or not at all.
+
+    Args:
+        data: the section `data`.
+        folder: to create.
+        block_rows: minimum rows of a block, which has whole groups; the last one may be smaller.
+        check: returns why a record cannot be used, or None.
+        without: keys of groups (`Record.group_key`) whose records are validated, counted and excluded.
+
+    Raises:
+        InputError: more than `data.max_rejected_share` of the rows are invalid, or no record remains.
     """
     beside = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(beside, ignore_errors=True)
@@ -67,15 +75,15 @@ def ingest(
 
 
 def ingested(folder: Path) -> Ingested | None:
-    """What an earlier `ingest` left in `folder`, or None."""
+    """The counts of an earlier `ingest` into `folder`, or None."""
     path = folder / "counts.json"
     return Ingested(**json.loads(path.read_text())) if path.exists() else None
 
 
 def kinds_of(folder: Path) -> list[tuple[str, str]]:
-    """Each task among the records, with the scores (JSON) of a record of it: one for each set of rated aspects."""
+    """Every task among the records, with the scores (JSON) of one record for each set of rated aspects."""
     path = folder / KINDS
-    if not path.exists():  # records of an earlier version
+    if not path.exists():  # written by an earlier version
         rows = iter_rows(parts_of(folder), ("task", "scores"))
         write_text(path, json.dumps(list({(row["task"], tuple(json.loads(row["scores"]))): None for row in rows})))
     kinds = json.loads(path.read_text())
@@ -85,6 +93,7 @@ def kinds_of(folder: Path) -> list[tuple[str, str]]:
 def _write_checked(
     data: DataConfig, folder: Path, block_rows: int, check: Check, without: Collection[str]
 ) -> tuple[Ingested, bool]:
+    """Write the parts, in the order of the input; returns the counts, and whether every group is contiguous."""
     num_records, num_left_out, rejected = 0, 0, []
     first_group: set[int] = set()
     last_key, in_order = "", True
@@ -94,7 +103,7 @@ def _write_checked(
             if isinstance(found, Rejected) and not isinstance(found, Empty):
                 rejected.append(found)
                 if data.max_rejected_share == 0:
-                    raise InputError(str(found))
+                    raise found.error()
                 continue
             row = found.record if isinstance(found, Empty) else found
             if not data.takes(row):
@@ -110,24 +119,7 @@ def _write_checked(
                 last_key = row.group_key
             blocks.add({**row.to_row(), "group_key": row.group_key})
     _check_names(data, names)
-    num_rows = num_records + num_left_out + len(rejected)
-    if num_rows == 0:
-        if data.dev_share is not None:
-            raise InputError(f"data.dev_share: {data.dev_share:g} leaves no group of the {data.part} part: change it")
-        if data.pool_share is not None:
-            raise InputError(f"data.pool_share: {data.pool_share:g} leaves no group to judge: lower it")
-        raise InputError(f"data.groups_share: {data.groups_share} leaves none of the groups: raise it")
-    if len(rejected) / num_rows > data.max_rejected_share or len(rejected) == num_rows:
-        raise InputError(
-            f"{rejected[0]} ({len(rejected)} of {num_rows} rows do not fit,"
-            f" data.max_rejected_share allows {data.max_rejected_share:.0%})"
-        )
-    if num_records == 0:
-        raise InputError(
-            f"all {num_left_out} records are of groups whose human scores a judge's prompt has seen (`groups` in its"
-            " template file): evaluate on other records (data.records), or with another prompt"
-            + ("; or they are of data.pool, which a judge is shown: set data.pool_share" if data.pool else "")
-        )
+    _check_counts(data, num_records, num_left_out, rejected)
     write_text(folder / KINDS, json.dumps(list(kinds)))
     if rejected:
         lines = [json.dumps(dataclasses.asdict(row), ensure_ascii=False) for row in rejected]
@@ -135,8 +127,42 @@ def _write_checked(
     return Ingested(num_records, len(rejected), num_left_out), in_order
 
 
+def _check_counts(data: DataConfig, num_records: int, num_left_out: int, rejected: Sequence[Rejected]) -> None:
+    """Raises InputError where too many rows are invalid or no record remains."""
+    num_rows = num_records + num_left_out + len(rejected)
+    if num_rows == 0:
+        raise _nothing_shared(data)
+    if len(rejected) / num_rows > data.max_rejected_share or len(rejected) == num_rows:
+        raise InputError(
+            f"{rejected[0]} ({len(rejected)} of {num_rows} rows are invalid; data.max_rejected_share allows"
+            f" {data.max_rejected_share:.0%})",
+            code="too_many_rejected",
+            key="data.max_rejected_share",
+        )
+    if num_records == 0:
+        pool = ", or set data.pool_share if they are also in data.pool" if data.pool else ""
+        raise InputError(
+            f"All {num_left_out} records are excluded: human scores of their groups were used for a judge's prompt"
+            f" (`groups` in its template file) or for selection. Evaluate other records (data.records) or use another"
+            f" prompt{pool}.",
+            code="contaminated",
+            key="data.records",
+        )
+
+
+def _nothing_shared(data: DataConfig) -> InputError:
+    """The error where a share of `data` selects no group."""
+    if data.dev_share is not None:
+        key, what = "dev_share", f"{data.dev_share:g} leaves no group in the {data.part} part. Change it."
+    elif data.pool_share is not None:
+        key, what = "pool_share", f"{data.pool_share:g} leaves no group to judge. Lower it."
+    else:
+        key, what = "groups_share", f"{data.groups_share} selects no group. Raise it."
+    return InputError(f"data.{key}: {what}", code="not_enough_groups", key=f"data.{key}")
+
+
 def _check_names(data: DataConfig, names: Names) -> None:
-    """InputError where a setting of `data` names what none of its files holds; `names`: of the judged ones."""
+    """Raises InputError where a setting of `data` names something that no file has; `names`: of the judged files."""
     if names.problem(data) is None:
         return
     for _ in read_records([*data.records, *data.pool, *data.dev], names=names, **data.reading()):
@@ -146,7 +172,7 @@ def _check_names(data: DataConfig, names: Names) -> None:
 
 
 class _Blocks:
-    """Collects rows and writes a part whenever enough are there and a group has ended."""
+    """Collects rows and writes a part once it has enough rows and the group has ended."""
 
     def __init__(self, folder: Path, block_rows: int) -> None:
         self._folder = folder
@@ -173,15 +199,15 @@ class _Blocks:
 
 
 def _regroup(folder: Path, num_records: int, block_rows: int) -> None:
-    """Bring the rows of each group together: by hash into buckets on disk, each bucket sorted in memory."""
+    """Make every group contiguous: rows go by hash into buckets on disk, and each bucket is sorted in memory."""
     num_buckets = num_records // ROWS_A_BUCKET + 1
     buckets = [folder / f".bucket-{number}.parquet" for number in range(num_buckets)]
     writers = [pq.ParquetWriter(bucket, RECORD_SCHEMA) for bucket in buckets]
     for part in parts_of(folder):
         table = pq.read_table(part, schema=RECORD_SCHEMA)
-        places = [zlib.crc32(key.encode()) % num_buckets for key in table.column("group_key").to_pylist()]
+        bucket_of = [zlib.crc32(key.encode()) % num_buckets for key in table.column("group_key").to_pylist()]
         for number, writer in enumerate(writers):
-            writer.write_table(table.filter(pa.array([place == number for place in places])))
+            writer.write_table(table.filter(pa.array([bucket == number for bucket in bucket_of])))
         part.unlink()
     for writer in writers:
         writer.close()

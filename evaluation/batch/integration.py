@@ -1,7 +1,7 @@
-"""The integrating model in batch: for every record and aspect it reads the judges' verdicts and gives the final score.
+"""Batch inference of the integrating model: for every record and aspect the final score from the judges' verdicts.
 
 Below `{run}/evaluate/integrator`: `asked/part-*.parquet` (requests, made once all judges are done) and
-`part-*.parquet` (id, aspect, score, reason, error). What has no score from the vote is not asked about.
+`part-*.parquet` (id, aspect, score, reason, error). Rows without an aggregated score are not queried.
 """
 
 from __future__ import annotations
@@ -49,12 +49,23 @@ def integrate_all(
     aspects: tuple[str, ...] | None,
     seed: int,
 ) -> None:
-    """Complete `folder/integrator` for the verdicts in `folder/verdicts`."""
+    """Complete `folder/integrator` for the verdicts in `folder/verdicts`.
+
+    Args:
+        folder: of the evaluation.
+        judges: by name.
+        config: the section `evaluate.integrator`.
+        spec: its model.
+        special_tokens: of the model; removed from the texts.
+        ballot: aggregates the scores; rows without an aggregated score are not queried.
+        aspects: to judge; None: every aspect with human scores.
+        seed: of the judges' order and of sampling.
+    """
     out = folder / "integrator"
     out.mkdir(exist_ok=True)
     if not (out / "asked").exists():
         with whole_folder(out / "asked") as beside:
-            _write_asked(folder, beside, judges, special_tokens, ballot, aspects, seed)
+            _write_asked(folder, beside, judges, special_tokens, ballot, aspects=aspects, seed=seed)
     done = {content_id(row["id"], row["aspect"]) for row in sound_rows(out, ("id", "aspect"))}
     known = {part: pq.read_table(part, columns=["id", "aspect"]).to_pylist() for part in parts_of(out / "asked")}
     parts = [part for part, rows in known.items() if any(content_id(r["id"], r["aspect"]) not in done for r in rows)]
@@ -78,14 +89,15 @@ def _write_asked(
     judges: Mapping[str, Judge],
     special_tokens: tuple[str, ...],
     ballot: Ballot,
+    *,
     aspects: tuple[str, ...] | None,
     seed: int,
 ) -> None:
-    """The requests, one part a block of records."""
+    """Write the requests, one part per block of records."""
     verdicts = {name: VerdictsOnDisk(folder / "verdicts" / name) for name in judges}
     templates = next(iter(judges.values())).templates
     for part in parts_of(folder / "records"):
-        rows = list(_asked_rows(part, verdicts, templates, special_tokens, ballot, aspects, seed))
+        rows = list(_asked_rows(part, verdicts, templates, special_tokens, ballot, aspects=aspects, seed=seed))
         if rows:
             pq.write_table(pa.Table.from_pylist(rows, schema=ASKED_SCHEMA), beside / part.name)
 
@@ -96,19 +108,20 @@ def _asked_rows(
     templates: Mapping[tuple[str, str], Template],
     special_tokens: tuple[str, ...],
     ballot: Ballot,
+    *,
     aspects: tuple[str, ...] | None,
     seed: int,
 ) -> Iterator[dict[str, Any]]:
     rows = pq.read_table(part).to_pylist()
     wanted = {row["id"]: aspects_of_row(row, aspects) for row in rows}
     keys = [(id, aspect) for id, some in wanted.items() for aspect in some]
-    said = {name: known.of(keys) for name, known in verdicts.items()}
+    by_judge = {name: known.of(keys) for name, known in verdicts.items()}
     for row in rows:
         record = Record.from_row(row)
         for aspect in wanted[record.id]:
             given = [
                 Verdict(name, aspect, *(one[record.id, aspect][key] for key in ("score", "mode", "unscored", "reason")))
-                for name, one in said.items()
+                for name, one in by_judge.items()
             ]
             if ballot.count(record.task, given).score is None:
                 continue
@@ -132,8 +145,8 @@ def _requests(batch: Batch, done: set[str]) -> Batch:
 def _write(batch: Batch, templates: Mapping[tuple[str, str], Template], folder: str) -> Batch:
     """Input columns: those of `_requests` and of cluster.generate. Writes one part; output column: num_rows."""
     rows = []
-    for place in range(len(batch["id"])):
-        reply = {name: column[place] for name, column in batch.items()}
+    for index in range(len(batch["id"])):
+        reply = {name: column[index] for name, column in batch.items()}
         template = templates[reply["task"], reply["aspect"]]
         score, reason, error = integration_score(template, reply["reply"], reply["error"], reply["finish_reason"])
         tokens = {name: int(reply[name]) for name in ("num_prompt_tokens", "num_generated_tokens")}
@@ -145,7 +158,7 @@ def _write(batch: Batch, templates: Mapping[tuple[str, str], Template], folder: 
 
 
 def integrated(folder: Path) -> dict[tuple[str, str], dict[str, Any]] | None:
-    """(record id, aspect) -> score, reason, error; None where no model integrates."""
+    """Score, reason and error by (record id, aspect); None without an integrating model."""
     out = folder / "integrator"
     if not out.is_dir():
         return None

@@ -1,11 +1,10 @@
-"""Verdicts of every judge -> votes -> `scores.parquet`, one row a record and aspect, and its summary.
+"""Verdicts of every judge -> aggregation -> `scores.parquet`, one row per record and aspect, and its summary.
 
-Columns: id, task, dataset, group, system, aspect, label (what people gave, or the
-constructed level; null: not rated), ratings (JSON), scale_low, scale_high,
-candidate_chars; for each judge and for the panel `NAME.score` (points of that scale; null: unscored), `NAME.unscored`;
-for judges also `NAME.mode`, `NAME.label_mass`, `NAME.reason`; `panel.num_votes`, `panel.num_abstentions`.
-Where a model integrates also `panel.vote` (what the vote alone says), `panel.reason`, and `panel.fallback` (why it gave
-no score, so that the vote's stands).
+Columns: id, task, dataset, group, system, aspect, label (the human score or constructed level; null: not rated),
+ratings (JSON), scale_low, scale_high, candidate_chars; for each judge and for the panel `NAME.score` (points of that
+scale; null: unscored), `NAME.unscored`; for judges also `NAME.mode`, `NAME.label_mass`, `NAME.reason`;
+`panel.num_votes`, `panel.num_abstentions`. With an integrating model also `panel.vote` (the aggregated score),
+`panel.reason`, and `panel.fallback` (why the model gave no score, so that the aggregated one is kept).
 """
 
 from __future__ import annotations
@@ -38,7 +37,11 @@ def write_scores(
 ) -> dict[str, Any]:
     """Write `folder/scores.parquet`, block by block, and return the summary.
 
-    `integrated`: what an integrating model said; its score is the panel's, and the vote's where it has none.
+    Args:
+        folder: of the evaluation.
+        judges: by name.
+        ballot: aggregates the scores.
+        integrated: output of the integrating model; its score is the panel's, or the aggregated one where it has none.
     """
     schema = _schema(judges, integrated is not None)
     counter = _Counter(judges)
@@ -54,7 +57,7 @@ def write_scores(
 
 
 class VerdictsOnDisk:
-    """One judge's verdicts, found by record and aspect: an Arrow table, and sorted keys with their row numbers."""
+    """One judge's verdicts, indexed by record and aspect: an Arrow table, and sorted keys with their row numbers."""
 
     def __init__(self, folder: Path) -> None:
         tables, keys = [], []
@@ -64,20 +67,20 @@ class VerdictsOnDisk:
             tables.append(table.drop_columns(list(KEY)))
         self._table = pa.concat_tables(tables).combine_chunks()
         unsorted = np.concatenate(keys)
-        # Stable: of a verdict that lies there twice the first part's counts.
+        # Stable: of duplicate verdicts the one in the first part counts.
         self._places = np.argsort(unsorted, kind="stable")
         self._keys = unsorted[self._places]
 
     def of(self, keys: Iterable[Key]) -> dict[Key, dict[str, Any]]:
-        """The verdicts that lie there: a block's keys at once, since a look into the table costs more than a row."""
+        """The existing verdicts of these keys. Call it once per block: a lookup costs more than a row."""
         wanted = list(keys)
         if not len(self._keys):
             return {}
         hashes = _hashes(wanted)
         at = np.minimum(np.searchsorted(self._keys, hashes), len(self._keys) - 1)
-        is_there = self._keys[at] == hashes
-        rows = self._table.take(pa.array(self._places[at[is_there]])).to_pylist()
-        return dict(zip(compress(wanted, is_there), rows, strict=True))
+        exists = self._keys[at] == hashes
+        rows = self._table.take(pa.array(self._places[at[exists]])).to_pylist()
+        return dict(zip(compress(wanted, exists), rows, strict=True))
 
 
 def _hashes(keys: Iterable[Key]) -> np.ndarray:
@@ -97,16 +100,18 @@ def _rows(
         aspects.setdefault(task, []).append(aspect)
     records = pq.read_table(part, columns=list(RECORD_COLUMNS)).to_pylist()
     keys = [(record["id"], aspect) for record in records for aspect in aspects.get(record["task"], ())]
-    said = {name: known.of(keys) for name, known in verdicts.items()}
+    by_judge = {name: known.of(keys) for name, known in verdicts.items()}
     for record in records:
         labels, scales, ratings = (json.loads(record[name]) for name in ("scores", "scales", "ratings"))
         for aspect in aspects.get(record["task"], ()):
             key = (record["id"], aspect)
-            if key not in said[first.name]:
+            if key not in by_judge[first.name]:
                 continue
             scale = first.templates[record["task"], aspect].scale
             to = Scale(*scales[aspect]) if aspect in scales else scale
-            columns = _columns({name: said[name][key] for name in judges}, (record["task"], aspect), scale, to, ballot)
+            columns = _columns(
+                {name: by_judge[name][key] for name in judges}, (record["task"], aspect), scale, to, ballot
+            )
             if integrated is not None:
                 columns |= _overruled(columns[f"{PANEL}.score"], integrated.get(key), scale, to)
             yield {
@@ -122,12 +127,12 @@ def _rows(
 
 
 def _columns(
-    said: Mapping[str, Mapping[str, Any]], key: tuple[str, str], scale: Scale, to: Scale, ballot: Ballot
+    by_judge: Mapping[str, Mapping[str, Any]], key: tuple[str, str], scale: Scale, to: Scale, ballot: Ballot
 ) -> dict[str, Any]:
     task, aspect = key
     columns: dict[str, Any] = {}
     votes = []
-    for name, row in said.items():
+    for name, row in by_judge.items():
         votes.append(Verdict(name, aspect, row["score"], row["mode"], row["unscored"]))
         columns |= {f"{name}.{key}": row[key] for key in ("mode", "unscored", "label_mass", "reason")}
         columns[f"{name}.score"] = None if row["score"] is None else scale.rescale(row["score"], to)
@@ -140,14 +145,17 @@ def _columns(
     }
 
 
-def _overruled(vote_alone: float | None, told: Mapping[str, Any] | None, scale: Scale, to: Scale) -> dict[str, Any]:
-    """The panel's columns where a model integrates; `told` None: it was not asked, since the vote has no score."""
+def _overruled(
+    vote_alone: float | None, integration: Mapping[str, Any] | None, scale: Scale, to: Scale
+) -> dict[str, Any]:
+    """The panel's columns with an integrating model; `integration` None: not queried, as there is no score."""
     columns = {f"{PANEL}.vote": vote_alone, f"{PANEL}.reason": None, f"{PANEL}.fallback": None}
-    if told is None:
+    if integration is None:
         return columns
-    if told["score"] is None:
-        return {**columns, f"{PANEL}.fallback": told["error"]}
-    return {**columns, f"{PANEL}.reason": told["reason"], f"{PANEL}.score": scale.rescale(told["score"], to)}
+    if integration["score"] is None:
+        return {**columns, f"{PANEL}.fallback": integration["error"]}
+    score = scale.rescale(integration["score"], to)
+    return {**columns, f"{PANEL}.reason": integration["reason"], f"{PANEL}.score": score}
 
 
 def _schema(judges: Mapping[str, Judge], is_integrated: bool = False) -> pa.Schema:
@@ -173,7 +181,7 @@ def _schema(judges: Mapping[str, Judge], is_integrated: bool = False) -> pa.Sche
 
 
 class _Counter:
-    """Coverage and reasons, block by block."""
+    """Counts coverage and reasons for missing scores, block by block."""
 
     def __init__(self, judges: Mapping[str, Judge]) -> None:
         self._unscored: dict[str, Counter[str]] = {name: Counter() for name in (*judges, PANEL)}

@@ -1,6 +1,6 @@
-"""Verdict parts on disk, one folder a judge: which are missing, the requests for them, how they are written.
+"""Verdict parts on disk, one folder per judge: which are missing, the requests for them, and writing them.
 
-The functions that Ray runs over blocks stand here; what a verdict is, is the business of judge.py.
+Has the functions that Ray runs on blocks; judging/judge.py defines what a verdict is.
 """
 
 from __future__ import annotations
@@ -43,19 +43,25 @@ VERDICT_SCHEMA = pa.schema(
 )
 Blocks = dict[Path, np.ndarray]  # a file of records -> the keys of its (record, aspect) pairs, uint64
 OWN_FAMILY, EMPTY = "own_family", "empty"
-ON_PURPOSE = (OWN_FAMILY, NOT_ASKED, EMPTY)  # without a score because nobody was asked
+ON_PURPOSE = (OWN_FAMILY, NOT_ASKED, EMPTY)  # reasons of rows whose model was not queried, by design
 OWN_COLUMNS = ("id", "task", "scores", "system", "candidate")
 TOKENS = ("num_prompt_tokens", "num_generated_tokens")
 NO_TOKENS = dict.fromkeys(TOKENS, 0)
-NUM_DETAILS = 3  # shown a judge
-MAX_DETAILS = 1000  # kept apart while counting: replies that cannot be read all differ
+NUM_DETAILS = 3  # per judge, in the summary
+MAX_DETAILS = 1000  # kinds to count: unparsable replies all differ
 DETAIL_CHARS = 300
 DIGITS = re.compile(r"\d+")
 
 
 def aspects_of(task: str, scores: str, aspects: tuple[str, ...] | None) -> tuple[str, ...]:
-    """The aspects to judge for a record of `task`: the configured ones; or those that people rated (`scores`, JSON)
-    and the task knows; or the task's first."""
+    """The aspects to judge for a record.
+
+    Args:
+        task: the record's task.
+        scores: its human scores by aspect, as JSON.
+        aspects: the configured aspects, which are returned; None: the task's aspects with human scores, or else the
+            task's first aspect.
+    """
     if aspects is not None:
         return aspects
     known, rated = load_task(task).aspects, json.loads(scores)
@@ -63,7 +69,7 @@ def aspects_of(task: str, scores: str, aspects: tuple[str, ...] | None) -> tuple
 
 
 def aspects_of_row(row: Mapping[str, Any], aspects: tuple[str, ...] | None) -> tuple[str, ...]:
-    """The same for a row of `records/`."""
+    """`aspects_of` for a row of `records/`."""
     return aspects_of(row["task"], row["scores"], aspects)
 
 
@@ -72,23 +78,27 @@ def _key(id: str, aspect: str) -> int:
 
 
 def done_keys(folder: Path) -> np.ndarray:
-    """Keys of the verdicts on disk, sorted (uint64); a part that a kill left unreadable is removed."""
+    """Keys of the verdicts on disk, sorted (uint64); parts that a killed run left unreadable are removed."""
     keys = [_key(row["id"], row["aspect"]) for row in sound_rows(folder, ("id", "aspect"))]
     return np.unique(np.array(keys, dtype=np.uint64))
 
 
 def _are_done(keys: np.ndarray, done: np.ndarray) -> np.ndarray:
     """Which of `keys` are among `done`, which is sorted: much faster than `np.isin` for a block against millions."""
-    places = np.minimum(np.searchsorted(done, keys), max(len(done) - 1, 0))
-    return done[places] == keys if len(done) else np.zeros(len(keys), dtype=bool)
+    at = np.minimum(np.searchsorted(done, keys), max(len(done) - 1, 0))
+    return done[at] == keys if len(done) else np.zeros(len(keys), dtype=bool)
 
 
 def survey(folder: Path, judges: Sequence[Judge], aspects: tuple[str, ...] | None) -> Blocks:
-    """One pass over the records in `folder/records`, for all judges: the keys of each block's (record, aspect) pairs.
+    """The keys of each block's (record, aspect) pairs, in one pass over the records for all judges.
 
-    Writes below `folder/verdicts` the verdicts on texts about which a judge's model is not asked: blank ones (`empty`),
-    and those of systems that the judge does not judge (`own_family`). A part a block of records, always of the same
-    name: written again, it takes the place of the first.
+    Also writes below `folder/verdicts` the verdicts on texts that are not sent to a judge's model: blank ones (`empty`)
+    and those of excluded systems (`own_family`); one part per block of records, overwritten by a later run.
+
+    Args:
+        folder: of the evaluation.
+        judges: all of them.
+        aspects: to judge; None: every aspect with human scores.
     """
     blocks: Blocks = {}
     for judge in judges:
@@ -109,7 +119,7 @@ def survey(folder: Path, judges: Sequence[Judge], aspects: tuple[str, ...] | Non
 
 
 def pending(blocks: Blocks, done: np.ndarray) -> tuple[list[Path], int]:
-    """The blocks that hold records without a verdict, and how many (record, aspect) pairs those are.
+    """The blocks with missing verdicts, and the number of their (record, aspect) pairs without one.
 
     Args:
         blocks: what `survey` returned.
@@ -126,9 +136,15 @@ def _not_to_ask(judge: Judge, row: Mapping[str, Any]) -> str | None:
 
 
 def write_not_asked(folder: Path, first: str, others: Sequence[Judge], cascade: CascadeConfig) -> None:
-    """Below `folder/verdicts`: verdicts `not_asked` of the other judges where the first one is sure.
+    """Write verdicts `not_asked` of the other judges where the first judge of the cascade is sure.
 
-    A part a part of the first judge's, always of the same name. What a judge was asked before stays.
+    One part per part of the first judge, overwritten by a later run; existing verdicts are kept.
+
+    Args:
+        folder: of the evaluation.
+        first: name of the cascade's first judge.
+        others: the other judges.
+        cascade: decides where the first judge is sure.
     """
     columns = ("id", "aspect", "score", "label_probabilities")
     done = {judge.name: done_keys(folder / "verdicts" / judge.name) for judge in others}
@@ -149,11 +165,15 @@ def write_not_asked(folder: Path, first: str, others: Sequence[Judge], cascade: 
 def requests(
     batch: Batch, judges: Mapping[str, Judge], aspects: tuple[str, ...] | None, done: Mapping[str, np.ndarray]
 ) -> Batch:
-    """Input columns: judge (its name, one a batch), part (a file of records). Output columns: judge, id, task, aspect
-    and those that cluster.generate reads.
+    """Input columns: judge (one name per batch), part (a file of records). Output columns: judge, id, task, aspect
+    and those that cluster.generate reads. Rows are sorted by task and aspect, so that neighbours share the longest
+    prefix.
 
-    `done`: keys of the verdicts on disk, by judge. Rows are ordered by aspect first, so that neighbours share the
-    longest prefix.
+    Args:
+        batch: the input columns.
+        judges: by name.
+        aspects: to judge; None: every aspect with human scores.
+        done: keys of the verdicts on disk, by judge.
     """
     (name,) = set(map(str, batch["judge"]))
     parts = [Path(part) for part in batch["part"]]
@@ -178,11 +198,16 @@ def requests(
 def write_verdicts(batch: Batch, judges: Mapping[str, Judge], folder: str) -> Batch:
     """Input columns: those of `requests` and of cluster.generate. Output column: num_rows.
 
-    Writes a part below `folder/{judge}`; several where the engine's batches have joined rows of several judges.
+    Writes one part per judge below `folder/{judge}`: the engine's batches may mix rows of several judges.
+
+    Args:
+        batch: the input columns.
+        judges: by name.
+        folder: `verdicts/` of the evaluation.
     """
     replies: dict[str, list[dict[str, Any]]] = {}
-    for place in range(len(batch["id"])):
-        reply = {name: column[place] for name, column in batch.items()}
+    for index in range(len(batch["id"])):
+        reply = {name: column[index] for name, column in batch.items()}
         replies.setdefault(str(reply["judge"]), []).append(reply)
     for name, rows in replies.items():
         verdicts = [_row(judges[name], reply) for reply in rows]
@@ -192,14 +217,22 @@ def write_verdicts(batch: Batch, judges: Mapping[str, Judge], folder: str) -> Ba
 
 def _row(judge: Judge, reply: Mapping[str, Any]) -> dict[str, Any]:
     verdict = judge.verdict(reply["task"], reply["aspect"], reply)
-    said = {name: getattr(verdict, name) for name in VERDICT_SCHEMA.names if hasattr(verdict, name)}
+    columns = {name: getattr(verdict, name) for name in VERDICT_SCHEMA.names if hasattr(verdict, name)}
     tokens = {name: int(reply[name]) for name in TOKENS}
-    return {"id": reply["id"], **said, **tokens}
+    return {"id": reply["id"], **columns, **tokens}
 
 
 def mean_tokens(folder: Path, aspect: str, ids: Collection[str]) -> float | None:
-    """Of a reply about these records, prompt and reply, from the parts of a judge or of the integrating model; None:
-    none is there."""
+    """Mean tokens per request, of prompt and reply together.
+
+    Args:
+        folder: the parts of a judge or of the integrating model.
+        aspect: the aspect to count.
+        ids: of the records to count.
+
+    Returns:
+        The mean, or None where there are no such rows.
+    """
     total = number = 0
     for part in parts_of(folder):
         for row in pq.read_table(part, columns=["id", "aspect", *TOKENS]).to_pylist():
@@ -209,10 +242,10 @@ def mean_tokens(folder: Path, aspect: str, ids: Collection[str]) -> float | None
 
 
 def most_frequent_details(folder: Path) -> list[dict[str, Any]]:
-    """What engine and endpoint said of a judge's rows without a score, the most frequent first: unscored (the reason),
-    detail (the first of its kind), count.
+    """The errors of a judge's rows without a score, the most frequent first: unscored (the reason), detail (the first
+    of its kind), count.
 
-    Details that differ in their numbers alone are of one kind. Rows about which nobody was asked have none.
+    Details that differ only in numbers are of one kind. Rows that were not queried have none.
     """
     counts: Counter[tuple[str, str]] = Counter()
     first: dict[tuple[str, str], str] = {}
@@ -229,9 +262,9 @@ def most_frequent_details(folder: Path) -> list[dict[str, Any]]:
 
 
 def forget_unscored(job: JobDir) -> bool:
-    """Remove the verdicts without a score, so that they are asked for again; False where there is none.
+    """Remove the verdicts without a score, so that they are queried again; False where there are none.
 
-    Texts about which a judge is not asked on purpose keep their verdicts.
+    Texts that are not queried by design keep their verdicts.
     """
     parts = sorted((job.path / "verdicts").glob("*/part-*.parquet"))
     return forget_rows(parts, "score", job.reopen, but=("unscored", ON_PURPOSE))

@@ -1,6 +1,6 @@
-"""How the judges' scores become the panel's: a fixed rule, or what `inverdict panel` chose and learned on a dev part.
+"""Aggregation of the judges' scores: a fixed rule, or what `inverdict panel` chose and learned on the dev part.
 
-Batch and online count votes here alike. What the job leaves is read here: `panel.yaml` and `votes.json`.
+Batch and online use the same code. This file also reads the job's artefacts: `panel.yaml` and `votes.json`.
 """
 
 from __future__ import annotations
@@ -23,38 +23,41 @@ from judging.voting.vote import TaughtRule, VoteRule, vote
 from judging.voting.vote_io import load_votes
 
 NOT_ASKED = "not_asked"
-TAUGHT = ("learned", "best")  # rules that the job `panel` decides
+TAUGHT = ("learned", "best")  # rules that need the job `panel`
 Key = tuple[str, str]  # task and aspect
 
 
 class CascadeConfig(Strict):
-    """One judge first; the others only about the texts where it is unsure."""
+    """Query one judge first, and the others only for the texts where it is unsure."""
 
-    first: str = Field(description="a judge in `expected` mode: its labels' probabilities say how sure it is")
+    first: str = Field(
+        description="the judge to query first, with score_mode `expected`: its label probabilities give its certainty"
+    )
     max_entropy: float = Field(
         ge=0,
         le=1,
-        description="entropy of the labels, 0 sure to 1 no idea; above it, or unscored, the others are asked",
+        description="normalised entropy of the label probabilities, 0 (certain) to 1 (uniform); above it, or without a "
+        "score, the other judges are queried",
     )
 
     def is_sure(self, score: float | None, probabilities: Sequence[float] | None) -> bool:
-        """Whether the first judge's answer stands alone."""
+        """Whether the first judge's score is used alone."""
         return score is not None and bool(probabilities) and label_entropy(probabilities or ()) <= self.max_entropy
 
 
 class VoteConfig(Strict):
-    """How the judges' scores become the panel's."""
+    """How the judges' scores are aggregated to the panel's score."""
 
     rule: Literal["mean", "median", "majority", "weighted", "learned", "best"] = Field(
-        "mean", description="learned, best: as `inverdict panel` learned and chose on the dev part"
+        "mean", description="learned, best: the weights or the judge that `inverdict panel` found on the dev part"
     )
-    min_votes: int = Field(1, ge=1, description="fewer scores than this: unscored no_quorum")
-    weights: dict[str, FiniteFloat] = Field(default_factory=dict, description="by judge, for the rule `weighted`")
-    cascade: CascadeConfig | None = Field(None, description="ask one judge first, the others where it is unsure")
+    min_votes: int = Field(1, ge=1, description="minimum number of scores; below it: unscored `no_quorum`")
+    weights: dict[str, FiniteFloat] = Field(default_factory=dict, description="weights by judge, for `weighted`")
+    cascade: CascadeConfig | None = Field(None, description="query one judge first, and the others where it is unsure")
 
 
 class Chosen(Strict):
-    """One task and aspect of `panel.yaml`: the judge that was chosen, and why."""
+    """One task and aspect of `panel.yaml`: the chosen judge, and why."""
 
     task: str
     aspect: str
@@ -66,34 +69,42 @@ class Chosen(Strict):
 
 
 class PanelFile(Strict):
-    """`panel.yaml`: for each task and aspect the judge that the dev part chose."""
+    """`panel.yaml`: for each task and aspect the judge chosen on the dev part."""
 
     criterion: str
     labels: str
-    judges: dict[str, dict[str, Any]] = Field(description="configuration of each judge that could be chosen")
+    judges: dict[str, dict[str, Any]] = Field(description="configuration of every candidate judge")
     chosen: tuple[Chosen, ...]
 
 
 @dataclass(frozen=True)
 class Ballot:
-    """`learned` and `best` by task and aspect, for the rules of these names."""
+    """Aggregates scores. `learned`, `best`: weights and chosen judges by (task, aspect), for these rules."""
 
     config: VoteConfig = field(default_factory=VoteConfig)
     learned: Mapping[Key, LearnedVote] = field(default_factory=dict)
     best: Mapping[Key, str] = field(default_factory=dict)
 
     def knows(self, rule: VoteRule | TaughtRule, task: str, aspect: str) -> bool:
-        """Whether the rule can count votes on that task and aspect: a taught one only where it was learned."""
-        taught = {"learned": self.learned, "best": self.best}.get(rule)
-        return taught is None or (task, aspect) in taught
+        """Whether the rule can aggregate scores on that task and aspect.
+
+        Args:
+            rule: a fixed rule, which always can, or a learned one, which can where it was learned.
+            task: the record's task.
+            aspect: of the scores.
+        """
+        learned = {"learned": self.learned, "best": self.best}.get(rule)
+        return learned is None or (task, aspect) in learned
 
     def check(self, wanted: Sequence[Key]) -> None:
-        """Raises InputError where the configured rule knows nothing of a task and aspect."""
+        """Raises InputError where the configured rule was not learned for one of these tasks and aspects."""
         for task, aspect in wanted:
             if not self.knows(self.config.rule, task, aspect):
                 raise InputError(
-                    f"evaluate.vote.rule: {self.config.rule} knows no {task}/{aspect}, which is to be judged: the dev "
-                    "part (data.dev_share) had no labels for it when `inverdict panel` was run"
+                    f"evaluate.vote.rule: {self.config.rule} was not learned for {task}/{aspect}. Run `inverdict "
+                    "panel` on a dev part (data.dev_share) with labels for it, or choose another rule.",
+                    code="unknown_aspect",
+                    key="evaluate.vote.rule",
                 )
 
     def count(
@@ -104,9 +115,14 @@ class Ballot:
         rule: VoteRule | TaughtRule | None = None,
         min_votes: int | None = None,
     ) -> Score:
-        """The panel's score of one aspect of one record. `rule`, `min_votes`: instead of the configuration's.
+        """The panel's score of one aspect of one record.
 
-        A best judge that is not among the verdicts abstains; a judge that a cascade left out is no part of the panel.
+        Args:
+            task: the record's task.
+            verdicts: of the judges, on one aspect. Without the best judge's, the rule `best` gives no score; judges
+                that a cascade skipped do not count as missing.
+            rule: overrides the configuration's.
+            min_votes: overrides the configuration's.
         """
         verdicts = [verdict for verdict in verdicts if verdict.unscored != NOT_ASKED] or verdicts
         key = (task, verdicts[0].aspect)
@@ -130,37 +146,54 @@ def panel_folder(run: Path) -> Path:
 
 
 def load_panel(path: Path) -> PanelFile:
-    """A `panel.yaml`. Raises InputError where it is missing or has been broken."""
+    """Read a `panel.yaml`. Raises InputError where it is missing or damaged."""
     try:
         return PanelFile.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
     except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror}): run `inverdict panel` first") from error
+        raise InputError(
+            f"Cannot read {path}: {error.strerror}. Run `inverdict panel` first.", code="missing_job"
+        ) from error
     except (yaml.YAMLError, ValidationError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is no panel file as `inverdict panel` writes it: run that job again") from error
+        raise InputError(
+            f"{path} is not a valid panel file. Delete {path.parent} and run `inverdict panel` again.",
+            code="damaged_artifact",
+        ) from error
 
 
 def ballot_of(run: Path, config: VoteConfig, judges: Mapping[str, Mapping[str, Any]]) -> Ballot:
-    """How votes are counted; for a taught rule with what `{run}/panel` holds.
+    """The aggregation that `config` describes; a learned rule is read from `{run}/panel`.
 
-    `judges`: configuration by name, which must be those that the panel was learned of. Raises InputError where the job
-    has not been done, or for other judges.
+    Args:
+        run: the run folder.
+        config: the section `evaluate.vote`.
+        judges: configuration by name, which must be that of the judges in `{run}/panel`.
+
+    Raises:
+        InputError: the job `panel` has not finished, or was run with other judges.
     """
     if config.rule not in TAUGHT:
         return Ballot(config)
     folder = panel_folder(run)
     if JobDir(run, "panel").manifest() is None:
-        raise InputError(f"{folder} holds no finished panel: run `inverdict panel` first")
+        raise InputError(
+            f"No finished `panel` found in {folder}, which the rule {config.rule} needs. Run `inverdict panel` first.",
+            code="missing_job",
+            key="evaluate.vote.rule",
+        )
     known = load_panel(folder / "panel.yaml")
     if changed := [name for name, judge in judges.items() if known.judges.get(name) != judge]:
         raise InputError(
-            f"evaluate.judges.{changed[0]} is not as it was when {folder} was learned: run `inverdict panel` again"
+            f"evaluate.judges.{changed[0]} has changed since {folder} was made. Delete that folder and run `inverdict "
+            "panel` again.",
+            code="other_configuration",
+            key=f"evaluate.judges.{changed[0]}",
         )
     best = {(one.task, one.aspect): one.judge for one in known.chosen}
     return Ballot(config, load_votes(folder / "votes.json"), best)
 
 
 def panel_identity(run: Path, config: VoteConfig) -> Any:
-    """What decides a taught rule, for fingerprints: the fingerprint of the job `panel`; None for other rules."""
+    """What determines a learned rule, for fingerprints: the fingerprint of the job `panel`; None for other rules."""
     return read_json(panel_folder(run) / "fingerprint.json") if config.rule in TAUGHT else None
 
 

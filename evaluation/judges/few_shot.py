@@ -1,8 +1,8 @@
-"""The retriever's examples for each record, cut to a judge's token budget by whole examples, as Parquet parts.
+"""Few-shot examples retrieved for each record, whole examples within a judge's token budget, as Parquet parts.
 
-Below `{run}/evaluate/examples/{judge}`: one part a block of records, with its name; rows: id, aspect, examples (ids,
-the most useful last), mean_score (what people gave them, in points of the record's scale or else the judge's; null
-without examples), num_dropped. A part that is there is not made again.
+Below `{run}/evaluate/examples/{judge}`: one part per block of records, under the block's name. Rows: id, aspect,
+examples (ids, the most useful last), mean_score (of the examples' human scores, in points of the record's scale or
+else of the judge's; null without examples), num_dropped. Existing parts are skipped.
 """
 
 from __future__ import annotations
@@ -39,21 +39,22 @@ SCHEMA = pa.schema(
         ("num_dropped", pa.int64()),
     ]
 )
-CHARS_PER_TOKEN = 4  # where the judge's tokenizer is not here (http, scripted)
+CHARS_PER_TOKEN = 4  # for backends whose tokenizer is not available locally (http, scripted)
 
 
 class IclConfig(Strict):
-    """In-context examples of a judge, found for each record anew."""
+    """Few-shot examples of a judge, retrieved for each record."""
 
     arm: Arm = Field(
         "diverse",
-        description="random, bm25, semantic (after `index`), trained, diverse (after `fit` and `index`), or none",
+        description="the retriever: random, bm25, semantic (needs `index`), trained or diverse (need `fit` and "
+        "`index`), or none",
     )
-    k: int = Field(4, ge=1, description="examples of a record; for diverse: k1 + k2 instead")
-    k1: int = Field(2, ge=0, description="diverse: so many of the trained retriever's")
-    k2: int = Field(2, ge=0, description="diverse: and so many others of plain semantic search")
+    k: int = Field(4, ge=1, description="number of examples per record; for `diverse` it is k1 + k2")
+    k1: int = Field(2, ge=0, description="for `diverse`: number of examples from the trained retriever")
+    k2: int = Field(2, ge=0, description="for `diverse`: number of further examples from plain semantic search")
     max_tokens: int = Field(
-        1200, ge=1, description="of all examples together; the least useful ones are left out, whole"
+        1200, ge=1, description="token budget of all examples together; the least useful examples are dropped whole"
     )
 
     @property
@@ -61,11 +62,11 @@ class IclConfig(Strict):
         return 0 if self.arm == "none" else self.k1 + self.k2 if self.arm == "diverse" else self.k
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Chooser:
-    """One judge's search for examples, cut to its budget. Travels to workers; opens the index where it first searches.
+    """Retrieves one judge's examples within its budget. Pickled to workers; opens the index on first use.
 
-    `reply_tokens`: room that the reply needs in the model's context. `index`: what the job `index` left.
+    `reply_tokens`: tokens of the model's context kept free for the reply. `index`: folder of the job `index`.
     """
 
     config: IclConfig
@@ -88,7 +89,7 @@ class Chooser:
         return _counting(self.spec, self.reply_tokens)
 
     def choose(self, records: Sequence[Record], aspect: str) -> list[Chosen]:
-        """For each record its examples for that aspect, the most useful last."""
+        """The examples of each record for that aspect, the most useful last."""
         config = self.config
         found = self.retriever.retrieve(records, aspect, config.arm, k=config.k, k1=config.k1, k2=config.k2)
         return [
@@ -97,7 +98,7 @@ class Chooser:
         ]
 
     def _fitting(self, record: Record, template: Template, ids: Sequence[str]) -> Chosen:
-        """The last of `ids` that fit into the budget and, with the record, into the judge's context."""
+        """The last of `ids` that fit the budget and, with the record, the judge's context."""
         count, fits = self._counting
         examples = [shown(self.pool[id], template) for id in ids]
         sizes = [count(template.examples_text([example], self.special_tokens)) for example in examples]
@@ -117,7 +118,7 @@ class Chooser:
 
 
 class Chosen(NamedTuple):
-    """The examples of one record, the most useful last, the mean of their scores, and how many more did not fit."""
+    """The examples of one record, the most useful last, their mean score, and how many others did not fit."""
 
     ids: list[str]
     mean_score: float | None
@@ -127,10 +128,17 @@ class Chosen(NamedTuple):
 def choose_examples(
     folder: Path, judge: str, chooser: Chooser, aspects_of: Callable[[Mapping[str, Any]], Sequence[str]]
 ) -> None:
-    """Complete `folder/examples/{judge}` for the blocks in `folder/records`."""
+    """Complete `folder/examples/{judge}` for the blocks in `folder/records`; existing parts are skipped.
+
+    Args:
+        folder: of the evaluation.
+        judge: the judge's name.
+        chooser: retrieves the judge's examples.
+        aspects_of: the aspects to judge for a row of `records/`.
+    """
     out = folder / "examples" / judge
     out.mkdir(parents=True, exist_ok=True)
-    list(sound_rows(out, ["id"]))  # removes what a kill left
+    list(sound_rows(out, ["id"]))  # removes parts that a killed run left unreadable
     parts = [part for part in parts_of(folder / "records") if not (out / part.name).exists()]
     if not parts:
         return
@@ -141,13 +149,13 @@ def choose_examples(
         _Choose, fn_constructor_args=(chooser, aspects_of, out.resolve()), batch_size=None, concurrency=1, num_cpus=1
     )
     total = sum(pq.read_metadata(part).num_rows for part in parts)
-    with progress(f"evaluate: {judge}: finding examples ({chooser.config.arm})", total, 0) as bar:
+    with progress(f"evaluate: {judge}: retrieving examples ({chooser.config.arm})", total, 0) as bar:
         for batch in found.iter_batches(batch_size=None, prefetch_batches=0):
             bar.add(int(np.sum(batch["num_records"])))
 
 
 class _Choose:
-    """Input column: part, a file of records. Writes a part of examples; output column: num_records."""
+    """Input column: part (a file of records). Writes a part of examples; output column: num_records."""
 
     def __init__(self, chooser: Chooser, aspects_of: Callable[[Mapping[str, Any]], Sequence[str]], out: Path) -> None:
         self._chooser = chooser
@@ -165,16 +173,16 @@ class _Choose:
             beside.rename(self._out / part.name)
         return {"num_records": [num_records]}
 
-    def _rows(self, asked: Sequence[tuple[Record, Sequence[str]]]) -> Iterator[dict[str, Any]]:
-        for aspect in dict.fromkeys(aspect for _, aspects in asked for aspect in aspects):
-            records = [record for record, aspects in asked if aspect in aspects]
+    def _rows(self, wanted: Sequence[tuple[Record, Sequence[str]]]) -> Iterator[dict[str, Any]]:
+        for aspect in dict.fromkeys(aspect for _, aspects in wanted for aspect in aspects):
+            records = [record for record, aspects in wanted if aspect in aspects]
             for record, chosen in zip(records, self._chooser.choose(records, aspect), strict=True):
-                told = {"examples": chosen.ids, "mean_score": chosen.mean_score, "num_dropped": chosen.num_dropped}
-                yield {"id": record.id, "aspect": aspect, **told}
+                columns = {"examples": chosen.ids, "mean_score": chosen.mean_score, "num_dropped": chosen.num_dropped}
+                yield {"id": record.id, "aspect": aspect, **columns}
 
 
 def _counting(spec: ModelSpec, reply_tokens: int) -> tuple[Callable[[str], int], Callable[[Prompt], bool]]:
-    """How many tokens a text has for this model, and whether a prompt fits into its context with the reply."""
+    """Functions of this model: the number of tokens of a text, and whether a prompt fits the context with its reply."""
     if not isinstance(spec, VllmSpec):
         return lambda text: len(text) // CHARS_PER_TOKEN + 1, lambda prompt: True
     known = encoder_of(spec)
@@ -186,7 +194,13 @@ def _counting(spec: ModelSpec, reply_tokens: int) -> tuple[Callable[[str], int],
 
 
 def chosen_examples(folder: Path, judge: str, part: Path) -> dict[tuple[str, str], list[str]] | None:
-    """(record id, aspect) -> example ids of that block of records; None where the judge has no retriever."""
+    """The example ids of a block of records by (record id, aspect); None where the judge has no retriever.
+
+    Args:
+        folder: of the evaluation.
+        judge: the judge's name.
+        part: the block's file in `records/`.
+    """
     path = folder / "examples" / judge / part.name
     if not path.parent.is_dir():
         return None
@@ -194,20 +208,30 @@ def chosen_examples(folder: Path, judge: str, part: Path) -> dict[tuple[str, str
 
 
 def mean_scores(folder: Path, judge: str) -> dict[tuple[str, str], float | None]:
-    """(record id, aspect) -> what people gave that judge's examples in the mean; empty where it has no retriever."""
+    """Mean human score of a judge's examples by (record id, aspect); empty where it has no retriever."""
     columns = ["id", "aspect", "mean_score"]
     found: dict[tuple[str, str], float | None] = {}
     for part in parts_of(folder / "examples" / judge):
         try:
             rows = pq.read_table(part, schema=SCHEMA, columns=columns).to_pylist()
         except (pa.ArrowInvalid, OSError) as error:
-            raise InputError(f"{part} cannot be read ({str(error).splitlines()[0]}): evaluate again") from error
+            raise InputError(
+                f"Cannot read {part}: {str(error).splitlines()[0]}. Delete {folder / 'manifest.json'} and run "
+                "`inverdict evaluate` again.",
+                code="damaged_artifact",
+            ) from error
         found |= {(row["id"], row["aspect"]): row["mean_score"] for row in rows}
     return found
 
 
 def summary(folder: Path, judge: str, config: IclConfig) -> dict[str, Any]:
-    """How many examples a prompt has, how many did not fit, how many prompts have none."""
+    """Counts of examples: per prompt, of those that did not fit, and of prompts without any.
+
+    Args:
+        folder: of the evaluation.
+        judge: the judge's name.
+        config: the judge's section `icl`.
+    """
     rows = list(sound_rows(folder / "examples" / judge, ["examples", "num_dropped"]))
     numbers = [len(row["examples"]) for row in rows]
     return {
@@ -221,9 +245,10 @@ def summary(folder: Path, judge: str, config: IclConfig) -> dict[str, Any]:
 
 
 def say_what_is_missing(judge: str, found: Mapping[str, Any]) -> None:
-    """One line where prompts have fewer examples than wanted."""
+    """Print one line where prompts have fewer examples than configured."""
     if found["mean_examples"] < found["wanted"]:
         say(
-            f"evaluate: {judge}: {found['mean_examples']:.2f} examples a prompt of {found['wanted']} wanted "
-            f"({found['num_dropped']} did not fit; {found['num_prompts_without']} of {found['num_prompts']} have none)"
+            f"evaluate: {judge}: {found['mean_examples']:.2f} examples per prompt instead of {found['wanted']} "
+            f"({found['num_dropped']} did not fit; {found['num_prompts_without']} of {found['num_prompts']} prompts "
+            "have none)"
         )

@@ -1,7 +1,7 @@
-"""Voting-integration: one model reads all judges' scores and reasons and gives the final score.
+"""Integrator: one model reads all judges' scores and reasons and gives the final score.
 
-Source: PanguIR at NTCIR-18 AEOLLM. The judges stand under letters in an order shuffled by the seed, so that neither a
-name nor a place counts. Where the model fails, there is no score of its own and the vote stands.
+Source: PanguIR at NTCIR-18 AEOLLM. The judges are anonymised as letters in an order shuffled by the seed, so that
+neither name nor position matters. If the model fails, the aggregated score is kept.
 """
 
 from __future__ import annotations
@@ -27,16 +27,18 @@ JUDGEMENTS = FieldSpec(name="judgements", title="Judgements")
 
 
 class IntegratorConfig(Strict):
-    """The model that reads every judge's score and reason; without it the vote alone decides."""
+    """The model that reads every judge's score and reason and gives the final score."""
 
     model: str = Field(description="a name under `models`")
-    max_tokens: int = Field(200, ge=16, description="longest reply; a longer one falls back to the vote")
+    max_tokens: int = Field(
+        200, ge=16, description="maximum length of a reply; a truncated reply falls back to the aggregated score"
+    )
     temperature: float = Field(0.0, ge=0, le=2)
 
 
 @dataclass(frozen=True)
 class Integration:
-    """`score` in points of the aspect's scale, or None with `error`: then the vote stands."""
+    """`score` in points of the aspect's scale, or None with `error`: then the aggregated score is kept."""
 
     model: str
     score: float | None
@@ -56,7 +58,15 @@ class Integrator:
     async def integrate(
         self, record: Record, template: Template, verdicts: Sequence[Verdict], *, seed: int, timeout_s: float
     ) -> Integration:
-        """The final score for the record on the template's aspect, from the verdicts that have a score."""
+        """The final score of the record on the template's aspect, from the verdicts that have a score.
+
+        Args:
+            record: the record.
+            template: of the task and aspect.
+            verdicts: of all judges.
+            seed: of the judges' order and of sampling.
+            timeout_s: of the request, in seconds.
+        """
         began = time.monotonic()
         columns = integration_request(record, template, verdicts, seed=seed, special_tokens=self.special_tokens)
         request = Request(
@@ -90,7 +100,15 @@ def integration_request(
     seed: int,
     special_tokens: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """The columns that cluster.generate reads."""
+    """The request to the integrating model: the columns that cluster.generate reads.
+
+    Args:
+        record: the record.
+        template: of the task and aspect.
+        verdicts: of all judges.
+        seed: of the judges' order.
+        special_tokens: of the model; removed from the texts.
+    """
     scale = template.scale
     shown = (*template.fields, JUDGEMENTS)
     blocks = "".join(f"{f.title}:\n<{f.name}>\n{{{{{f.name}}}}}\n</{f.name}>\n" for f in shown).rstrip()
@@ -106,20 +124,33 @@ def integration_request(
 
 
 def judgements(verdicts: Sequence[Verdict], seed: int, key: str) -> str:
-    """Scores and reasons under letters, in an order drawn from seed and record; who abstains is not told of."""
+    """Scores and reasons under letters, in an order shuffled by seed and record; missing scores are left out.
+
+    Args:
+        verdicts: of all judges.
+        seed: of the order.
+        key: the record's id.
+    """
     scored = sorted((one for one in verdicts if one.score is not None), key=lambda one: one.judge)
     random.Random(f"{seed}/{key}").shuffle(scored)
     lines = []
-    for place, one in enumerate(scored):
+    for index, one in enumerate(scored):
         reason = f" Reason: {' '.join(one.reason.split())}" if one.reason else " No reason given."
-        lines.append(f"Judge {chr(ord('A') + place)}: {one.score:.2f}.{reason}")
+        lines.append(f"Judge {chr(ord('A') + index)}: {one.score:.2f}.{reason}")
     return "\n".join(lines)
 
 
 def integration_score(
     template: Template, text: str, error: str, finish_reason: str
 ) -> tuple[float | None, str | None, str | None]:
-    """Score, reason and error of the integrating model's reply."""
+    """Score, reason and error of the integrating model's reply.
+
+    Args:
+        template: of the task and aspect.
+        text: the reply.
+        error: of the request; empty where there is none.
+        finish_reason: of the reply.
+    """
     if error:
         return None, None, error
     if finish_reason in UNFINISHED:

@@ -1,4 +1,4 @@
-"""A judge's section of the configuration, and the `Judge` that is built from it; batch and online build it alike."""
+"""A judge's section of the configuration, and the `Judge` built from it, for batch and online."""
 
 from __future__ import annotations
 
@@ -15,41 +15,48 @@ from evaluation.judges.prompt_sources import RUBRIC, Prompts
 from judging.errors import InputError
 from judging.judge import MIN_LABEL_MASS, Judge
 from judging.records import Record
-from judging.template import LABEL_PREFIX
+from judging.template import LABEL_PREFIX, Templates
 from retrieval.retriever import INDEXED, Arm, Retriever
 
 
 class JudgeConfig(Strict):
-    """A judge as the configuration names it."""
+    """A judge's section of the configuration."""
 
     model: str = Field(description="a name under `models`")
     score_mode: Literal["expected", "parsed"] = Field(
         "expected",
-        description="expected: from the labels' probabilities, one token; parsed: from a JSON reply with a reason",
+        description="expected: expectation over the label probabilities (one token); parsed: read from a JSON reply "
+        "with a reason",
     )
     prompt: str = Field(
         RUBRIC,
         min_length=1,
-        description="rubric: the task file's own; inverse, forward: what `inverdict invert` left for the model, from "
-        "its inversion or its forward model; optimised: what `inverdict optimise` left; or a template file or folder",
+        description="rubric: the task file's rubric; inverse, forward: the prompts that `inverdict invert` made for "
+        "the model with its inversion or its forward model; optimised: those of `inverdict optimise`; or the path of a "
+        "template file or folder",
     )
-    examples: tuple[str, ...] = Field((), description="ids in data.pool, shown in this order, each for its own task")
-    icl: IclConfig | None = Field(None, description="examples found for each record, instead of the same for all")
+    examples: tuple[str, ...] = Field((), description="ids in data.pool, shown in this order for their own task only")
+    icl: IclConfig | None = Field(None, description="examples retrieved for each record, instead of fixed ones")
     min_label_mass: float = Field(
-        MIN_LABEL_MASS, ge=0, lt=1, description="less probability on the labels: unscored low_label_mass"
+        MIN_LABEL_MASS,
+        ge=0,
+        lt=1,
+        description="minimum probability mass on the labels; below: unscored `low_label_mass`",
     )
-    max_tokens: int = Field(200, ge=16, description="longest parsed reply; a longer one is unscored cut_off")
-    temperature: float = Field(0.0, ge=0, le=2, description="of parsed replies")
+    max_tokens: int = Field(
+        200, ge=16, description="maximum length of a parsed reply; a truncated reply is unscored `cut_off`"
+    )
+    temperature: float = Field(0.0, ge=0, le=2, description="sampling temperature of parsed replies")
     not_systems: tuple[Annotated[str, Field(min_length=1)], ...] = Field(
         (),
-        description="patterns of record.system (`qwen*`, upper and lower case alike) whose texts it does not judge, "
-        "such as those of its own family: unscored own_family, without asking the model",
+        description="patterns of record.system (`qwen*`, case-insensitive) whose texts the judge does not score, "
+        "to avoid self-preference bias: unscored `own_family`, without querying the model",
     )
 
     @model_validator(mode="after")
     def _one_kind_of_examples(self) -> JudgeConfig:
         if self.icl is not None and self.examples:
-            raise ValueError("examples and icl: the examples are either named or found; keep one of the two")
+            raise InputError("`examples` and `icl` exclude each other. Keep one of the two.", code="conflict")
         return self
 
 
@@ -61,24 +68,33 @@ def build_judge(
     special_tokens: tuple[str, ...],
     prompts: Prompts | None = None,
 ) -> Judge:
-    """The judge for the (task, aspect) pairs of `wanted`; `prompts`: what its `prompt` means, needed but for rubrics.
+    """The judge for the (task, aspect) pairs of `wanted`.
 
-    Raises InputError where a template or an example does not fit.
+    Args:
+        name: the judge's name.
+        config: its section of the configuration.
+        wanted: (task, aspect) pairs to judge.
+        pool: the rated texts by id, from which examples come.
+        special_tokens: of the model; removed from the texts.
+        prompts: the judge's prompts; required unless `config.prompt` is `rubric`.
+
+    Raises:
+        InputError: an example is unknown, or a template does not fit its task.
     """
     assert prompts is not None or config.prompt == RUBRIC
-    asked = prompts or Prompts(name)
+    source = prompts or Prompts(name)
     keys = list(wanted)
     unknown = [id for id in config.examples if id not in pool]
     if unknown:
-        raise InputError(f"evaluate.judges.{name}.examples: data.pool holds no record with the id {unknown[0]!r}")
+        raise InputError(
+            f"evaluate.judges.{name}.examples: no record of data.pool has the id {unknown[0]!r}.",
+            code="unknown_example",
+            key=f"evaluate.judges.{name}.examples",
+        )
     chosen = [pool[id] for id in config.examples]
-    templates = {key: asked.template(*key) for key in keys}
-    for (task, aspect), template in templates.items():
-        if config.score_mode == "expected" and template.scale.step != 1:
-            raise InputError(
-                f"evaluate.judges.{name}: {task}/{aspect} is rated with {template.scale.in_words()}, and labels are "
-                "whole numbers: set score_mode: parsed"
-            )
+    templates = {key: source.template(*key) for key in keys}
+    if config.score_mode == "expected":
+        _check_labels(name, templates)
     return Judge(
         name=name,
         mode=config.score_mode,
@@ -93,16 +109,39 @@ def build_judge(
     )
 
 
-def unaskable(judge: Judge, config: JudgeConfig, spec: ModelSpec) -> dict[tuple[str, str], str]:
-    """Why the model cannot be asked with a template, by task and aspect: an engine finds out only inside a worker.
+def _check_labels(name: str, templates: Templates) -> None:
+    """Raises InputError where a scale has labels that are not whole numbers."""
+    for (task, aspect), template in templates.items():
+        if template.scale.step != 1:
+            raise InputError(
+                f"evaluate.judges.{name}.score_mode: `expected` needs labels that are whole numbers, but "
+                f"{task}/{aspect} is rated with {template.scale.in_words()}. Set score_mode: parsed.",
+                code="unsupported",
+                key=f"evaluate.judges.{name}.score_mode",
+            )
 
-    Raises InputError or UserError where it can be asked nothing at all: no API key, no room for a prompt.
+
+def unaskable(judge: Judge, config: JudgeConfig, spec: ModelSpec) -> dict[tuple[str, str], str]:
+    """Why the model cannot be queried with a template, by (task, aspect); checked here before a worker would fail.
+
+    Args:
+        judge: the judge.
+        config: its section of the configuration.
+        spec: its model.
+
+    Raises:
+        InputError, UserError: the model cannot be queried at all: no API key, no room for a prompt.
     """
     if isinstance(spec, HttpSpec):
         api_key(spec)
     if judge.mode == "parsed":
         if isinstance(spec, VllmSpec) and config.max_tokens >= spec.max_model_len:
-            raise InputError(f"evaluate.judges.{judge.name}.max_tokens leaves no room in max_model_len for a prompt")
+            raise InputError(
+                f"evaluate.judges.{judge.name}.max_tokens ({config.max_tokens}) leaves no room for a prompt in the "
+                f"model's max_model_len ({spec.max_model_len}). Lower it.",
+                code="no_room",
+                key=f"evaluate.judges.{judge.name}.max_tokens",
+            )
         return {}
     scales = {template.scale for template in judge.templates.values()}
     problems = {scale: labels_problem(spec, LABEL_PREFIX, scale.labels()) for scale in scales}
@@ -111,7 +150,7 @@ def unaskable(judge: Judge, config: JudgeConfig, spec: ModelSpec) -> dict[tuple[
 
 
 def indexed_arms(judges: Mapping[str, JudgeConfig]) -> list[Arm]:
-    """The ways to choose examples that need an index, of all these judges."""
+    """The retrievers of these judges that need an index."""
     return sorted({judge.icl.arm for judge in judges.values() if judge.icl and judge.icl.arm in INDEXED})
 
 
@@ -121,7 +160,17 @@ def check_indexes(
     pool: Mapping[str, Record],
     wanted: Sequence[tuple[str, str]],
 ) -> None:
-    """A broken index, or one of other towers, is found here, not in a worker. Raises InputError."""
+    """Open every index that the judges need, so that a damaged or outdated one fails here and not in a worker.
+
+    Args:
+        run: the configuration.
+        judges: by name.
+        pool: the rated texts by id.
+        wanted: (task, aspect) pairs to judge.
+
+    Raises:
+        InputError: an index is missing, damaged, or of other towers.
+    """
     if arms := indexed_arms(judges):
         retriever = Retriever(pool, folder=run.run / "index")
         for arm in arms:
@@ -131,16 +180,24 @@ def check_indexes(
 def judge_chooser(
     config: JudgeConfig, spec: ModelSpec, judge: Judge, pool: Mapping[str, Record], run: RunConfig
 ) -> Chooser:
-    """How that judge's examples are found, in batch and online alike."""
+    """The judge's few-shot retriever, for batch and online.
+
+    Args:
+        config: the judge's section of the configuration, with `icl`.
+        spec: its model.
+        judge: the judge.
+        pool: the rated texts by id.
+        run: the configuration.
+    """
     assert config.icl is not None
     return Chooser(
-        config.icl,
-        spec,
-        judge.templates,
-        pool,
-        judge.special_tokens,
-        config.score_mode,
-        1 if config.score_mode == "expected" else config.max_tokens,
-        (run.run / "index").resolve(),
-        run.seed,
+        config=config.icl,
+        spec=spec,
+        templates=judge.templates,
+        pool=pool,
+        special_tokens=judge.special_tokens,
+        mode=config.score_mode,
+        reply_tokens=1 if config.score_mode == "expected" else config.max_tokens,
+        index=(run.run / "index").resolve(),
+        seed=run.seed,
     )

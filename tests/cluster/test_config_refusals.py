@@ -175,30 +175,32 @@ invert: {models: [m]}
 
 
 @pytest.mark.parametrize(
-    ("section", "key", "named"),
+    ("section", "code", "key", "named"),
     [
-        ("{judges: {}}", "evaluate.judges", ""),
-        ("{judges: {panel: {model: m}}}", "evaluate", "`panel`"),
-        ("{judges: {length: {model: m}}}", "evaluate", "`length`"),
-        ("{judges: {mean: {model: m}}}", "evaluate", "`mean`"),
-        ('{judges: {"../up": {model: m}}}', "evaluate", "'../up'"),
-        ("{judges: {j: {model: m}}, aspects: []}", "evaluate.aspects", ""),
-        ("{judges: {j: {model: m}}, aspects: [overall, overall]}", "evaluate", "aspects"),
-        ("{judges: {j: {model: m}}, vote: {min_votes: 2}}", "evaluate", "2 "),
-        ("{judges: {j: {model: m}}, vote: {rule: loudest}}", "evaluate.vote.rule", ""),
-        ("{judges: {j: {model: m}}, vote: {weights: {j: 1}}}", "evaluate", "weight"),
-        ("{judges: {j: {model: m}}, vote: {rule: weighted}}", "evaluate", "weight"),
-        ("{judges: {j: {model: m}}, vote: {rule: weighted, weights: {j: 0}}}", "evaluate", "positive"),
+        ("{judges: {}}", "invalid_value", "judges", ""),
+        ("{judges: {panel: {model: m}}}", "invalid_value", "judges", "`panel`"),
+        ("{judges: {length: {model: m}}}", "invalid_value", "judges", "`length`"),
+        ("{judges: {mean: {model: m}}}", "invalid_value", "judges", "`mean`"),
+        ('{judges: {"../up": {model: m}}}', "invalid_value", "judges", "'../up'"),
+        ("{judges: {j: {model: m}}, aspects: []}", "invalid_value", "aspects", ""),
+        ("{judges: {j: {model: m}}, aspects: [overall, overall]}", "invalid_value", "aspects", "duplicate"),
+        ("{judges: {j: {model: m}}, vote: {min_votes: 2}}", "infeasible", "vote.min_votes", "2 "),
+        ("{judges: {j: {model: m}}, vote: {rule: loudest}}", "invalid_value", "vote.rule", ""),
+        ("{judges: {j: {model: m}}, vote: {weights: {j: 1}}}", "conflict", "vote.weights", "weighted"),
+        ("{judges: {j: {model: m}}, vote: {rule: weighted}}", "invalid_value", "vote.weights", "one weight per judge"),
+        (
+            "{judges: {j: {model: m}}, vote: {rule: weighted, weights: {j: 0}}}",
+            *("invalid_value", "vote.weights", "positive"),
+        ),
         (
             "{judges: {j: {model: m}, k: {model: m}}, vote: {rule: weighted, weights: {j: 2, k: -1}}}",
-            "evaluate",
-            "negative",
+            *("invalid_value", "vote.weights", "negative"),
         ),
     ],
 )
-def test_what_does_not_go_together_in_evaluate(file: Path, section: str, key: str, named: str) -> None:
+def test_what_does_not_go_together_in_evaluate(file: Path, section: str, code: str, key: str, named: str) -> None:
     error = refusal(file, f"run: r\nevaluate: {section}\n")
-    assert error.key == key
+    assert (error.code, error.key) == (code, f"evaluate.{key}")
     assert named in str(error)
 
 

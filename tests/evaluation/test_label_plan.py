@@ -1,4 +1,4 @@
-"""`inverdict plan-labels` on evaluations that are written by hand: the table, the file, what it cannot plan by."""
+"""`inverdict plan-labels` on evaluations written by hand: the table, the file, its errors."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -12,8 +12,12 @@ import yaml
 
 from cluster.__main__ import main
 from cluster.artifacts import JobDir
+from cluster.config import load
+from cluster.jobs import sections
+from evaluation import label_plan
 from evaluation.batch.verdicts import VERDICT_SCHEMA
 from tests.evaluation.making import scores_file
+from tests.refusals import refused
 
 Probabilities = Mapping[str, Mapping[str, Sequence[float]]]  # by judge and record id
 
@@ -148,18 +152,18 @@ def test_one_judge_is_compared_with_the_length_alone(tmp_path: Path, capsys: pyt
     config = evaluated(tmp_path, rows)
     assert main(["plan-labels", config]) == 0
     shown = capsys.readouterr().out
-    assert "wrong is the only judge: it is compared with the length of the text alone" in shown
+    assert "wrong is the only judge" in shown
     assert "wrong minus length" in shown and "panel" not in shown and "Every text has a label." in shown
 
 
 @pytest.mark.parametrize(
     ("labels", "words"),
     [
-        ((2.0, 2.0, 2.0), "people's labels are all 2"),
-        ((None, None, 1.0), "fewer than 3 groups hold texts with different labels and scores"),
+        ((2.0, 2.0, 2.0), "all labels are 2"),
+        ((None, None, 1.0), "fewer than 3 groups"),
     ],
 )
-def test_a_slice_that_tells_nothing_says_why_and_the_rest_goes_on(
+def test_a_slice_without_a_plan_says_why_and_the_others_are_planned(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], labels: Any, words: str
 ) -> None:
     rows = [{**row, "label": labels[place % 3]} for place, row in enumerate(labelled())]
@@ -171,28 +175,32 @@ def test_a_slice_that_tells_nothing_says_why_and_the_rest_goes_on(
     assert words in shown and "label next" in shown
 
 
-def refused(config: str, capsys: pytest.CaptureFixture[str], *options: str) -> str:
-    assert main(["plan-labels", config, *options]) == 2
-    said = capsys.readouterr()
-    assert said.out == "" and said.err.count("\n") == 1
-    return said.err
+def plan(config: str, out: Path | None = None) -> None:
+    label_plan.main(load(Path(config), [], sections()), out=out)
 
 
-def test_what_cannot_be_planned(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_cannot_be_planned(tmp_path: Path) -> None:
     constant = [{**row, "label": 2.0} for row in labelled()]
-    for name, rows, words in (
-        ("constant", constant, "people's labels are all 2, and no text is left to label"),
-        ("alone", [one("x", "x", None, right=3)], "no text has a label, and the judge right alone gives no order"),
-    ):
-        (tmp_path / name).mkdir()
-        assert words in refused(evaluated(tmp_path / name, rows), capsys)
+    (tmp_path / "constant").mkdir()
+    with refused("no_records", "data.records", naming="all labels are 2"):
+        plan(evaluated(tmp_path / "constant", constant))
+    (tmp_path / "alone").mkdir()
+    with refused("not_enough_judges", "evaluate.judges", naming="the judge right"):
+        plan(evaluated(tmp_path / "alone", [one("x", "x", None, right=3)]))
     config = evaluated(tmp_path, UNLABELLED)
-    assert "there is no folder" in refused(config, capsys, "--out", str(tmp_path / "none" / "next.jsonl"))
+    with refused("invalid_value", naming=f"folder not found: {tmp_path / 'none'}"):
+        plan(config, tmp_path / "none" / "next.jsonl")
     assert not (tmp_path / "none").exists()
-    assert "is a folder: name another file" in refused(config, capsys, "--out", str(tmp_path))
+    with refused("invalid_value", naming=f"{tmp_path} is a folder"):
+        plan(config, tmp_path)
 
 
 def test_without_a_finished_evaluation(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "c.yaml").write_text(yaml.safe_dump({"run": str(tmp_path / "run")}))
-    assert "holds no finished evaluation: run `inverdict evaluate` first" in refused(str(tmp_path / "c.yaml"), capsys)
+    config = tmp_path / "c.yaml"
+    config.write_text(yaml.safe_dump({"run": str(tmp_path / "run")}))
+    with refused("missing_job", naming=f"{tmp_path}/run/evaluate. Run `inverdict evaluate`"):
+        plan(str(config))
+    assert main(["plan-labels", str(config)]) == 2
+    printed = capsys.readouterr()
+    assert printed.out == "" and printed.err.count("\n") == 1
     assert not (tmp_path / "run").exists()

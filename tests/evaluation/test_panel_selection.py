@@ -1,4 +1,4 @@
-"""The job `panel`: the best judge and the learned vote of a dev part, and what `evaluate` makes of them."""
+"""The job `panel`: the best judge and the learned vote of a dev part, and how `evaluate` uses them."""
 
 from __future__ import annotations
 
@@ -12,10 +12,14 @@ import pytest
 import yaml
 
 from cluster.__main__ import main
+from cluster.config import load
+from cluster.jobs import sections
+from evaluation import panel_selection
+from evaluation.batch.evaluate import main as evaluate
 from evaluation.judges.aggregation import Ballot, VoteConfig, ballot_of, load_panel
-from judging.errors import InputError
 from judging.records import Verdict
 from judging.voting.vote_io import load_votes
+from tests.refusals import refused
 
 LEVELS = (1, 2, 3, 4, 5)
 ROWS = [
@@ -72,7 +76,7 @@ def chosen(tmp_path_factory: pytest.TempPathFactory, ray_cluster: None) -> Path:
 
 @pytest.mark.ray
 @pytest.mark.usefixtures("ray_cluster")
-def test_the_best_judge_is_chosen_and_the_others_are_told_of(chosen: Path) -> None:
+def test_the_best_judge_is_chosen_and_the_candidates_are_listed(chosen: Path) -> None:
     panel = load_panel(chosen / "run" / "panel" / "panel.yaml")
     (one,) = panel.chosen
     assert (one.task, one.aspect, one.judge) == ("qa", "overall", "right")
@@ -116,37 +120,37 @@ def test_evaluate_judges_the_other_groups_by_the_rule(chosen: Path, rule: str, f
 
 @pytest.mark.ray
 @pytest.mark.usefixtures("ray_cluster")
-def test_done_before_and_judges_that_changed(chosen: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_completed_panel_is_skipped_and_other_judges_refused(
+    chosen: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     config = str(chosen / "c.yaml")
     assert main(["panel", config]) == 0
     out = capsys.readouterr()
     assert "panel: done before" in out.err
     assert "qa/overall: right" in out.out and "weight" in out.out
-    changed = ["--set", "evaluate.vote.rule=best", "--set", "evaluate.judges.right.min_label_mass=0.5"]
-    assert main(["evaluate", config, *changed]) == 2
-    assert "evaluate.judges.right is not as it was" in capsys.readouterr().err
-    assert main(["evaluate", config, "--set", "evaluate.vote.rule=best", "--set", "evaluate.aspects=[utility]"]) == 2
-    assert "knows no qa/utility" in capsys.readouterr().err
+    changed = ["evaluate.vote.rule=best", "evaluate.judges.right.min_label_mass=0.5"]
+    with refused("other_configuration", "evaluate.judges.right"):
+        evaluate(load(Path(config), changed, sections()))
+    with refused("unknown_aspect", "evaluate.vote.rule", naming="qa/utility"):
+        evaluate(load(Path(config), ["evaluate.vote.rule=best", "evaluate.aspects=[utility]"], sections()))
 
 
 @pytest.mark.ray
 @pytest.mark.usefixtures("ray_cluster")
 @pytest.mark.parametrize(
-    ("rows", "sections", "why"),
+    ("rows", "settings", "code", "key"),
     [
-        (None, {"data": {"dev_share": None}}, "set data.dev_share"),
-        (None, {"panel": {"cost": {"nobody": 1}}}, "panel.cost: 'nobody' is none of models"),
-        ([{**row, "scores": {"overall": 2}} for row in ROWS[:40]], {}, "are equal: they order nothing"),
-        ([{**row, "scores": {}} for row in ROWS[:40]], {}, "holds no record that people rated"),
-        (None, {"evaluate": {"judges": {"only": {"model": "constant"}}}}, "no judge of qa/overall can be chosen"),
+        (None, {"data": {"dev_share": None}}, "missing_key", "data.dev_share"),
+        (None, {"panel": {"cost": {"nobody": 1}}}, "unknown_model", "panel.cost"),
+        ([{**row, "scores": {"overall": 2}} for row in ROWS[:40]], {}, "constant_labels", "data.dev_share"),
+        ([{**row, "scores": {}} for row in ROWS[:40]], {}, "no_scores", "data.dev_share"),
+        (None, {"evaluate": {"judges": {"only": {"model": "constant"}}}}, "no_usable_judge", "evaluate.judges"),
     ],
 )
-def test_bad_input_is_one_sentence(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], rows: Any, sections: Any, why: str
-) -> None:
-    assert main(["panel", configuration(tmp_path, rows, **sections)]) == 2
-    last = capsys.readouterr().err.strip().splitlines()[-1]
-    assert why in last and last.startswith("inverdict panel: ")
+def test_bad_input_is_refused(tmp_path: Path, rows: Any, settings: Any, code: str, key: str) -> None:
+    config = configuration(tmp_path, rows, **settings)
+    with refused(code, key):
+        panel_selection.main(load(Path(config), [], sections()))
     assert not (tmp_path / "run" / "panel" / "panel.yaml").exists()
 
 
@@ -175,41 +179,43 @@ def test_a_cascade_asks_the_others_only_where_the_first_is_unsure(tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    ("vote", "why"),
+    ("vote", "mode", "code", "key"),
     [
-        ({"cascade": {"first": "nobody", "max_entropy": 0.5}}, "must be one of two or more judges"),
-        ({"cascade": {"first": "right", "max_entropy": 2}}, "max_entropy"),
-        ({"cascade": {"first": "right", "max_entropy": 0.5}, "min_votes": 2}, "one vote must be enough"),
-        ({"cascade": {"first": "right", "max_entropy": 0.5}, "rule": "majority"}, "cannot decide"),
+        ({"cascade": {"first": "nobody", "max_entropy": 0.5}}, "expected", "unknown_judge", "cascade.first"),
+        ({"cascade": {"first": "right", "max_entropy": 0.5}}, "parsed", "conflict", "cascade.first"),
+        ({"cascade": {"first": "right", "max_entropy": 2}}, "expected", "invalid_value", "cascade.max_entropy"),
+        ({"cascade": {"first": "right", "max_entropy": 0.5}, "min_votes": 2}, "expected", "conflict", "min_votes"),
+        ({"cascade": {"first": "right", "max_entropy": 0.5}, "rule": "majority"}, "expected", "conflict", "cascade"),
     ],
 )
-def test_cascades_that_cannot_be(tmp_path: Path, capsys: pytest.CaptureFixture[str], vote: Any, why: str) -> None:
-    judges = {name: {"model": name} for name in ("right", "coarse")}
-    assert main(["evaluate", configuration(tmp_path, evaluate={"judges": judges, "vote": vote})]) == 2
-    assert why in capsys.readouterr().err
+def test_cascades_that_are_impossible(tmp_path: Path, vote: Any, mode: str, code: str, key: str) -> None:
+    judges = {name: {"model": name, "score_mode": mode} for name in ("right", "coarse")}
+    config = configuration(tmp_path, evaluate={"judges": judges, "vote": vote})
+    with refused(code, f"evaluate.vote.{key}"):
+        load(Path(config), [], sections())
 
 
-def test_a_criterion_must_be_one_where_more_is_better(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_criterion_must_be_one_where_more_is_better(tmp_path: Path) -> None:
     config = configuration(tmp_path, panel={"criterion": "dataset.mean_absolute_error"})
-    assert main(["panel", config]) == 2
-    assert "is none of dataset.pearson" in capsys.readouterr().err
+    with refused("invalid_value", "panel.criterion", naming="dataset.pearson"):
+        load(Path(config), [], sections())
 
 
-def test_a_taught_rule_before_the_panel_was_learned(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    config = configuration(tmp_path)
-    assert main(["evaluate", config, "--set", "evaluate.vote.rule=learned"]) == 2
-    assert "run `inverdict panel` first" in capsys.readouterr().err
-    with pytest.raises(InputError, match="run `inverdict panel` first"):
+def test_a_learned_rule_needs_the_job_panel(tmp_path: Path) -> None:
+    run = load(Path(configuration(tmp_path)), ["evaluate.vote.rule=learned"], sections())
+    with refused("missing_job", "evaluate.vote.rule", naming="`inverdict panel`"):
+        evaluate(run)
+    with refused("missing_job", "evaluate.vote.rule", naming="`inverdict panel`"):
         ballot_of(tmp_path / "run", VoteConfig(rule="best"), {})
 
 
 def test_a_broken_panel_file_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "panel.yaml"
-    with pytest.raises(InputError, match="run `inverdict panel` first"):
+    with refused("missing_job", naming=str(file)):
         load_panel(file)
     for content in ("a: [", "judges: {}", "- 1", "criterion: x\nlabels: y\njudges: {}\nchosen: []\nmore: 1\n"):
         file.write_text(content)
-        with pytest.raises(InputError, match="is no panel file"):
+        with refused("damaged_artifact", naming=str(file)):
             load_panel(file)
 
 

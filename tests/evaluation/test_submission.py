@@ -10,8 +10,12 @@ import pytest
 import yaml
 
 from cluster.__main__ import main
+from cluster.config import RunConfig, load
+from cluster.jobs import sections
+from evaluation import submission
 from tests.evaluation.making import scores_file
 from tests.evaluation.reporting.test_report import finished
+from tests.refusals import refused
 
 
 def rows(**score: float | None) -> list[dict[str, Any]]:
@@ -25,15 +29,21 @@ def rows(**score: float | None) -> list[dict[str, Any]]:
     return made
 
 
-def submitted(folder: Path, given: list[dict[str, Any]]) -> int:
+def configured(folder: Path) -> RunConfig:
+    (folder / "c.yaml").write_text(yaml.safe_dump({"run": str(folder / "run")}))
+    return load(folder / "c.yaml", [], sections())
+
+
+def evaluated(folder: Path, given: list[dict[str, Any]]) -> RunConfig:
+    """A finished evaluation with these scores."""
     finished(folder / "run", [{**one, "label": 3.0} for one in given])
     scores_file(folder / "run" / "evaluate", given)
-    (folder / "c.yaml").write_text(yaml.safe_dump({"run": str(folder / "run")}))
-    return main(["submission", str(folder / "c.yaml")])
+    return configured(folder)
 
 
 def test_every_text_in_order(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert submitted(tmp_path, rows(t3_q1_a2=4.5, t2_q9_a1=1.0, t3_q1_a1=2.25)) == 0
+    evaluated(tmp_path, rows(t3_q1_a2=4.5, t2_q9_a1=1.0, t3_q1_a1=2.25))
+    assert main(["submission", str(tmp_path / "c.yaml")]) == 0
     lines = list(csv.reader((tmp_path / "run" / "submission.csv").open()))
     assert lines == [
         ["taskId", "questionId", "answerId", "score"],
@@ -44,18 +54,19 @@ def test_every_text_in_order(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert "3 scores of 2 questions" in capsys.readouterr().out
 
 
-def test_a_text_without_a_score_is_no_number(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert submitted(tmp_path, rows(t3_q1_a2=None, t3_q1_a1=2.0)) == 2
-    assert "1 of 2 texts have no score" in capsys.readouterr().err
+def test_a_missing_score_is_an_error_and_no_number(tmp_path: Path) -> None:
+    run = evaluated(tmp_path, rows(t3_q1_a2=None, t3_q1_a1=2.0))
+    with refused("no_scores", naming="1 of 2 texts"):
+        submission.main(run)
     assert not (tmp_path / "run" / "submission.csv").exists()
 
 
-def test_other_data_and_no_evaluation(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "c.yaml").write_text(yaml.safe_dump({"run": str(tmp_path / "run")}))
-    assert main(["submission", str(tmp_path / "c.yaml")]) == 2
-    assert "run `inverdict evaluate` first" in capsys.readouterr().err
-    assert submitted(tmp_path, [{**rows(t3_q1_a1=2.0)[0], "dataset": "mine"}]) == 2
-    assert "set data.format to aeollm" in capsys.readouterr().err
+def test_other_data_and_no_evaluation(tmp_path: Path) -> None:
+    with refused("missing_job", naming=f"{tmp_path}/run/evaluate"):
+        submission.main(configured(tmp_path))
+    run = evaluated(tmp_path, [{**rows(t3_q1_a1=2.0)[0], "dataset": "mine"}])
+    with refused("unsupported", "data.format", naming="mine"):
+        submission.main(run)
 
 
 @pytest.mark.ray

@@ -1,4 +1,4 @@
-"""The job `transfer` with scripted judges: the cells of the matrix, its values by hand, what it refuses."""
+"""The job `transfer` with scripted judges: the cells of the matrix, its values by hand, its errors."""
 
 import json
 from pathlib import Path
@@ -8,16 +8,20 @@ import pytest
 import yaml
 
 from cluster.__main__ import main
+from cluster.config import load
+from cluster.jobs import sections
+from evaluation import transfer
 from judging.tasks import load_task
 from judging.template import Template, rubric_template
 from judging.template_io import file_name, save_templates
 from tests.evaluation.making import jsonl, row
+from tests.refusals import refused
 
 LEVELS = (1, 2, 3, 4, 5)
 
 
 def learned(run: Path, model: str, source: str, *texts: str, task: str = "qa") -> None:
-    """What `invert` leaves for a model: the chosen template, and every usable candidate."""
+    """The artefacts of `invert` for a model: the selected template, and every valid candidate."""
     folder = run / "invert" / model
     for place in (folder / source, folder / "candidates" / source):
         place.mkdir(parents=True, exist_ok=True)
@@ -106,22 +110,25 @@ def test_a_cell_of_every_candidate_is_their_mean(tmp_path: Path) -> None:
     assert "minus_rubric" not in cell
 
 
-def refused(config: str, capsys: pytest.CaptureFixture[str]) -> str:
-    assert main(["transfer", config]) == 2
-    return capsys.readouterr().err.strip()
+def transferred(folder: Path, **settings: Any) -> None:
+    transfer.main(load(Path(configuration(folder, **settings)), [], sections()))
 
 
-def test_what_is_refused_is_one_sentence_and_leaves_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    said = refused(configuration(tmp_path), capsys)
-    assert said.endswith("run/invert/sure holds no finished forward prompts: run `inverdict invert` first")
-    said = refused(configuration(tmp_path, judges=["nobody"]), capsys)
-    assert said.endswith("transfer.judges: 'nobody' is none of models: contrary, sure")
+def test_bad_input_is_refused_and_leaves_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with refused("missing_job", "transfer.sources", naming="forward prompts in"):
+        transferred(tmp_path)
+    with refused("unknown_model", "transfer.judges", naming="'nobody'"):
+        transferred(tmp_path, judges=["nobody"])
     assert not (tmp_path / "run").exists()
     learned(tmp_path / "run", "sure", "inverse", "Rate it.")
     learned(tmp_path / "run", "sure", "inverse", "Rate it.", task="story")
     more = {"judges": ["sure"], "sources": ["inverse"], "every_candidate": True}
-    assert "is for several tasks (qa, story)" in refused(configuration(tmp_path, **more), capsys)
+    with refused("unsupported", "transfer.every_candidate", naming="(qa, story)"):
+        transferred(tmp_path, **more)
     learned(tmp_path / "run", "contrary", "inverse")
     more["prompts_of"] = ["contrary"]
-    assert "no inverse prompt in" in refused(configuration(tmp_path, **more), capsys)
+    with refused("unknown_prompt", "transfer.every_candidate", naming="inverse"):
+        transferred(tmp_path, **more)
+    assert main(["transfer", configuration(tmp_path, **more)]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
     assert not (tmp_path / "run" / "transfer").exists()

@@ -1,4 +1,4 @@
-"""The job `evaluate` on input that does not fit: one sentence, exit 2, nothing left behind."""
+"""The job `evaluate` on input that does not fit: one line, exit 2, no files."""
 
 import json
 from collections.abc import Callable
@@ -10,6 +10,8 @@ import yaml
 
 from cluster.__main__ import main
 from cluster.artifacts import JobDir
+from cluster.config import load
+from cluster.jobs import sections
 from cluster.parts import parts_of
 from evaluation.batch import config as evaluation
 from evaluation.batch import evaluate as batch
@@ -17,12 +19,13 @@ from evaluation.batch.ingest import iter_rows
 from evaluation.judges.aggregation import Ballot
 from judging.data_config import DataConfig
 from tests.evaluation.making import jsonl, row
+from tests.refusals import refused
 
 Change = Callable[[Path, dict[str, Any]], None]
 
 
 def content(text: str | list[Any]) -> Change:
-    """The records' file holds this."""
+    """The records' file has this content."""
 
     def change(folder: Path, config: dict[str, Any]) -> None:
         if isinstance(text, str):
@@ -34,7 +37,7 @@ def content(text: str | list[Any]) -> Change:
 
 
 def setting(key: str, value: Any) -> Change:
-    """The configuration holds this."""
+    """The configuration has this value."""
 
     def change(folder: Path, config: dict[str, Any]) -> None:
         *outer, last = key.split(".")
@@ -86,109 +89,118 @@ def templates(path: str, text: str) -> Change:
     return change
 
 
-CASES: dict[str, tuple[Change, str]] = {
-    "missing file": (setting("data.records", ["none.jsonl"]), "there is no file none.jsonl"),
-    "missing pool": (setting("data.pool", ["none.jsonl"]), "there is no file none.jsonl"),
-    "empty file": (content(""), "in.jsonl is empty"),
-    "no rows": (content("\n\n"), "in.jsonl holds no rows"),
-    "unknown suffix": (setting("data.records", ["c.yaml"]), "c.yaml: cannot tell the format"),
-    "broken JSON": (content([row("a"), '{"id": "b",']), "in.jsonl, line 2: broken JSON"),
-    "no object": (content([row("a"), "[1]"]), "in.jsonl, line 2: a JSON object is needed"),
-    "infinity": (content([row("a", scores={"overall": float("inf")})]), "in.jsonl, line 1: scores.overall: "),
+Case = tuple[Change, str, str, str]  # what is wrong, and the error's code, key and a part of its message
+PROMPT = "evaluate.judges.j.prompt"
+CASES: dict[str, Case] = {
+    "missing file": (setting("data.records", ["none.jsonl"]), "missing_file", "", "none.jsonl"),
+    "missing pool": (setting("data.pool", ["none.jsonl"]), "missing_file", "", "none.jsonl"),
+    "empty file": (content(""), "empty_file", "", "in.jsonl"),
+    "no rows": (content("\n\n"), "empty_file", "", "in.jsonl"),
+    "unknown suffix": (setting("data.records", ["c.yaml"]), "unsupported", "data.format", "c.yaml"),
+    "broken JSON": (content([row("a"), '{"id": "b",']), "invalid_json", "", "in.jsonl, line 2"),
+    "no object": (content([row("a"), "[1]"]), "invalid_json", "", "in.jsonl, line 2"),
+    "infinity": (
+        content([row("a", scores={"overall": float("inf")})]),
+        *("invalid_value", "scores.overall", "in.jsonl, line 1: scores.overall: "),
+    ),
     "off scale": (
         content([row("a", scores={"overall": 6})]),
-        "line 1: scores.overall: 6 lies outside the scale 1 to 5",
+        *("out_of_scale", "scores.overall", "line 1: scores.overall: 6 lies outside the scale 1 to 5"),
     ),
-    "no scale": (content([row("a", scale=None)]), "in.jsonl, line 1: scores.overall has no scale"),
-    "no candidate": (content([{"task": "qa", "group": "g", "source": "s"}]), "in.jsonl, line 1: candidate: "),
+    "no scale": (content([row("a", scale=None)]), "missing_scale", "scores.overall", "in.jsonl, line 1"),
+    "no candidate": (
+        content([{"task": "qa", "group": "g", "source": "s"}]),
+        *("missing_key", "candidate", "in.jsonl, line 1"),
+    ),
     "a rated aspect that the task lacks": (
         content([row("a", scores={"Overal": 4})]),
-        "in.jsonl, line 1: scores.Overal: the task 'qa' has no such aspect: did you mean 'overall'? it has overall, ",
+        *("unknown_aspect", "scores.Overal", "Did you mean 'overall'?"),
     ),
     "a column that is nearly ours": (
         content([{**row("a"), "scroes": {"overall": 4}, "scores": None}]),
-        "in.jsonl, line 1: the column 'scroes' is unknown: did you mean 'scores'?",
+        *("unknown_key", "scroes", "Did you mean 'scores'?"),
     ),
     "a setting that names no column": (
         setting("data.columns", {"answer": "candidate"}),
-        "data.columns: no file has a column 'answer': they have ",
+        *("unknown_key", "data.columns", "'answer'"),
     ),
-    "no group": (content([row("a", group=None)]), "in.jsonl, line 1: group: "),
-    "same id twice": (content([row("a"), row("b"), row("a")]), "line 3: id 'a' stands already in in.jsonl, line 1"),
-    "unknown task": (content([row("a", task="poem")]), "in.jsonl, line 1: task: there is no task 'poem'"),
+    "no group": (content([row("a", group=None)]), "missing_key", "group", "in.jsonl, line 1: group: "),
+    "duplicate id": (content([row("a"), row("b"), row("a")]), "duplicate_id", "id", "line 3: duplicate id 'a'"),
+    "unknown task": (content([row("a", task="poem")]), "unknown_task", "task", "in.jsonl, line 1: task: "),
     "unknown aspect": (
         setting("evaluate.aspects", ["beauty"]),
-        "in.jsonl, line 1: task 'qa' has no aspect 'beauty': it has overall, utility",
+        *("unknown_aspect", "evaluate.aspects", "in.jsonl, line 1: the task 'qa' has no aspect 'beauty'"),
     ),
     "unknown model name": (
         setting("evaluate.judges.j.model", "big"),
-        "evaluate.judges.j.model: 'big' is none of models: m",
+        *("unknown_model", "evaluate.judges.j.model", "'big'"),
     ),
-    "unknown embedded model": (setting("models.m", {"source": "embedded:gpt"}), "there is no embedded model 'gpt'"),
-    "model folder that is missing": (setting("models.m", {"source": "./model"}), "/model does not exist"),
-    "model folder without weights": (model_folder("config.json", "tokenizer.json"), "(the weights)"),
-    "missing prompt file": (setting("evaluate.judges.j.prompt", "p.txt"), "there is no file p.txt"),
-    "prompt file without a head": (prompt_file("Rate {{candidate}}"), "p.txt is not a template file"),
+    "unknown embedded model": (setting("models.m", {"source": "embedded:gpt"}), "unknown_model", "", "gpt"),
+    "model folder that is missing": (setting("models.m", {"source": "./model"}), "missing_file", "", "/model"),
+    "model folder without weights": (
+        model_folder("config.json", "tokenizer.json"),
+        *("missing_file", "", "(the weights)"),
+    ),
+    "missing prompt file": (setting(PROMPT, "p.txt"), "missing_file", PROMPT, "p.txt"),
+    "prompt file without a head": (prompt_file("Rate {{candidate}}"), "invalid_template", "", "p.txt"),
     "prompt folder without the template": (
-        setting("evaluate.judges.j.prompt", "sub"),
-        "evaluate.judges.j.prompt: sub holds no template for qa/overall: neither qa.overall.txt nor qa.txt",
+        setting(PROMPT, "sub"),
+        "unknown_prompt",
+        PROMPT,
+        "qa.overall.txt or qa.txt",
     ),
     "prompt folder with a file that is no template": (
         templates("sub/notes.txt", "Rate well."),
-        "sub/notes.txt is not a template file: it has no head",
+        *("invalid_template", "", "sub/notes.txt"),
     ),
     "prompt for another aspect": (
         templates("sub/qa.txt", HEAD.replace("overall", "utility")),
-        "evaluate.judges.j.prompt: sub/qa.txt is for qa/utility, not for qa/overall",
+        *("unknown_prompt", PROMPT, "sub/qa.txt is a template for qa/utility, not for qa/overall"),
     ),
     "prompt for another task": (
         templates("sub/qa.txt", HEAD.replace("task: qa", "task: story")),
-        "evaluate.judges.j.prompt: sub/qa.txt is for story/overall, not for qa/overall",
+        *("unknown_prompt", PROMPT, "sub/qa.txt is a template for story/overall, not for qa/overall"),
     ),
     "prompt on another scale": (
         templates("sub/qa.txt", HEAD.replace("[1, 5]", "[1, 7]")),
-        "evaluate.judges.j.prompt: sub/qa.txt asks for 1 to 7, the task's scale is 1 to 5",
+        *("conflict", PROMPT, "sub/qa.txt has the scale 1 to 7"),
     ),
     "prompt without an aspect": (
         templates("sub/qa.txt", HEAD.replace("{overall: [1, 5]}", "{}")),
-        "sub/qa.txt is not a template file: aspects: Dictionary should have at least 1 item",
+        *("invalid_value", "aspects", "sub/qa.txt"),
     ),
     "prompt with an aspect twice": (
         templates("sub/qa.txt", HEAD.replace("[1, 5]}", "[1, 5], overall: [1, 5]}")),
-        "sub/qa.txt is not a template file: 'overall' stands twice, line 3",
+        *("duplicate_key", "", "'overall'"),
     ),
     "prompt whose groups cannot be read": (
         templates("sub/qa.txt", HEAD.replace("groups: []", "groups: qa//g")),
-        "sub/qa.txt is not a template file: about: groups: a list of group keys",
+        *("invalid_value", "about", "sub/qa.txt"),
     ),
-    "prompt that has seen every record": (
+    "prompt made with the scores of every record": (
         templates("sub/qa.txt", HEAD.replace("groups: []", "groups: [qa//g]")),
-        "all 2 records are of groups whose human scores a judge's prompt has seen",
+        *("contaminated", "data.records", "All 2 records"),
     ),
-    "no prompt": (setting("evaluate.judges.j.prompt", ""), "`evaluate.judges.j.prompt`: string should have at least 1"),
-    "unknown prompt word": (
-        setting("evaluate.judges.j.prompt", "invers"),
-        "evaluate.judges.j.prompt: there is no file invers (paths count from the working directory), "
-        "and it is none of rubric, inverse, forward",
-    ),
+    "no prompt": (setting(PROMPT, ""), "invalid_value", PROMPT, ""),
+    "unknown prompt word": (setting(PROMPT, "invers"), "missing_file", PROMPT, "rubric, inverse, forward"),
     "prompts that are not learned yet": (
-        setting("evaluate.judges.j.prompt", "inverse"),
-        "evaluate.judges.j.prompt: runs/x/invert/m holds no finished inverse prompts: run `inverdict invert` first",
+        setting(PROMPT, "inverse"),
+        *("missing_job", PROMPT, "runs/x/invert/m. Run `inverdict invert`"),
     ),
     "wrong example id": (
         setting("evaluate.judges.j.examples", ["e9"]),
-        "evaluate.judges.j.examples: data.pool holds no record with the id 'e9'",
+        *("unknown_example", "evaluate.judges.j.examples", "'e9'"),
     ),
-    "pool row that does not fit": (setting("data.pool", ["pool.jsonl"]), "pool.jsonl, line 2: "),
-    "run below a file": (setting("run", "in.jsonl/run"), "in.jsonl/run/evaluate cannot be made"),
+    "invalid pool row": (setting("data.pool", ["pool.jsonl"]), "invalid_json", "", "pool.jsonl, line 2: "),
+    "run below a file": (setting("run", "in.jsonl/run"), "store_unwritable", "run", "in.jsonl/run/evaluate"),
 }
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_bad_input_is_one_sentence_and_leaves_nothing(
+def test_bad_input_is_one_line_and_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
-    change, words = CASES[name]
+    change, code, key, named = CASES[name]
     monkeypatch.chdir(tmp_path)
     (tmp_path / "sub").mkdir()
     jsonl(tmp_path / "in.jsonl", [row("a"), row("b")])
@@ -202,13 +214,14 @@ def test_bad_input_is_one_sentence_and_leaves_nothing(
     change(tmp_path, config)
     (tmp_path / "c.yaml").write_text(yaml.safe_dump(config))
     before = sorted(path.name for path in tmp_path.rglob("*"))
-    code = main(["evaluate", "c.yaml"])
-    said = capsys.readouterr()
-    assert (code, said.out) == (2, "")
-    assert said.err.startswith("inverdict evaluate: ")
-    assert words in said.err
-    assert said.err.count("\n") == 1
-    assert "Traceback" not in said.err
+    with refused(code, key, naming=named):
+        batch.main(load(Path("c.yaml"), [], sections()))
+    assert main(["evaluate", "c.yaml"]) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.startswith("inverdict evaluate: ") and named in printed.err
+    assert printed.err.count("\n") == 1
+    assert "Traceback" not in printed.err
     assert sorted(path.name for path in tmp_path.rglob("*")) == before
 
 
@@ -223,13 +236,13 @@ def test_records_of_a_process_that_was_killed_before_its_claim_are_not_trusted(t
 
     with job.opened({"data": "a"}):
         take_in("a")
-        # As a kill leaves it: no claim, and nobody to clean up.
+        # As after a kill: no claim, and no clean-up.
         (job.path / "fingerprint.json").write_text("{}")
     (job.path / "fingerprint.json").unlink()
     with job.opened({"data": "b"}):
         take_in("b")
         job.claim()
         assert [one["id"] for one in iter_rows(parts_of(job.path / "records"))] == ["b"]
-        # From the claim on they are this work's.
+        # After the claim they belong to this work.
         take_in("c")
         assert [one["id"] for one in iter_rows(parts_of(job.path / "records"))] == ["b"]

@@ -49,7 +49,7 @@ def test_both_kinds_never_share_a_start_even_where_nothing_is_drawn() -> None:
     assert found == [Start("v", GREEDY, ["a", "c"]), Start("v", GREEDY, ["b"])]
 
 
-def test_nobody_is_left_and_nothing_is_started() -> None:
+def test_without_judges_nothing_is_started() -> None:
     assert grouped() == []
 
 

@@ -1,7 +1,8 @@
-"""Input files -> blocks of whole groups; what does not fit is set aside or stops the job with nothing left behind."""
+"""Input files -> blocks of whole groups; invalid rows are set aside, or stop the job, which then leaves no files."""
 
 import json
-import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,10 @@ from cluster.parts import parts_of
 from evaluation.batch import ingest as module
 from evaluation.batch.ingest import Ingested, ingest, ingested, iter_rows, kinds_of
 from judging.data_config import DataConfig
-from judging.errors import InputError
+from judging.readers import RowError
 from judging.records import Record
 from tests.evaluation.making import jsonl, row
+from tests.refusals import refused
 
 
 def take_in(
@@ -77,7 +79,7 @@ def test_blank_candidates_are_taken_in(tmp_path: Path) -> None:
 def test_a_setting_that_only_the_pool_s_file_knows_is_no_mistake(tmp_path: Path) -> None:
     pool = jsonl(tmp_path / "pool.jsonl", [{**row("p", "h"), "note": "x"}])
     assert take_in(tmp_path, [row("a")], columns={"note": "remark"}, pool=(pool,)) == Ingested(1, 0)
-    with pytest.raises(InputError, match=r"data\.columns: no file has a column 'nota': they have .*'note'"):
+    with refused("unknown_key", "data.columns", naming="'nota'"):
         take_in(tmp_path / "other", [row("a")], columns={"nota": "remark"}, pool=(pool,))
 
 
@@ -149,7 +151,10 @@ def test_rows_that_do_not_fit_are_set_aside_within_the_share(tmp_path: Path) -> 
     lines = (tmp_path / "job" / "records" / "rejected.jsonl").read_text().splitlines()
     rejected = [json.loads(line) for line in lines]
     assert [(one["file"], one["line"]) for one in rejected] == [(str(tmp_path / "in.jsonl"), line) for line in (2, 4)]
-    assert "broken JSON" in rejected[0]["reason"]
+    assert [(one["code"], one["key"]) for one in rejected] == [
+        ("invalid_json", ""),
+        ("out_of_scale", "scores.overall"),
+    ]
     assert "9 lies outside the scale 1 to 5" in rejected[1]["reason"]
 
 
@@ -173,51 +178,69 @@ def test_what_is_left_out_is_checked_all_the_same_and_counts_as_a_row(tmp_path: 
     rows = [row("a", "a"), row("b", "b"), "{", row("c", "c")]
     # One of four rows does not fit; of the two that remain it would be a third.
     assert take_in(tmp_path / "1", rows, without=("qa//a", "qa//b"), max_rejected_share=0.25) == Ingested(1, 1, 2)
-    sentence = refusal(tmp_path / "2", [row("a", "a"), row("b", "b"), row("a", "a")], without=("qa//a",))
-    assert sentence.startswith("/in.jsonl, line 3: id 'a' stands already in")
+    with rejected_whole(tmp_path / "2", "duplicate_id", "id", naming="in.jsonl, line 3: "):
+        take_in(tmp_path / "2", [row("a", "a"), row("b", "b"), row("a", "a")], without=("qa//a",))
 
 
-def refusal(folder: Path, rows: list[Any], **options: Any) -> str:
-    with pytest.raises(InputError) as caught:
-        take_in(folder, rows, **options)
+@contextmanager
+def rejected_whole(folder: Path, code: str, key: str, *, naming: str = "") -> Iterator[None]:
+    """The block is refused and leaves no files."""
+    with refused(code, key, naming=naming):
+        yield
     assert [path.name for path in (folder / "job").rglob("*")] == []
-    return str(caught.value).replace(str(folder), "")
+
+
+SHARE = "data.max_rejected_share"
 
 
 def test_more_than_the_share_stops_and_leaves_nothing(tmp_path: Path) -> None:
-    sentence = refusal(tmp_path, [row("a"), "{", "{"], max_rejected_share=0.5)
-    assert re.fullmatch(
-        r"/in\.jsonl, line 2: .*\(2 of 3 rows do not fit, data\.max_rejected_share allows 50%\)", sentence
-    )
+    for place in ("in.jsonl, line 2: ", "(2 of 3 rows", "50%"):
+        with rejected_whole(tmp_path, "too_many_rejected", SHARE, naming=place):
+            take_in(tmp_path, [row("a"), "{", "{"], max_rejected_share=0.5)
 
 
 def test_without_a_share_the_first_row_that_does_not_fit_stops(tmp_path: Path) -> None:
-    assert refusal(tmp_path, [row("a"), row("b"), row("a")]).startswith("/in.jsonl, line 3: id 'a' stands already in")
+    with rejected_whole(tmp_path, "duplicate_id", "id", naming="in.jsonl, line 3: "):
+        take_in(tmp_path, [row("a"), row("b"), row("a")])
 
 
 def test_no_row_that_fits_stops_whatever_the_share(tmp_path: Path) -> None:
-    assert "2 of 2 rows do not fit" in refusal(tmp_path, ["{", "{"], max_rejected_share=0.99)
+    with rejected_whole(tmp_path, "too_many_rejected", SHARE, naming="2 of 2 rows"):
+        take_in(tmp_path, ["{", "{"], max_rejected_share=0.99)
 
 
 def test_no_record_that_is_left_stops(tmp_path: Path) -> None:
     seen = {"qa//a", "qa//b"}
-    assert refusal(tmp_path, [row("x", "a"), row("y", "b"), row("z", "a")], without=seen) == (
-        "all 3 records are of groups whose human scores a judge's prompt has seen (`groups` in its template file): "
-        "evaluate on other records (data.records), or with another prompt"
-    )
-    # Rows that do not fit are not the reason, as long as they are few enough.
-    sentence = refusal(tmp_path, [row("x", "a"), row("y", "b"), "{"], without=seen, max_rejected_share=0.5)
-    assert sentence.startswith("all 2 records are of groups")
+    with rejected_whole(tmp_path, "contaminated", "data.records", naming="All 3 records"):
+        take_in(tmp_path, [row("x", "a"), row("y", "b"), row("z", "a")], without=seen)
+    # Invalid rows are not the reason, as long as there are few enough.
+    with rejected_whole(tmp_path, "contaminated", "data.records", naming="All 2 records"):
+        take_in(tmp_path, [row("x", "a"), row("y", "b"), "{"], without=seen, max_rejected_share=0.5)
+
+
+@pytest.mark.parametrize("key", ["dev_share", "pool_share", "groups_share"])
+def test_a_share_that_selects_no_group_is_named(tmp_path: Path, key: str) -> None:
+    shares = {"dev_share": 0.9999, "pool_share": 0.9999, "groups_share": 0.0001}
+    with rejected_whole(tmp_path, "not_enough_groups", f"data.{key}"):
+        pool = (jsonl(tmp_path / "pool.jsonl", [row("p", "h")]),) if key == "pool_share" else ()
+        take_in(tmp_path, [row("a")], pool=pool, **{key: shares[key]})
 
 
 def test_what_the_caller_refuses_is_rejected_with_its_words(tmp_path: Path) -> None:
-    assert refusal(tmp_path, [row("a")], check=lambda record: f"not {record.id}").startswith("/in.jsonl, line 1: not a")
+    with rejected_whole(tmp_path, "invalid_value", "", naming="in.jsonl, line 1: not a"):
+        take_in(tmp_path, [row("a")], check=lambda record: f"not {record.id}")
+
+
+def test_an_error_of_the_caller_keeps_its_code_and_key(tmp_path: Path) -> None:
+    problem = RowError("no", code="unknown_aspect", key="evaluate.aspects")
+    with rejected_whole(tmp_path, "unknown_aspect", "evaluate.aspects", naming="in.jsonl, line 1: no"):
+        take_in(tmp_path, [row("a")], check=lambda record: problem)
 
 
 @pytest.mark.parametrize("content", [b"", b"\n\n"])
 def test_an_empty_file_stops(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "in.jsonl").write_bytes(content)
-    with pytest.raises(InputError, match=r"in\.jsonl (is empty|holds no rows)"):
+    with refused("empty_file", naming="in.jsonl"):
         ingest(
             DataConfig(records=(str(tmp_path / "in.jsonl"),)),
             tmp_path / "job" / "records",

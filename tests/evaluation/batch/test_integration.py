@@ -1,4 +1,4 @@
-"""The integrating model in batch: the same score as online, the vote where it fails, resumed, counted."""
+"""The integrating model in batch: the same score as online, the aggregated score where it fails, resumed, counted."""
 
 import json
 from pathlib import Path
@@ -9,7 +9,11 @@ import pytest
 import yaml
 
 from cluster.__main__ import main
+from cluster.config import load
+from cluster.jobs import sections
+from evaluation.batch.evaluate import main as evaluate
 from tests.evaluation.making import jsonl, row
+from tests.refusals import refused
 from tests.serve.online import SCRIPTED, Local, client, configured
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
@@ -57,7 +61,7 @@ async def test_batch_and_online_integrate_alike_and_fall_back_alike(tmp_path: Pa
                 assert batch["panel.score"] in (1, 2, 3, 4, 5)
 
 
-def test_a_lost_part_is_asked_again_and_nothing_else(tmp_path: Path) -> None:
+def test_only_a_lost_part_is_queried_again(tmp_path: Path) -> None:
     path, _ = written(tmp_path)
     assert main(["evaluate", path]) == 0
     before = scores(tmp_path)
@@ -71,7 +75,7 @@ def test_a_lost_part_is_asked_again_and_nothing_else(tmp_path: Path) -> None:
     assert {part: part.stat().st_mtime_ns for part in others} == times
 
 
-def test_what_has_no_vote_is_not_asked_about(tmp_path: Path) -> None:
+def test_rows_without_an_aggregated_score_are_not_queried(tmp_path: Path) -> None:
     path, raw = written(tmp_path, vote={"min_votes": 2}, max_unscored_share=1)
     raw["models"]["a"] = {**SCRIPTED, "rules": [{"contains": "Answer r1.", "error": "error"}]}
     Path(path).write_text(yaml.safe_dump(raw))
@@ -81,8 +85,8 @@ def test_what_has_no_vote_is_not_asked_about(tmp_path: Path) -> None:
     assert (found["panel.reason"], found["panel.fallback"]) == (None, None)
 
 
-def test_an_unknown_model_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_model_is_refused(tmp_path: Path) -> None:
     path, _ = written(tmp_path, integrator={"model": "none"})
-    assert main(["evaluate", path]) == 2
-    assert "evaluate.integrator.model: 'none' is none of models: a, b, i" in capsys.readouterr().err
+    with refused("unknown_model", "evaluate.integrator.model", naming="'none'"):
+        evaluate(load(Path(path), [], sections()))
     assert not (tmp_path / "run").exists()

@@ -1,4 +1,4 @@
-"""Verdict parts on disk: what is done, what is asked for, what is asked for again."""
+"""Verdict parts on disk: existing ones, missing ones, and those to query again."""
 
 from pathlib import Path
 from typing import Any
@@ -47,7 +47,7 @@ def asked(folder: Path, done: np.ndarray, aspects: tuple[str, ...] | None = None
     return found
 
 
-def test_what_has_a_verdict_is_not_asked_for_again(tmp_path: Path) -> None:
+def test_what_has_a_verdict_is_not_queried_again(tmp_path: Path) -> None:
     write_records(tmp_path, [record("a"), record("b")], [record("c", "h"), record("d", "h")])
     first = done_keys(tmp_path / "verdicts" / "j")
     assert asked(tmp_path, first)["id"] == ["a", "b", "c", "d"]
@@ -73,7 +73,7 @@ def test_neighbours_share_task_and_aspect(tmp_path: Path) -> None:
     assert "Answer a." in found["prompt"][0]
 
 
-def test_a_block_is_asked_with_the_templates_of_its_judge(tmp_path: Path) -> None:
+def test_a_block_is_queried_with_the_templates_of_its_judge(tmp_path: Path) -> None:
     write_records(tmp_path, [record("a"), record("b")])
     write_verdicts_file(tmp_path, "one", {("a", "overall"): 3})
     judges = {name: judge(name, mode=mode) for name, mode in (("one", "expected"), ("two", "parsed"))}
@@ -89,7 +89,7 @@ def test_a_block_is_asked_with_the_templates_of_its_judge(tmp_path: Path) -> Non
         requests({"judge": ["one", "two"], "part": [part, part]}, judges, None, done)
 
 
-def test_a_damaged_part_is_asked_for_again(tmp_path: Path) -> None:
+def test_a_damaged_part_is_queried_again(tmp_path: Path) -> None:
     write_verdicts_file(tmp_path, "j", {("a", "overall"): 3})
     folder = tmp_path / "verdicts" / "j"
     (folder / "part-half.parquet").write_bytes((folder / "part-0.parquet").read_bytes()[:100])
@@ -172,9 +172,9 @@ def own_family_world(folder: Path) -> Any:
     return judge("j", *KEYS, not_systems=("qwen*",))
 
 
-def test_texts_of_the_judges_own_family_have_a_verdict_without_being_asked_for(tmp_path: Path) -> None:
+def test_texts_of_the_judges_own_family_have_a_verdict_without_a_query(tmp_path: Path) -> None:
     own = own_family_world(tmp_path)
-    for _ in range(2):  # a killed run writes them again: nothing stands twice
+    for _ in range(2):  # a killed run writes them again, without duplicates
         survey(tmp_path, [own], ("overall", "utility"))
     (part,) = (tmp_path / "verdicts" / "j").iterdir()
     rows = pq.read_table(part, schema=VERDICT_SCHEMA).to_pylist()
@@ -185,7 +185,7 @@ def test_texts_of_the_judges_own_family_have_a_verdict_without_being_asked_for(t
     assert asked(tmp_path, done_keys(part.parent), ("overall",))["id"] == ["b", "d", "e"]
 
 
-def test_blank_texts_have_a_verdict_without_being_asked_for(tmp_path: Path) -> None:
+def test_blank_texts_have_a_verdict_without_a_query(tmp_path: Path) -> None:
     write_records(tmp_path, [record("a", candidate=" \u200b"), record("b"), record("c", candidate="", system="qwen3")])
     (tmp_path / "verdicts" / "j").mkdir(parents=True)
     survey(tmp_path, [judge("j", not_systems=("qwen*",))], None)
@@ -194,7 +194,7 @@ def test_blank_texts_have_a_verdict_without_being_asked_for(tmp_path: Path) -> N
     assert asked(tmp_path, done_keys(tmp_path / "verdicts" / "j"))["id"] == ["b"]
 
 
-def test_what_was_said_of_rows_without_a_score(tmp_path: Path) -> None:
+def test_the_errors_of_rows_without_a_score(tmp_path: Path) -> None:
     said = {
         "r0": ("error", "400: at most 100 tokens,\n  not 123"),
         "r1": ("error", "400: at most 100 tokens, not 4567"),
@@ -221,7 +221,7 @@ def test_a_judge_without_such_patterns_leaves_nothing_out(tmp_path: Path) -> Non
     assert list((tmp_path / "verdicts" / "j").iterdir()) == []
 
 
-def test_texts_of_the_own_family_are_not_asked_for_again(tmp_path: Path) -> None:
+def test_texts_of_the_own_family_are_not_queried_again(tmp_path: Path) -> None:
     job = JobDir(tmp_path, "job")
     with job.opened({}):
         job.claim()

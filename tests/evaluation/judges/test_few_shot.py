@@ -1,4 +1,4 @@
-"""`evaluate` with examples found for each record: who is shown, the budget, the leaks, resume."""
+"""`evaluate` with examples retrieved for each record: which are shown, the budget, contamination, resume."""
 
 import json
 from dataclasses import replace
@@ -10,13 +10,16 @@ import pytest
 import yaml
 
 from cluster.__main__ import main
-from cluster.config import ScriptedSpec
+from cluster.config import ScriptedSpec, load
+from cluster.jobs import sections
+from evaluation.batch.evaluate import main as evaluate
 from evaluation.judges.few_shot import Chooser, IclConfig
 from evaluation.judges.judge_config import JudgeConfig, build_judge
 from judging.judge import shown
 from judging.records import Record, Scale
 from judging.tasks import load_task
 from judging.template import rubric_template
+from tests.refusals import refused
 from tests.retrieval.making import SCRIPTED, jsonl, pool_of, rated
 
 POOL = pool_of(16)
@@ -78,7 +81,7 @@ def test_the_mean_of_their_scores_is_kept(done: Path) -> None:
 
 
 @pytest.mark.ray
-def test_the_report_says_what_the_examples_say_alone(done: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_report_has_the_baseline_of_the_examples(done: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["report", str(done / "c.yaml")]) == 0
     assert "\nshown examples" in capsys.readouterr().out
     (part,) = json.loads((done / "run" / "report" / "metrics.json").read_text())["slices"]
@@ -86,7 +89,7 @@ def test_the_report_says_what_the_examples_say_alone(done: Path, capsys: pytest.
 
 
 @pytest.mark.ray
-def test_the_judge_is_asked_with_them(done: Path) -> None:
+def test_the_prompt_has_the_examples(done: Path) -> None:
     parts = (done / "run" / "evaluate" / "verdicts" / "words").glob("part-*.parquet")
     rows = {row["id"]: row for part in parts for row in pq.read_table(part).to_pylist()}
     judge = build_judge("words", JudgeConfig(model="m", icl=IclConfig(arm="bm25")), TEMPLATES, POOL, ())
@@ -97,14 +100,14 @@ def test_the_judge_is_asked_with_them(done: Path) -> None:
 
 
 @pytest.mark.ray
-def test_groups_that_may_be_shown_are_left_out_for_all_judges(done: Path) -> None:
+def test_groups_of_the_pool_are_excluded_for_all_judges(done: Path) -> None:
     summary = json.loads((done / "run" / "evaluate" / "manifest.json").read_text())["summary"]
     assert summary["num_left_out"] == 1
     assert "leak" not in examples(done, "random")
 
 
 @pytest.mark.ray
-def test_the_summary_says_how_many_were_used(done: Path) -> None:
+def test_the_summary_has_the_number_of_examples(done: Path) -> None:
     summary = json.loads((done / "run" / "evaluate" / "manifest.json").read_text())["summary"]["judges"]
     assert "icl" not in summary["plain"]
     known = {"num_dropped": 0, "num_prompts": 10}
@@ -112,13 +115,13 @@ def test_the_summary_says_how_many_were_used(done: Path) -> None:
     none = {"arm": "none", "wanted": 0, "mean_examples": 0.0, "num_prompts_without": 10}
     assert summary["words"]["icl"] == {**words, **known}
     assert summary["none"]["icl"] == {**none, **known}
-    # 30 are wanted of a pool of 16, and 1200 tokens hold fewer.
+    # 30 are configured, the pool has 16, and fewer fit into 1200 tokens.
     assert summary["random"]["icl"]["wanted"] == 30
     assert 4 < summary["random"]["icl"]["mean_examples"] <= 16
 
 
 @pytest.mark.ray
-def test_a_lost_part_of_examples_is_found_again(done: Path) -> None:
+def test_a_lost_part_of_examples_is_retrieved_again(done: Path) -> None:
     folder = done / "run" / "evaluate" / "examples" / "words"
     before = examples(done, "words")
     part = sorted(folder.glob("part-*.parquet"))[0]
@@ -128,11 +131,23 @@ def test_a_lost_part_of_examples_is_found_again(done: Path) -> None:
     assert examples(done, "words") == before
 
 
+def chooser_of(config: IclConfig) -> Chooser:
+    return Chooser(
+        config=config,
+        spec=ScriptedSpec(backend="scripted"),
+        templates=dict(TEMPLATES),
+        pool=dict(POOL),
+        special_tokens=(),
+        mode="expected",
+        reply_tokens=1,
+        index=Path("nowhere"),
+        seed=0,
+    )
+
+
 def fitting(max_tokens: int, ids: list[str]) -> list[str]:
     config = IclConfig(arm="random", max_tokens=max_tokens)
-    spec = ScriptedSpec(backend="scripted")
-    chooser = Chooser(config, spec, dict(TEMPLATES), dict(POOL), (), "expected", 1, Path("nowhere"), 0)
-    return chooser._fitting(fresh(0), TEMPLATES["qa", "overall"], ids).ids
+    return chooser_of(config)._fitting(fresh(0), TEMPLATES["qa", "overall"], ids).ids
 
 
 def test_the_budget_drops_whole_examples_and_the_least_useful_first() -> None:
@@ -147,17 +162,7 @@ def test_the_budget_drops_whole_examples_and_the_least_useful_first() -> None:
 
 
 def test_their_mean_is_in_points_of_the_scale_on_which_the_record_was_rated() -> None:
-    chooser = Chooser(
-        IclConfig(arm="random"),
-        ScriptedSpec(backend="scripted"),
-        dict(TEMPLATES),
-        dict(POOL),
-        (),
-        "expected",
-        1,
-        Path("nowhere"),
-        0,
-    )
+    chooser = chooser_of(IclConfig(arm="random"))
     shares = [(POOL[id].scores["overall"] - 1) / 4 for id in ("r0", "r2")]  # of the pool's scale, 1 to 5
     rated_to_100 = replace(fresh(0), scales={"overall": Scale(0, 100)}, scores={"overall": 50.0})
     found = chooser._fitting(rated_to_100, TEMPLATES["qa", "overall"], ["r0", "r2"])
@@ -175,18 +180,16 @@ def test_their_mean_is_in_points_of_the_scale_on_which_the_record_was_rated() ->
 
 @pytest.mark.ray
 @pytest.mark.parametrize(
-    ("icl", "more", "words"),
+    ("icl", "more", "code", "key"),
     [
-        ({"arm": "semantic"}, {}, "holds no finished index: run `inverdict index` first"),
-        ({"arm": "nearest"}, {}, "icl.arm"),
-        ({"arm": "random", "k": 0}, {}, "icl.k"),
-        ({"arm": "random"}, {"examples": ["r1"]}, "either named or found"),
+        ({"arm": "semantic"}, {}, "missing_job", ""),
+        ({"arm": "nearest"}, {}, "invalid_value", "evaluate.judges.j.icl.arm"),
+        ({"arm": "random", "k": 0}, {}, "invalid_value", "evaluate.judges.j.icl.k"),
+        ({"arm": "random"}, {"examples": ["r1"]}, "conflict", "evaluate.judges.j"),
     ],
 )
-def test_bad_input_is_one_sentence(
-    icl: dict[str, Any], more: dict[str, Any], words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_bad_input_is_refused(icl: dict[str, Any], more: dict[str, Any], code: str, key: str, tmp_path: Path) -> None:
     judges = {"j": {"model": "m", "icl": icl, **more}}
-    assert main(["evaluate", configuration(tmp_path, judges, [fresh(0)])]) == 2
-    assert words in capsys.readouterr().err
+    with refused(code, key):
+        evaluate(load(Path(configuration(tmp_path, judges, [fresh(0)])), [], sections()))
     assert not (tmp_path / "run").exists() or not (tmp_path / "run" / "evaluate").exists()

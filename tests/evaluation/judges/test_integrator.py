@@ -13,7 +13,7 @@ def verdict(name: str, score: float | None, reason: str | None = None) -> Verdic
     return Verdict(name, "overall", score, "parsed", None if score else "timeout", reason)
 
 
-def test_names_are_hidden_and_who_abstains_is_not_told_of() -> None:
+def test_names_are_hidden_and_missing_scores_left_out() -> None:
     said = [verdict("gemma", 2.0, "Too short."), verdict("qwen", None), verdict("smol", 4.25)]
     prompt = integration_request(RECORD, TEMPLATE, said, seed=0)["prompt"]
     assert not any(name in prompt for name in ("gemma", "qwen", "smol"))
@@ -23,7 +23,7 @@ def test_names_are_hidden_and_who_abstains_is_not_told_of() -> None:
     assert "a whole number from 1 to 5" in prompt
 
 
-def test_the_order_is_the_seed_s_and_the_record_s_not_the_judges() -> None:
+def test_the_order_depends_on_seed_and_record_not_on_the_judges() -> None:
     said = [verdict(name, float(place + 1)) for place, name in enumerate("abcde")]
     assert judgements(said, 0, "r") == judgements(said[::-1], 0, "r")
     orders = {judgements(said, seed, "r") for seed in range(10)} | {judgements(said, 0, f"r{n}") for n in range(10)}

@@ -1,4 +1,4 @@
-"""A judge's requests and the verdicts it reads: the examples never leak, a failure keeps its name."""
+"""A judge's requests and the verdicts it reads: no leakage from examples, failures keep their reason."""
 
 import dataclasses
 import math
@@ -8,18 +8,18 @@ from typing import Any
 import pytest
 
 from cluster.config import HttpSpec, ScriptedSpec, VllmSpec
-from cluster.errors import UserError
 from evaluation.judges.judge_config import JudgeConfig, build_judge, unaskable
 from evaluation.judges.prompt_sources import Prompts
-from judging.errors import InputError
 from judging.records import Scale
+from judging.template import Template
 from tests.evaluation.making import judge, record, template_at
+from tests.refusals import refused
 
 REPLY: dict[str, Any] = {"error": "", "detail": "", "reply": "", "finish_reason": "stop", "label_logprobs": []}
 LABELLED = [record("e1", "g1", label=2), record("e2", "g2", label=9, high=9), record("e3", "g3", label=4)]
 
 
-def test_an_example_never_serves_its_own_record_or_group() -> None:
+def test_an_example_is_never_shown_for_its_own_record_or_group() -> None:
     one = judge("j", examples={("qa", "overall"): LABELLED})
     for asked, shown in [
         (record("x", "other"), [True, True, True]),
@@ -37,7 +37,7 @@ def test_an_examples_score_is_moved_to_the_judges_scale() -> None:
     assert "Score: 5\n" in one.request(record("x", "other"), "overall")["prompt"]
 
 
-def test_what_the_engine_is_asked_in_each_mode() -> None:
+def test_the_request_in_each_mode() -> None:
     expected = judge("j").request(record("x"), "overall")
     assert (expected["labels"], expected["json_schema"]) == (["1", "2", "3", "4", "5"], "")
     assert expected["reply_prefix"] == "Score: "
@@ -110,9 +110,9 @@ def test_a_parsed_reply(reply: str, finish_reason: str, score: float | None, uns
     assert verdict.detail == (reply if unscored else None)
 
 
-def test_an_example_that_the_pool_lacks_is_refused_by_key() -> None:
+def test_an_unknown_example_is_refused() -> None:
     config = JudgeConfig(model="m", examples=("e1", "e9"))
-    with pytest.raises(InputError, match=r"evaluate\.judges\.j\.examples: .*'e9'"):
+    with refused("unknown_example", "evaluate.judges.j.examples", naming="'e9'"):
         build_judge("j", config, [("qa", "overall")], {"e1": LABELLED[0]}, ())
 
 
@@ -177,7 +177,7 @@ aspects: {metre: {question: "Does it scan?", scale: [0, 1], labels: {0: "No.", 1
 def test_a_task_file_of_the_users_own(tmp_path: Path) -> None:
     path = tmp_path / "verse.yaml"
     path.write_text(OWN_TASK)
-    # Records name the file; the templates carry the name that stands in it.
+    # Records name the file; the templates carry the name in its content.
     key = (str(path), "metre")
     built = build_judge("j", JudgeConfig(model="m"), [key], {}, ())
     asked = built.request(record("x", task=str(path)), "metre")
@@ -187,7 +187,7 @@ def test_a_task_file_of_the_users_own(tmp_path: Path) -> None:
     assert from_files(tmp_path / "t", key).templates == built.templates
 
 
-def test_as_much_probability_as_asked_for_is_enough() -> None:
+def test_exactly_the_minimum_label_mass_is_enough() -> None:
     one = judge("j", min_label_mass=0.25)
     half = {**REPLY, "label_logprobs": [math.nan, math.log(0.25), math.nan, math.nan, -math.inf]}
     assert one.verdict("qa", "overall", half).score == 2
@@ -202,25 +202,39 @@ def test_a_cut_off_reply_is_kept_for_the_reader() -> None:
     assert (verdict.unscored, verdict.detail, verdict.mode) == ("cut_off", '{"reason": "It', "parsed")
 
 
-def test_which_templates_a_model_cannot_be_asked_with() -> None:
+def test_templates_that_a_model_cannot_be_queried_with() -> None:
     endpoint = HttpSpec(backend="http", base_url="http://127.0.0.1:1/v1", model="m")
     wide = dataclasses.replace(judge("j").templates["qa", "overall"], scale=Scale(1, 10))
     both = judge("j", ("qa", "overall"), ("qa", "utility"))
     both = dataclasses.replace(both, templates={**both.templates, ("qa", "utility"): wide})
     config = JudgeConfig(model="m")
-    # Of "10" an endpoint tells the "1".
-    assert unaskable(both, config, endpoint) == {("qa", "utility"): "over http this scale needs score_mode: parsed"}
+    # Of "10" an endpoint returns the "1".
+    found = unaskable(both, config, endpoint)
+    assert list(found) == [("qa", "utility")] and "score_mode: parsed" in found["qa", "utility"]
     assert unaskable(dataclasses.replace(both, mode="parsed"), config, endpoint) == {}
     assert unaskable(both, config, ScriptedSpec(backend="scripted")) == {}
 
 
-def test_a_model_that_can_be_asked_nothing_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_probabilities_need_labels_that_are_whole_numbers() -> None:
+    class Halves(Prompts):
+        def template(self, task: str, aspect: str) -> Template:
+            return dataclasses.replace(super().template(task, aspect), scale=Scale(0.5, 5))
+
+    def built(mode: Any) -> Any:
+        return build_judge("j", JudgeConfig(model="m", score_mode=mode), [("qa", "overall")], {}, (), Halves("j"))
+
+    with refused("unsupported", "evaluate.judges.j.score_mode", naming="qa/overall"):
+        built("expected")
+    assert built("parsed").mode == "parsed"
+
+
+def test_a_model_that_cannot_be_queried_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NO_KEY_HERE", raising=False)
     endpoint = HttpSpec(backend="http", base_url="http://127.0.0.1:1/v1", model="m", api_key_env="NO_KEY_HERE")
     for mode in ("expected", "parsed"):
-        with pytest.raises(UserError, match="NO_KEY_HERE"):
+        with refused("missing_api_key", naming="NO_KEY_HERE"):
             unaskable(judge("j", mode=mode), JudgeConfig(model="m"), endpoint)
     short = VllmSpec(source="embedded:smollm2-135m-instruct", max_model_len=200)
-    with pytest.raises(InputError, match="max_tokens leaves no room"):
+    with refused("no_room", "evaluate.judges.j.max_tokens"):
         unaskable(judge("j", mode="parsed"), JudgeConfig(model="m", max_tokens=200), short)
     assert unaskable(judge("j", mode="parsed"), JudgeConfig(model="m", max_tokens=199), short) == {}

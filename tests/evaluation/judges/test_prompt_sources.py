@@ -1,25 +1,19 @@
-"""Where a judge's prompts come from: sources, files, folders; what does not fit is one sentence with the place."""
+"""Where a judge's prompts come from: sources, files, folders; errors name the file and the key."""
 
 from pathlib import Path
 
 import pytest
 
-from evaluation.judges.prompt_sources import Prompts, find_prompts, warnings
-from judging.errors import InputError
+from evaluation.judges.prompt_sources import FALLBACK, Prompts, find_prompts, warnings
 from judging.records import Scale
 from judging.tasks import load_task
 from judging.template import Template, rubric_template
 from judging.template_io import load_templates, save_templates
 from tests.evaluation.making import inverted, template_at
+from tests.refusals import refused
 
 OVERALL, UTILITY = ("qa", "overall"), ("qa", "utility")
-
-
-def refusal(prompts: Prompts, task: str, aspect: str) -> str:
-    with pytest.raises(InputError) as caught:
-        prompts.template(task, aspect)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
+KEY = "evaluate.judges.j.prompt"
 
 
 # Sources
@@ -45,42 +39,31 @@ def test_a_source_is_the_folder_of_the_judges_model(tmp_path: Path, source: str)
 @pytest.mark.parametrize("source", ["inverse", "forward"])
 def test_a_source_whose_job_has_not_finished(tmp_path: Path, source: str) -> None:
     inverted(tmp_path, "other")
-    sentence = (
-        f"evaluate.judges.j.prompt: {tmp_path}/invert/m holds no finished {source} prompts: "
-        "run `inverdict invert` first"
-    )
-
-    def refused() -> str:
-        with pytest.raises(InputError) as caught:
-            find_prompts(tmp_path, "j", "m", source)
-        return str(caught.value)
-
-    assert refused() == sentence
-    # Templates are there, but a killed job leaves no manifest.
+    with refused("missing_job", KEY, naming=f"{tmp_path}/invert/m. Run `inverdict invert`"):
+        find_prompts(tmp_path, "j", "m", source)
+    # Templates exist, but a killed job writes no manifest.
     template_at(tmp_path / "invert" / "m" / source / "qa.txt")
-    assert refused() == sentence
+    with refused("missing_job", KEY, naming=source):
+        find_prompts(tmp_path, "j", "m", source)
     # A manifest without the folder.
     (inverted(tmp_path / "b", "m") / source).rmdir()
-    with pytest.raises(InputError, match="run `inverdict invert` first"):
+    with refused("missing_job", KEY, naming=f"{tmp_path}/b/invert/m"):
         find_prompts(tmp_path / "b", "j", "m", source)
 
 
 @pytest.mark.parametrize("prompt", ["invers", "Inverse", "rubrics", "prompts/none.txt"])
-def test_a_word_that_is_no_source_and_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, prompt: str) -> None:
+def test_neither_a_source_nor_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, prompt: str) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(InputError) as caught:
-        find_prompts(tmp_path / "run", "j", "m", prompt)
-    assert str(caught.value) == (
-        f"evaluate.judges.j.prompt: there is no file {prompt} (paths count from the working directory), "
-        "and it is none of rubric, inverse, forward, optimised"
-    )
+    for named in (f"file not found: {prompt}", "rubric, inverse, forward, optimised"):
+        with refused("missing_file", KEY, naming=named):
+            find_prompts(tmp_path / "run", "j", "m", prompt)
 
 
 def test_a_folder_of_a_sources_name_is_given_as_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "inverse").mkdir()
     assert find_prompts(tmp_path / "run", "j", "m", "./inverse").path == Path("inverse")
-    with pytest.raises(InputError, match="run `inverdict invert` first"):
+    with refused("missing_job", KEY, naming="`inverdict invert`"):
         find_prompts(tmp_path / "run", "j", "m", "inverse")
 
 
@@ -99,41 +82,37 @@ def test_a_folder_prefers_the_aspects_own_file(tmp_path: Path) -> None:
 
 def test_a_folder_without_a_template_for_the_task_or_the_aspect(tmp_path: Path) -> None:
     prompts = Prompts("j", tmp_path)
-    assert refusal(prompts, *UTILITY) == (
-        f"evaluate.judges.j.prompt: {tmp_path} holds no template for qa/utility: neither qa.utility.txt nor qa.txt"
-    )
+    for named in (f"{tmp_path} ", "qa/utility", "qa.utility.txt or qa.txt"):
+        with refused("unknown_prompt", KEY, naming=named):
+            prompts.template(*UTILITY)
     template_at(tmp_path / "qa.txt", "overall")
-    assert refusal(prompts, *UTILITY) == (
-        f"evaluate.judges.j.prompt: {tmp_path}/qa.txt is for qa/overall, not for qa/utility"
-    )
-    # The aspect's own file counts, whatever stands in it.
+    with refused("unknown_prompt", KEY, naming=f"{tmp_path}/qa.txt is a template for qa/overall, not for qa/utility"):
+        prompts.template(*UTILITY)
+    # The aspect's own file counts, whatever its content.
     template_at(tmp_path / "qa.overall.txt", "utility")
-    assert refusal(prompts, *OVERALL).endswith("qa.overall.txt is for qa/utility, not for qa/overall")
+    with refused("unknown_prompt", KEY, naming="qa.overall.txt is a template for qa/utility, not for qa/overall"):
+        prompts.template(*OVERALL)
 
 
 def test_a_file_for_another_task_aspect_or_scale(tmp_path: Path) -> None:
     prompts = Prompts("j", template_at(tmp_path / "x.txt", "overall", "coherence", task="story"))
-    assert refusal(prompts, *OVERALL) == (
-        f"evaluate.judges.j.prompt: {tmp_path}/x.txt is for story/overall, story/coherence, not for qa/overall"
-    )
+    with refused("unknown_prompt", KEY, naming=f"{tmp_path}/x.txt is a template for story/overall, story/coherence"):
+        prompts.template(*OVERALL)
     (known,) = load_templates(template_at(tmp_path / "y.txt")).values()
     save_templates(tmp_path / "y.txt", [Template(known.text, "qa", "overall", Scale(1, 7), known.fields)])
-    assert refusal(Prompts("j", tmp_path / "y.txt"), *OVERALL) == (
-        f"evaluate.judges.j.prompt: {tmp_path}/y.txt asks for 1 to 7, the task's scale is 1 to 5: "
-        "all judges of a panel need the same"
-    )
+    with refused("conflict", KEY, naming=f"{tmp_path}/y.txt has the scale 1 to 7, but qa/overall has 1 to 5"):
+        Prompts("j", tmp_path / "y.txt").template(*OVERALL)
 
 
 def test_a_damaged_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "qa.txt").write_text("Rate {{candidate}}")
-    sentence = f"{tmp_path}/qa.txt is not a template file: it has no head between two lines of ---"
-    assert refusal(Prompts("j", tmp_path), *OVERALL) == sentence
-    with pytest.raises(InputError) as caught:
+    with refused("invalid_template", naming=f"{tmp_path}/qa.txt"):
+        Prompts("j", tmp_path).template(*OVERALL)
+    with refused("invalid_template", naming=f"{tmp_path}/qa.txt"):
         Prompts("j", tmp_path).seen_groups()
-    assert str(caught.value) == sentence
 
 
-def test_what_is_saved_is_asked_again_word_for_word(tmp_path: Path) -> None:
+def test_saved_prompts_are_loaded_unchanged(tmp_path: Path) -> None:
     template_at(tmp_path / "in" / "qa.txt", "overall", "utility", groups=["qa//g"])
     prompts = Prompts("j", tmp_path / "in")
     # One of the two aspects is judged; it is still one of several.
@@ -144,10 +123,10 @@ def test_what_is_saved_is_asked_again_word_for_word(tmp_path: Path) -> None:
     assert asked[UTILITY].several
 
 
-# What the prompts have seen
+# Groups used to make the prompts
 
 
-def test_the_groups_seen_by_any_template_that_may_be_used(tmp_path: Path) -> None:
+def test_the_groups_used_to_make_any_of_the_templates(tmp_path: Path) -> None:
     template_at(tmp_path / "qa.txt", "overall", "utility", groups=["qa//a", "qa/d/b"])
     template_at(tmp_path / "story.overall.txt", task="story", groups=["qa//a", "story//c"])
     template_at(tmp_path / "dialogue.overall.txt", task="dialogue")
@@ -156,7 +135,7 @@ def test_the_groups_seen_by_any_template_that_may_be_used(tmp_path: Path) -> Non
     assert Prompts("j", tmp_path / "qa.txt").seen_groups() == {"qa//a", "qa/d/b"}
 
 
-def test_a_fallback_is_told_once_a_task() -> None:
+def test_one_warning_per_task_for_a_fallback() -> None:
     def template(task: str, fallback: object) -> Template:
         rubric = rubric_template(load_task(task), "overall")
         return Template(rubric.text, task, "overall", rubric.scale, rubric.fields, about={"fallback": fallback})
@@ -168,5 +147,4 @@ def test_a_fallback_is_told_once_a_task() -> None:
         ("dialogue", "overall"): rubric_template(load_task("dialogue"), "overall"),
         ("translation", "overall"): template("translation", True),
     }
-    said = "All candidates were refused; the task's written rubric judged in its place"
-    assert warnings("j", templates) == [f"j, qa: {said}", f"j, translation: {said}"]
+    assert warnings("j", templates) == [f"j, qa: {FALLBACK}", f"j, translation: {FALLBACK}"]
