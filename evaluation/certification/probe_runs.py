@@ -1,8 +1,8 @@
 """Runs the probes: makes perturbed copies of the measured records and runs the judges on them, as `evaluate` does.
 
 Below `{run}/certify/probes`: `pointwise/` (copies unchanged, padded, as lists, attacked) and `position/` (pairs of
-texts in both orders), each with `records/` and `verdicts/` as in `{run}/evaluate`. An interrupted run resumes from there.
-probe_results.py evaluates the verdicts.
+texts in both orders), each with `records/` and `verdicts/` as in `{run}/evaluate`. An interrupted run resumes from
+there. probe_results.py evaluates the verdicts.
 """
 
 from __future__ import annotations

@@ -67,7 +67,8 @@ class Slice:
 
     @property
     def shape(self) -> str:
-        few = f"; fewer than {FEW_GROUPS} groups, so the intervals are too narrow" if self.num_groups < FEW_GROUPS else ""
+        is_few = self.num_groups < FEW_GROUPS
+        few = f"; fewer than {FEW_GROUPS} groups, so the intervals are too narrow" if is_few else ""
         nameless = sum(not row["system"] for row in self.rows) if self.num_systems else 0
         left_out = f" ({nameless} without a system, excluded from system.*)" if nameless else ""
         return f"{self.num_rows} rows{left_out}, {self.num_groups} groups, {self.num_systems} systems{few}"

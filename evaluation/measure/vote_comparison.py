@@ -181,8 +181,8 @@ def _cascade(
 ) -> tuple[str | None, list[Point]]:
     """The cascade's first judge, the cheapest one with label probabilities, and its points.
 
-    The panel's score is the learned vote, or else the mean. With the learned vote, the first judge's score also comes from that vote with all others missing, so that both are
-    calibrated alike.
+    The panel's score is the learned vote, or else the mean. With the learned vote, the first judge's score also comes
+    from that vote with all others missing, so that both are calibrated alike.
     """
     rows, judges = part.rows, list(part.modes)
     if any(row[f"{name}.unscored"] == NOT_ASKED for row in rows for name in judges):
