@@ -142,4 +142,4 @@ def test_the_report_and_the_table_show_them(run: Path) -> None:
     text = report.render(summary)
     assert "minus mean" in text and "tokens a text" in text
     page = Page((run / "again" / "report" / "report.html").read_text())
-    assert "Votes compared" in page.text and "small is asked first" in page.text
+    assert "Aggregation rules" in page.text and "The judge small is queried first" in page.text
