@@ -130,13 +130,7 @@ def certificate(
     Raises:
         InputError: the judge skips every row of the slice.
     """
-    rows = [row for row in part.rows if row[f"{column}.unscored"] not in ON_PURPOSE]
-    if not rows:
-        raise InputError(
-            f"`{column}` skips every text of {part.task} / {part.aspect}. Leave it out of `certify.judges`.",
-            code="no_records",
-            key="certify.judges",
-        )
+    rows = _measured_rows(part, column)
     part = dataclasses.replace(part, rows=rows)
     scores = [row[f"{column}.score"] for row in rows]
     found = statistics(columns_of(rows, scores), _length(part), resamples=context.resamples, seed=context.seed)
@@ -149,11 +143,7 @@ def certificate(
         "num_systems": len({row["system"] for row in rows if row["system"]}),
         "coverage": sum(score is not None for score in scores) / len(rows),
         "unscored": reasons_of(rows, column),
-        "agreement": figures(found.agreement),
-        "chance": floor_figures(found.agreement),
-        "length": figures(known.length),
-        "minus_length": figures(found.minus_length),
-        "human_ceiling": figures(known.ceiling) if known.ceiling else None,
+        **_estimates(found, known),
         "split": Split(
             taught={source.name: Groups.of(source.groups) for source in context.used},
             measured=Groups.of(measured),
@@ -164,6 +154,28 @@ def certificate(
     }
     draft = Certificate(**content, verdict=Holding(holds=False, met=(), failed=()))
     return draft.model_copy(update={"verdict": holding(draft)}).sealed()
+
+
+def _measured_rows(part: Slice, column: str) -> list[Mapping[str, Any]]:
+    rows = [row for row in part.rows if row[f"{column}.unscored"] not in ON_PURPOSE]
+    if not rows:
+        raise InputError(
+            f"`{column}` skips every text of {part.task} / {part.aspect}. Leave it out of `certify.judges`.",
+            code="no_records",
+            key="certify.judges",
+        )
+    return rows
+
+
+def _estimates(found: Statistics, known: Baselines) -> dict[str, Any]:
+    """The fields with agreement and baselines."""
+    return {
+        "agreement": figures(found.agreement),
+        "chance": floor_figures(found.agreement),
+        "length": figures(known.length),
+        "minus_length": figures(found.minus_length),
+        "human_ceiling": figures(known.ceiling) if known.ceiling else None,
+    }
 
 
 def _description(part: Slice, column: str, context: Context) -> dict[str, Any]:

@@ -67,7 +67,15 @@ class Copy(NamedTuple):
 
 
 def copies(records: Sequence[Record], config: ProbesConfig, seed: int) -> list[Copy]:
-    """The copies of the records of one task and data set, without those that a perturbation leaves unchanged."""
+    """The perturbed copies, and the unchanged ones that they are compared with.
+
+    A copy that is equal to its text (`format`) is left out.
+
+    Args:
+        records: those of one task and data set.
+        config: how many records each probe takes.
+        seed: of the sample of records.
+    """
     chosen = _sampling_order(records, seed)
     found = [Copy(BASE, one) for one in chosen[: config.num_texts]]
     found += [Copy(LENGTH, _changed(one, padded(one.candidate))) for one in chosen[: config.length]]
@@ -90,7 +98,13 @@ def copy_id(kind: str, id: str) -> str:
 
 
 def pairs(records: Sequence[Record], config: ProbesConfig, seed: int) -> list[tuple[Record, Record]]:
-    """Disjoint pairs of records of one group, from as many groups as possible."""
+    """Pairs of records of one group. No record is in two pairs, and as many groups as possible have one.
+
+    Args:
+        records: those of one task and data set.
+        config: `position` is the number of pairs.
+        seed: of the order of the records.
+    """
     groups: dict[str, list[Record]] = {}
     for record in _sampling_order(records, seed):
         groups.setdefault(record.group_key, []).append(record)

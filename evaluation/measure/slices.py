@@ -221,6 +221,12 @@ def reasons_of(rows: Sequence[Mapping[str, Any]], name: str) -> dict[str, int]:
 
 
 def worst(part: Slice, name: str, number: int) -> list[Mapping[str, Any]]:
-    """The `number` rows with the largest absolute difference of score and label, in points; without unscored rows."""
+    """The scored rows with the largest absolute difference of score and label, largest first.
+
+    Args:
+        part: the slice.
+        name: a judge's name, or `panel`.
+        number: how many rows.
+    """
     scored = [row for row in part.rows if row[f"{name}.score"] is not None]
     return sorted(scored, key=lambda row: (-abs(row[f"{name}.score"] - row["label"]), row["id"]))[:number]

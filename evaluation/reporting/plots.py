@@ -32,9 +32,14 @@ def forest(part: Slice, statistics: Sequence[str]) -> str:
             one = part.estimates[name].get(statistic)
             if one is None or not math.isfinite(one.value):
                 continue
-            floor = part.estimates[name][f"floor.{statistic}"]
+            chance = part.estimates[name][f"floor.{statistic}"]
             axis.plot(
-                [floor.low, floor.high], [place, place], color="#e3e5e8", linewidth=11, solid_capstyle="butt", zorder=0
+                [chance.low, chance.high],
+                [place, place],
+                color="#e3e5e8",
+                linewidth=11,
+                solid_capstyle="butt",
+                zorder=0,
             )
             colour = _colour(part, name)
             axis.plot([one.low, one.high], [place, place], color=colour, linewidth=2)

@@ -125,8 +125,8 @@ def _table(slices: Sequence[Slice], more: Sequence[_More], label: str) -> str:
         for name, found in part.estimates.items():
             known = [found.get(statistic) for statistic in SHOWN]
             rows.append([name, *(with_interval(one) for one in known), f"{found['group.spearman'].coverage:.3f}"])
-        floor = part.estimates[PANEL]
-        rows.append(["chance (panel)", *(with_interval(floor.get(f"floor.{statistic}")) for statistic in SHOWN), ""])
+        chance = part.estimates[PANEL]
+        rows.append(["chance (panel)", *(with_interval(chance.get(f"floor.{statistic}")) for statistic in SHOWN), ""])
         if part.ceiling:
             rows.append(["human ceiling", *(with_interval(part.ceiling.get(statistic)) for statistic in SHOWN), ""])
         blocks.append(f"{part.title}: agreement with the {label}, {part.shape}\n{aligned(rows)}")
@@ -196,16 +196,16 @@ def _slice(
     """The values of `slice.html`."""
     from evaluation.reporting import plots
 
-    floor = part.estimates[PANEL]
-    statistics = [statistic for statistic in SHOWN if statistic in floor]
-    aeollm = [name for name in floor if name.startswith("aeollm.")]
+    chance = part.estimates[PANEL]
+    statistics = [statistic for statistic in SHOWN if statistic in chance]
+    aeollm = [name for name in chance if name.startswith("aeollm.")]
     return {
         "part": part,
         "statistics": statistics,
-        "floor": floor,
-        "floors": [f"floor.{statistic}" for statistic in statistics],
+        "chance": chance,
+        "chance_names": [f"floor.{statistic}" for statistic in statistics],
         "aeollm": aeollm,
-        "aeollm_floors": [f"floor.{name}" for name in aeollm],
+        "aeollm_chance_names": [f"floor.{name}" for name in aeollm],
         "differences": [
             *((f"{name} minus length", found) for name, found in part.against_length.items()),
             *((f"panel minus {name}", found) for name, found in part.against_panel.items()),

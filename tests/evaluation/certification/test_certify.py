@@ -208,6 +208,19 @@ def test_a_judge_is_measured_on_what_it_judges(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("here")
+def test_a_judge_that_skips_every_text_is_refused(tmp_path: Path) -> None:
+    judges = {"none": {"model": "m", "not_systems": ["*"]}, "sure": {"model": "m"}}
+    probes = {"position": 0, "length": 0, "format": 0, "injection": 0, "rerun": 0}
+    config = configuration(
+        tmp_path, judges, {"m": model(*SURE)}, rows=records(4), certify={"resamples": 100, "probes": probes}
+    )
+    assert main(["evaluate", config]) == 0
+    with refused("no_records", "certify.judges", naming="`none`"):
+        certified(config)
+    assert not (tmp_path / "run" / "certify" / "certificates").exists()
+
+
+@pytest.mark.usefixtures("here")
 def test_a_judge_that_is_not_certified_is_not_queried(tmp_path: Path) -> None:
     judges = {name: JUDGES[name] for name in ("sure", "by-injection")}
     probes = {"position": 6, "length": 6, "format": 6, "injection": 2, "rerun": 6}
