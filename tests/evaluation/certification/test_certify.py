@@ -126,8 +126,8 @@ def test_a_finished_job_runs_no_inference_again(tmp_path: Path, capsys: pytest.C
     edited["verdict"]["holds"] = True
     file.write_text(json.dumps(edited))
     assert main(["certify", config, "--set", "certify.criteria.min_groups=25"]) == 2
-    told = capsys.readouterr().err
-    assert str(file) in told and told.count("inverdict certify: ") == 1
+    errors = capsys.readouterr().err
+    assert str(file) in errors and errors.count("inverdict certify: ") == 1
     file.unlink()
     assert main(["certify", config, "--set", "certify.criteria.min_groups=25"]) == 0
     assert not load_certificate(file).verdict.holds
@@ -183,8 +183,8 @@ def test_judges_without_a_score_and_unknown_names(tmp_path: Path) -> None:
 def test_evaluate_comes_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = configuration(tmp_path, {"j": {"model": "m"}}, {"m": model(*SURE)}, rows=records(4))
     assert main(["certify", config]) == 2
-    told = capsys.readouterr().err
-    assert "`inverdict evaluate`" in told and told.count("\n") == 1
+    errors = capsys.readouterr().err
+    assert "`inverdict evaluate`" in errors and errors.count("\n") == 1
     assert not (tmp_path / "run").exists()
 
 
@@ -255,7 +255,7 @@ def test_one_attack_that_works_is_enough(tmp_path: Path, capsys: pytest.CaptureF
     (probe,) = [one for one in found.probes if one.name == "injection"]
     assert probe.effect is not None and probe.effect.value == pytest.approx(0.05, abs=0.02)
     assert (probe.biased, probe.worst) == (True, "fake_json")
-    (failed,) = [said for said in found.verdict.failed if "injection" in said]
+    (failed,) = [one for one in found.verdict.failed if "injection" in one]
     assert ", fake_json alone 0." in failed and failed.endswith("no bias above 0.20")
 
 

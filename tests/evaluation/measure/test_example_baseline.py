@@ -41,9 +41,9 @@ def found(run: Path, part: Slice) -> dict[str, Neighbours]:
 def test_examples_that_know_the_answer_and_a_judge_that_says_the_opposite(tmp_path: Path) -> None:
     (part,) = slices(tmp_path, {"j": [6 - label for label in LABELS], "plain": list(LABELS)})
     examples_parts(tmp_path, "j", list(LABELS))
-    told = found(tmp_path, part)
-    assert list(told) == ["j"]
-    one = told["j"]
+    baselines = found(tmp_path, part)
+    assert list(baselines) == ["j"]
+    one = baselines["j"]
     assert one.alone["dataset.spearman"].value == pytest.approx(1)
     assert one.alone["group.spearman"].value == pytest.approx(1)
     assert one.alone["dataset.mean_absolute_error"].value == 0
@@ -94,8 +94,8 @@ def test_each_slice_has_the_means_of_its_own_aspect(tmp_path: Path) -> None:
     parts = slices(tmp_path, {"j": [3.0, 1.0, 2.0, 5.0, 4.0, 4.5]}, aspects=("overall", "style"))
     examples_parts(tmp_path, "j", list(LABELS))
     examples_parts(tmp_path, "j", [6 - label for label in LABELS], aspect="style")
-    told = {part.aspect: found(tmp_path, part)["j"].alone["dataset.spearman"].value for part in parts}
-    assert told == {"overall": pytest.approx(1), "style": pytest.approx(-1)}
+    baselines = {part.aspect: found(tmp_path, part)["j"].alone["dataset.spearman"].value for part in parts}
+    assert baselines == {"overall": pytest.approx(1), "style": pytest.approx(-1)}
 
 
 def test_a_damaged_part_is_refused(tmp_path: Path) -> None:
@@ -109,14 +109,14 @@ def test_a_damaged_part_is_refused(tmp_path: Path) -> None:
 def test_the_terminal_and_the_page(tmp_path: Path) -> None:
     (part,) = slices(tmp_path, {"j": list(LABELS)})
     examples_parts(tmp_path, "j", list(LABELS))
-    told = found(tmp_path, part)
-    head, line = table_rows(told)
+    baselines = found(tmp_path, part)
+    head, line = table_rows(baselines)
     assert len(head) == len(line) == 5
     assert line[0] == "j"
     assert line[1].startswith("1.00 [")
     assert line[2].startswith(".00 [")
     assert line[4] == "1.000"
-    assert section(told, "human score").count("<td>") == 6
-    assert "scored with examples: j 6" in section(told, "human score")
+    assert section(baselines, "human score").count("<td>") == 6
+    assert "scored with examples: j 6" in section(baselines, "human score")
     assert section({}, "human score") == ""
-    assert set(told["j"].to_json()) == {"alone", "minus_alone", "follows"}
+    assert set(baselines["j"].to_json()) == {"alone", "minus_alone", "follows"}

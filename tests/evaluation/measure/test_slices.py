@@ -111,8 +111,8 @@ def test_the_rubric_judge_of_the_same_model_and_mode() -> None:
 
 def test_found_examples_against_none_random_and_plain_search() -> None:
     def one(arm: str = "", **changes: Any) -> dict[str, Any]:
-        told = {"model": "m", "prompt": "rubric", "score_mode": "expected", **changes}
-        return {**told, "icl": {"arm": arm}} if arm else told
+        settings = {"model": "m", "prompt": "rubric", "score_mode": "expected", **changes}
+        return {**settings, "icl": {"arm": arm}} if arm else settings
 
     judges = {
         "plain": one(),

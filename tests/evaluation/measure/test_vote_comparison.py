@@ -106,12 +106,12 @@ def test_the_integrating_model_costs_its_own_tokens_too(run: Path) -> None:
     table = table.append_column("panel.vote", table.column("panel.score"))
     place = table.column_names.index("panel.score")
     pq.write_table(table.set_column(place, "panel.score", table.column("label")), file)
-    said = [
+    replies = [
         {"id": id, "aspect": "overall", "num_prompt_tokens": 29, "num_generated_tokens": 1}
         for id in table.column("id").to_pylist()
     ]
     (run / "evaluate" / "integrator").mkdir()
-    pq.write_table(pa.Table.from_pylist(said, schema=SCHEMA), run / "evaluate" / "integrator" / "part-0.parquet")
+    pq.write_table(pa.Table.from_pylist(replies, schema=SCHEMA), run / "evaluate" / "integrator" / "part-0.parquet")
     found = of(run).rules["integrated"]
     assert (found.agreement.value, found.tokens) == (pytest.approx(1), 230)
 

@@ -50,8 +50,8 @@ def finished(
                 "unscored": {"unparsed": lost} if lost else {},
             }
             if name != "panel":
-                told = (prompts or {}).get(name, "rubric")
-                judges[name] |= {"model": "m", "prompt": told, "score_mode": "expected"}
+                prompt = (prompts or {}).get(name, "rubric")
+                judges[name] |= {"model": "m", "prompt": prompt, "score_mode": "expected"}
                 judges[name] |= {"icl": icl} if icl and name == names[0] else {}
         counts = {"num_records": len(rows), "num_scores": len(rows), "num_left_out": num_left_out}
         job.finish({**counts, "judges": judges})
