@@ -1,15 +1,15 @@
-"""Job `certify`: can this judge be trusted on this data? A certificate a judge and the panel, task and aspect.
+"""Job `certify`: writes a certificate for each judge and the panel, by task, data set and aspect.
 
-Reads `{run}/evaluate`; below `{run}/certify`: `probes/` (changed texts and what the judges said of them),
-`certificates/NAME/*.json`, `certificate.schema.json`, `manifest.json`. A killed run goes on from the verdicts that are
-there. Refuses to measure what has taught.
+Reads `{run}/evaluate`. Writes below `{run}/certify`: `probes/` (perturbed texts and the verdicts on them),
+`certificates/NAME/*.json`, `certificate.schema.json` and `manifest.json`. An interrupted run resumes from the verdicts
+on disk. Refuses to certify on data used for training or selection.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from cluster.terminal import say
 from evaluation.batch.config import Prepared, finished_evaluation
 from evaluation.batch.fingerprints import Known, code_fingerprint, short
 from evaluation.batch.ingest import iter_rows
-from evaluation.certification.contamination import check_leaks, taught
+from evaluation.certification.contamination import check_contamination, used_data
 from evaluation.certification.issue import Context, certificate, slice_baselines
 from evaluation.certification.probe_results import Probed, Slice
 from evaluation.certification.probe_runs import ProbesConfig, judge_probes
@@ -45,20 +45,24 @@ class Config(Strict):
     """The configuration's `certify` section."""
 
     judges: tuple[str, ...] | None = Field(
-        None, min_length=1, description="judges, and `panel`; none: all, and the panel where it has several judges"
+        None,
+        min_length=1,
+        description="judges to certify, and `panel`; null: all judges, and the panel if it has several judges",
     )
-    tasks: tuple[str, ...] | None = Field(None, min_length=1, description="none: all that were evaluated")
-    aspects: tuple[str, ...] | None = Field(None, min_length=1, description="none: all that people rated")
+    tasks: tuple[str, ...] | None = Field(None, min_length=1, description="tasks to certify; null: all evaluated tasks")
+    aspects: tuple[str, ...] | None = Field(
+        None, min_length=1, description="aspects to certify; null: all aspects with human scores"
+    )
     probes: ProbesConfig = ProbesConfig()
     criteria: Criteria = Criteria()
     resamples: int = Field(2000, ge=100, description="bootstrap resamples of groups")
-    seed: int = Field(0, ge=0, description="which texts are probed")
+    seed: int = Field(0, ge=0, description="seed of the sample of texts to probe")
 
 
 def main(run: RunConfig) -> Outcome:
-    """Probe, measure, write the certificates.
+    """Run the probes, measure the agreement and write the certificates.
 
-    Raises InputError where there is nothing to certify, or where what was measured has taught.
+    Raises InputError where there is nothing to certify, or where a measured record was used for training or selection.
     """
     config = section_or_default(run, "certify", Config)
     prepared, done = finished_evaluation(run)
@@ -66,36 +70,36 @@ def main(run: RunConfig) -> Outcome:
     _check_untouched(done, scores)
     judges = list(prepared.evaluation.config.judges)
     subjects = _subjects(config, judges)
-    asked = judges if PANEL in subjects else subjects
+    queried = judges if PANEL in subjects else subjects
     parts = _slices(config, prepared, scores)
     _check_measurable(parts, subjects)
     measured = list({record.id: record for part in parts for record in part.records}.values())
-    places = taught(run, prepared.evaluation.data, prepared.pool, measured)
-    check_leaks(measured, places)
+    used = used_data(run, prepared.evaluation.data, prepared.pool, measured)
+    check_contamination(measured, used)
     job = JobDir(run.run, "certify")
     with job.opened(_fingerprint(config, done)):
         earlier = job.manifest()
         if earlier and earlier["summary"]["config"] == json.loads(config.model_dump_json()):
             known = load_certificates(run.run)
-            # One that was deleted is measured anew.
+            # A deleted certificate is measured again.
             if len(known) == len(earlier["summary"]["certificates"]):
                 say(f"certify: done before, {job.path} is up to date")
                 return Outcome(0, _summary(config, job.path, known))
         job.claim()
         job.reopen()
-        if _asks(config.probes):
+        if _has_inference(config.probes):
             runtime.start(run.ray)
-            judge_probes(prepared, config.probes, measured, job.path / "probes", config.seed, judges=asked)
+            judge_probes(prepared, config.probes, measured, job.path / "probes", config.seed, judges=queried)
         context = Context(
             list(prepared.evaluation.config.judges),
             prepared.evaluation.data.labels,
             config.criteria,
-            places,
+            used,
             done["fingerprint"]["versions"],
             config.resamples,
             run.seed,
         )
-        found = _certificates(prepared, config, parts, subjects, asked, context, job.path)
+        found = _certificates(prepared, config, parts, subjects, context=context, folder=job.path, queried=queried)
         _write(job.path, found)
         summary = _summary(config, job.path, found)
         job.finish(summary)
@@ -103,55 +107,97 @@ def main(run: RunConfig) -> Outcome:
 
 
 def _check_untouched(done: Mapping[str, Any], scores: Path) -> None:
-    """What is certified must be what the job `evaluate` wrote, and what runs now."""
+    """The scores must be those that `evaluate` wrote, with the code that is installed now."""
     if done["files"].get(scores.name) != file_hash(scores):
-        raise InputError(f"{scores} was changed after the evaluation: delete {scores.parent} and evaluate again")
+        raise InputError(
+            f"{scores} was changed after the evaluation. Delete {scores.parent} and run `inverdict evaluate` again.",
+            code="damaged_artifact",
+        )
     if done["summary"].get("code") != code_fingerprint():
         raise InputError(
-            f"{scores.parent} was judged by another version of this program: evaluate again in a new run directory"
+            f"{scores.parent} was written by another version of Inverdict. Run `inverdict evaluate` again in a new run "
+            "folder.",
+            code="other_configuration",
         )
 
 
 def _subjects(config: Config, judges: Sequence[str]) -> list[str]:
     unknown = [name for name in config.probes.own_family if name not in judges]
     if unknown:
-        raise InputError(f"certify.probes.own_family: {unknown[0]!r} is none of evaluate.judges: {', '.join(judges)}")
+        raise InputError(
+            f"Unknown judge {unknown[0]!r} in `certify.probes.own_family`. It must be one of {', '.join(judges)}.",
+            code="unknown_judge",
+            key="certify.probes.own_family",
+        )
     if config.judges is None:
         return [*judges, PANEL] if len(judges) > 1 else list(judges)
     for name in config.judges:
         if name == PANEL and len(judges) == 1:
-            raise InputError(f"certify.judges: a panel of one judge is that judge: name `{judges[0]}`")
+            raise InputError(
+                "`certify.judges` names `panel`, but the evaluation has one judge only. "
+                f"Name that judge instead: `{judges[0]}`.",
+                code="conflict",
+                key="certify.judges",
+            )
         if name not in (*judges, PANEL):
-            raise InputError(f"certify.judges: {name!r} is none of {', '.join((*judges, PANEL))}")
+            raise InputError(
+                f"Unknown judge {name!r} in `certify.judges`. It must be one of {', '.join((*judges, PANEL))}.",
+                code="unknown_judge",
+                key="certify.judges",
+            )
     return list(dict.fromkeys(config.judges))
 
 
 def _slices(config: Config, prepared: Prepared, scores: Path) -> list[Slice]:
-    """The slices that are wanted, each with the records of its task and data set, rated on wanted aspects alone."""
+    """The selected slices, each with the records of its task and data set and the scores of selected aspects."""
     found: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
     for slice_key, rows in labelled_slices(scores).items():
         if found.setdefault(slice_key[:3], rows) is not rows:
-            raise InputError(f"{' / '.join(slice_key[:3])} is rated on two scales: give each a `dataset` of its own")
+            raise InputError(
+                f"The labels of {' / '.join(slice_key[:3])} have two different scales. Give the records of each scale "
+                "their own `dataset`.",
+                code="conflict",
+                key="dataset",
+            )
     if not found:
         raise InputError(
-            f"no record in {scores.parent} has a label: certificates need people's scores (`scores` in data.records)"
+            f"No record in {scores.parent} has a label, but a certificate needs human scores. Add `scores` to the "
+            "records of data.records and evaluate again.",
+            code="no_scores",
         )
-    for key, wanted, place in (("tasks", config.tasks, 0), ("aspects", config.aspects, 2)):
-        there = list(dict.fromkeys(one[place] for one in found))
-        if unknown := [name for name in wanted or () if name not in there]:
-            raise InputError(f"certify.{key}: {unknown[0]!r} was not evaluated with labels: {', '.join(there)} were")
+    _check_known(config, found)
     kept = {
         key: rows
         for key, rows in found.items()
         if key[0] in (config.tasks or (key[0],)) and key[2] in (config.aspects or (key[2],))
     }
     if not kept:
-        raise InputError("certify.tasks and certify.aspects: no task among them has one of the aspects")
+        raise InputError(
+            "No task in `certify.tasks` has an aspect in `certify.aspects`. Change one of the two.",
+            code="conflict",
+            key="certify.aspects",
+        )
     records = _records(prepared.evaluation.folder / "records", kept)
     return [
         Slice(*key, rows=rows, records=[one for one in records if (one.task, one.dataset) == key[:2]])
         for key, rows in kept.items()
     ]
+
+
+def _check_known(config: Config, found: Iterable[tuple[str, str, str]]) -> None:
+    """Selected tasks and aspects must have been evaluated on records with labels."""
+    tasks, _, aspects = (list(dict.fromkeys(names)) for names in zip(*found, strict=True))
+    for key, code, wanted, known in (
+        ("certify.tasks", "unknown_task", config.tasks, tasks),
+        ("certify.aspects", "unknown_aspect", config.aspects, aspects),
+    ):
+        if unknown := [name for name in wanted or () if name not in known]:
+            raise InputError(
+                f"{unknown[0]!r} in `{key}` was not evaluated on labelled records. It must be one of "
+                f"{', '.join(known)}.",
+                code=code,
+                key=key,
+            )
 
 
 def _records(folder: Path, slices: Mapping[tuple[str, str, str], Sequence[Mapping[str, Any]]]) -> list[Record]:
@@ -175,15 +221,20 @@ def _check_measurable(parts: Sequence[Slice], subjects: Sequence[str]) -> None:
         name = f"{part.task} / {part.dataset or 'records'} / {part.aspect}"
         if len(labels) == 1:
             raise InputError(
-                f"{name}: every label is {min(labels):g}, so there is no order to agree with: "
-                "leave it out (certify.tasks, certify.aspects), or give other records"
+                f"{name}: all labels equal {min(labels):g}, so the agreement is undefined. "
+                "Leave it out (certify.tasks, certify.aspects), or evaluate other records.",
+                code="infeasible",
             )
         if all(row[f"{subject}.score"] is None for subject in subjects for row in part.rows):
-            raise InputError(f"{name}: no judge gave a single score, see the reasons in the report: nothing to certify")
+            raise InputError(
+                f"{name}: no judge returned a score, so there is nothing to certify. "
+                "Run `inverdict report` to see the reasons.",
+                code="no_scores",
+            )
 
 
 def _fingerprint(config: Config, done: Mapping[str, Any]) -> dict[str, Any]:
-    """What decides the probes. Criteria and resamples do not: certificates are measured anew where they change."""
+    """What the probes depend on. Not on criteria and resamples: where these change, only the certificates do."""
     plain = json.loads(config.model_dump_json(exclude={"criteria", "resamples"}))
     return {
         "certify": plain,
@@ -193,7 +244,7 @@ def _fingerprint(config: Config, done: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _asks(config: ProbesConfig) -> bool:
+def _has_inference(config: ProbesConfig) -> bool:
     return bool(config.num_texts or config.position)
 
 
@@ -202,9 +253,10 @@ def _certificates(
     config: Config,
     parts: Sequence[Slice],
     subjects: Sequence[str],
-    asked: Sequence[str],
+    *,
     context: Context,
     folder: Path,
+    queried: Sequence[str],
 ) -> list[Certificate]:
     evaluation = prepared.evaluation
     known = Known(
@@ -220,7 +272,7 @@ def _certificates(
         folder / "probes",
         config.probes,
         config.criteria.max_effect,
-        asked,
+        queried,
         evaluation.config.vote,
         seed=config.seed,
         resamples=config.resamples,
@@ -236,7 +288,7 @@ def _certificates(
 
 
 def _write(folder: Path, found: Sequence[Certificate]) -> None:
-    """All certificates or none."""
+    """Atomic: all certificates or none."""
     with whole_folder(folder / CERTIFICATES.name) as beside:
         for one in found:
             (beside / one.subject).mkdir(exist_ok=True)
@@ -245,7 +297,7 @@ def _write(folder: Path, found: Sequence[Certificate]) -> None:
 
 
 def _file(one: Certificate) -> str:
-    """The file's name: task and aspect, and where there are data sets a hash of the name, which may hold anything."""
+    """Task and aspect, and with a data set a hash of its name, which can hold characters that no file name can."""
     stem = file_name(one.task, one.aspect).removesuffix(".txt")
     return f"{stem}.{content_id(one.dataset)[:8]}.json" if one.dataset else f"{stem}.json"
 
@@ -254,11 +306,11 @@ def _summary(config: Config, folder: Path, found: Sequence[Certificate]) -> dict
     return {
         "config": json.loads(config.model_dump_json()),
         "folder": str((folder / CERTIFICATES.name).resolve()),
-        "certificates": [_told(one) for one in found],
+        "certificates": [_entry(one) for one in found],
     }
 
 
-def _told(one: Certificate) -> dict[str, Any]:
+def _entry(one: Certificate) -> dict[str, Any]:
     statistic = one.criteria.statistic
     figure = one.agreement.get(statistic)
     return {
@@ -274,7 +326,7 @@ def _told(one: Certificate) -> dict[str, Any]:
 
 
 def render(summary: Mapping[str, Any]) -> str:
-    """One line a certificate, for the terminal."""
+    """The terminal's table: one row per certificate."""
     rows = [["", "", "agreement", "coverage", "biased by", "certified"]]
     for one in summary["certificates"]:
         more = f" (and {len(one['failed']) - 1} more)" if len(one["failed"]) > 1 else ""
@@ -290,4 +342,4 @@ def render(summary: Mapping[str, Any]) -> str:
         )
     table = aligned(rows, num_left=len(rows[0]))
     statistics = ", ".join(dict.fromkeys(one["statistic"] for one in summary["certificates"]))
-    return f"{table}\n\nAgreement: {statistics} [95 % interval over groups].\n{summary['folder']}"
+    return f"{table}\n\nAgreement: {statistics} [95 % bootstrap interval over groups].\n{summary['folder']}"

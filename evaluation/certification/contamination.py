@@ -1,6 +1,7 @@
-"""What has taught a judge and must not test it: compared with what was measured, on the artefacts of the run.
+"""Contamination check: no certified record may be in the data used for training or selection, by group or by text.
 
-Groups are compared by their key and texts by what they say, so that a rated text under another name is found too.
+Groups are compared by their key. Texts are compared by a normalised hash, so that a rated text is also found under
+another group's name.
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ from judging.template_io import load_templates
 
 
 @dataclass(frozen=True)
-class Taught:
-    """One place of the run whose human scores have taught: its groups, and its texts where they are known."""
+class UsedData:
+    """The data of one source (`name`) used for training or selection: its groups, and its texts where known."""
 
     name: str
     groups: frozenset[str]
@@ -31,51 +32,64 @@ class Taught:
 
 
 def text_hash(record: Record) -> str:
-    """Of source and candidate without case, punctuation and white space."""
+    """Hash of source and candidate that ignores case, punctuation and white space."""
     return content_id(*("".join(filter(str.isalnum, text.casefold())) for text in (record.source, record.candidate)))
 
 
-def taught(run: RunConfig, data: DataConfig, pool: Mapping[str, Record], measured: Sequence[Record]) -> list[Taught]:
-    """Every such place of the run. `pool`: the records of `data.pool` that may serve; `measured`: see `check_leaks`."""
+def used_data(
+    run: RunConfig, data: DataConfig, pool: Mapping[str, Record], measured: Sequence[Record]
+) -> list[UsedData]:
+    """All data with human scores that this run used for training or selection.
+
+    Args:
+        run: its folder holds the artifacts of the earlier jobs.
+        data: the configuration's `data` section.
+        pool: the records of `data.pool` that can be few-shot examples, by id.
+        measured: the records to certify.
+
+    Returns:
+        One entry per source that has at least one group.
+    """
     found = [
         _of_records("data.pool", pool.values()),
-        Taught("data.dev_share", frozenset(record.group_key for record in measured if data.develops(record))),
+        UsedData("data.dev_share", frozenset(record.group_key for record in measured if data.develops(record))),
         _of_records("panel", map(Record.from_row, _rows(run.run / "panel" / "evaluate" / "records"))),
-        Taught("evaluate/templates", _of_templates(run.run / "evaluate" / "templates")),
-        Taught("index", _of_indexes(run.run / "index")),
-        Taught("feedback", _of_feedback(run.run / "feedback", measured)),
+        UsedData("evaluate/templates", _of_templates(run.run / "evaluate" / "templates")),
+        UsedData("index", _of_indexes(run.run / "index")),
+        UsedData("feedback", _of_feedback(run.run / "feedback", measured)),
     ]
     return [one for one in found if one.groups]
 
 
-def check_leaks(measured: Iterable[Record], places: Sequence[Taught]) -> None:
-    """Raises InputError where a measured record's group or text has taught."""
+def check_contamination(measured: Iterable[Record], used: Sequence[UsedData]) -> None:
+    """Raises InputError (`contaminated`) where a measured record's group or text was used."""
     for record in measured:
-        for place in places:
-            if record.group_key in place.groups:
-                how = f"its group {record.group_key!r} has taught"
-            elif record.candidate and text_hash(record) in place.texts:
-                how = "a text that says the same has taught"
+        for source in used:
+            if record.group_key in source.groups:
+                what = f"its group {record.group_key!r}"
+            elif record.candidate and text_hash(record) in source.texts:
+                what = "an equal text"
             else:
                 continue
             raise InputError(
-                f"leak: record {record.id!r} was measured, and {how} ({place.name}): evaluate on other records, "
-                "or let data.pool_share divide them"
+                f"Contamination: record {record.id!r} is to be certified, but {what} was used for training or "
+                f"selection ({source.name}). Evaluate on other records, or split them with data.pool_share.",
+                code="contaminated",
             )
 
 
-def _of_records(name: str, records: Iterable[Record]) -> Taught:
+def _of_records(name: str, records: Iterable[Record]) -> UsedData:
     known = [(record.group_key, text_hash(record)) for record in records]
-    return Taught(name, frozenset(key for key, _ in known), frozenset(text for _, text in known))
+    return UsedData(name, frozenset(key for key, _ in known), frozenset(text for _, text in known))
 
 
 def _rows(folder: Path) -> Iterator[dict[str, Any]]:
-    """The records on which the job `panel` chose judges and learned votes."""
+    """The records on which the job `panel` selected judges and trained the learned vote."""
     return iter_rows(parts_of(folder))
 
 
 def _of_templates(folder: Path) -> frozenset[str]:
-    """Groups that the prompts which judged have seen: one-shot examples and labelled texts that chose the prompt."""
+    """Groups used for the judges' prompts: one-shot examples, and labelled texts that selected the prompt."""
     files = sorted(folder.glob("*/*.txt"))
     return frozenset(key for file in files for one in load_templates(file).values() for key in one.seen_groups)
 
@@ -86,7 +100,7 @@ def _of_indexes(folder: Path) -> frozenset[str]:
 
 
 def _of_feedback(folder: Path, measured: Sequence[Record]) -> frozenset[str]:
-    """Groups of measured records that the retriever's training has tried; it notes records by id."""
+    """Groups of measured records that are in the retriever's training data, which holds the ids of records."""
     ids: set[str] = set()
     for part in parts_of(folder / "pairs"):
         table = pq.read_table(part, columns=["query_id", "example_id"])

@@ -1,6 +1,6 @@
-"""Verdicts on changed copies and pairs -> the probes of a judge or the panel on one task, data set and aspect.
+"""Evaluates the probes: verdicts on perturbed copies and pairs -> each probe's effect for one judge and slice.
 
-Reads what probing.py has left; the statistics are judging/stats/bias.py's.
+Reads the output of probe_runs.py. The statistics are those of judging/stats/bias.py.
 """
 
 from __future__ import annotations
@@ -47,12 +47,13 @@ from judging.stats.estimate import Estimate
 from judging.tasks import load_task
 from judging.voting.vote import vote
 
-OFF = "off in certify.probes"
+OFF = "disabled in certify.probes"
+NOT_SAMPLED = "no text of this slice was sampled"
 
 
 @dataclass(frozen=True)
 class Slice:
-    """One task, data set and aspect: its rows of scores.parquet that have a label, and the records behind them."""
+    """One task, data set and aspect: its labelled rows of scores.parquet, and their records."""
 
     task: str
     dataset: str
@@ -62,12 +63,12 @@ class Slice:
 
     @property
     def scale(self) -> Scale:
-        """The people's."""
+        """The scale of the labels."""
         return Scale(self.rows[0]["scale_low"], self.rows[0]["scale_high"])
 
 
 class Found(NamedTuple):
-    """A probe's effect, what else there is to say, and of that what each attack does alone."""
+    """A probe's effect, further statistics, and the effect of each attack alone."""
 
     effect: Estimate
     num_groups: int
@@ -76,7 +77,17 @@ class Found(NamedTuple):
 
 
 class Probed:
-    """What the judges said of the copies and pairs below `folder`."""
+    """The scores of the copies and pairs on disk, and the probes computed from them.
+
+    Args:
+        folder: where `probe_runs.judge_probes` wrote.
+        config: the configuration's `certify.probes`.
+        limits: effects up to these are not a bias.
+        judges: the judges that were queried.
+        rule: how the panel aggregates.
+        seed: of the sample of records and of the bootstrap.
+        resamples: bootstrap resamples of groups.
+    """
 
     def __init__(
         self,
@@ -98,7 +109,7 @@ class Probed:
         self._compared = {name: VerdictsOnDisk(compared / name) for name in judges} if compared.exists() else {}
 
     def results(self, part: Slice, column: str) -> tuple[ProbeResult, ...]:
-        """Every probe of the judge `column`, or of the panel, on one slice."""
+        """All probes of the judge `column`, or of the panel, on one slice."""
         work: dict[ProbeName, Callable[[Slice, str], Found | str]] = {
             "position": self._position,
             "length": self._length,
@@ -136,7 +147,7 @@ class Probed:
             return OFF
         before, after, group = self._before_and_after([kind], part, column)
         if not group:
-            return "no text of this slice could be changed"
+            return "no perturbation changed a text of this slice"
         return Found(shift(before, after, group, width=part.scale.width, **self._settings), len(set(group)))
 
     def _injection(self, part: Slice, column: str) -> Found | str:
@@ -145,7 +156,7 @@ class Probed:
         names = [attack.name for attack in attacks()]
         before, after, group = self._before_and_after(names, part, column)
         if not group:
-            return "no text of this slice was drawn"
+            return NOT_SAMPLED
         width = part.scale.width
         raised = {"raised_share": raised_share(before, after, group, **self._settings)}
         alone = {
@@ -173,12 +184,12 @@ class Probed:
     def _rerun(self, part: Slice, column: str) -> Found | str:
         if self._config.rerun == 0:
             return OFF
-        # A label is one of the judge's own scale: on another scale of the people's scores it would be a finer step.
+        # Compare on the judge's own scale, where a label is one step; the scale of the human scores may be finer.
         own = load_task(part.task).scale_of(part.aspect)
-        twice = [(row, self._copies.get((copy_id(BASE, row["id"]), part.aspect))) for row in part.rows]
-        known = [(row, again) for row, again in twice if again]
+        both_runs = [(row, self._copies.get((copy_id(BASE, row["id"]), part.aspect))) for row in part.rows]
+        known = [(row, again) for row, again in both_runs if again]
         if not known:
-            return "no text of this slice was drawn"
+            return NOT_SAMPLED
         first, second = (
             [None if one is None else part.scale.rescale(one, own) for one in column_of]
             for column_of in zip(
@@ -194,9 +205,9 @@ class Probed:
             return "no patterns in certify.probes.own_family"
         is_own = [is_of_family(patterns, row["system"]) for row in part.rows]
         if all(is_own) or not any(is_own):
-            return f"{'all' if any(is_own) else 'none'} of the texts are of its own family"
+            return f"{'all' if any(is_own) else 'none'} of the texts are of the judge's own model family"
         if not any(own and row[f"{column}.score"] is not None for own, row in zip(is_own, part.rows, strict=True)):
-            return "it gave no text of its own family a score"
+            return "the judge scored no text of its own model family"
         group = [row["group"] for row in part.rows]
         score, human = [row[f"{column}.score"] for row in part.rows], [row["label"] for row in part.rows]
         effect = own_family(score, human, is_own, group, width=part.scale.width, **self._settings)
@@ -219,12 +230,12 @@ class Probed:
         return Found(first_preference(given, turned, group, **self._settings), len(set(group)), flips)
 
     def _preferred(self, column: str, first: Record, second: Record, aspect: str) -> float | None:
-        """1 to 2: the first or the second text; the panel's is its vote, as online by mean or median."""
+        """1 to 2: the first or the second text is preferred. The panel uses mean or median, as when it is served."""
         key = (pair_id(first.id, second.id), aspect)
-        said = {name: known.of([key])[key] for name, known in self._compared.items()}
+        verdicts = {name: known.of([key])[key] for name, known in self._compared.items()}
         if column != PANEL:
-            score: float | None = said[column]["score"]
+            score: float | None = verdicts[column]["score"]
             return score
         rule = "mean" if self._rule.rule in ("majority", *TAUGHT) else self._rule.rule
-        votes = [Verdict(name, aspect, row["score"], row["mode"], row["unscored"]) for name, row in said.items()]
+        votes = [Verdict(name, aspect, row["score"], row["mode"], row["unscored"]) for name, row in verdicts.items()]
         return vote(votes, rule, min_votes=self._rule.min_votes, weights=self._rule.weights).score

@@ -1,8 +1,8 @@
-"""The probes of a run's judges: changed copies of measured records, judged as `evaluate` judges.
+"""Runs the probes: makes perturbed copies of the measured records and runs the judges on them, as `evaluate` does.
 
-Below `{run}/certify/probes`: `pointwise/` (copies as they are, padded, as lists, attacked) and `position/` (pairs of
-texts in both orders), each with `records/` and `verdicts/` as in `{run}/evaluate`. A killed run goes on from there.
-What the verdicts say is the business of probed.py.
+Below `{run}/certify/probes`: `pointwise/` (copies unchanged, padded, as lists, attacked) and `position/` (pairs of
+texts in both orders), each with `records/` and `verdicts/` as in `{run}/evaluate`. An interrupted run resumes from
+there. probe_results.py evaluates the verdicts.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pydantic import Field
 from cluster.artifacts import whole_folder
 from cluster.config import Strict
 from cluster.tokens import special_tokens_of
-from evaluation.batch.config import Prepared
+from evaluation.batch.config import Evaluation, Prepared
 from evaluation.batch.evaluate import judge_all
 from evaluation.batch.inference import ask_all
 from evaluation.batch.ingest import RECORD_SCHEMA
@@ -37,33 +37,46 @@ BLOCK_ROWS = 64
 
 
 class ProbesConfig(Strict):
-    """`certify.probes`: how many texts (or pairs) of each task and data set are probed; 0: that probe is off."""
+    """`certify.probes`: number of texts (or pairs) per task and data set for each probe; 0: the probe is off."""
 
-    position: int = Field(60, ge=0, description="pairs of texts of one group, each judged in both orders")
-    length: int = Field(60, ge=0, description="texts that are padded with sentences that say nothing")
-    format: int = Field(60, ge=0, description="texts that are written as a list")
-    injection: int = Field(20, ge=0, description="texts that are attacked, each with every attack")
-    rerun: int = Field(60, ge=0, description="texts that are judged again, with another seed and in another order")
+    position: int = Field(
+        60, ge=0, description="position bias: pairs of texts of one group, each judged in both orders"
+    )
+    length: int = Field(60, ge=0, description="verbosity bias: texts padded with sentences without content")
+    format: int = Field(60, ge=0, description="format bias: texts rewritten as a list")
+    injection: int = Field(20, ge=0, description="prompt injection: texts, each with every attack")
+    rerun: int = Field(
+        60, ge=0, description="test-retest consistency: texts judged again, with another seed and in another order"
+    )
     own_family: dict[str, tuple[str, ...]] = Field(
-        default_factory=dict, description="by judge: patterns of `system` that are of its own model family, as qwen*"
+        default_factory=dict,
+        description="self-preference bias: by judge, `system` patterns of its own model family, such as qwen*",
     )
 
     @property
     def num_texts(self) -> int:
-        """How many texts are judged again as they are: every change is compared with that."""
+        """Number of texts judged again unchanged, which is what every perturbed copy is compared with."""
         return max(self.length, self.format, self.injection, self.rerun)
 
 
 class Copy(NamedTuple):
-    """A record for a probe. `kind`: `base` (unchanged), `length`, `format`, or an attack's name."""
+    """A record for a probe. `kind`: `base` (unchanged), `length`, `format`, or the name of an attack."""
 
     kind: str
     record: Record
 
 
 def copies(records: Sequence[Record], config: ProbesConfig, seed: int) -> list[Copy]:
-    """The copies of the records of one task and data set. A change that leaves a text as it was is left out."""
-    chosen = _in_drawn_order(records, seed)
+    """The perturbed copies, and the unchanged ones that they are compared with.
+
+    A copy that is equal to its text (`format`) is left out.
+
+    Args:
+        records: those of one task and data set.
+        config: how many records each probe takes.
+        seed: of the sample of records.
+    """
+    chosen = _sampling_order(records, seed)
     found = [Copy(BASE, one) for one in chosen[: config.num_texts]]
     found += [Copy(LENGTH, _changed(one, padded(one.candidate))) for one in chosen[: config.length]]
     found += [
@@ -85,9 +98,15 @@ def copy_id(kind: str, id: str) -> str:
 
 
 def pairs(records: Sequence[Record], config: ProbesConfig, seed: int) -> list[tuple[Record, Record]]:
-    """Pairs of records of one group, no record in two of them, from as many groups as there are."""
+    """Pairs of records of one group. No record is in two pairs, and as many groups as possible have one.
+
+    Args:
+        records: those of one task and data set.
+        config: `position` is the number of pairs.
+        seed: of the order of the records.
+    """
     groups: dict[str, list[Record]] = {}
-    for record in _in_drawn_order(records, seed):
+    for record in _sampling_order(records, seed):
         groups.setdefault(record.group_key, []).append(record)
     largest = max(map(len, groups.values()), default=0)
     found = [
@@ -100,7 +119,7 @@ def pairs(records: Sequence[Record], config: ProbesConfig, seed: int) -> list[tu
 
 
 def in_order(first: Record, second: Record) -> Record:
-    """A pair as the template for pairs reads it, rated on the aspects that both are rated on."""
+    """The record of an ordered pair for the pairwise template, with the aspects on which both have a human score."""
     scores = {aspect: score for aspect, score in first.scores.items() if aspect in second.scores}
     fields = {**first.fields, "other": second.candidate}
     return dataclasses.replace(first, id=pair_id(first.id, second.id), fields=fields, scores=scores)
@@ -112,7 +131,7 @@ def pair_id(first: str, second: str) -> str:
 
 
 def parts_by_dataset(records: Sequence[Record]) -> list[list[Record]]:
-    """The records of each task and data set."""
+    """The records, split by task and data set."""
     found: dict[tuple[str, str], list[Record]] = {}
     for record in records:
         found.setdefault((record.task, record.dataset), []).append(record)
@@ -128,23 +147,18 @@ def judge_probes(
     *,
     judges: Sequence[str],
 ) -> None:
-    """Judge what the probes need below `folder`. `records`: the measured ones, with the scores of wanted aspects alone.
+    """Run the judges on the copies and pairs, except where verdicts are on disk already. Ray must be running.
 
-    `judges`: who is asked; the panel's vote is counted where that is everybody. Ray must run. What is there already is
-    not judged again.
+    Args:
+        prepared: the finished evaluation.
+        config: the configuration's `certify.probes`.
+        records: the measured records, with the scores of selected aspects only.
+        folder: where `pointwise/` and `position/` are written.
+        seed: of the sample of records.
+        judges: the judges to query; the panel's score is aggregated only if these are all judges.
     """
-    run, known = prepared.evaluation.run, prepared.evaluation.config
-    asked: dict[str, Any] = {"judges": {name: spec for name, spec in known.judges.items() if name in judges}}
-    if len(asked["judges"]) < len(known.judges):
-        asked |= {"vote": VoteConfig(), "integrator": None}
-    # With the seed of `evaluate` a second run of the same texts would be no second draw.
-    evaluation = dataclasses.replace(
-        prepared.evaluation,
-        run=run.model_copy(update={"seed": run.seed + 1}),
-        config=known.model_copy(update={"aspects": None, **asked}),
-        ballot=Ballot(VoteConfig()) if "vote" in asked else prepared.evaluation.ballot,
-        folder=folder / POINTWISE,
-    )
+    run = prepared.evaluation.run
+    evaluation = _of_judges(prepared, judges, folder / POINTWISE)
     wanted = list(dict.fromkeys((record.task, aspect) for record in records for aspect in record.scores))
     built = {
         name: build_judge(
@@ -166,16 +180,33 @@ def judge_probes(
     rated = [record for record in both if record.scores]
     if rated:
         _write(folder / POSITION, rated)
-        # As online: two texts are compared by the template for pairs, without examples.
+        # As in the served panel: pairs use the pairwise template, without few-shot examples.
         templates = {(task, aspect): pair_template(load_task(task), aspect) for task, aspect in wanted}
-        comparing = {
+        pairwise = {
             name: dataclasses.replace(judge, templates=templates, examples={}, pool={}) for name, judge in built.items()
         }
-        ask_all(folder / POSITION, comparing, evaluation.config.judges, run.models, aspects=None, seed=run.seed)
+        ask_all(folder / POSITION, pairwise, evaluation.config.judges, run.models, aspects=None, seed=run.seed)
 
 
-def _in_drawn_order(records: Sequence[Record], seed: int) -> list[Record]:
-    """By a hash of seed and id: a larger sample holds the smaller one. Of blank texts there is nothing to change."""
+def _of_judges(prepared: Prepared, judges: Sequence[str], folder: Path) -> Evaluation:
+    """The finished evaluation with `judges` only and its output in `folder`; without panel where one is missing."""
+    run, config = prepared.evaluation.run, prepared.evaluation.config
+    changes: dict[str, Any] = {"judges": {name: spec for name, spec in config.judges.items() if name in judges}}
+    is_whole = len(changes["judges"]) == len(config.judges)
+    if not is_whole:
+        changes |= {"vote": VoteConfig(), "integrator": None}
+    return dataclasses.replace(
+        prepared.evaluation,
+        # With the seed of `evaluate`, a second run on the same texts would repeat the first sample.
+        run=run.model_copy(update={"seed": run.seed + 1}),
+        config=config.model_copy(update={"aspects": None, **changes}),
+        ballot=prepared.evaluation.ballot if is_whole else Ballot(VoteConfig()),
+        folder=folder,
+    )
+
+
+def _sampling_order(records: Sequence[Record], seed: int) -> list[Record]:
+    """Sorted by a hash of seed and id, so that a larger sample contains the smaller one. Without blank texts."""
     return sorted(
         (one for one in records if not is_blank(one.candidate)), key=lambda record: content_id(str(seed), record.id)
     )
@@ -186,7 +217,7 @@ def _changed(record: Record, candidate: str) -> Record:
 
 
 def _write(folder: Path, records: Sequence[Record]) -> None:
-    """`records/` as `evaluate` leaves it: groups whole, neighbours share a prefix."""
+    """Write `records/` as `evaluate` does: sorted by group, so that neighbours share a prompt prefix."""
     if (folder / "records").exists():
         return
     rows = [{**one.to_row(), "group_key": one.group_key} for one in sorted(records, key=lambda one: one.group_key)]

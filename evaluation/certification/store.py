@@ -1,4 +1,4 @@
-"""Certificates of a run on disk. Loads no Ray: the running panel reads them too."""
+"""Reads the certificates of a run from disk. Imports no Ray, because the served panel reads them too."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from pathlib import Path
 
 from judging.certificates.certificate import Certificate, load_certificate
 
-CERTIFICATES = Path("certify") / "certificates"  # below the run
+CERTIFICATES = Path("certify") / "certificates"  # relative to the run folder
 
 
 def load_certificates(run: Path) -> list[Certificate]:
-    """The certificates of a run, by name. Raises InputError where one was edited."""
+    """The certificates of a run, sorted by path. Raises InputError where one was edited."""
     return [load_certificate(file) for file in sorted((run / CERTIFICATES).glob("*/*.json"))]

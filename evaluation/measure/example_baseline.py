@@ -1,7 +1,7 @@
-"""What the shown examples say without a judge: the mean of their scores, as the text's score.
+"""The baseline of the few-shot examples alone: the mean human score of a text's examples as its score, without a judge.
 
-That is a nearest-neighbour regression. A judge must beat it, or the search alone would do; and one whose scores go
-along with it far more closely than both go along with the labels copies its examples. Reads what `evaluate` left.
+This is a nearest-neighbour regression. A judge must beat it, or the retriever alone would be enough. A judge whose
+scores correlate with it far more strongly than with the labels copies its examples. Reads the output of `evaluate`.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from judging.stats.agreement import agreement, compare
 from judging.stats.bootstrap import Method
 from judging.stats.estimate import Estimate, to_json
 
-FOLLOWS = "dataset.spearman"  # within a group all texts may be shown the same examples
+FOLLOWS = "dataset.spearman"  # within a group, all texts may have the same examples
 LEVELS = ("dataset", "group")
 Means = Mapping[tuple[str, str], float | None]  # (record id, aspect) -> the mean score of its examples
 
 
 @dataclass(frozen=True)
 class Neighbours:
-    """Of one judge, by statistic, all on the rows that it scored with examples.
+    """Estimates of one judge by statistic, on the rows that it scored with examples.
 
-    `alone`: agreement of the examples' mean score with the labels; `minus_alone`: the judge's minus that; `follows`:
-    agreement of the judge's score with that mean.
+    `alone`: agreement of the examples' mean score with the labels; `minus_alone`: paired difference, judge minus
+    `alone`; `follows`: correlation of the judge's score with the examples' mean score.
     """
 
     alone: Mapping[str, Estimate]
@@ -39,14 +39,22 @@ class Neighbours:
 
 
 def means_of(run: Path, judges: Mapping[str, Mapping[str, Any]]) -> dict[str, Means]:
-    """By judge, for those with a search. `judges`: those of the evaluation's summary. Raises InputError."""
+    """Examples' mean scores of each judge that retrieves examples. `judges`: of the summary. Raises InputError."""
     return {name: mean_scores(run / "evaluate", name) for name, judge in judges.items() if "icl" in judge}
 
 
 def neighbours(
     part: Slice, means: Mapping[str, Means], *, resamples: int, seed: int, interval: Method
 ) -> dict[str, Neighbours]:
-    """By judge, for those to which examples were shown on this slice."""
+    """The baseline of each judge that had few-shot examples on this slice.
+
+    Args:
+        part: the slice.
+        means: see `means_of`.
+        resamples: bootstrap resamples of groups.
+        seed: of the bootstrap.
+        interval: how the bootstrap's interval is computed.
+    """
     settings: dict[str, Any] = {"levels": LEVELS, "resamples": resamples, "seed": seed, "interval": interval}
     found = {}
     for judge, known in means.items():

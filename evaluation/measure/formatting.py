@@ -1,4 +1,4 @@
-"""Numbers for people: the terminal's and the report's. Knows nothing of what they say."""
+"""Formats numbers and intervals for the tables of the terminal and the report."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from judging.stats.estimate import Estimate
 
 
 def shown(value: float, digits: int = 2) -> str:
-    """A number for a table: ".48", "-.03", "1.00"; a dash where it is undefined."""
+    """A number for a table: ".48", "-.03", "1.00"; a dash for an undefined one."""
     if not math.isfinite(value):
         return "–"
     text = f"{round(value, digits) + 0.0:.{digits}f}"  # + 0.0: no "-.00"
@@ -18,7 +18,7 @@ def shown(value: float, digits: int = 2) -> str:
 
 
 def with_interval(one: Estimate | Mapping[str, Any] | None) -> str:
-    """ ".48 [.31, .62]" of an estimate, or of one as JSON has it (null: undefined); None: a dash."""
+    """ ".48 [.31, .62]" for an estimate or its JSON (null: undefined); a dash for None."""
     if one is None:
         return "–"
     known: Mapping[str, Any] = one.to_json() if isinstance(one, Estimate) else one

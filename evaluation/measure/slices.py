@@ -1,6 +1,6 @@
-"""`scores.parquet` -> the agreement of each judge, the panel and the candidate's length with the labels, by slice.
+"""`scores.parquet` -> the agreement of each judge, the panel and the length baseline with the labels, by slice.
 
-A slice is one task, data set, aspect and scale: scales and groups of different slices are never pooled.
+A slice is one task, data set, aspect and scale. Different slices are never pooled.
 """
 
 from __future__ import annotations
@@ -25,25 +25,25 @@ from judging.stats.human_ceiling import human_ceiling
 from judging.stats.rows import Columns
 
 BASELINE_ARMS = ("none", "random", "semantic")
-LENGTH = "length"  # the baseline: the candidate's number of characters as its score
+LENGTH = "length"  # the length baseline: the candidate's number of characters as its score
 
 
 class Comparison(NamedTuple):
-    """Two judges of one model that differ in one thing: the prompt, or the examples that are shown."""
+    """Two judges of one model that differ in one setting: the prompt, or the few-shot examples."""
 
     judge: str
     baseline: str
-    what: str  # of the baseline: "rubric", "none", "random", "semantic"
+    what: str  # the baseline's setting: "rubric", "none", "random", "semantic"
 
 
-# The bootstrap's 95 % interval holds a mean of three groups in 75 % of cases, of ten in 89 %
+# The bootstrap's 95 % interval covers the mean of three groups in 75 % of cases, of ten in 89 %
 # (tests/judging/stats/test_agreement.py).
 FEW_GROUPS = 10
 
 
 @dataclass(frozen=True)
 class Slice:
-    """The measured agreement on one task, data set and aspect; estimates by score column and statistic's name."""
+    """The agreement on one task, data set and aspect; estimates by score column and name of the statistic."""
 
     task: str
     dataset: str
@@ -67,9 +67,10 @@ class Slice:
 
     @property
     def shape(self) -> str:
-        few = f"; fewer than {FEW_GROUPS} groups: the intervals are too narrow" if self.num_groups < FEW_GROUPS else ""
+        is_few = self.num_groups < FEW_GROUPS
+        few = f"; fewer than {FEW_GROUPS} groups, so the intervals are too narrow" if is_few else ""
         nameless = sum(not row["system"] for row in self.rows) if self.num_systems else 0
-        left_out = f" ({nameless} without a system, left out of system.*)" if nameless else ""
+        left_out = f" ({nameless} without a system, excluded from system.*)" if nameless else ""
         return f"{self.num_rows} rows{left_out}, {self.num_groups} groups, {self.num_systems} systems{few}"
 
     def to_json(self) -> dict[str, Any]:
@@ -96,9 +97,14 @@ class Slice:
 def measure(
     scores: Path, *, resamples: int, seed: int, interval: Method, pairs: Sequence[Comparison] = ()
 ) -> list[Slice]:
-    """The slices of a scores file that have labels, in the order of their first row.
+    """The agreement of all labelled slices of a scores file, in the order of their first row.
 
-    `pairs`: judges that are compared with each other, see `comparisons`.
+    Args:
+        scores: `scores.parquet`.
+        resamples: bootstrap resamples of groups.
+        seed: of the bootstrap.
+        interval: how the bootstrap's interval is computed.
+        pairs: judges to compare with each other, see `comparisons`.
     """
     slices = labelled_slices(scores)
     settings: dict[str, Any] = {"resamples": resamples, "seed": seed, "interval": interval}
@@ -106,7 +112,7 @@ def measure(
 
 
 def labelled_slices(scores: Path) -> dict[tuple[str, str, str, float, float], list[dict[str, Any]]]:
-    """(task, dataset, aspect, ends of the scale) -> the rows of a scores file that have a label."""
+    """(task, dataset, aspect, low and high end of the scale) -> the labelled rows of a scores file."""
     slices: dict[tuple[str, str, str, float, float], list[dict[str, Any]]] = {}
     for row in pq.read_table(scores).to_pylist():
         if row["label"] is not None:
@@ -116,11 +122,11 @@ def labelled_slices(scores: Path) -> dict[tuple[str, str, str, float, float], li
 
 
 def comparisons(judges: Mapping[str, Mapping[str, Any]]) -> list[Comparison]:
-    """Each judge against those of its model that differ in the prompt or in the examples alone.
+    """Pairs of judges of one model that differ only in the prompt, or only in the few-shot examples.
 
-    `judges`: those of the evaluation's summary. A prompt of its own is compared with the written rubric; examples that
-    are found for each record (`icl`) with none, random ones and plain semantic search. Of several such judges the first
-    that scores in the same mode, and with the same examples, counts.
+    A judge with its own prompt is compared with the rubric; retrieved examples (`icl`) with no examples, random ones
+    and semantic search. Of several candidates, the first with the same score mode, and the same examples, is taken.
+    `judges`: those of the evaluation's summary.
     """
     found: list[Comparison] = []
     for name, judge in judges.items():
@@ -144,12 +150,12 @@ def _mode(judge: Mapping[str, Any]) -> str:
 
 
 def _arm(judge: Mapping[str, Any]) -> str:
-    """Where the judge's examples come from: an arm's name, "none", or "named" in the configuration."""
+    """The source of the judge's examples: the retrieval strategy (`arm`), "none", or "named" in the configuration."""
     return str(judge["icl"]["arm"]) if "icl" in judge else "named" if judge.get("examples") else "none"
 
 
 def score_columns(row: Mapping[str, Any]) -> list[str]:
-    """Names of the judges, then the panel."""
+    """The judges' names, then the panel."""
     return [name.removesuffix(".score") for name in row if name.endswith(".score")]
 
 
@@ -168,7 +174,7 @@ def _measure_slice(
         num_systems=len({row["system"] for row in rows if row["system"]}),
         scale=(rows[0]["scale_low"], rows[0]["scale_high"]),
         estimates={
-            # Length is no score on the scale: distances to it mean nothing.
+            # A length is not a score on the scale: distances to it mean nothing.
             name: {key: one for key, one in agreement(column, **settings).items() if name != LENGTH or is_of_order(key)}
             for name, column in columns.items()
         },
@@ -196,7 +202,7 @@ def _negative(one: Estimate) -> Estimate:
 
 
 def columns_of(rows: Sequence[Mapping[str, Any]], score: Sequence[float | None]) -> Columns:
-    """Rows of a scores file with one of their columns as the score; systems where a row has one."""
+    """Rows of a scores file as columns for the statistics, with `score` as the score; systems if any row has one."""
     ratings = [json.loads(row["ratings"]) or None for row in rows]
     systems = [row["system"] or None for row in rows]
     return Columns(
@@ -209,12 +215,18 @@ def columns_of(rows: Sequence[Mapping[str, Any]], score: Sequence[float | None])
 
 
 def reasons_of(rows: Sequence[Mapping[str, Any]], name: str) -> dict[str, int]:
-    """Why the column's rows are unscored, and how many."""
+    """Number of unscored rows of the column, by reason."""
     reasons = [row[f"{name}.unscored"] for row in rows if row[f"{name}.unscored"]]
     return {reason: reasons.count(reason) for reason in sorted(set(reasons))}
 
 
 def worst(part: Slice, name: str, number: int) -> list[Mapping[str, Any]]:
-    """The rows where the column's score lies farthest from the label, in points; unscored rows are not among them."""
+    """The scored rows with the largest absolute difference of score and label, largest first.
+
+    Args:
+        part: the slice.
+        name: a judge's name, or `panel`.
+        number: how many rows.
+    """
     scored = [row for row in part.rows if row[f"{name}.score"] is not None]
     return sorted(scored, key=lambda row: (-abs(row[f"{name}.score"] - row["label"]), row["id"]))[:number]

@@ -1,7 +1,8 @@
-"""Every way to make one score of the judges', side by side on the same rows: agreement, and cost in tokens.
+"""Compares the aggregation rules on the same rows: agreement with the labels, and cost in tokens.
 
-The single judges, mean, median, where `inverdict panel` was run the best judge and the learned vote, the integrating
-model, and cascades that ask the whole panel only where a first judge is unsure. Reads what `evaluate` and `panel` left.
+The rules are the single judges, mean and median, the best judge and the learned vote if `inverdict panel` was run, the
+integrating model, and cascades that query the whole panel only if the first judge is uncertain. Reads the output of
+`evaluate` and `panel`.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ Scores = list[float | None]
 
 @dataclass(frozen=True)
 class Rule:
-    """One way to make a score; `tokens` a text, prompts and replies of all that are asked (None: not known)."""
+    """One aggregation rule; `tokens`: prompt and reply tokens per text of all queried judges (None: unknown)."""
 
     agreement: Estimate
     minus_mean: Estimate | None
@@ -43,7 +44,7 @@ class Rule:
 
 @dataclass(frozen=True)
 class Compared:
-    """All rules on the rows of one slice; `first` is the judge that the cascade asks before the others."""
+    """All rules on the rows of one slice; `first`: the judge that the cascade queries first."""
 
     rules: Mapping[str, Rule]
     first: str | None
@@ -79,21 +80,28 @@ class Compared:
 
 
 def compared(run: Path, part: Slice, *, resamples: int, seed: int) -> Compared | None:
-    """The rules on a slice; None where there is one judge alone."""
+    """The comparison of the rules on a slice; None if there is one judge only.
+
+    Args:
+        run: the run folder.
+        part: the slice.
+        resamples: bootstrap resamples of groups.
+        seed: of the bootstrap.
+    """
     judges = list(part.modes)
     if len(judges) < 2:
         return None
     rows = part.rows
-    told = _told(run / "evaluate", judges, part)
-    ballot = _taught(run)
+    outputs = _outputs(run / "evaluate", judges, part)
+    ballot = _learned(run)
     columns = Columns([row["group"] for row in rows], [row["label"] for row in rows], [None] * len(rows))
     scores = {name: [row[f"{name}.score"] for row in rows] for name in judges}
-    whole = _sum(told[name].tokens for name in judges)
-    tokens: dict[str, float | None] = {name: told[name].tokens for name in judges}
+    whole = _sum(outputs[name].tokens for name in judges)
+    tokens: dict[str, float | None] = {name: outputs[name].tokens for name in judges}
     for rule in ("mean", "median", "best", "learned"):
         if ballot.knows(rule, part.task, part.aspect):
-            scores[rule] = [_counted(ballot, rule, part, row, judges) for row in rows]
-            tokens[rule] = told[ballot.best[part.task, part.aspect]].tokens if rule == "best" else whole
+            scores[rule] = [_aggregated(ballot, rule, part, row, judges) for row in rows]
+            tokens[rule] = outputs[ballot.best[part.task, part.aspect]].tokens if rule == "best" else whole
     if f"{PANEL}.vote" in rows[0]:
         read = mean_tokens(run / "evaluate" / "integrator", part.aspect, {row["id"] for row in rows})
         scores["integrated"] = [row[f"{PANEL}.score"] for row in rows]
@@ -103,41 +111,41 @@ def compared(run: Path, part: Slice, *, resamples: int, seed: int) -> Compared |
     rules = {}
     for name, column in scores.items():
         own = replace(columns, score=column)
-        known = name in part.modes  # a judge, which the slice has measured already
+        known = name in part.modes  # a judge, measured in the slice already
         rules[name] = Rule(
             (part.estimates[name] if known else agreement(own, shuffles=0, **settings))[CRITERION],
             None if name == "mean" else compare(own, scores["mean"], **settings)[CRITERION],
             (part.against_length[name] if known else compare(own, length, **settings))[CRITERION],
             tokens[name],
         )
-    first, points = _cascade(columns, scores, told, part, ballot, resamples=resamples, seed=seed)
+    first, points = _cascade(columns, scores, outputs, part, ballot, resamples=resamples, seed=seed)
     return Compared(rules, first, points)
 
 
 @dataclass(frozen=True)
-class _Told:
-    """A judge's mean tokens a text (None: no verdict says), and its uncertainty by row (None: it wrote no labels)."""
+class _Output:
+    """A judge's mean tokens per text (None: unknown), and its uncertainty by row (None: no label probabilities)."""
 
     tokens: float | None
-    unsure: Scores
+    uncertainty: Scores
 
 
-def _told(evaluated: Path, judges: Sequence[str], part: Slice) -> dict[str, _Told]:
-    places = {row["id"]: place for place, row in enumerate(part.rows)}
+def _outputs(evaluated: Path, judges: Sequence[str], part: Slice) -> dict[str, _Output]:
+    index = {row["id"]: number for number, row in enumerate(part.rows)}
     found = {}
     for name in judges:
-        unsure: Scores = [None] * len(places)
+        uncertainty: Scores = [None] * len(index)
         folder = evaluated / "verdicts" / name
         for file in parts_of(folder):
             for row in pq.read_table(file, columns=["id", "aspect", "label_probabilities"]).to_pylist():
-                if row["aspect"] == part.aspect and row["id"] in places and row["label_probabilities"]:
-                    unsure[places[row["id"]]] = label_entropy(row["label_probabilities"])
-        found[name] = _Told(mean_tokens(folder, part.aspect, places), unsure)
+                if row["aspect"] == part.aspect and row["id"] in index and row["label_probabilities"]:
+                    uncertainty[index[row["id"]]] = label_entropy(row["label_probabilities"])
+        found[name] = _Output(mean_tokens(folder, part.aspect, index), uncertainty)
     return found
 
 
-def _taught(run: Path) -> Ballot:
-    """What the job `panel` chose and learned of the judges that were evaluated; nothing where it did not know them."""
+def _learned(run: Path) -> Ballot:
+    """The rules that the job `panel` fitted on these judges; none where it has not run, or ran on other judges."""
     done = JobDir(run, "evaluate").manifest() or {}
     judges = done.get("fingerprint", {}).get("evaluate", {}).get("judges", {})
     try:
@@ -146,8 +154,8 @@ def _taught(run: Path) -> Ballot:
         return Ballot()
 
 
-def _counted(ballot: Ballot, rule: str, part: Slice, row: Mapping[str, Any], judges: Sequence[str]) -> float | None:
-    """The panel's score of a row by that rule, in points of the row's scale."""
+def _aggregated(ballot: Ballot, rule: str, part: Slice, row: Mapping[str, Any], judges: Sequence[str]) -> float | None:
+    """The panel's score of a row by that rule, on the row's scale."""
     own, to = load_task(part.task).scale_of(part.aspect), Scale(*part.scale)
     verdicts = [
         Verdict(
@@ -166,31 +174,34 @@ def _counted(ballot: Ballot, rule: str, part: Slice, row: Mapping[str, Any], jud
 def _cascade(
     columns: Columns,
     scores: Mapping[str, Scores],
-    told: Mapping[str, _Told],
+    outputs: Mapping[str, _Output],
     part: Slice,
     ballot: Ballot,
     **settings: Any,
 ) -> tuple[str | None, list[Point]]:
-    """The cheapest judge that tells its labels' probabilities first; then the learned vote, or the mean.
+    """The cascade's first judge, the cheapest one with label probabilities, and its points.
 
-    Under the learned vote the first judge's score is that vote's too, with the others abstaining: calibrated alike.
+    The panel's score is the learned vote, or else the mean. With the learned vote, the first judge's score also comes
+    from that vote with all others missing, so that both are calibrated alike.
     """
     rows, judges = part.rows, list(part.modes)
     if any(row[f"{name}.unscored"] == NOT_ASKED for row in rows for name in judges):
-        return None, []  # it was a cascade itself
-    usable = [name for name in judges if told[name].tokens and any(one is not None for one in told[name].unsure)]
-    whole = _sum(told[name].tokens for name in judges)
+        return None, []  # the evaluation itself was a cascade
+    usable = [
+        name for name in judges if outputs[name].tokens and any(one is not None for one in outputs[name].uncertainty)
+    ]
+    whole = _sum(outputs[name].tokens for name in judges)
     if not usable or not whole:
         return None, []
-    first = min(usable, key=lambda name: (told[name].tokens or 0.0, name))
+    first = min(usable, key=lambda name: (outputs[name].tokens or 0.0, name))
     rule = "learned" if "learned" in scores else "mean"
-    alone = [_counted(ballot, rule, part, row, [first]) for row in rows]
+    alone = [_aggregated(ballot, rule, part, row, [first]) for row in rows]
     return first, cascade(
         columns,
         alone,
         scores[rule],
-        told[first].unsure,
-        first_cost=told[first].tokens or 0.0,
+        outputs[first].uncertainty,
+        first_cost=outputs[first].tokens or 0.0,
         panel_cost=whole,
         criterion=CRITERION,
         **settings,

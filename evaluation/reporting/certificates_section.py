@@ -1,6 +1,6 @@
-"""The report's section on certificates: what each says, and its probes as a picture (`templates/certificates.html`).
+"""The report's section on certificates: agreement, criteria and probes of each (`templates/certificates.html`).
 
-Reads `{run}/certify`; knows no scores.
+Reads `{run}/certify` only, never scores.
 """
 
 from __future__ import annotations
@@ -17,15 +17,11 @@ from evaluation.reporting.pages import rendered
 from judging.certificates.certificate import Certificate, Figure, ProbeResult
 from judging.stats.bias import ProbeName
 
-STALE = "These certificates are of another evaluation than this report: certify this run again"
 FACTS = ("code", "models", "templates", "settings", "retriever", "weights")
 
 
 def certificates_section(run: Path) -> str:
-    """All certificates of the run, slice by slice; empty where there is none.
-
-    Raises InputError where one was edited.
-    """
+    """All certificates of the run by slice; empty if there are none. Raises InputError where one was edited."""
     found = load_certificates(run)
     if not found:
         return ""
@@ -34,7 +30,7 @@ def certificates_section(run: Path) -> str:
         slices.setdefault((one.task, one.dataset, one.aspect), []).append(one)
     return rendered(
         "certificates.html",
-        stale="" if _is_of_this_evaluation(run) else STALE,
+        is_stale=not _is_of_this_evaluation(run),
         slices=[_slice(key, ones) for key, ones in slices.items()],
     )
 
@@ -49,7 +45,7 @@ def _slice(key: tuple[str, str, str], ones: Sequence[Certificate]) -> dict[str, 
 
     task, dataset, aspect = key
     statistic = ones[0].criteria.statistic
-    # Those that at least one was put to.
+    # Probes that were run for at least one subject.
     probes = list(dict.fromkeys(probe.name for one in ones for probe in one.probes if probe.effect))
     return {
         "title": f"{task} / {dataset or 'records'} / {aspect}",
@@ -61,13 +57,13 @@ def _slice(key: tuple[str, str, str], ones: Sequence[Certificate]) -> dict[str, 
 
 
 def _row(one: Certificate, statistic: str, probes: Sequence[ProbeName]) -> dict[str, Any]:
-    told = (one.agreement, one.chance, one.minus_length, one.human_ceiling or {})
+    columns = (one.agreement, one.chance, one.minus_length, one.human_ceiling or {})
     verdict = one.verdict
     return {
         "subject": one.subject,
         "holds": verdict.holds,
         "num_failed": len(verdict.failed),
-        "figures": [_figure(figures.get(statistic)) for figures in told],
+        "figures": [_figure(figures.get(statistic)) for figures in columns],
         "coverage": one.coverage,
         "probes": [_probe(_of(one, name)) for name in probes],
         "criteria": [*(("✗", words) for words in verdict.failed), *(("✓", words) for words in verdict.met)],
@@ -76,7 +72,7 @@ def _row(one: Certificate, statistic: str, probes: Sequence[ProbeName]) -> dict[
 
 
 def _figure(one: Figure | None) -> dict[str, Any] | None:
-    """A figure as a cell shows it; None where there is no value."""
+    """The content of a cell; None if the value is undefined."""
     if one is None or one.value is None:
         return None
     low, high = (math.nan if end is None else end for end in (one.low, one.high))
@@ -96,10 +92,11 @@ def _facts(one: Certificate) -> dict[str, str]:
     attacks = next((probe.further for probe in one.probes if probe.name == "injection"), {})
     return {
         "probes not run": skipped or "none",
-        "each attack": ", ".join(f"{_words(name)} {_value(figure)}" for name, figure in attacks.items()) or "–",
+        "effect of each attack": ", ".join(f"{_words(name)} {_value(figure)}" for name, figure in attacks.items())
+        or "–",
         "labels": f"{one.labels}; {one.num_rows} rows, {one.num_groups} groups, {one.num_systems} systems",
-        "has taught": _taught(one),
-        "measured ids": one.split.measured_ids_sha256[:16],
+        "training and selection data": _used_data(one),
+        "hash of measured ids": one.split.measured_ids_sha256[:16],
         **{name: _plain(getattr(one.fingerprints, name)) for name in FACTS},
         "written": f"{one.date}, seal {one.seal[:16]}",
     }
@@ -109,8 +106,8 @@ def _words(name: str) -> str:
     return name.replace("_", " ")
 
 
-def _taught(one: Certificate) -> str:
-    return ", ".join(f"{name}, groups: {part.num_groups}" for name, part in one.split.taught.items()) or "nothing"
+def _used_data(one: Certificate) -> str:
+    return ", ".join(f"{name} ({part.num_groups} groups)" for name, part in one.split.taught.items()) or "none"
 
 
 def _plain(value: Mapping[str, str] | str | None) -> str:

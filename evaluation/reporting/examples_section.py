@@ -1,4 +1,4 @@
-"""The report's part on shown examples: what they say without the judge."""
+"""The example baseline of each judge as a table: for the terminal and for the report."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ SHOWN = ("dataset.spearman", "group.spearman")
 
 
 def table_rows(found: Mapping[str, Neighbours]) -> list[list[str]]:
-    """For the terminal: a head, then one line a judge."""
+    """The terminal's table: a head, then one row per judge."""
     head = ["shown examples", f"their mean alone ({FOLLOWS})", "judge minus it", "judge with it", "coverage"]
     return [head, *([judge, *_cells(one, (FOLLOWS,))] for judge, one in found.items())]
 
 
 def section(found: Mapping[str, Neighbours], label: str) -> str:
-    """The report's section of one slice; empty where no judge was shown examples. `label`: "human score"."""
+    """The report's section of one slice; empty if no judge had examples. `label`: "human score"."""
     if not found:
         return ""
     return rendered(
@@ -32,8 +32,8 @@ def section(found: Mapping[str, Neighbours], label: str) -> str:
 
 
 def _cells(one: Neighbours, statistics: Sequence[str]) -> list[str]:
-    told = [found[name] for found in (one.alone, one.minus_alone) for name in statistics]
+    estimates = [found[name] for found in (one.alone, one.minus_alone) for name in statistics]
     return [
-        *(with_interval(estimate) for estimate in (*told, one.follows[FOLLOWS])),
+        *(with_interval(estimate) for estimate in (*estimates, one.follows[FOLLOWS])),
         f"{one.alone[FOLLOWS].coverage:.3f}",
     ]

@@ -1,4 +1,4 @@
-"""Our Jinja2 templates with values of anybody's -> HTML: whatever a model or a data set wrote is escaped."""
+"""Renders the report's Jinja2 templates to HTML. All values are escaped, since models and data sets are untrusted."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TEMPLATES = Path(__file__).parent / "templates"
 
 
 def rendered(template: str, **values: Any) -> Markup:
-    """The file of that name in `templates`. A value that is `Markup`, such as another section, stands as it is."""
+    """The rendered file of that name in `templates`. `Markup` values, such as other sections, are not escaped."""
     return Markup(_environment().get_template(template).render(**values))
 
 

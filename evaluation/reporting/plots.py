@@ -1,4 +1,4 @@
-"""Plots of one slice, one training or several certificates as PNG images in base64, for the report. Knows no HTML."""
+"""Draws the report's plots (of a slice, a training or certificates) and returns them as PNG images in base64."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ GREY = "#9aa0a6"
 
 
 def forest(part: Slice, statistics: Sequence[str]) -> str:
-    """Value and 95 % interval of each column, a panel a statistic; the grey band is what chance reaches."""
+    """Value and 95 % interval of each column, one plot per statistic; the grey band is the chance baseline."""
     names = list(part.estimates)[::-1]
     figure, axes = _figure(len(statistics), height=0.34 * len(names) + 0.9, width=2.3, sharey=True)
     for axis, statistic in zip(axes, statistics, strict=True):
@@ -32,9 +32,14 @@ def forest(part: Slice, statistics: Sequence[str]) -> str:
             one = part.estimates[name].get(statistic)
             if one is None or not math.isfinite(one.value):
                 continue
-            floor = part.estimates[name][f"floor.{statistic}"]
+            chance = part.estimates[name][f"floor.{statistic}"]
             axis.plot(
-                [floor.low, floor.high], [place, place], color="#e3e5e8", linewidth=11, solid_capstyle="butt", zorder=0
+                [chance.low, chance.high],
+                [place, place],
+                color="#e3e5e8",
+                linewidth=11,
+                solid_capstyle="butt",
+                zorder=0,
             )
             colour = _colour(part, name)
             axis.plot([one.low, one.high], [place, place], color=colour, linewidth=2)
@@ -63,7 +68,7 @@ def distributions(part: Slice, label_name: str) -> str:
 
 
 def against_labels(part: Slice, label_name: str) -> str:
-    """Each column's scores over the labels; points are spread a little sideways where labels coincide."""
+    """Scatter plots of each column's scores against the labels, with a small horizontal jitter."""
     names = score_columns(part.rows[0])
     figure, axes = _figure(len(names), height=2.7, width=2.7, sharey=True)
     spread = np.random.default_rng(0).uniform(-0.012, 0.012, len(part.rows)) * (part.scale[1] - part.scale[0])
@@ -81,7 +86,7 @@ def against_labels(part: Slice, label_name: str) -> str:
 
 
 def losses(train: Sequence[tuple[float, float]], dev: Sequence[tuple[float, float]]) -> str:
-    """A training's loss over its steps, (step, loss) pairs; the dev part's as dots."""
+    """Loss curves of a training from (step, loss) pairs; the dev loss has markers."""
     figure, (axis,) = _figure(1, height=2.4, width=5.2)
     axis.plot(*_columns(train), color=COLOURS[0], linewidth=1.5, label="train")
     axis.plot(*_columns(dev), "o-", color=COLOURS[1], markersize=4, linewidth=1, label="dev")
@@ -93,21 +98,21 @@ def losses(train: Sequence[tuple[float, float]], dev: Sequence[tuple[float, floa
 
 
 def cascade(points: Sequence[Point], criterion: str) -> str:
-    """Agreement with its interval over the share of the panel's cost."""
+    """Agreement with its 95 % interval against the share of the panel's cost."""
     figure, (axis,) = _figure(1, height=2.6, width=4.2)
     shares = [point.cost_share for point in points]
     found = [point.agreement for point in points]
     axis.fill_between(shares, [one.low for one in found], [one.high for one in found], color="#e3e5e8")
     axis.plot(shares, [one.value for one in found], "o-", color=COLOURS[0], markersize=4)
-    axis.set_xlabel("tokens, as a share of the whole panel's", fontsize=9)
+    axis.set_xlabel("share of the panel's tokens", fontsize=9)
     axis.set_ylabel(criterion, fontsize=9)
     axis.grid(color="#eeeeee")
     return _png(figure)
 
 
 def probes(certificates: Sequence[Certificate], names: Sequence[str]) -> str:
-    """Effect and 95 % interval of each probe, a panel a probe; the grey band is what is too small to matter."""
-    # A longer name would leave no room for the axes.
+    """Effect and 95 % interval of each probe, one plot per probe; the grey band is the configured limit."""
+    # Longer names would leave no room for the axes.
     subjects = [one.subject if len(one.subject) <= 28 else f"{one.subject[:27]}…" for one in certificates][::-1]
     figure, axes = _figure(len(names), height=0.34 * len(subjects) + 0.9, width=2.0, sharey=True)
     for axis, name in zip(axes, names, strict=True):
@@ -125,7 +130,7 @@ def probes(certificates: Sequence[Certificate], names: Sequence[str]) -> str:
         axis.set_title(name.replace("_", " "), fontsize=9)
         axis.set_yticks(range(len(subjects)), subjects, fontsize=9)
         axis.set_ylim(-0.6, len(subjects) - 0.4)
-        # An effect of nothing at all must not fill the whole width.
+        # Without a minimum range, a tiny effect would fill the whole width.
         low, high = axis.get_xlim()
         axis.set_xlim(min(low, -0.12), max(high, 0.12))
     return _png(figure)

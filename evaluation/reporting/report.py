@@ -1,6 +1,6 @@
-"""Job `report`: the agreement with people -> `metrics.json`, a table on the terminal, one self-contained `report.html`.
+"""Job `report`: measures the agreement with the labels, and writes `metrics.json` and a self-contained `report.html`.
 
-Reads `{run}/evaluate`; writes `{run}/report`. `templates/report.html` is the page.
+Reads `{run}/evaluate`; writes `{run}/report`. The page's template is `templates/report.html`.
 """
 
 from __future__ import annotations
@@ -37,22 +37,22 @@ from judging.records import UNSCORED_REASONS
 from judging.stats.bootstrap import Method
 from judging.template import Templates
 
-# What the tables and the forest plot show; metrics.json holds every statistic.
+# Statistics in the tables and the forest plot; metrics.json has all of them.
 SHOWN = ("dataset.spearman", "dataset.pearson", "group.spearman", "group.pairwise_accuracy", "system.spearman")
-SHOWN_OF_PAIRS = ("dataset.spearman", "group.spearman")  # in the terminal's differences between judges
+SHOWN_OF_PAIRS = ("dataset.spearman", "group.spearman")  # in the terminal's table of differences between judges
 
 
 class Config(Strict):
     """The configuration's `report` section."""
 
     resamples: int = Field(2000, ge=100, description="bootstrap resamples of groups")
-    interval: Method = Field("percentile", description="how the bootstrap's interval is taken")
-    num_worst: int = Field(5, ge=0, description="worst disagreements shown for each slice and column")
+    interval: Method = Field("percentile", description="how the bootstrap interval is computed")
+    num_worst: int = Field(5, ge=0, description="number of the panel's largest errors shown per slice")
 
 
 @dataclass(frozen=True)
 class _More:
-    """What stands below a slice's agreement: the rules of the vote, and what shown examples say without a judge."""
+    """What follows the agreement of a slice: the aggregation rules, and the example baseline of each judge."""
 
     votes: Compared | None
     neighbours: Mapping[str, Neighbours]
@@ -65,12 +65,12 @@ class _More:
 
 
 def main(run: RunConfig) -> Outcome:
-    """Measure `scores.parquet` and write the report. Raises InputError where `evaluate` has not been done."""
+    """Measure `scores.parquet` and write the report. Raises InputError where `evaluate` has not finished."""
     config = section_or_default(run, "report", Config)
     _, done = earlier_evaluation(run)
     folder = run.run / "report"
     scores = run.run / "evaluate" / "scores.parquet"
-    say(f"report: measuring {done['summary']['num_scores']} scores, {config.resamples} resamples")
+    say(f"report: measuring {done['summary']['num_scores']} scores with {config.resamples} bootstrap resamples")
     judges = done["summary"]["judges"]
     templates = own_templates(run.run / "evaluate", judges)
     slices = measure(
@@ -106,7 +106,7 @@ def main(run: RunConfig) -> Outcome:
 
 
 def render(summary: Mapping[str, Any]) -> str:
-    """The report's place, what to be warned of, then the agreement table, for the terminal."""
+    """For the terminal: the path of the report, warnings, and the agreement table."""
     warned = "".join(f"WARNING: {line}\n" for line in summary["warnings"])
     return f"Report: {summary['file']}\n{warned}\n{summary['table']}"
 
@@ -116,7 +116,7 @@ def _label_name(summary: Mapping[str, Any]) -> str:
 
 
 def _table(slices: Sequence[Slice], more: Sequence[_More], label: str) -> str:
-    """The agreement as aligned text; under each value its interval."""
+    """The agreement as aligned text, each value with its interval."""
     if not slices:
         return "No record has a label, so there is no agreement to measure."
     blocks = []
@@ -125,8 +125,8 @@ def _table(slices: Sequence[Slice], more: Sequence[_More], label: str) -> str:
         for name, found in part.estimates.items():
             known = [found.get(statistic) for statistic in SHOWN]
             rows.append([name, *(with_interval(one) for one in known), f"{found['group.spearman'].coverage:.3f}"])
-        floor = part.estimates[PANEL]
-        rows.append(["chance (panel)", *(with_interval(floor.get(f"floor.{statistic}")) for statistic in SHOWN), ""])
+        chance = part.estimates[PANEL]
+        rows.append(["chance (panel)", *(with_interval(chance.get(f"floor.{statistic}")) for statistic in SHOWN), ""])
         if part.ceiling:
             rows.append(["human ceiling", *(with_interval(part.ceiling.get(statistic)) for statistic in SHOWN), ""])
         blocks.append(f"{part.title}: agreement with the {label}, {part.shape}\n{aligned(rows)}")
@@ -138,7 +138,7 @@ def _table(slices: Sequence[Slice], more: Sequence[_More], label: str) -> str:
             blocks.append(aligned(table_rows(one.votes)))
     return (
         "\n\n".join(blocks)
-        + "\n\n[ ] 95 % interval, bootstrap over groups; length: the candidate's number of characters."
+        + "\n\n[ ]: 95 % bootstrap interval over groups. length: baseline, the candidate's number of characters."
     )
 
 
@@ -174,10 +174,10 @@ def _page(
         criterion=CRITERION,
         columns=list(dict.fromkeys(name for part in slices for name in part.estimates)),
         reasons=UNSCORED_REASONS,
-        said=[{"judge": name, **one} for name, judge in judges.items() for one in judge.get("details", ())],
+        details=[{"judge": name, **one} for name, judge in judges.items() for one in judge.get("details", ())],
         slices=[
-            {"place": place, **_slice(part, one, label, config, texts)}
-            for place, (part, one) in enumerate(zip(slices, more, strict=True))
+            {"number": number, **_slice(part, one, label, config, texts)}
+            for number, (part, one) in enumerate(zip(slices, more, strict=True))
         ],
         certificates=certificates_section(run.run),
         learned_prompts=prompts_section(judges, templates),
@@ -193,19 +193,19 @@ def _page(
 def _slice(
     part: Slice, more: _More, label: str, config: Config, texts: Mapping[str, Mapping[str, str]]
 ) -> dict[str, Any]:
-    """What `slice.html` shows."""
+    """The values of `slice.html`."""
     from evaluation.reporting import plots
 
-    floor = part.estimates[PANEL]
-    statistics = [statistic for statistic in SHOWN if statistic in floor]
-    aeollm = [name for name in floor if name.startswith("aeollm.")]
+    chance = part.estimates[PANEL]
+    statistics = [statistic for statistic in SHOWN if statistic in chance]
+    aeollm = [name for name in chance if name.startswith("aeollm.")]
     return {
         "part": part,
         "statistics": statistics,
-        "floor": floor,
-        "floors": [f"floor.{statistic}" for statistic in statistics],
+        "chance": chance,
+        "chance_names": [f"floor.{statistic}" for statistic in statistics],
         "aeollm": aeollm,
-        "aeollm_floors": [f"floor.{name}" for name in aeollm],
+        "aeollm_chance_names": [f"floor.{name}" for name in aeollm],
         "differences": [
             *((f"{name} minus length", found) for name, found in part.against_length.items()),
             *((f"panel minus {name}", found) for name, found in part.against_panel.items()),
@@ -239,7 +239,7 @@ def _given(row: Mapping[str, Any], name: str) -> str:
 
 
 def _texts(run: Path, slices: Sequence[Slice], number: int) -> dict[str, dict[str, str]]:
-    """Source and candidate of the rows that the page shows."""
+    """Source and candidate of the rows with the largest errors, by id."""
     wanted = {row["id"] for part in slices for row in worst(part, PANEL, number)}
     rows = iter_rows(parts_of(run / "evaluate" / "records"), ("id", "source", "candidate"))
     return {row["id"]: row for row in rows if row["id"] in wanted}

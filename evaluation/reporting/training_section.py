@@ -1,6 +1,6 @@
-"""The report's sections on learned prompts and on the training behind them.
+"""The report's sections on learned prompts, the training of the inversion models, and the retriever.
 
-Reads the templates that `evaluate` left and `{run}/sft/NAME/DIRECTION/training.json`; knows no scores but their keys.
+Reads the templates that `evaluate` wrote, `{run}/sft/NAME/DIRECTION/training.json` and the manifest of `fit`.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from judging.template import Template, Templates, rubric_template
 from judging.template_io import file_name, load_templates
 from retrieval.ndcg import ARMS
 
-MOST_ENTRIES, MOST_CHARS = 12, 400  # of a fact about a template
+MOST_ENTRIES, MOST_CHARS = 12, 400  # shown of a fact about a template
 
 
 def own_templates(evaluate: Path, judges: Mapping[str, Mapping[str, Any]]) -> dict[str, Templates]:
-    """What each judge without the rubric was asked, by judge. `judges`: those of the evaluation's summary."""
+    """The templates of each judge that does not use the rubric. `judges`: those of the evaluation's summary."""
     keys = {
         (row["task"], row["aspect"]): None
         for row in pq.read_table(evaluate / "scores.parquet", columns=["task", "aspect"]).to_pylist()
@@ -42,12 +42,12 @@ def own_templates(evaluate: Path, judges: Mapping[str, Mapping[str, Any]]) -> di
 
 
 def prompts_section(judges: Mapping[str, Mapping[str, Any]], templates: Mapping[str, Templates]) -> str:
-    """Each learned prompt beside its task's rubric; empty where no judge used one."""
+    """Each learned prompt next to its task's rubric; empty if no judge used one."""
     found: dict[tuple[str, str, str, str], dict[str, Template]] = {}
     for name, own in templates.items():
         model, prompt = judges[name]["model"], judges[name]["prompt"]
         for (task, aspect), template in own.items() if prompt in LEARNED else ():
-            # By text, so that a prompt for several aspects stands there once.
+            # By text, so that a prompt for several aspects is shown once.
             found.setdefault((model, task, prompt, template.text), {})[aspect] = template
     if not found:
         return ""
@@ -71,7 +71,7 @@ def _prompt(model: str, task: str, prompt: str, by_aspect: Mapping[str, Template
 
 
 def training_section(run: Path) -> str:
-    """Loss curves and facts of every model trained for inversion; empty where none was trained in this run."""
+    """Loss curves and facts of each inversion training of the run; empty if there was none."""
     trainings = [_training(file) for file in sorted((run / "sft").glob("*/*/training.json"))]
     return rendered("training.html", trainings=trainings) if trainings else ""
 
@@ -84,11 +84,11 @@ def _training(file: Path) -> dict[str, Any]:
     curves = ([(row["step"], row["loss"]) for row in known[name]] for name in ("losses", "dev_losses"))
     facts = {
         "mode": known["mode"],
-        "texts": f"{known['num_train']} to train, {known['num_dev']} dev",
-        "dev loss": f"{_loss(known['loss_before'])} before, {_loss(known['loss_after'])} after",
-        "speed": f"{known['tokens_per_s']:.0f} tokens/s",
+        "examples": f"{known['num_train']} train, {known['num_dev']} dev",
+        "dev loss": f"{_loss(known['loss_before'])} before training, {_loss(known['loss_after'])} after",
+        "throughput": f"{known['tokens_per_s']:.0f} tokens/s",
         "peak memory": f"{known['peak_memory_bytes'] / 2**30:.2f} GiB",
-        "effective batch": known["effective_batch"],
+        "effective batch size": known["effective_batch"],
     }
     return {
         "model": known["model"],
@@ -99,7 +99,7 @@ def _training(file: Path) -> dict[str, Any]:
 
 
 def retriever_section(run: Path, judges: Mapping[str, Mapping[str, Any]]) -> str:
-    """How well the trained towers order examples, and how many each judge was shown; empty where none was found."""
+    """Ranking quality of the retrievers, and the examples of each judge; empty if no judge retrieves examples."""
     shown_to = {name: judge["icl"] for name, judge in judges.items() if "icl" in judge}
     if not shown_to:
         return ""
@@ -110,9 +110,9 @@ def retriever_section(run: Path, judges: Mapping[str, Mapping[str, Any]]) -> str
 def _orders(fit: Mapping[str, Any]) -> dict[str, Any]:
     orders = fit["orders"]
     facts = {
-        "towers trained on": f"{fit['num_train']} texts",
+        "trained on": f"{fit['num_train']} texts",
         "NDCG@4 by epoch": ", ".join(shown(value, 3) for value in fit["by_epoch"]),
-        "chosen epoch": fit["best_epoch"],
+        "selected epoch": fit["best_epoch"],
     }
     return {
         "num_queries": orders["num_queries"],
@@ -123,7 +123,7 @@ def _orders(fit: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _interval(found: Sequence[float | None] | None) -> list[float] | None:
-    """Value, low and high; null in a JSON file is not a number."""
+    """Value, low and high; null is JSON's NaN here."""
     return None if found is None else [math.nan if one is None else one for one in found]
 
 
@@ -136,7 +136,7 @@ def _facts(facts: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _words(value: Any) -> str:
-    """A fact of any kind in one line; long ones are cut."""
+    """A fact of any type in one line; long ones are truncated."""
     if isinstance(value, Mapping):
         return _listed(f"{name}: {_inner(one)}" for name, one in value.items())
     if isinstance(value, list | tuple):

@@ -1,4 +1,4 @@
-"""The report's part on the rules of the vote: rows for the terminal, a table for the page."""
+"""The comparison of the aggregation rules as a table: for the terminal and for the report."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from judging.stats.cascade import Point
 
 
 def table_rows(found: Compared) -> list[list[str]]:
-    """For the terminal: a row a rule."""
+    """The terminal's table: a head, then one row per rule."""
     head = ["votes", CRITERION, "minus mean", "minus length", "tokens a text", "coverage"]
     return [head, *([name, *_cells(one)] for name, one in found.rules.items())]
 

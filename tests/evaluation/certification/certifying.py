@@ -1,8 +1,9 @@
-"""A run for the tests of certificates: scripted judges that read a text's level, and some that can be moved."""
+"""A run for the tests of certificates: scripted judges that read a text's level, and some with planted biases."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from evaluation.batch.verdicts import done_keys, pending, requests, survey, writ
 from evaluation.certification import probe_runs as probing
 from evaluation.judges.judge_config import JudgeConfig
 from judging.certificates.perturbations import PADDING, attacks
+from judging.errors import InputError
 from judging.judge import Judge
 from tests.evaluation.making import jsonl, row
 
@@ -28,17 +30,17 @@ OWN = ", gladly"
 
 
 def candidate(level: int, *, own: bool = False) -> str:
-    """A text that says its level; its length does not follow it. `own`: in the words of the model family `own`."""
+    """A text that states its level, to which its length is unrelated. `own`: in the words of the model family `own`."""
     return f"It is of level {level}{OWN if own else ''}. Nothing else is said.{' Indeed.' if level in (2, 5) else ''}"
 
 
 def rule(contains: str, label: int) -> dict[str, Any]:
-    """A scripted judge that is sure of a label where the prompt holds the words."""
+    """A rule of a scripted judge: all probability on one label where the prompt contains the words."""
     return {"contains": contains, "label_logprobs": {str(one): 0.0 if one == label else -30 for one in LEVELS}}
 
 
 def pair_rules() -> list[dict[str, Any]]:
-    """The better level wins, wherever it stands."""
+    """The higher level wins in either position."""
     texts = [(level, candidate(level, own=own)) for level in LEVELS for own in (False, True)]
     return [
         rule(f"Text 1:\n<candidate>\n{one}\n</candidate>\nText 2:\n<other>\n{other}\n", 1 if high > low else 2)
@@ -68,7 +70,7 @@ def model(*rules: dict[str, Any]) -> dict[str, Any]:
 
 
 def records(num_groups: int = 24) -> list[dict[str, Any]]:
-    """Three texts a group, of three levels; the last of the three is of the system `own-1`."""
+    """Three texts per group, of three levels; the last one is by the system `own-1`."""
     return [
         row(
             f"r{group}-{place}",
@@ -91,7 +93,7 @@ def configuration(
     data: dict[str, Any] | None = None,
     **sections: Any,
 ) -> str:
-    """The path of a configuration that evaluates `rows` (none: `records()`) and certifies."""
+    """The path of a configuration that evaluates `rows` (None: `records()`) and certifies."""
     file = jsonl(folder / "in.jsonl", records() if rows is None else rows)
     config = {
         "run": str(folder / "run"),
@@ -115,7 +117,7 @@ def ask_here(
     seed: int,
     cascade: None = None,
 ) -> None:
-    """`asking.ask_all` with the same requests, engines and verdicts, in this process instead of Ray's workers."""
+    """`inference.ask_all` with the same requests, engines and verdicts, in this process instead of Ray's workers."""
     blocks = survey(folder, list(judges.values()), aspects)
     for name, judge in judges.items():
         done = done_keys(folder / "verdicts" / name)
@@ -130,8 +132,17 @@ def ask_here(
 
 
 def without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every judge answers in this process."""
+    """All judges run in this process."""
     monkeypatch.setattr(runtime, "start", lambda config: None)
     monkeypatch.setattr(demands, "check", lambda run, names: None)
     for module in (batch, probing):
         monkeypatch.setattr(module, "ask_all", ask_here)
+
+
+@contextmanager
+def contaminated(*values: str) -> Iterator[None]:
+    """The block must report a contamination whose message contains all values."""
+    with pytest.raises(InputError) as caught:
+        yield
+    assert (caught.value.code, caught.value.key) == ("contaminated", "")
+    assert [value for value in values if value not in str(caught.value)] == []

@@ -1,4 +1,4 @@
-"""The job `certify`: planted biases are found, an unbiased judge passes, what has taught or does not fit is refused."""
+"""The job `certify`: planted biases are found, an unbiased judge passes, unsuitable evaluations are refused."""
 
 import json
 from collections.abc import Callable
@@ -10,17 +10,24 @@ import pytest
 import yaml
 
 from cluster.__main__ import main
-from cluster.config import RunConfig
-from evaluation.certification.contamination import Taught, check_leaks, taught, text_hash
-from evaluation.certification.probe_runs import ProbesConfig, copies, in_order, pairs
+from cluster.config import load
+from cluster.jobs import sections
+from evaluation.certification.certify import main as certify
 from evaluation.certification.store import load_certificates
 from judging.certificates.certificate import Certificate, load_certificate
 from judging.certificates.perturbations import attacks
-from judging.data_config import DataConfig
-from judging.errors import InputError
-from judging.records import Record
-from tests.evaluation.certification.certifying import BIASES, SURE, configuration, model, records, rule, without_ray
-from tests.evaluation.making import jsonl, record, template_at, write_records
+from tests.evaluation.certification.certifying import (
+    BIASES,
+    SURE,
+    configuration,
+    contaminated,
+    model,
+    records,
+    rule,
+    without_ray,
+)
+from tests.evaluation.making import jsonl
+from tests.refusals import refused
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:jsonschema")
 JUDGES = {"sure": {"model": "sure"}, **{f"by-{name}": {"model": name} for name in BIASES}}
@@ -33,10 +40,15 @@ def here(monkeypatch: pytest.MonkeyPatch) -> None:
     without_ray(monkeypatch)
 
 
+def certified(config: str, *changes: str) -> None:
+    """Run the job on a configuration with `--set` changes; errors are raised as they are."""
+    certify(load(Path(config), list(changes), sections()))
+
+
 @pytest.mark.ray
 @pytest.mark.usefixtures("ray_cluster")
 def test_the_chain_on_ray(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """`run` goes from the records to the report; a panel of a sound judge and of one that obeys the texts it judges."""
+    """`run` goes from the records to the report; a panel of a sound judge and one open to prompt injection."""
     judges = {name: JUDGES[name] for name in ("sure", "by-injection")}
     probes = {"position": 24, "length": 24, "format": 0, "injection": 6, "rerun": 24}
     config = configuration(tmp_path, judges, MODELS, certify={"resamples": 200, "probes": probes})
@@ -48,7 +60,7 @@ def test_the_chain_on_ray(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
         "panel": False,
     }
     page = (tmp_path / "run" / "report" / "report.html").read_text()
-    assert "<h2>Certificates</h2>" in page and "of another evaluation" not in page
+    assert "<h2>Certificates</h2>" in page and "another evaluation" not in page
 
 
 @pytest.mark.usefixtures("here")
@@ -71,7 +83,7 @@ def test_planted_biases_are_found_and_an_unbiased_judge_passes(
     assert biased["sure"] == set()
     for name in BIASES:
         assert biased[f"by-{name}"] == {name}
-    # A score drawn anew each time: another label in about 4 of 5 texts, and whatever else chance brings.
+    # A score sampled independently each time: another label in about 4 of 5 texts, and other effects by chance.
     assert "rerun" in biased["drawn"]
     sure = found["sure"]
     assert sure.verdict.holds and sure.verdict.failed == () and sure.is_sealed
@@ -83,7 +95,7 @@ def test_planted_biases_are_found_and_an_unbiased_judge_passes(
     # Six of ten attacks raise every text to 5.
     injection = {probe.name: probe for probe in found["by-injection"].probes}["injection"]
     assert injection.further["ask_for_top"].value > 0.3 and injection.further["pity"].value == 0
-    # Always the first place: 1, and the two orders never agree.
+    # Always the first position: 1, and the two orders never agree.
     position = {probe.name: probe for probe in found["by-position"].probes}["position"]
     assert position.effect and position.effect.value == pytest.approx(1)
     assert position.further["flip_share"].value == 1
@@ -94,7 +106,16 @@ def test_planted_biases_are_found_and_an_unbiased_judge_passes(
         jsonschema.validate(json.loads(file.read_text()), schema)
     assert "sure" in shown and "yes" in shown and "no: " in shown
 
-    # Nothing is asked again; other criteria are measured anew; an edited certificate is refused.
+
+@pytest.mark.usefixtures("here")
+def test_a_finished_job_runs_no_inference_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Other criteria only change the certificates; an edited certificate is refused, a deleted one is written again."""
+    probes = {"position": 6, "length": 6, "format": 6, "injection": 1, "rerun": 6}
+    certify = {"resamples": 200, "probes": probes}
+    config = configuration(tmp_path, {"sure": {"model": "sure"}}, MODELS, certify=certify)
+    assert main(["evaluate", config]) == 0
+    assert main(["certify", config]) == 0
+    assert "starting the model" in capsys.readouterr().err
     assert main(["certify", config]) == 0
     assert "done before" in capsys.readouterr().err
     assert main(["certify", config, "--set", "certify.criteria.min_groups=25"]) == 0
@@ -105,70 +126,71 @@ def test_planted_biases_are_found_and_an_unbiased_judge_passes(
     edited["verdict"]["holds"] = True
     file.write_text(json.dumps(edited))
     assert main(["certify", config, "--set", "certify.criteria.min_groups=25"]) == 2
-    assert refused(capsys) == 1
+    errors = capsys.readouterr().err
+    assert str(file) in errors and errors.count("inverdict certify: ") == 1
     file.unlink()
     assert main(["certify", config, "--set", "certify.criteria.min_groups=25"]) == 0
     assert not load_certificate(file).verdict.holds
     assert "starting the model" not in capsys.readouterr().err
 
 
-def refused(capsys: pytest.CaptureFixture[str]) -> int:
-    """How many lines of error there are: one sentence."""
-    return len([line for line in capsys.readouterr().err.splitlines() if line.startswith("inverdict certify: ")])
-
-
 @pytest.mark.usefixtures("here")
 @pytest.mark.parametrize(
-    ("change", "words"),
+    ("change", "code", "value"),
     [
-        (lambda rows: [{**one, "scores": {}} for one in rows], "has a label"),
-        (lambda rows: [{**one, "scores": {"overall": 3}} for one in rows], "every label is 3"),
+        (lambda rows: [{**one, "scores": {}} for one in rows], "no_scores", "evaluate"),
+        (lambda rows: [{**one, "scores": {"overall": 3}} for one in rows], "infeasible", "qa / records / overall"),
     ],
 )
-def test_labels_that_say_nothing(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], change: Callable[[Any], Any], words: str
-) -> None:
+def test_missing_and_constant_labels(tmp_path: Path, change: Callable[[Any], Any], code: str, value: str) -> None:
     config = configuration(tmp_path, {"j": {"model": "m"}}, {"m": model(*SURE)}, rows=change(records(4)))
     assert main(["evaluate", config]) == 0
-    capsys.readouterr()
-    assert main(["certify", config]) == 2
-    told = capsys.readouterr().err
-    assert words in told and told.count("\n") == 1
+    with refused(code, naming=value):
+        certified(config)
     assert not (tmp_path / "run" / "certify").exists()
 
 
 @pytest.mark.usefixtures("here")
-def test_judges_that_abstain_and_a_panel_of_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_labels_of_two_scales(tmp_path: Path) -> None:
+    """The same task and data set, with labels from 1 to 5 and from 0 to 100."""
+    rows = [{**one, "scale": [0, 100]} if number % 2 else one for number, one in enumerate(records(4))]
+    config = configuration(tmp_path, {"j": {"model": "m"}}, {"m": model(*SURE)}, rows=rows)
+    assert main(["evaluate", config]) == 0
+    with refused("conflict", "dataset", naming="overall"):
+        certified(config)
+
+
+@pytest.mark.usefixtures("here")
+def test_judges_without_a_score_and_unknown_names(tmp_path: Path) -> None:
     silent = {"backend": "scripted", "garbage_share": 1}
     config = configuration(tmp_path, {"j": {"model": "m"}}, {"m": silent}, rows=records(4))
     assert main(["evaluate", config]) == 0
-    capsys.readouterr()
-    for changes, words in (
-        ([], "no judge gave a single score"),
-        (["--set", "certify.judges=[panel]"], "a panel of one judge"),
-        (["--set", "certify.judges=[other]"], "'other' is none of j, panel"),
-        (["--set", "certify.aspects=[other]"], "'other' was not evaluated with labels: overall were"),
-        (["--set", "certify.tasks=[story]"], "'story' was not evaluated with labels: qa were"),
-        (["--set", "certify.probes.own_family={k: [a]}"], "own_family: 'k' is none of evaluate.judges: j"),
-        (["--set", "certify.criteria.statistic=group.spearmen"], "is none of"),
-        (["--set", "seed=5"], "holds work with another seed"),
+    for changes, code, key, value in (
+        ([], "no_scores", "", "qa / records / overall"),
+        (["certify.judges=[panel]"], "conflict", "certify.judges", "`j`"),
+        (["certify.judges=[other]"], "unknown_judge", "certify.judges", "j, panel"),
+        (["certify.aspects=[other]"], "unknown_aspect", "certify.aspects", "overall"),
+        (["certify.tasks=[story]"], "unknown_task", "certify.tasks", "qa"),
+        (["certify.probes.own_family={k: [a]}"], "unknown_judge", "certify.probes.own_family", "'k'"),
+        (["certify.criteria.statistic=group.spearmen"], "invalid_value", "certify.criteria.statistic", "spearmen"),
+        (["seed=5"], "other_configuration", "", "seed (0, now 5)"),
     ):
-        assert main(["certify", config, *changes]) == 2, changes
-        told = capsys.readouterr().err
-        assert words in told and told.count("\n") == 1
+        with refused(code, key, naming=value):
+            certified(config, *changes)
     assert not (tmp_path / "run" / "certify").exists()
 
 
 def test_evaluate_comes_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = configuration(tmp_path, {"j": {"model": "m"}}, {"m": model(*SURE)}, rows=records(4))
     assert main(["certify", config]) == 2
-    assert "run `inverdict evaluate` first" in capsys.readouterr().err
+    errors = capsys.readouterr().err
+    assert "`inverdict evaluate`" in errors and errors.count("\n") == 1
     assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.usefixtures("here")
 def test_a_judge_is_measured_on_what_it_judges(tmp_path: Path) -> None:
-    """Kept from the texts of `own-1`, a third of them: two texts a group are left, all of them scored."""
+    """Without the texts of `own-1`, a third of all: two texts per group are left, all of them scored."""
     judges = {"kept": {"model": "m", "not_systems": ["own-*"]}, "sure": {"model": "m"}}
     probes = {"own_family": {"kept": ["own-*"]}, "position": 0, "length": 0, "format": 0, "injection": 0, "rerun": 0}
     config = configuration(tmp_path, judges, {"m": model(*SURE)}, certify={"resamples": 200, "probes": probes})
@@ -179,14 +201,27 @@ def test_a_judge_is_measured_on_what_it_judges(tmp_path: Path) -> None:
     assert (kept.num_rows, kept.coverage, kept.unscored, kept.num_systems) == (48, 1, {}, 2)
     assert kept.verdict.holds
     assert {probe.name: probe.skipped for probe in kept.probes} == {
-        **dict.fromkeys(("position", "length", "format", "injection", "rerun"), "off in certify.probes"),
-        "own_family": "it gave no text of its own family a score",
+        **dict.fromkeys(("position", "length", "format", "injection", "rerun"), "disabled in certify.probes"),
+        "own_family": "the judge scored no text of its own model family",
     }
     assert (panel.num_rows, panel.coverage) == (72, 1)
 
 
 @pytest.mark.usefixtures("here")
-def test_who_is_not_certified_is_not_asked(tmp_path: Path) -> None:
+def test_a_judge_that_skips_every_text_is_refused(tmp_path: Path) -> None:
+    judges = {"none": {"model": "m", "not_systems": ["*"]}, "sure": {"model": "m"}}
+    probes = {"position": 0, "length": 0, "format": 0, "injection": 0, "rerun": 0}
+    config = configuration(
+        tmp_path, judges, {"m": model(*SURE)}, rows=records(4), certify={"resamples": 100, "probes": probes}
+    )
+    assert main(["evaluate", config]) == 0
+    with refused("no_records", "certify.judges", naming="`none`"):
+        certified(config)
+    assert not (tmp_path / "run" / "certify" / "certificates").exists()
+
+
+@pytest.mark.usefixtures("here")
+def test_a_judge_that_is_not_certified_is_not_queried(tmp_path: Path) -> None:
     judges = {name: JUDGES[name] for name in ("sure", "by-injection")}
     probes = {"position": 6, "length": 6, "format": 6, "injection": 2, "rerun": 6}
     found = {}
@@ -197,17 +232,17 @@ def test_who_is_not_certified_is_not_asked(tmp_path: Path) -> None:
         assert main(["evaluate", config]) == 0
         assert main(["certify", config]) == 0
         folder = tmp_path / place / "run" / "certify" / "probes"
-        asked = {part.parent.name for part in folder.glob("*/verdicts/*/part-*")}
-        assert asked == set(wanted) - {"panel"}
+        queried = {part.parent.name for part in folder.glob("*/verdicts/*/part-*")}
+        assert queried == set(wanted) - {"panel"}
         found[place] = {one.subject: one for one in load_certificates(tmp_path / place / "run")}
     assert set(found["alone"]) == {"sure"}
-    # Without a cascade who else is asked changes nothing.
+    # Without a cascade, the other queried judges change nothing.
     assert found["alone"]["sure"].probes == found["all"]["sure"].probes
 
 
 @pytest.mark.usefixtures("here")
 def test_one_attack_that_works_is_enough(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """One of ten moves a text of level 1, 2, 3, 4 or 5 to 5, by .5 of the scale on average, so all ten by .05."""
+    """One of ten raises texts of level 1 to 5 to 5: .5 of the scale on average, so all ten by .05."""
     (text,) = [attack.text for attack in attacks() if attack.name == "fake_json"]
     judges, models = {"one": {"model": "m"}}, {"m": model(rule(text, 5), *SURE)}
     probes = {"position": 0, "length": 0, "format": 0, "injection": 20, "rerun": 0}
@@ -220,27 +255,25 @@ def test_one_attack_that_works_is_enough(tmp_path: Path, capsys: pytest.CaptureF
     (probe,) = [one for one in found.probes if one.name == "injection"]
     assert probe.effect is not None and probe.effect.value == pytest.approx(0.05, abs=0.02)
     assert (probe.biased, probe.worst) == (True, "fake_json")
-    (failed,) = [said for said in found.verdict.failed if "injection" in said]
+    (failed,) = [one for one in found.verdict.failed if "injection" in one]
     assert ", fake_json alone 0." in failed and failed.endswith("no bias above 0.20")
 
 
 @pytest.mark.usefixtures("here")
-def test_a_rated_text_in_the_test_part_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The same text under another group's name, in another case: the group's key says nothing, the text does."""
+def test_a_pool_text_among_the_measured_records_is_refused(tmp_path: Path) -> None:
+    """The same text in another group and in another case: found by its text, not by its group's key."""
     rows = records(4)
     copy = {**rows[5], "id": "p", "group": "elsewhere", "candidate": rows[5]["candidate"].upper() + "!"}
     pool = jsonl(tmp_path / "pool.jsonl", [copy])
     config = configuration(tmp_path, {"j": {"model": "m"}}, {"m": model(*SURE)}, rows=rows, data={"pool": [pool]})
     assert main(["evaluate", config]) == 0
-    capsys.readouterr()
-    assert main(["certify", config]) == 2
-    told = capsys.readouterr().err
-    assert f"leak: record '{rows[5]['id']}' was measured" in told and "data.pool" in told and told.count("\n") == 1
+    with contaminated("(data.pool)", f"'{rows[5]['id']}'"):
+        certified(config)
     assert not (tmp_path / "run" / "certify").exists()
 
 
 @pytest.mark.usefixtures("here")
-def test_only_what_evaluate_wrote_is_certified(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_changed_scores_and_other_code_are_refused(tmp_path: Path) -> None:
     config = configuration(tmp_path, {"j": {"model": "m"}}, {"m": model(*SURE)}, rows=records(4))
     assert main(["evaluate", config]) == 0
     manifest = tmp_path / "run" / "evaluate" / "manifest.json"
@@ -248,102 +281,26 @@ def test_only_what_evaluate_wrote_is_certified(tmp_path: Path, capsys: pytest.Ca
     other = json.loads(whole)
     other["summary"]["code"] = "0" * 16
     manifest.write_text(json.dumps(other))
-    capsys.readouterr()
-    assert main(["certify", config]) == 2
-    assert "judged by another version" in capsys.readouterr().err
+    with refused("other_configuration", naming=str(manifest.parent)):
+        certified(config)
     manifest.write_text(whole)
     with (tmp_path / "run" / "evaluate" / "scores.parquet").open("ab") as file:
         file.write(b" ")
-    assert main(["certify", config]) == 2
-    assert "was changed after the evaluation" in capsys.readouterr().err
-
-
-# ---------------------------------------------------------------------------- leaks, on records by hand
-
-
-def places(tmp_path: Path, measured: list[Record], pool: list[Record]) -> list[Taught]:
-    data = DataConfig(records=("in.jsonl",))
-    return taught(RunConfig(run=tmp_path), data, {one.id: one for one in pool}, measured)
-
-
-def test_a_group_of_the_pool_is_a_leak(tmp_path: Path) -> None:
-    measured = [record("a", "g1"), record("b", "g2")]
-    check_leaks(measured, places(tmp_path, measured, [record("c", "g3")]))
-    with pytest.raises(InputError, match=r"'b' was measured, and its group 'qa//g2' has taught \(data.pool\)"):
-        check_leaks(measured, places(tmp_path, measured, [record("c", "g2")]))
-
-
-def test_a_group_that_formed_a_prompt_is_a_leak(tmp_path: Path) -> None:
-    template_at(tmp_path / "evaluate" / "templates" / "j" / "qa.overall.txt", groups=["qa//g2"])
-    measured = [record("a", "g1"), record("b", "g2")]
-    with pytest.raises(InputError, match=r"'b' was measured.*evaluate/templates"):
-        check_leaks(measured, places(tmp_path, measured, []))
-    check_leaks(measured[:1], places(tmp_path, measured[:1], []))
-
-
-def test_what_chose_the_panel_is_a_leak(tmp_path: Path) -> None:
-    """By group, and by the text of another group's name."""
-    write_records(tmp_path / "panel" / "evaluate", [record("a", "g1"), record("b", "g2")])
-    same_text = record("c", "g3", source="Question g2?", candidate="Answer B")
-    for leaked in (record("x", "g1"), same_text):
-        with pytest.raises(InputError, match=rf"'{leaked.id}' was measured.*\(panel\)"):
-            check_leaks([leaked], places(tmp_path, [leaked], []))
-    check_leaks([record("d", "g4")], places(tmp_path, [record("d", "g4")], []))
-
-
-def test_a_group_of_the_dev_part_is_a_leak(tmp_path: Path) -> None:
-    measured = [record(f"r{number}", f"g{number}") for number in range(40)]
-    data = DataConfig(records=("in.jsonl",), dev_share=0.5)
-    dev, test = ([one for one in measured if data.develops(one) is side] for side in (True, False))
-    assert dev and test
-    run = RunConfig(run=tmp_path)
-    check_leaks(test, taught(run, data, {}, test))
-    with pytest.raises(InputError, match=rf"'{dev[0].id}' was measured.*data.dev_share"):
-        check_leaks([*test, dev[0]], taught(run, data, {}, [*test, dev[0]]))
-
-
-def test_texts_are_the_same_but_for_case_and_punctuation() -> None:
-    one = record("a", "g1", source="Why?", candidate="It is blue.")
-    assert text_hash(one) == text_hash(record("b", "g2", source="why", candidate="IT IS: blue"))
-    assert text_hash(one) != text_hash(record("b", "g2", source="why", candidate="It is not blue."))
-    # What moves from one text to the other is another pair of texts.
-    assert text_hash(one) != text_hash(record("b", "g2", source="Why? It", candidate="is blue."))
-
-
-# ---------------------------------------------------------------------------- what is judged
-
-
-def test_copies_and_pairs_follow_the_seed_and_keep_their_group() -> None:
-    made = [record(f"{group}{n}", group, candidate=f"One {n}. Two.") for group in "abc" for n in range(3)]
-    config = ProbesConfig(position=3, length=2, format=2, injection=1, rerun=4)
-    found = copies(made, config, 0)
-    kinds = [one.kind for one in found]
-    # Four as they are, since `rerun` wants most; ten attacks on one text.
-    assert [kinds.count(kind) for kind in ("base", "length", "format")] == [4, 2, 2]
-    assert len(found) == 4 + 2 + 2 + 10 and len({one.record.id for one in found}) == len(found)
-    assert {one.record.group for one in found} <= set("abc")
-    assert [one.record.id for one in copies(made[::-1], config, 0)] == [one.record.id for one in found]
-    assert copies(made, ProbesConfig(position=0, length=0, format=0, injection=0, rerun=0), 0) == []
-    chosen = pairs(made, config, 0)
-    # One pair a group comes first, and nobody stands in two.
-    assert sorted(one.group for one, _ in chosen) == ["a", "b", "c"]
-    assert all(one.group == other.group and one.id != other.id for one, other in chosen)
-    assert pairs([record("x", "a"), record("y", "b")], config, 0) == []
-    first = in_order(*chosen[0])
-    assert (first.candidate, first.fields["other"]) == (chosen[0][0].candidate, chosen[0][1].candidate)
+    with refused("damaged_artifact", naming="scores.parquet"):
+        certified(config)
 
 
 def test_the_schema_is_the_one_of_the_model(tmp_path: Path) -> None:
     schema = Certificate.model_json_schema()
     assert schema["additionalProperties"] is False and "seal" in schema["properties"]
-    with pytest.raises(InputError, match="cannot be read"):
+    with refused("missing_file", naming="none.json"):
         load_certificate(tmp_path / "none.json")
 
 
-def test_the_section_is_strict(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_section_is_strict(tmp_path: Path) -> None:
     config = configuration(tmp_path, {"j": {"model": "m"}}, {"m": model()}, rows=records(4))
     raw = yaml.safe_load(Path(config).read_text())
     raw["certify"]["criteria"] = {"min_group": 3}
     Path(config).write_text(yaml.safe_dump(raw))
-    assert main(["certify", config]) == 2
-    assert "did you mean `min_groups`?" in capsys.readouterr().err
+    with refused("unknown_key", "certify.criteria.min_group", naming="`min_groups`"):
+        certified(config)

@@ -1,4 +1,4 @@
-"""scores.parquet -> agreement by slice, never pooled, and only over rows that have a label."""
+"""scores.parquet -> agreement by slice, never pooled, and only on labelled rows."""
 
 import json
 import math
@@ -41,11 +41,11 @@ def test_a_judge_that_agrees_and_one_that_says_the_opposite(tmp_path: Path) -> N
     good, bad = part.estimates["good"], part.estimates["bad"]
     assert good["dataset.pearson"].value == pytest.approx(1)
     assert bad["dataset.pearson"].value == pytest.approx(-1)
-    # In every group of two the one people put higher is put higher, or lower.
+    # In every group of two, the text with the higher label has the higher score, or the lower one.
     assert (good["group.pairwise_accuracy"].value, bad["group.pairwise_accuracy"].value) == (1, 0)
     # (4 + 4 + 2 + 2 + 4 + 2) / 6 points.
     assert bad["dataset.mean_absolute_error"].value == pytest.approx(3)
-    # The panel's mean is 3 everywhere: no rank at all.
+    # The panel's mean is 3 everywhere: no ranks.
     assert math.isnan(part.estimates["panel"]["dataset.spearman"].value)
     assert part.against_panel["good"]["group.pairwise_accuracy"].value == pytest.approx(-0.5)
 
@@ -70,7 +70,7 @@ def test_a_prompt_minus_the_rubric_on_the_rows_where_both_scored(tmp_path: Path)
     }
     (part,) = measured(tmp_path, rows(scores, labels), pairs=[Comparison("learned", "plain", "rubric")])
     (found,) = part.against_baseline.values()
-    # Without the last row one says what people said, the other the opposite: 1 - -1.
+    # Without the last row, one judge equals the labels and the other is their opposite: 1 - -1.
     assert found["dataset.spearman"].value == pytest.approx(2)
     assert (found["dataset.spearman"].n, found["dataset.spearman"].coverage) == (5, pytest.approx(5 / 6))
     # Two groups keep a pair: 1 - 0.
@@ -100,7 +100,7 @@ def test_the_rubric_judge_of_the_same_model_and_mode() -> None:
         "c.plain": one("c", "rubric"),
         "panel": {},
     }
-    # b has no rubric; c's is compared with although it scores in another mode.
+    # b has no rubric judge; c's counts although its score mode differs.
     assert comparisons(judges) == [
         ("a.inverse", "a.plain", "rubric"),
         ("a.said", "a.parsed", "rubric"),
@@ -111,8 +111,8 @@ def test_the_rubric_judge_of_the_same_model_and_mode() -> None:
 
 def test_found_examples_against_none_random_and_plain_search() -> None:
     def one(arm: str = "", **changes: Any) -> dict[str, Any]:
-        told = {"model": "m", "prompt": "rubric", "score_mode": "expected", **changes}
-        return {**told, "icl": {"arm": arm}} if arm else told
+        settings = {"model": "m", "prompt": "rubric", "score_mode": "expected", **changes}
+        return {**settings, "icl": {"arm": arm}} if arm else settings
 
     judges = {
         "plain": one(),
@@ -138,7 +138,7 @@ def test_found_examples_against_none_random_and_plain_search() -> None:
 
 @pytest.mark.parametrize("key", ["task", "dataset", "aspect"])
 def test_slices_are_never_pooled(tmp_path: Path, key: str) -> None:
-    # Each slice alone agrees perfectly; pooled, (1, 4), (2, 5), (4, 1), (5, 2), the correlation would turn around.
+    # Each slice alone agrees perfectly; pooled, (1, 4), (2, 5), (4, 1), (5, 2), the correlation would be negative.
     first = rows({"j": [4, 5]}, [1, 2], **{key: "first"})
     second = rows({"j": [1, 2]}, [4, 5], **{key: "second"})
     found = measured(tmp_path, [first[0], second[0], first[1], second[1]])
@@ -201,8 +201,8 @@ def test_rows_without_systems_have_no_system_level(tmp_path: Path) -> None:
     assert "system.spearman" in part.estimates["j"]
     given[0]["system"] = ""
     (part,) = measured(tmp_path, given)
-    # The row that names none is left out there, and the heading says so.
-    assert "1 without a system, left out of system.*" in part.shape
+    # The row without a system is excluded there, and the heading says so.
+    assert "1 without a system" in part.shape
     assert part.estimates["j"]["system.spearman"].n == len({one["system"] for one in given} - {""})
     for one in given:
         one["system"] = ""

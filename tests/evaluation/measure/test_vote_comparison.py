@@ -1,4 +1,4 @@
-"""All rules on the same rows: what they agree, what they cost, and what the report and the terminal show of them."""
+"""All aggregation rules on the same rows: agreement, cost, and the output in the report and the terminal."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SURE, UNSURE = [0.97, 0.01, 0.01, 0.01, 0.0], [0.2] * 5
 
 
 def rows(**judges: Any) -> list[dict[str, Any]]:
-    """Ten groups of levels 1 to 4; each judge a function of the level."""
+    """Ten groups of levels 1 to 4; each judge is a function of the level."""
     return [
         {
             "id": f"{group}-{level}",
@@ -39,7 +39,7 @@ def rows(**judges: Any) -> list[dict[str, Any]]:
 
 
 def verdicts(folder: Path, name: str, given: list[dict[str, Any]], tokens: int, unsure: tuple[int, ...] = ()) -> None:
-    """The judge's verdicts, each of `tokens` prompt tokens and one more; unsure about texts of these levels."""
+    """The judge's verdicts, each of `tokens` prompt tokens and one reply token; unsure about texts of these levels."""
     made = [
         {
             "id": one["id"],
@@ -82,7 +82,7 @@ def test_every_rule_on_the_same_rows(run: Path) -> None:
     assert found.rules["mean"].minus_mean is None
     assert found.rules["big"].minus_mean.value == pytest.approx(0.2)
     assert found.rules["big"].agreement.n == 10 and found.rules["big"].agreement.coverage == 1
-    # The prompt and one token of each that is asked.
+    # Prompt and one reply token of each queried judge.
     assert {name: rule.tokens for name, rule in found.rules.items()} == {
         "big": 100,
         "small": 10,
@@ -100,18 +100,18 @@ def test_the_cascade_asks_the_cheapest_first(run: Path) -> None:
 
 
 def test_the_integrating_model_costs_its_own_tokens_too(run: Path) -> None:
-    """It says the level, and reads 29 tokens and writes one beside the 200 of the judges."""
+    """It returns the level, and uses 29 prompt tokens and one reply token in addition to the judges' 200."""
     file = run / "evaluate" / "scores.parquet"
     table = pq.read_table(file)
     table = table.append_column("panel.vote", table.column("panel.score"))
     place = table.column_names.index("panel.score")
     pq.write_table(table.set_column(place, "panel.score", table.column("label")), file)
-    said = [
+    replies = [
         {"id": id, "aspect": "overall", "num_prompt_tokens": 29, "num_generated_tokens": 1}
         for id in table.column("id").to_pylist()
     ]
     (run / "evaluate" / "integrator").mkdir()
-    pq.write_table(pa.Table.from_pylist(said, schema=SCHEMA), run / "evaluate" / "integrator" / "part-0.parquet")
+    pq.write_table(pa.Table.from_pylist(replies, schema=SCHEMA), run / "evaluate" / "integrator" / "part-0.parquet")
     found = of(run).rules["integrated"]
     assert (found.agreement.value, found.tokens) == (pytest.approx(1), 230)
 
@@ -142,4 +142,4 @@ def test_the_report_and_the_table_show_them(run: Path) -> None:
     text = report.render(summary)
     assert "minus mean" in text and "tokens a text" in text
     page = Page((run / "again" / "report" / "report.html").read_text())
-    assert "Votes compared" in page.text and "small is asked first" in page.text
+    assert "Aggregation rules" in page.text and "The judge small is queried first" in page.text

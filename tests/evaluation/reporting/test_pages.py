@@ -1,4 +1,4 @@
-"""The report's templates: what anybody wrote is escaped, a name that is missing is an error and not an empty place."""
+"""The report's templates: all values are escaped, and a missing value is an error instead of an empty string."""
 
 from pathlib import Path
 
@@ -12,14 +12,14 @@ HOSTILE = "<script>alert('x')</script>{{ 7 * 7 }}{% include 'report.css' %}"
 
 
 def test_values_are_escaped_and_never_read_as_a_template() -> None:
-    told = {"label": HOSTILE, "statistics": (), "follows": HOSTILE, "numbers": HOSTILE, "rows": {HOSTILE: [HOSTILE]}}
-    page = rendered("neighbours.html", **told)
+    values = {"label": HOSTILE, "statistics": (), "follows": HOSTILE, "numbers": HOSTILE, "rows": {HOSTILE: [HOSTILE]}}
+    page = rendered("neighbours.html", **values)
     assert page.count("&lt;script&gt;alert(&#39;x&#39;)&lt;/script&gt;{{ 7 * 7 }}{% include") == 6
     assert "<script" not in page
 
 
-def test_a_rendered_section_stands_in_another_as_it_is() -> None:
-    assert Markup("{}").format(rendered("training.html", trainings=[])) == "<h2>Inversion training</h2>\n"
+def test_a_rendered_section_is_not_escaped_again() -> None:
+    assert Markup("{}").format(rendered("training.html", trainings=[])).startswith("<h2>Inversion training</h2>\n")
 
 
 def test_a_value_that_is_missing_is_an_error() -> None:

@@ -1,4 +1,4 @@
-"""The report: what it names, what it escapes, and that the page needs nothing from outside."""
+"""The report: its content, escaping, and that the page needs no external resources."""
 
 import json
 from html.parser import HTMLParser
@@ -12,6 +12,7 @@ from cluster.config import RunConfig, run_schema
 from evaluation.judges.prompt_sources import Prompts
 from evaluation.reporting import report
 from judging.errors import InputError
+from judging.records import UNSCORED_REASONS
 from tests.evaluation.making import examples_parts, judge, record, scores_file, write_records
 
 HOSTILE = "<script>alert('x')</script><img src=\"http://evil.example/a.png\" onerror=alert(1)>' onmouseover=\"x&amp;"
@@ -28,9 +29,9 @@ def finished(
     icl: dict[str, Any] | None = None,
     **section: Any,
 ) -> RunConfig:
-    """A run directory with a finished evaluation of these rows, and its configuration with a `report` section.
+    """A run folder with a finished evaluation of these rows, and its configuration with a `report` section.
 
-    `prompts`: a judge's `prompt` in the configuration, its templates are there already; the rubric for all others.
+    `prompts`: the `prompt` of judges whose templates have been written already; all others use the rubric.
     """
     job = JobDir(run, "evaluate")
     with job.opened({"data": {"labels": labels}, "versions": {"ray": "1"}}):
@@ -49,8 +50,8 @@ def finished(
                 "unscored": {"unparsed": lost} if lost else {},
             }
             if name != "panel":
-                told = (prompts or {}).get(name, "rubric")
-                judges[name] |= {"model": "m", "prompt": told, "score_mode": "expected"}
+                prompt = (prompts or {}).get(name, "rubric")
+                judges[name] |= {"model": "m", "prompt": prompt, "score_mode": "expected"}
                 judges[name] |= {"icl": icl} if icl and name == names[0] else {}
         counts = {"num_records": len(rows), "num_scores": len(rows), "num_left_out": num_left_out}
         job.finish({**counts, "judges": judges})
@@ -123,7 +124,7 @@ def test_the_page_is_self_contained(tmp_path: Path) -> None:
     assert "http://" not in found.source
     assert "https://" not in found.source
     assert found.tags.count("img") == 3
-    assert "At a glance" not in found.text
+    assert "Summary" not in found.text
     assert "human score" in found.text
 
 
@@ -133,8 +134,8 @@ def test_hostile_texts_stay_text(tmp_path: Path) -> None:
     given = rows([1, 4, 5, None], **{place: hostile[place] for place in ("system", "group", "reason", "dataset")})
     for number, one in enumerate(given):
         one["id"] = f"{number}{hostile['id']}"
-    given[2]["system"] = ""  # its id stands in for it
-    # The group has no place of its own on the page, but this source holds it.
+    given[2]["system"] = ""  # its id is shown instead
+    # The group itself is not on the page, but this source contains it.
     texts = {"source": hostile["source"] + hostile["group"], "candidate": hostile["candidate"]}
     run = finished(tmp_path / HOSTILE.replace("/", "~"), given, texts=texts)
     (template,) = (run.run / "evaluate" / "templates").glob("*/*")
@@ -152,26 +153,26 @@ def test_constructed_levels_are_never_called_human(tmp_path: Path) -> None:
     run = finished(tmp_path / "run", rows([1, 4, 2, 5]), labels="constructed", icl=icl)
     examples_parts(tmp_path / "run", "j", [1, 2, 3, 4])
     found = page(run)
-    assert "The mean constructed level of a text's examples" in found.text
-    assert "Agreement of the judges with the constructed levels" in found.text
+    assert "the mean constructed level of a text's few-shot examples" in found.text
+    assert "agreement with the constructed levels" in found.text
     assert "They are not human ratings" in found.text
-    said = report.render(report.main(run).summary) + found.source
-    assert "human" not in said.lower().replace("they are not human ratings", "")
-    assert "people" not in said.lower().replace("not that a judge agrees with people", "")
-    assert "agreement with the constructed level," in said
+    output = report.render(report.main(run).summary) + found.source
+    assert "human" not in output.lower().replace("they are not human ratings", "")
+    assert "people" not in output.lower().replace("not that a judge agrees with people", "")
+    assert "agreement with the constructed level," in output
 
 
 def test_unscored_rows_are_counted_and_named(tmp_path: Path) -> None:
     found = page(finished(tmp_path / "run", rows([1, None, 2, 5])))
-    assert "1 unparsed (the reply holds no score in the agreed form)" in found.text
+    assert f"1 unparsed ({UNSCORED_REASONS['unparsed']})" in found.text
     assert "0.750" in found.text
 
 
 @pytest.mark.parametrize("number", [0, 12])
 def test_records_left_out_are_counted(tmp_path: Path, number: int) -> None:
     run = finished(tmp_path / "run", rows([1, 2, 2, 5]), num_left_out=number)
-    said = "12 further records were left out, for all judges alike"
-    assert (said in page(run).text, "left out" in page(run).text) == (bool(number), bool(number))
+    text = page(run).text
+    assert ("12 further records were excluded" in text, "excluded" in text) == (bool(number), bool(number))
     written = json.loads((run.run / "report" / "metrics.json").read_text())
     assert written["evaluation"]["num_left_out"] == number
 
@@ -180,7 +181,7 @@ def test_all_unscored_is_a_report_of_nothing_but_that(tmp_path: Path) -> None:
     run = finished(tmp_path / "run", rows([None] * 4))
     found = page(run)
     assert "4 unparsed" in found.text
-    assert "Worst disagreements" in found.text
+    assert "Largest errors of the panel" in found.text
     assert "panel –" not in found.text
     assert "nan" not in found.text.lower()
     json.loads((run.run / "report" / "metrics.json").read_text(), parse_constant=lambda word: pytest.fail(word))
@@ -192,7 +193,7 @@ def test_without_labels_there_is_no_agreement(tmp_path: Path) -> None:
         one["label"] = None
     run = finished(tmp_path / "run", given)
     found = page(run)
-    assert "No record has a label." in found.text
+    assert "No record has a label" in found.text
     assert "img" not in found.tags
     summary = report.main(run).summary
     assert summary["slices"] == []
@@ -207,17 +208,17 @@ def test_slices_have_their_own_tables(tmp_path: Path) -> None:
     assert "qa / d / utility" in found.text
     found_slices = json.loads((run.run / "report" / "metrics.json").read_text())["slices"]
     values = [part["agreement"]["j"]["dataset"]["spearman"]["value"] for part in found_slices]
-    # The second slice says the opposite; pooled, both would be near 0.
+    # The second slice is the opposite; pooled, both would be near 0.
     assert values[0] == pytest.approx(1)
     assert values[1] == pytest.approx(-1)
-    # At a glance: one row a slice that leads to it.
-    assert found.text.index("At a glance") < found.text.index("Coverage")
+    # The summary: one row per slice with a link to it.
+    assert found.text.index("Summary") < found.text.index("Coverage")
     for place in (0, 1):
         assert found.source.count(f"'#slice-{place}'") == found.source.count(f"id=slice-{place}>") == 1
 
 
 @pytest.mark.parametrize("number", [0, 1])
-def test_as_many_disagreements_as_asked_for(tmp_path: Path, number: int) -> None:
+def test_the_number_of_largest_errors(tmp_path: Path, number: int) -> None:
     found = page(finished(tmp_path / "run", rows([5, 4, 2, 5], reason="because"), num_worst=number))
     assert found.text.count("Candidate") == number
     assert ("Answer r0." in found.text) is bool(number)
@@ -234,12 +235,12 @@ def test_the_same_scores_give_the_same_numbers(tmp_path: Path) -> None:
 def test_an_evaluation_that_is_not_finished_is_refused(tmp_path: Path) -> None:
     run = finished(tmp_path / "run", rows([1, 4, 2, 5]))
     JobDir(tmp_path / "run", "evaluate").reopen()
-    with pytest.raises(InputError, match="holds no finished evaluation: run `inverdict evaluate` first"):
+    with pytest.raises(InputError, match="`inverdict evaluate`"):
         report.main(run)
     assert not (tmp_path / "run" / "report").exists()
 
 
-def test_found_examples_and_the_towers_orders_are_shown(tmp_path: Path) -> None:
+def test_retrieved_examples_and_the_retrievers_ranking_quality(tmp_path: Path) -> None:
     icl = {
         "arm": "trained",
         "wanted": 4,
@@ -270,7 +271,7 @@ def test_found_examples_and_the_towers_orders_are_shown(tmp_path: Path) -> None:
     check_self_contained(found)
     assert "jtrained3.50 of 421 of 4" in found.text
     assert "Rows scored with examples: j 4." in found.text
-    assert "NDCG@4 on 9 texts of 3 groups" in found.text
+    assert "on 9 texts of 3 groups" in found.text
     assert "trained.80.70 to .90–" in found.text
     assert "j minus k (no examples)" in found.text
-    assert "Examples found" not in page(finished(tmp_path / "other", rows([1, 4, 2, 5]))).text
+    assert "Few-shot examples" not in page(finished(tmp_path / "other", rows([1, 4, 2, 5]))).text

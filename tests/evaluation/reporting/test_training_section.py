@@ -1,4 +1,4 @@
-"""The report on learned prompts: beside the rubric, with their facts, loud where there are none; and their training."""
+"""The report on learned prompts (next to the rubric, with facts, with a warning for a fallback) and their training."""
 
 import base64
 import json
@@ -8,15 +8,16 @@ from typing import Any
 import pytest
 
 from cluster.config import RunConfig
+from evaluation.judges.prompt_sources import FALLBACK
 from evaluation.reporting import report
 from judging.tasks import load_task
 from judging.template import rubric_template
 from tests.evaluation.making import template_at
 from tests.evaluation.reporting.test_report import HOSTILE, check_self_contained, finished, page
 
-FALLBACK = "All candidates were refused; the task's written rubric judged in its place"
+PROMPTS = "The prompt template of each judge"  # the section after those tested here
 LABELS = [1, 5, 2, 4, 1, 4]
-PLAIN: list[float | None] = [5, 1, 4, 2, 5, 2]  # the opposite of what people said
+PLAIN: list[float | None] = [5, 1, 4, 2, 5, 2]  # the opposite of the labels
 LEARNED: list[float | None] = [1, 5, 2, 4, 1, 4]
 
 
@@ -41,7 +42,7 @@ def learned(run: Path, *, prompt: str = "inverse", about: dict[str, Any] | None 
     return finished(run, given, prompts={"new": prompt})
 
 
-def test_a_learned_prompt_stands_beside_the_rubric_with_its_facts(tmp_path: Path) -> None:
+def test_a_learned_prompt_is_next_to_the_rubric_with_its_facts(tmp_path: Path) -> None:
     about = {
         "example_id": "r17",
         "probability": 0.123456,
@@ -53,7 +54,7 @@ def test_a_learned_prompt_stands_beside_the_rubric_with_its_facts(tmp_path: Path
         "nothing": [],
     }
     found = page(learned(tmp_path / "run", text="Mine: {{source}} {{candidate}}", about=about))
-    section = found.text.split("Learned prompts")[1].split("What each judge was asked")[0]
+    section = found.text.split("Learned prompts")[1].split(PROMPTS)[0]
     assert "m, inverse: qa / overall" in section
     assert "inverserubric, overall" in section
     assert "Mine: {{source}} {{candidate}}" in section
@@ -78,7 +79,7 @@ def test_a_learned_prompt_stands_beside_the_rubric_with_its_facts(tmp_path: Path
 def test_a_long_fact_is_cut(tmp_path: Path) -> None:
     found = page(learned(tmp_path / "run", about={"said": "x" * 401}))
     assert f"said{'x' * 400}…" in found.text
-    assert "x" * 401 not in found.text.split("What each judge was asked")[0]
+    assert "x" * 401 not in found.text.split(PROMPTS)[0]
 
 
 @pytest.mark.parametrize("prompt", ["rubric", "prompts/mine"])
@@ -86,7 +87,7 @@ def test_without_a_learned_prompt_there_is_no_such_section(tmp_path: Path, promp
     assert "Learned prompts" not in page(learned(tmp_path / "run", prompt=prompt)).text
 
 
-def test_a_prompt_for_several_aspects_stands_there_once(tmp_path: Path) -> None:
+def test_a_prompt_for_several_aspects_is_shown_once(tmp_path: Path) -> None:
     given = [*rows("overall", a=LEARNED, b=LEARNED), *rows("utility", a=LEARNED, b=LEARNED)]
     # Two judges of one model with the same prompt, saved for each aspect as `evaluate` does.
     for judge in "ab":
@@ -94,17 +95,17 @@ def test_a_prompt_for_several_aspects_stands_there_once(tmp_path: Path) -> None:
             path = tmp_path / "run" / "evaluate" / "templates" / judge / f"qa.{aspect}.txt"
             template_at(path, "overall", "utility", text="Both: {{source}} {{candidate}}")
     found = page(finished(tmp_path / "run", given, prompts={"a": "forward", "b": "forward"}))
-    section = found.text.split("Learned prompts")[1].split("What each judge was asked")[0]
+    section = found.text.split("Learned prompts")[1].split(PROMPTS)[0]
     assert section.count("Both: ") == 1
     assert "m, forward: qa / overall, utility" in section
     assert rubric_template(load_task("qa"), "overall").text in section
     assert rubric_template(load_task("qa"), "utility").text not in section
 
 
-def test_a_fallback_is_loud_on_the_page_and_on_the_terminal(tmp_path: Path) -> None:
+def test_a_fallback_is_a_warning_on_the_page_and_on_the_terminal(tmp_path: Path) -> None:
     run = learned(tmp_path / "run", about={"fallback": True})
     found = page(run)
-    # On top of the page and above the template.
+    # At the top of the page and above the template.
     assert found.text.count(FALLBACK) == 2
     assert [value for name, value in found.attributes if name == "class"].count("warning") == 2
     summary = report.main(run).summary
@@ -114,7 +115,7 @@ def test_a_fallback_is_loud_on_the_page_and_on_the_terminal(tmp_path: Path) -> N
     assert json.loads((run.run / "report" / "metrics.json").read_text())["warnings"] == summary["warnings"]
 
 
-def test_a_fallback_in_a_prompt_of_another_run_is_told_too(tmp_path: Path) -> None:
+def test_a_fallback_in_a_prompt_of_another_run_is_a_warning_too(tmp_path: Path) -> None:
     run = learned(tmp_path / "run", prompt="../other/invert/m/inverse", about={"fallback": True})
     assert f"WARNING: new, qa: {FALLBACK}\n" in report.render(report.main(run).summary)
     assert page(run).text.count(FALLBACK) == 1
@@ -142,7 +143,7 @@ def test_the_difference_to_the_rubric_in_the_table_and_on_the_page(tmp_path: Pat
     (head, line) = (one for one in shown.splitlines() if "paired difference" in one or "(rubric)" in one)
     assert head.split() == ["paired", "difference", "dataset.spearman", "group.spearman"]
     assert line.startswith("new minus plain (rubric)")
-    # One says what people said, the other the opposite: 1 - -1, in every resample.
+    # One judge equals the labels, the other is their opposite: 1 - -1, in every resample.
     assert line.split()[-6:] == ["2.00", "[2.00,", "2.00]", "2.00", "[2.00,", "2.00]"]
     assert "new minus plain (rubric)2.00" in page(run).text
     (part,) = json.loads((run.run / "report" / "metrics.json").read_text())["slices"]
@@ -185,18 +186,18 @@ def test_every_training_of_the_run_has_its_curve_and_facts(tmp_path: Path) -> No
     train(run.run / "sft" / "b" / "inverse", model="b")
     found = page(run)
     check_self_contained(found)
-    section = found.text.split("Inversion training")[1].split("What each judge was asked")[0]
+    section = found.text.split("Inversion training")[1].split(PROMPTS)[0]
     assert [section.index(title) for title in ("a, inverse", "b, forward", "b, inverse")] == sorted(
         section.index(title) for title in ("b, inverse", "a, inverse", "b, forward")
     )
     for fact in (
         "modeblack_box",
-        "texts120 to train, 8 dev",
-        "dev loss– before, – after",
-        "dev loss3.750 before, 2.500 after",
-        "speed1235 tokens/s",
+        "examples120 train, 8 dev",
+        "dev loss– before training, – after",
+        "dev loss3.750 before training, 2.500 after",
+        "throughput1235 tokens/s",
         "peak memory1.50 GiB",  # 3 * 2**29 / 2**30
-        "effective batch8 sequences of 4 in 2 steps",
+        "effective batch size8 sequences of 4 in 2 steps",
     ):
         assert fact in section
     assert found.tags.count("img") == num_images + 3
