@@ -292,7 +292,7 @@ def left_of(config: Path, before: set[int]) -> list[psutil.Process]:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ("evaluate.judges.first.prompt=inverse", "holds no finished inverse prompts: run `inverdict invert` first"),
+        ("evaluate.judges.first.prompt=inverse", "no finished inverse prompts in"),
         ("evaluate.judges.first.model=none", "unknown model 'none'"),
         ("serve.port=PORT", "cannot be used"),
         ("serve.keys_file=none.json", "Key file not found: none.json"),

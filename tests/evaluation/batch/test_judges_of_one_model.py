@@ -75,13 +75,10 @@ def test_each_judge_is_asked_with_its_own_prompt(compared: Path) -> None:
 
 def test_what_a_prompt_has_seen_is_left_out_for_all_judges(compared: Path) -> None:
     assert {one["group"] for one in scores(compared)} == {"g0", "g2", "g4"}
-    assert (
-        "evaluate: 8 records are left out for all judges: a judge's prompt has seen human scores"
-        in (compared / "err.txt").read_text()
-    )
+    assert "evaluate: 8 records are excluded for all judges" in (compared / "err.txt").read_text()
     summary = json.loads((compared / "run" / "evaluate" / "manifest.json").read_text())["summary"]
     assert (summary["num_records"], summary["num_left_out"]) == (12, 8)
-    assert "24 scores of 12 records, 8 left out\n" in batch.render(summary)
+    assert "24 scores of 12 records, 8 excluded\n" in batch.render(summary)
     report = (compared / "run" / "report" / "report.html").read_text()
     assert "8 further records were left out, for all judges alike" in report
 
@@ -111,7 +108,7 @@ def test_one_judge_is_resumed_and_the_others_are_left_alone(compared: Path, caps
     assert "evaluate: inverse: starting the model\n" in said.err
     assert "evaluate: inverse: 24 of 24 in " in said.err
     # The number of records left out is remembered with the records.
-    assert "8 left out" in said.out
+    assert "8 excluded" in said.out
 
 
 def test_another_learned_prompt_in_the_same_place_is_refused_by_judge(
