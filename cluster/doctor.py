@@ -21,7 +21,8 @@ from urllib.parse import urlsplit
 from cluster import feasibility as demands
 from cluster import runtime
 from cluster.config import HttpSpec, RunConfig, VllmSpec
-from cluster.embedded import EMBEDDED, damage, model_place
+from cluster.embedded import damage, model_place
+from cluster.embedded_models import EMBEDDED
 from cluster.errors import UserError
 from cluster.findings import (
     Finding,

@@ -8,10 +8,9 @@ import io
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from cluster.embedded import Embedded
+from cluster.embedded_models import Embedded
 
 
 def convert(model: Embedded, sources: list[Path], folder: Path, scratch: Path) -> None:

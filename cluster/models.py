@@ -18,7 +18,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from cluster.embedded import EMBEDDED, MANIFEST, cache_root, damage, fetch, model_place, sha256
+from cluster.embedded import MANIFEST, cache_root, damage, fetch, model_place, sha256
+from cluster.embedded_models import EMBEDDED
 from cluster.errors import UserError
 
 TOKENIZERS = (
