@@ -16,7 +16,7 @@ from tests.serve.serving import free_port
 ROOT = Path(__file__).parents[1]
 SOURCE = "embedded:smollm2-135m-instruct"
 HUGE = "huge"  # id of the record with a candidate of 10 MB
-NUM_QA, NUM_SUMMARISATION = 8, 2
+NUM_QA, NUM_SUMMARISATION = 5, 2
 NUM_ROWS = NUM_QA + NUM_SUMMARISATION + 1
 
 

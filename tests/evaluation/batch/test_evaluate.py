@@ -126,7 +126,7 @@ def test_what_to_label_next_is_read_from_a_finished_evaluation(done: Path, capsy
     [group] = plan["next"]
     assert (group["group"], group["texts"]) == ("u", {"unrated": ["overall"]})
     assert 0 < group["entropy"] < 1 and group["disagreement"] == 0  # the only row of its aspect is its judges' mean
-    assert [part["note"] for part in plan["slices"]] == [f"people's labels are all {label}" for label in (3, 2, 7)]
+    assert [part["note"] for part in plan["slices"]] == [f"all labels are {label}" for label in (3, 2, 7)]
 
 
 @pytest.mark.parametrize(

@@ -9,11 +9,11 @@ import pytest
 
 from cluster.__main__ import main
 from evaluation.batch import evaluate as batch
+from evaluation.judges.prompt_sources import FALLBACK
 from tests.evaluation.batch.running import configuration, scores, verdicts
 from tests.evaluation.making import inverted, row, template_at
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
-FALLBACK = "All candidates were refused; the task's written rubric judged in its place"
 GROUPED = [row(f"r{number:02d}", f"g{number % 5}", scores={"overall": 3, "utility": 2}) for number in range(20)]
 
 
@@ -80,7 +80,7 @@ def test_what_a_prompt_has_seen_is_left_out_for_all_judges(compared: Path) -> No
     assert (summary["num_records"], summary["num_left_out"]) == (12, 8)
     assert "24 scores of 12 records, 8 excluded\n" in batch.render(summary)
     report = (compared / "run" / "report" / "report.html").read_text()
-    assert "8 further records were left out, for all judges alike" in report
+    assert "8 further records were excluded for all judges" in report
 
 
 def test_a_fallback_is_told_while_judging_and_in_the_report(compared: Path) -> None:

@@ -70,15 +70,15 @@ def test_the_depth_that_holds_the_answer_is_chosen() -> None:
 def test_noise_is_given_no_agreement() -> None:
     """Fitted to itself, noise of 200 features agrees almost wholly; held out, on average not at all."""
     held_out, itself = [], []
-    for seed in range(20):
+    for seed in range(12):
         random = np.random.default_rng(seed)
-        group, score = groups(15, 5), random.normal(size=75)
-        depths = [random.normal(size=(75, 200)) for _ in range(3)]
+        group, score = groups(12, 5), random.normal(size=60)
+        depths = [random.normal(size=(60, 150)) for _ in range(2)]
         found = cross_validate(depths, score, group, seed=seed)
         held_out.append(within_group_correlation(score, found.score_N, group))
         itself.append(within_group_correlation(score, fit(depths[0], score, 0.01).predict(depths[0]), group))
-    # The standard error of the mean of 20 correlations of 60 free rows: 1 / sqrt(60 * 20) = .03.
-    assert abs(float(np.mean(held_out))) < 0.12
+    # The standard error of the mean of 12 correlations of 48 free rows: 1 / sqrt(48 * 12) = .04.
+    assert abs(float(np.mean(held_out))) < 0.13
     assert min(itself) > 0.95
 
 
