@@ -155,7 +155,7 @@ def metrics(run: Path) -> Any:
 
 @pytest.mark.ray
 def test_no_token_and_a_wrong_one_are_refused_and_the_right_one_does_what_a_local_run_does(
-    cluster: Head, here: Path, tmp_path: Path
+    cluster: Head, here: Path, tmp_path: Path, ray_cluster: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = ["c.yaml", "--set", f"run={tmp_path}/away"]
     without = submitted(cluster, *asked, token="", cwd=here)
@@ -171,15 +171,8 @@ def test_no_token_and_a_wrong_one_are_refused_and_the_right_one_does_what_a_loca
     assert right.returncode == 0, right.stdout + right.stderr
     assert "-run-1 runs at" in right.stderr
     assert f"Report: {tmp_path}/away/report/report.html" in right.stdout
-    local = subprocess.run(
-        [sys.executable, "-m", "cluster", "run", "c.yaml", "--set", f"run={tmp_path}/local"],
-        cwd=here,
-        env=environment("", here),
-        capture_output=True,
-        timeout=300,
-        check=False,
-    )
-    assert local.returncode == 0, local.stderr
+    monkeypatch.chdir(here)
+    assert main(["run", "c.yaml", "--set", f"run={tmp_path}/local"]) == 0
     assert metrics(tmp_path / "away") == metrics(tmp_path / "local")
     # The token is in no file that the job leaves and in nothing that the cluster tells of it.
     told = jobs(cluster)
