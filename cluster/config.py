@@ -125,7 +125,10 @@ class VllmSpec(Strict):
             )
         for key in ("tensor_parallel_size", "pipeline_parallel_size"):
             if key in self.engine:
-                raise UserError(f"Ray must know engine.{key} too. Set {key} next to `engine`.", code="conflict")
+                raise UserError(
+                    f"engine.{key} is not allowed. Set {key} next to `engine`: Ray needs it too.",
+                    code="conflict",
+                )
         return self
 
 

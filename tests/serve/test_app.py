@@ -231,6 +231,7 @@ def test_five_times_too_much_is_refused_and_passes(served: Served) -> None:
     while served.post("/v1/judge", {**BODY, "options": FAST}).status_code != 200:
         time.sleep(0.1)
         assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 10
 
 
 def test_bodies_and_headers_that_are_meant_to_harm(served: Served) -> None:

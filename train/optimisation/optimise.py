@@ -61,8 +61,8 @@ def _labelled(data: DataConfig, config: Config) -> dict[tuple[str, str], list[Re
                 found.setdefault((row.task, aspect), []).append(row)
     if not found:
         raise InputError(
-            "The dev part has no record with a human score on the aspects of `optimise`. Check optimise.aspects and "
-            "data.dev_share.",
+            "The dev part has no record with a human score on the aspects of `optimise`. Check optimise.aspects, "
+            "and data.dev or data.dev_share.",
             code="no_scores",
             key="optimise.aspects" if config.aspects else "",
         )
@@ -76,7 +76,8 @@ def _labelled(data: DataConfig, config: Config) -> dict[tuple[str, str], list[Re
         if len(shown_groups(groups)) in (0, len(groups)):
             raise InputError(
                 f"`optimise` has {len(groups)} group(s) of the dev part for {task}/{aspect}, but it needs some to show "
-                "errors and others to measure. Raise data.dev_share or optimise.share.",
+                "errors and others to measure. Raise optimise.share or enlarge the dev part (data.dev or "
+                "data.dev_share).",
                 code="not_enough_groups",
                 key="optimise.share",
             )

@@ -32,4 +32,5 @@ def test_like_rows_are_spread_evenly_and_unlike_ones_are_beyond_all() -> None:
 def test_rows_that_are_all_alike_have_no_distance_and_anything_else_is_new() -> None:
     known = measure(np.ones((30, 5)), folds(np.repeat(np.arange(10), 3), 0))
     assert known.distance(np.ones((1, 5))) == pytest.approx([0])
+    assert known.share_below(np.ones((1, 5))) == pytest.approx([0])
     assert known.share_below(np.array([[1, 1, 1, 1, 1.5]])) == pytest.approx([1])

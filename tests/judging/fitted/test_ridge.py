@@ -93,6 +93,20 @@ def test_a_group_s_level_is_no_agreement_within_it() -> None:
     assert np.corrcoef(score, found.score_N)[0, 1] > 0.7
 
 
+def test_features_of_the_group_alone_are_never_preferred() -> None:
+    """Features that are the same for all rows of a group tell nothing within it."""
+    random = np.random.default_rng(6)
+    group = groups(20, 5)
+    level = random.normal(0, 5, 20)[group]
+    truth = random.normal(size=100)
+    of_rows = np.column_stack([truth + 2 * random.normal(size=100), random.normal(size=(100, 3))])
+    of_groups = np.column_stack([level, random.normal(size=20)[group]])
+    found = cross_validate([of_rows, of_groups], level + truth, group)
+    assert found.choice.depth == 0
+    assert {one.depth for one in found.fold_choices} == {0}
+    assert math.isnan(within_group_correlation(truth, level, group))
+
+
 def test_groups_of_one_row_are_compared_with_each_other() -> None:
     random = np.random.default_rng(4)
     feature = random.normal(size=(60, 4))
