@@ -125,7 +125,7 @@ class VllmSpec(Strict):
             )
         for key in ("tensor_parallel_size", "pipeline_parallel_size"):
             if key in self.engine:
-                raise UserError(f"set {key} next to `engine`, not in it: Ray needs it too.", code="conflict")
+                raise UserError(f"engine.{key} is not allowed: set {key} next to `engine`.", code="conflict")
         return self
 
 
