@@ -12,6 +12,7 @@ import asyncio
 import hashlib
 import os
 import shlex
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,6 +27,7 @@ EXCLUDES = (
     *(".import_linter_cache", ".env", ".env.*", "auth_token", "*.pem", "*.key"),
 )
 SECONDS_BETWEEN_LOOKS = 1.0
+AGENT_S = 60.0  # how long a new head may take until its agent accepts jobs
 OURS_TO_HAND_ON = (0, 1, 2, 3)  # exit codes of a job's command
 OPTIONS = ("json", "retry_failed", "through_serve")
 
@@ -65,7 +67,8 @@ def main(args: argparse.Namespace) -> int:
     with _refusals(args.address):
         known = {str(one.submission_id): str(getattr(one.status, "value", one.status)) for one in client.list_jobs()}
         name = next_id(known, run.run, args.job)
-        client.submit_job(
+        _submit(
+            client,
             entrypoint=entrypoint,
             submission_id=name,
             runtime_env={"working_dir": str(Path.cwd()), "excludes": list(EXCLUDES)},
@@ -90,6 +93,19 @@ def _check_job(args: argparse.Namespace) -> None:
         )
     if args.through_serve and args.job != "evaluate":
         raise UserError(f"{args.job} does not support --through-serve; only evaluate does.", code="unsupported")
+
+
+def _submit(client: Any, **job: Any) -> None:
+    """Submit; a head that has just started accepts jobs only once its agent is up."""
+    deadline = time.monotonic() + AGENT_S
+    while True:
+        try:
+            client.submit_job(**job)
+            return
+        except RuntimeError as error:
+            if "No available agent" not in str(error) or time.monotonic() > deadline:
+                raise
+            time.sleep(1)
 
 
 def check_shared(run: Path) -> None:

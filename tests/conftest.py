@@ -16,6 +16,10 @@ from cluster import runtime
 from cluster.config import RayConfig
 from tests.engine_run import EngineRun, evaluated
 
+# Several processes share the cores: OpenMP threads that wait for each other must sleep, not spin.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("KMP_BLOCKTIME", "0")
+
 # A loaded machine is slow now and then; that is no fault of the code under test.
 settings.register_profile("ci", max_examples=25, deadline=None)
 settings.register_profile("nightly", max_examples=400, deadline=None)

@@ -270,3 +270,22 @@ def test_a_second_job_on_the_run_directory_is_refused_and_a_killed_driver_is_res
 
 def jobs_by_id(cluster: Head) -> dict[str, str]:
     return {one["submission_id"]: one["status"] for one in jobs(cluster)}
+
+
+def test_a_head_whose_agent_is_not_up_yet_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(submit.time, "sleep", lambda _: None)
+    tried: list[dict[str, Any]] = []
+
+    class Client:
+        def submit_job(self, **job: Any) -> None:
+            tried.append(job)
+            if len(tried) < 3:
+                raise RuntimeError("Request failed with status code 500: No available agent to submit job.")
+            if job["entrypoint"] == "broken":
+                raise RuntimeError("no such option")
+
+    submit._submit(Client(), entrypoint="fine")
+    assert len(tried) == 3
+    with pytest.raises(RuntimeError, match="no such option"):
+        submit._submit(Client(), entrypoint="broken")
+    assert len(tried) == 4  # what another try does not mend is not tried again

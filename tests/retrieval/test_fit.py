@@ -96,7 +96,7 @@ def fitted(folder: Path, encoder: str, learning_rate: float) -> None:
     records = [world(number) for number in range(NUM_QUERIES)]
     fit = {"encoder": encoder, "max_length": 64, "epochs": 4, "patience": 2, "learning_rate": learning_rate}
     judged = jsonl(folder / "judged.jsonl", map(world, range(1000, 1012)))
-    judges = {arm: {"model": "m", "icl": {"arm": arm, "k": 4, "k1": 2, "k2": 2}} for arm in ("trained", "diverse")}
+    judges = {"diverse": {"model": "m", "icl": {"arm": "diverse", "k": 4, "k1": 2, "k2": 2}}}
     path = configuration(
         folder, records, data={"records": [judged]}, fit=fit, index={"max_length": 64}, evaluate={"judges": judges}
     )
@@ -277,9 +277,8 @@ def test_the_trained_arm_finds_what_helps_alone_and_in_company(done: Path) -> No
 def test_evaluate_shows_what_the_towers_find(done: Path) -> None:
     assert main(["evaluate", str(done / "c.yaml")]) == 0
     summary = json.loads((done / "run" / "evaluate" / "manifest.json").read_text())["summary"]
-    for arm in ("trained", "diverse"):
-        assert summary["judges"][arm]["coverage"] == 1
-        assert summary["judges"][arm]["icl"]["mean_examples"] == 4
+    assert summary["judges"]["diverse"]["coverage"] == 1
+    assert summary["judges"]["diverse"]["icl"]["mean_examples"] == 4
 
 
 @pytest.mark.ray

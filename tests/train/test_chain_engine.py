@@ -1,4 +1,4 @@
-"""The whole of flow a with the embedded SmolLM2 on the real vLLM, by one command and on the smallest budget."""
+"""From instructions to a judge's own prompt with the embedded SmolLM2 on the real vLLM, on the smallest budget."""
 
 import json
 from pathlib import Path
@@ -18,7 +18,8 @@ from judging.template_io import load_templates
 pytestmark = [pytest.mark.engine, pytest.mark.usefixtures("ray_cluster")]
 ROOT = Path(__file__).parents[2]
 SOURCE = "embedded:smollm2-135m-instruct"
-JOBS = ("distill/m", "sft/m/inverse", "invert/m", "evaluate")
+JOBS = ("distill/m", "sft/m/inverse", "invert/m")
+SCRIPTED = ("--set", "models.m={backend: scripted}")
 
 
 def config(folder: Path) -> dict[str, Any]:
@@ -59,16 +60,21 @@ def run(tmp_path_factory: pytest.TempPathFactory, ray_cluster: None) -> Path:
     lines = (ROOT / "examples" / "constructed.jsonl").read_text(encoding="utf-8").splitlines()
     (folder / "few.jsonl").write_text("".join(f"{line}\n" for line in lines[:10]), encoding="utf-8")
     (folder / "c.yaml").write_text(yaml.safe_dump(config(folder)))
-    assert main(["run", str(folder / "c.yaml")]) == 0
+    for job in ("distill", "sft", "invert"):
+        assert main([job, str(folder / "c.yaml")]) == 0
+    # That vLLM judges with a prompt of one's own is tested in test_evaluate_engine.py.
+    for job in ("evaluate", "report"):
+        assert main([job, str(folder / "c.yaml"), *SCRIPTED]) == 0
     return folder / "run"
 
 
 def test_every_job_is_complete_and_a_second_run_does_none_again(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     manifests = [run / job / "manifest.json" for job in JOBS]
     before = [manifest.stat().st_mtime_ns for manifest in manifests]
-    assert main(["run", str(run.parent / "c.yaml")]) == 0
+    for job in ("distill", "sft", "invert"):
+        assert main([job, str(run.parent / "c.yaml")]) == 0
     assert [manifest.stat().st_mtime_ns for manifest in manifests] == before
-    assert capsys.readouterr().err.count("done before") == 4
+    assert capsys.readouterr().err.count("done before") == 3
 
 
 def test_the_adapter_loads_on_the_base_and_is_what_was_merged(run: Path) -> None:
@@ -84,7 +90,7 @@ def test_the_adapter_loads_on_the_base_and_is_what_was_merged(run: Path) -> None
     assert float((adapted - plain).abs().max()) > 0.05
 
 
-def test_vllm_wrote_prompts_with_the_merged_model_and_judged_with_one(run: Path) -> None:
+def test_vllm_wrote_prompts_with_the_merged_model_and_a_judge_has_one(run: Path) -> None:
     lines = [json.loads(line) for line in (run / "invert" / "m" / "candidates.jsonl").read_text().splitlines()]
     assert len(lines) == 4
     assert len({line["raw"] for line in lines}) > 1  # each draw has a seed of its own

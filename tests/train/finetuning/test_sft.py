@@ -236,9 +236,10 @@ def test_bad_input_is_one_sentence_and_leaves_nothing(
 def test_a_cutoff_shorter_than_the_completions_is_named(
     base: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    config = configuration(tmp_path, base)
+    config = configuration(tmp_path, base, mode="black_box")
     rows = [{"instruction": f"{n} " + "Rate this. " * 60, "output": f"{n} of 5."} for n in range(3)]
     (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert main(["distill", config]) == 0
     said = refused(config, capsys, "sft.cutoff=64")
     assert said.endswith("judge/inverse: no training pair is left (3 too_long). Raise sft.cutoff (64 tokens).")
     assert not (tmp_path / "run" / "sft" / "judge" / "inverse").exists()
