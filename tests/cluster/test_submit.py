@@ -210,9 +210,17 @@ def jobs(cluster: Head) -> list[dict[str, Any]]:
 
 @pytest.mark.ray
 def test_the_exit_code_comes_back(cluster: Head, here: Path, tmp_path: Path) -> None:
-    # Half of the replies are garbage, 5 % may be: 3. The same place with another seed: 2, and the job's own sentence.
+    # Half of the replies are garbage, 5 % may be: 3.
     asked = ["c.yaml", "--set", f"run={tmp_path}/r"]
     assert submitted(cluster, *asked, "--set", "models.m.garbage_share=0.5", cwd=here).returncode == 3
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_the_exit_code_and_the_message_of_a_refused_job_come_back(cluster: Head, here: Path, tmp_path: Path) -> None:
+    asked = ["c.yaml", "--set", f"run={tmp_path}/r"]
+    assert submitted(cluster, *asked, "--set", "models.m.garbage_share=0.5", cwd=here).returncode == 3
+    # The same place with another seed.
     other = submitted(cluster, *asked, "--set", "models.m.garbage_share=0.5", "--set", "seed=1", cwd=here)
     assert other.returncode == 2
     assert "contains work of another configuration: seed (0, now 1)" in other.stdout

@@ -100,7 +100,10 @@ def test_the_learned_vote_trusts_who_is_right(chosen: Path) -> None:
 
 @pytest.mark.ray
 @pytest.mark.usefixtures("ray_cluster")
-@pytest.mark.parametrize(("rule", "furthest"), [("learned", 0.5), ("best", 0.05), ("mean", 1.6)])
+@pytest.mark.parametrize(
+    ("rule", "furthest"),
+    [("learned", 0.5), *(pytest.param(*other, marks=pytest.mark.slow) for other in (("best", 0.05), ("mean", 1.6)))],
+)
 def test_evaluate_judges_the_other_groups_by_the_rule(chosen: Path, rule: str, furthest: float) -> None:
     config = str(chosen / "c.yaml")
     # One folder an evaluation; the panel stays the run's.
@@ -135,6 +138,9 @@ def test_a_completed_panel_is_skipped_and_other_judges_refused(
         evaluate(load(Path(config), ["evaluate.vote.rule=best", "evaluate.aspects=[utility]"], sections()))
 
 
+ONE_JUDGE = {"evaluate": {"judges": {"right": {"model": "right"}}}}
+
+
 @pytest.mark.ray
 @pytest.mark.usefixtures("ray_cluster")
 @pytest.mark.parametrize(
@@ -142,8 +148,8 @@ def test_a_completed_panel_is_skipped_and_other_judges_refused(
     [
         (None, {"data": {"dev_share": None}}, "missing_key", "data.dev_share"),
         (None, {"panel": {"cost": {"nobody": 1}}}, "unknown_model", "panel.cost"),
-        ([{**row, "scores": {"overall": 2}} for row in ROWS[:40]], {}, "constant_labels", "data.dev_share"),
-        ([{**row, "scores": {}} for row in ROWS[:40]], {}, "no_scores", "data.dev_share"),
+        ([{**row, "scores": {"overall": 2}} for row in ROWS[:40]], ONE_JUDGE, "constant_labels", "data"),
+        ([{**row, "scores": {}} for row in ROWS[:40]], ONE_JUDGE, "no_scores", "data"),
         (None, {"evaluate": {"judges": {"only": {"model": "constant"}}}}, "no_usable_judge", "evaluate.judges"),
     ],
 )
