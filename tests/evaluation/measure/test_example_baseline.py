@@ -10,8 +10,8 @@ from evaluation.judges.few_shot import SCHEMA
 from evaluation.measure.example_baseline import Neighbours, means_of, neighbours
 from evaluation.measure.slices import Slice, measure
 from evaluation.reporting.examples_section import section, table_rows
-from judging.errors import InputError
 from tests.evaluation.making import examples_parts, scores_file
+from tests.refusals import refused
 
 LABELS = [1.0, 5.0, 2.0, 4.0, 1.0, 4.0]
 
@@ -102,7 +102,7 @@ def test_a_damaged_part_is_refused(tmp_path: Path) -> None:
     examples_parts(tmp_path, "j", list(LABELS))
     (part, *_) = sorted((tmp_path / "evaluate" / "examples" / "j").glob("*"))
     part.write_bytes(b"PAR1")
-    with pytest.raises(InputError, match=r"part-overall-0\.parquet"):
+    with refused("damaged_artifact", naming="part-overall-0.parquet"):
         means_of(tmp_path, {"j": {"icl": {}}})
 
 

@@ -11,9 +11,9 @@ from cluster.artifacts import JobDir
 from cluster.config import RunConfig, run_schema
 from evaluation.judges.prompt_sources import Prompts
 from evaluation.reporting import report
-from judging.errors import InputError
 from judging.records import UNSCORED_REASONS
 from tests.evaluation.making import examples_parts, judge, record, scores_file, write_records
+from tests.refusals import refused
 
 HOSTILE = "<script>alert('x')</script><img src=\"http://evil.example/a.png\" onerror=alert(1)>' onmouseover=\"x&amp;"
 
@@ -235,7 +235,7 @@ def test_the_same_scores_give_the_same_numbers(tmp_path: Path) -> None:
 def test_an_evaluation_that_is_not_finished_is_refused(tmp_path: Path) -> None:
     run = finished(tmp_path / "run", rows([1, 4, 2, 5]))
     JobDir(tmp_path / "run", "evaluate").reopen()
-    with pytest.raises(InputError, match="`inverdict evaluate`"):
+    with refused("missing_job", naming=str(tmp_path / "run" / "evaluate")):
         report.main(run)
     assert not (tmp_path / "run" / "report").exists()
 
