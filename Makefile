@@ -26,8 +26,9 @@ $(STAMP): $(PINS) pyproject.toml
 demo: setup  ## learn a judge's own prompt, judge the constructed demo records with two small models, write the report
 	@$(BIN)/inverdict run configs/demo.yaml
 
+# Bytecode is written even where the environment forbids it: else every process compiles all tests anew.
 test: setup lint  ## lint, types, import contracts, then the default, ray and engine tests
-	@$(BIN)/pytest -n auto --maxprocesses 4 --dist loadscope -m "not slow and not gpu" --durations=20
+	@PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -n auto --maxprocesses 4 --dist loadscope -m "not slow and not gpu" --durations=20
 
 lint: setup
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports

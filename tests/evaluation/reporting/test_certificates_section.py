@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+import pytest
+
 from evaluation.reporting import report
 from judging.certificates.certificate import Certificate, ProbeResult
 from tests.evaluation.reporting.test_report import HOSTILE, check_self_contained, finished, page, rows
@@ -28,6 +30,7 @@ def test_a_run_without_certificates_has_no_section(tmp_path: Path) -> None:
     assert "Certificates" not in page(finished(tmp_path / "run", rows([1, 4, 2, 5]))).text
 
 
+@pytest.mark.draws
 def test_criteria_probes_and_what_was_tested(tmp_path: Path) -> None:
     run = finished(tmp_path / "run", rows([1, 4, 2, 5]))
     plain = page(run)

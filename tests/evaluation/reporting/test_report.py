@@ -118,6 +118,7 @@ def test_the_files_and_the_numbers(tmp_path: Path, capsys: pytest.CaptureFixture
     assert capsys.readouterr().out == ""
 
 
+@pytest.mark.draws
 def test_the_page_is_self_contained(tmp_path: Path) -> None:
     found = page(finished(tmp_path / "run", rows([1, 4, 2, None])))
     check_self_contained(found)

@@ -211,6 +211,7 @@ def test_a_training_without_a_dev_part_or_without_steps(tmp_path: Path) -> None:
     assert page(run).tags.count("img") == num_images + 2
 
 
+@pytest.mark.draws
 def test_the_curve_is_a_picture_of_the_losses() -> None:
     from evaluation.reporting import plots
 
