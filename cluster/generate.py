@@ -62,6 +62,9 @@ def generate(dataset: Dataset, spec: ModelSpec, sampling: Sampling) -> Dataset:
     if isinstance(spec, VllmSpec):
         return _with_vllm(dataset, spec, sampling)
     num_gpus = spec.num_gpus if isinstance(spec, ScriptedSpec) else 0
+    if isinstance(spec, ScriptedSpec) and spec.num_engines == 1 and not (num_gpus or spec.delay_s):
+        # Nothing to load and nothing to wait for: tasks, which Ray runs in idle workers, instead of a new process.
+        return dataset.map_batches(_scripted, fn_args=(spec, sampling), batch_size=None)
     return dataset.map_batches(
         _EngineActor,
         fn_constructor_args=(spec, sampling),
@@ -118,19 +121,30 @@ class _EngineActor:
         self._loop = asyncio.new_event_loop()
 
     def __call__(self, batch: Batch) -> Batch:
-        columns = [list(batch.pop(name)) for name in REQUEST_COLUMNS]
-        seeds = list(batch.pop(SEED, [self._sampling.seed] * len(columns[0])))
-        drawn = {name: value for name, value in vars(self._sampling).items() if name != SEED}
-        requests = [
-            Request(prompt, prefix, tuple(labels), schema, **drawn, seed=seed if seed is None else int(seed))
-            for prompt, prefix, labels, schema, seed in zip(*columns, seeds, strict=True)
-        ]
-        return {**batch, **_reply_columns(self._loop.run_until_complete(self._answers(requests)))}
+        kept, requests = _requests(batch, self._sampling)
+        return {**kept, **_reply_columns(self._loop.run_until_complete(self._answers(requests)))}
 
     async def _answers(self, requests: list[Request]) -> list[Reply]:
-        if isinstance(self._engine, ScriptedEngine) and not self._engine._spec.delay_s:
-            return [self._engine.answer(request) for request in requests]
         return list(await asyncio.gather(*(_safe(self._engine, request) for request in requests)))
+
+
+def _scripted(batch: Batch, spec: ScriptedSpec, sampling: Sampling) -> Batch:
+    kept, requests = _requests(batch, sampling)
+    engine = ScriptedEngine(spec)
+    return {**kept, **_reply_columns([engine.answer(request) for request in requests])}
+
+
+def _requests(batch: Batch, sampling: Sampling) -> tuple[Batch, list[Request]]:
+    """The batch's other columns, and its requests."""
+    kept = dict(batch)
+    columns = [list(kept.pop(name)) for name in REQUEST_COLUMNS]
+    seeds = list(kept.pop(SEED, [sampling.seed] * len(columns[0])))
+    drawn = {name: value for name, value in vars(sampling).items() if name != SEED}
+    requests = [
+        Request(prompt, prefix, tuple(labels), schema, **drawn, seed=seed if seed is None else int(seed))
+        for prompt, prefix, labels, schema, seed in zip(*columns, seeds, strict=True)
+    ]
+    return kept, requests
 
 
 async def _safe(engine: Engine, request: Request) -> Reply:
