@@ -16,7 +16,8 @@ class Request:
 
     `reply_prefix`: the beginning of the reply, which the model continues. `labels`: strings whose log-probabilities as
     the continuation of the prefix are requested; with labels nothing is generated. `json_schema`: a JSON schema (as
-    text) that constrains the reply.
+    text) that constrains the reply. `hidden_state`: the last token's hidden state is requested instead of a reply; the
+    labels then only tell how the prefix is spelled.
     """
 
     prompt: str
@@ -28,6 +29,7 @@ class Request:
     top_p: float = 1.0
     top_k: int = 0
     seed: int | None = None
+    hidden_state: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +39,8 @@ class Reply:
     `label_logprobs`: natural logarithms in the order of the request's labels; NaN for a label that the engine does not
     return, or if the reply is not a label; empty if the engine returns no log-probabilities. `detail`: the engine's or
     endpoint's message about an error, a finish reason, or a reply that is not a label. `num_cached_tokens`: prompt
-    tokens from the prefix cache, if the engine reports them.
+    tokens from the prefix cache, if the engine reports them. `hidden_state`: of the last prompt token after the model's
+    last layer and final norm, where it was requested.
     """
 
     text: str = ""
@@ -48,3 +51,4 @@ class Reply:
     num_cached_tokens: int = 0
     error: ErrorKind | None = None
     detail: str = ""
+    hidden_state: tuple[float, ...] = ()

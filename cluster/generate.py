@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import math
 import os
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -22,17 +21,16 @@ from cluster.config import HttpSpec, ModelSpec, ScriptedSpec, ServedSpec, VllmSp
 from cluster.engine import Engine, HandleEngine, HttpEngine, ScriptedEngine
 from cluster.exchange import Reply, Request
 from cluster.http_answer import is_too_long, masked
-from cluster.progress import progress
-from cluster.terminal import say
 from cluster.tokens import encoder
 
 if TYPE_CHECKING:
     from ray.data import Dataset
 
 Batch = dict[str, Any]  # column -> list or array
-Step = tuple[Any, ...]  # a function over batches, followed by its arguments after the batch
 REQUEST_COLUMNS = ("prompt", "reply_prefix", "labels", "json_schema")
 SEED = "seed"
+# vLLM's embedding pooler returns the last token's hidden state; by default normalised to length 1.
+NOT_NORMALISED = {"use_activation": False}
 DRY_BATCH = 64  # rows; Ray Data requires a batch size for actors that request GPUs
 # Tokens and requests of one engine step: the defaults of `vllm.LLM` (on GPUs: those of the smallest). Ray's stage would
 # get vLLM's lowest values, 2048 and 128, which are for an engine whose usage context is unknown.
@@ -42,13 +40,17 @@ BATCH_ON_GPU = {"max_num_batched_tokens": 8192, "max_num_seqs": 256}
 
 @dataclass(frozen=True)
 class Sampling:
-    """Sampling parameters; `seed` None leaves it to the engine. Requests with labels are never sampled."""
+    """Sampling parameters; `seed` None leaves it to the engine. Requests with labels are never sampled.
+
+    `hidden_state`: nothing is generated; the output has the column `hidden_state` (list of float), see `Reply`.
+    """
 
     max_tokens: int = 256
     temperature: float = 0.0
     top_p: float = 1.0
     top_k: int = 0
     seed: int | None = None
+    hidden_state: bool = False
 
 
 def generate(dataset: Dataset, spec: ModelSpec, sampling: Sampling) -> Dataset:
@@ -76,42 +78,6 @@ def generate(dataset: Dataset, spec: ModelSpec, sampling: Sampling) -> Dataset:
     )
 
 
-def generate_parts(
-    blocks: Sequence[Mapping[str, str]],
-    spec: ModelSpec,
-    sampling: Sampling,
-    *,
-    requests: Step,
-    write: Step,
-    what: str,
-    total: int,
-    done: int,
-) -> None:
-    """Run inference on blocks of rows on disk and write the replies as they arrive, with progress on stderr.
-
-    Args:
-        blocks: one row per block, with the path of the block's file.
-        spec: the model.
-        sampling: see `Sampling`.
-        requests: a function and its arguments after the first: rows of `blocks` -> the columns that `generate` reads,
-            and others to keep.
-        write: likewise: requests with their replies -> `num_rows`, the number of rows written.
-        what: the work's name in progress and messages, such as `distill: small`.
-        total: rows in all blocks.
-        done: rows completed by an earlier run.
-    """
-    import ray.data
-
-    # One item per block: Ray's own Parquet reader starts an actor for every few files.
-    items = ray.data.from_items([dict(block) for block in blocks], override_num_blocks=len(blocks))
-    asked = items.map_batches(requests[0], fn_args=requests[1:], batch_size=None)
-    written = generate(asked, spec, sampling).map_batches(write[0], fn_args=write[1:], batch_size=None)
-    say(f"{what}: starting the model")
-    with progress(what, total, done) as bar:
-        for batch in written.iter_batches(batch_size=None, prefetch_batches=0):
-            bar.add(int(sum(batch["num_rows"])))
-
-
 class _EngineActor:
     """Runs the engines of cluster/engine.py over batches, with the requests of a batch concurrent."""
 
@@ -122,7 +88,8 @@ class _EngineActor:
 
     def __call__(self, batch: Batch) -> Batch:
         kept, requests = _requests(batch, self._sampling)
-        return {**kept, **_reply_columns(self._loop.run_until_complete(self._answers(requests)))}
+        replies = self._loop.run_until_complete(self._answers(requests))
+        return {**kept, **_reply_columns(replies, self._sampling)}
 
     async def _answers(self, requests: list[Request]) -> list[Reply]:
         return list(await asyncio.gather(*(_safe(self._engine, request) for request in requests)))
@@ -131,7 +98,7 @@ class _EngineActor:
 def _scripted(batch: Batch, spec: ScriptedSpec, sampling: Sampling) -> Batch:
     kept, requests = _requests(batch, sampling)
     engine = ScriptedEngine(spec)
-    return {**kept, **_reply_columns([engine.answer(request) for request in requests])}
+    return {**kept, **_reply_columns([engine.answer(request) for request in requests], sampling)}
 
 
 def _requests(batch: Batch, sampling: Sampling) -> tuple[Batch, list[Request]]:
@@ -161,8 +128,9 @@ def _engine(spec: HttpSpec | ScriptedSpec | ServedSpec) -> Engine:
     return HttpEngine(spec) if isinstance(spec, HttpSpec) else ScriptedEngine(spec)
 
 
-def _reply_columns(replies: list[Reply]) -> Batch:
+def _reply_columns(replies: list[Reply], sampling: Sampling) -> Batch:
     return {
+        **({"hidden_state": [list(reply.hidden_state) for reply in replies]} if sampling.hidden_state else {}),
         "reply": [reply.text for reply in replies],
         "finish_reason": [reply.finish_reason for reply in replies],
         "label_logprobs": [list(reply.label_logprobs) for reply in replies],
@@ -188,6 +156,7 @@ def _with_vllm(dataset: Dataset, spec: VllmSpec, sampling: Sampling) -> Dataset:
         chat_template_stage=False,
         tokenize_stage=False,
         detokenize_stage=False,
+        task_type="embed" if sampling.hidden_state else "generate",
         **vllm_arguments(spec, sampled=sampling.temperature > 0),
     )
     tokenised = dataset.map_batches(_tokenise, fn_args=(folder, spec, sampling), batch_size=None)
@@ -248,9 +217,12 @@ def _tokenise(batch: Batch, folder: str, spec: VllmSpec, sampling: Sampling) -> 
     label_ids: list[list[int]] = []
     errors: list[str] = []
     for prompt, prefix, labels in zip(batch["prompt"], batch["reply_prefix"], batch["labels"], strict=True):
-        spelled = known.label_tokens(prefix, tuple(labels)) if len(labels) else None
-        room = spec.max_model_len - (1 if spelled else sampling.max_tokens)
-        ids = known.prompt_ids(prompt, spelled.prefix if spelled else prefix, room)
+        spelled = known.label_tokens(prefix, tuple(labels)) if len(labels) and not sampling.hidden_state else None
+        if sampling.hidden_state:
+            ids = known.prompt_ids(prompt, known.spelled_prefix(prefix, tuple(labels)), spec.max_model_len - 1)
+        else:
+            room = spec.max_model_len - (1 if spelled else sampling.max_tokens)
+            ids = known.prompt_ids(prompt, spelled.prefix if spelled else prefix, room)
         # Ray's vLLM stage cannot skip a row, so a row that is too long is sent as a single token.
         prompts.append(ids or [known.tokenizer.eos_token_id or 0])
         label_ids.append(list(spelled.ids) if spelled else [])
@@ -269,8 +241,13 @@ def _to_engine(row: dict[str, Any], sampling: Sampling) -> dict[str, Any]:
     A row that is too long has the same keys as the others: if a key is missing in one row of a block, Ray converts its
     integers to floats, and the engine rejects them all.
     """
+    prompt = {"tokenized_prompt": [int(token) for token in row["prompt_ids"]], "prompt": ""}
+    if sampling.hidden_state:
+        return {**prompt, "pooling_params": NOT_NORMALISED}
     label_ids = [int(label) for label in row["label_ids"]]
-    params: dict[str, Any] = {name: value for name, value in vars(sampling).items() if value is not None}
+    params: dict[str, Any] = {
+        name: value for name, value in vars(sampling).items() if value is not None and name != "hidden_state"
+    }
     if label_ids:
         params = {"temperature": 0.0, "max_tokens": 1, "logprob_token_ids": label_ids}
     else:
@@ -280,14 +257,14 @@ def _to_engine(row: dict[str, Any], sampling: Sampling) -> dict[str, Any]:
             params["structured_outputs"] = {"json": row["json_schema"]}
     if row["error"]:
         params["max_tokens"] = 1
-    return {"tokenized_prompt": [int(token) for token in row["prompt_ids"]], "sampling_params": params, "prompt": ""}
+    return {**prompt, "sampling_params": params}
 
 
 ENGINE_COLUMNS = (
     *(*REQUEST_COLUMNS, SEED),
     *("prompt_ids", "label_ids", "prompt_token_ids", "num_input_tokens", "generated_tokens", "logprobs"),
     *("prompt_logprobs", "generated_text", "embeddings", "metrics", "request_id", "batch_uuid", "time_taken_llm"),
-    *("params", "__inference_error__", "tokenized_prompt", "sampling_params"),
+    *("params", "__inference_error__", "tokenized_prompt", "sampling_params", "pooling_params"),
 )
 
 
@@ -296,7 +273,7 @@ def _from_engine(batch: Batch, sampling: Sampling) -> Batch:
     size = len(batch["error"])
     rows = [{name: column[place] for name, column in batch.items()} for place in range(size)]
     kept = {name: column for name, column in batch.items() if name not in ENGINE_COLUMNS}
-    return {**kept, **_reply_columns([_vllm_reply(row, sampling) for row in rows])}
+    return {**kept, **_reply_columns([_vllm_reply(row, sampling) for row in rows], sampling)}
 
 
 def _vllm_reply(row: dict[str, Any], sampling: Sampling) -> Reply:
@@ -305,6 +282,8 @@ def _vllm_reply(row: dict[str, Any], sampling: Sampling) -> Reply:
     if row["__inference_error__"]:
         words = str(row["__inference_error__"])
         return Reply(error="too_long" if is_too_long(words) else "error", detail=words[:500])
+    if sampling.hidden_state:
+        return Reply(hidden_state=tuple(map(float, row["embeddings"])), num_prompt_tokens=int(row["num_input_tokens"]))
     num_generated = int(row["num_generated_tokens"])
     labels = [int(label) for label in row["label_ids"]]
     return Reply(

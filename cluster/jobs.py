@@ -21,6 +21,10 @@ JOBS = {
     ),
     "fit": ("retrieval.fit", "train the two-tower retriever of few-shot examples on that feedback (Ray Train)"),
     "index": ("retrieval.build_index", "index the pool of rated texts for few-shot retrieval (FAISS)"),
+    "fit-judge": (
+        "evaluation.fitting.fit_judge",
+        "fit judges on human labels: a regression on the model's hidden state (score_mode: fitted)",
+    ),
     "panel": (
         "evaluation.panel_selection",
         "select the best judge for each task and aspect and fit a vote, on a dev set",
@@ -77,6 +81,7 @@ SECTIONS = {
     "feedback": "retrieval.feedback_config:Config",
     "fit": "retrieval.fit:Config",
     "index": "retrieval.build_index:Config",
+    "fit_judge": "evaluation.fitting.config:Config",
     "panel": "evaluation.panel_selection:Config",
     "evaluate": "evaluation.batch.config:Config",
     "serve": "serve.panel.config:Config",
@@ -114,6 +119,7 @@ EXAMPLES = {
     "feedback": "feedback configs/examples.yaml --retry-failed",
     "fit": "fit configs/examples.yaml --set fit.epochs=5",
     "index": "index configs/examples.yaml",
+    "fit-judge": "fit-judge configs/fitted.yaml",
     "panel": "panel configs/full-small.yaml",
     "evaluate": "evaluate configs/topical_chat.yaml --set evaluate.vote.rule=median",
     "certify": "certify configs/topical_chat.yaml",
@@ -130,6 +136,11 @@ EXAMPLES = {
     "models": "models fetch smollm2-135m-instruct\ndoctor configs/demo.yaml",
     "keys": "keys new keys.json --name ci\nserve configs/demo.yaml --set serve.keys_file=keys.json",
 }
+
+
+def section_of(job: str) -> str:
+    """The section of the configuration whose presence makes `inverdict run` execute the job."""
+    return "evaluate" if job == "report" else job.replace("-", "_")
 
 
 def sections() -> dict[str, Any]:

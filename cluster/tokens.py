@@ -111,6 +111,13 @@ class Encoder:
             code="unsupported",
         )
 
+    def spelled_prefix(self, reply_prefix: str, labels: Sequence[str]) -> str:
+        """The prefix as the prompt must contain it for these labels; where they are not single tokens, stripped."""
+        try:
+            return self.label_tokens(reply_prefix, labels).prefix if labels else reply_prefix.rstrip()
+        except UserError:
+            return reply_prefix.rstrip()
+
     def _plain(self, text: str) -> list[int]:
         ids: list[int] = self.tokenizer(text, add_special_tokens=False).input_ids
         return ids

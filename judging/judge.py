@@ -11,20 +11,22 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from judging.expected import expected_score
+from judging.fitted.regression import Regression
 from judging.parse import UNFINISHED, parse_reply
 from judging.records import Record, Scale, ScoreMode, Verdict
 from judging.template import Template, Templates, texts_for
 
 MIN_LABEL_MASS = 0.01
 # The columns of cluster.generate from which a verdict is read.
-REPLY_COLUMNS = ("reply", "finish_reason", "label_logprobs", "error", "detail")
+REPLY_COLUMNS = ("reply", "finish_reason", "label_logprobs", "error", "detail", "hidden_state")
 
 
 @dataclass(frozen=True)
 class Judge:
     """`templates` and `examples` are keyed by (task, aspect); `pool`: the records that a retriever may return.
 
-    `min_label_mass`: with less probability mass on the labels the judge abstains.
+    `min_label_mass`: with less probability mass on the labels the judge abstains. `regressions`: of a fitted judge, by
+    (task, aspect); it renders the prompt of the mode `expected`.
     """
 
     name: str
@@ -35,6 +37,12 @@ class Judge:
     min_label_mass: float = MIN_LABEL_MASS
     pool: Mapping[str, Record] = field(default_factory=dict)
     not_systems: tuple[str, ...] = ()
+    regressions: Mapping[tuple[str, str], Regression] = field(default_factory=dict)
+
+    @property
+    def prompt_mode(self) -> ScoreMode:
+        """The mode that its prompt is rendered for: a fitted judge reads the prompt of the mode `expected`."""
+        return "parsed" if self.mode == "parsed" else "expected"
 
     @staticmethod
     def of(template: Template, special_tokens: Sequence[str] = ()) -> Judge:
@@ -59,12 +67,12 @@ class Judge:
             if example.id != record.id and example.group_key != record.group_key
         ]
         texts = texts_for(record, template)
-        prompt = template.render(texts, mode=self.mode, examples=examples, special_tokens=self.special_tokens)
+        prompt = template.render(texts, mode=self.prompt_mode, examples=examples, special_tokens=self.special_tokens)
         return {
             "prompt": prompt.text,
             "reply_prefix": prompt.reply_prefix,
-            "labels": list(template.scale.labels()) if self.mode == "expected" else [],
-            "json_schema": "" if self.mode == "expected" else template.reply_schema(),
+            "labels": [] if self.mode == "parsed" or template.scale.step != 1 else list(template.scale.labels()),
+            "json_schema": template.reply_schema() if self.mode == "parsed" else "",
         }
 
     def verdict(self, task: str, aspect: str, reply: Mapping[str, Any]) -> Verdict:
@@ -73,7 +81,7 @@ class Judge:
         Args:
             task: the record's task.
             aspect: the aspect that was rated.
-            reply: the columns `REPLY_COLUMNS`.
+            reply: the columns `REPLY_COLUMNS`; `hidden_state` only of a fitted judge.
 
         Returns:
             The verdict, its `score` in points of the template's scale.
@@ -81,6 +89,8 @@ class Judge:
         scale = self.templates[task, aspect].scale
         if reply["error"]:
             return self._unscored(aspect, reply["error"], reply["detail"])
+        if self.mode == "fitted":
+            return self._fitted(task, aspect, scale, reply["hidden_state"])
         if unfinished := UNFINISHED.get(reply["finish_reason"]):
             return self._unscored(aspect, unfinished, _words(reply))
         if self.mode == "expected":
@@ -109,6 +119,17 @@ class Judge:
             label_mass=expected.label_mass,
             label_probabilities=expected.probabilities,
         )
+
+    def _fitted(self, task: str, aspect: str, scale: Scale, hidden: Sequence[float]) -> Verdict:
+        regression = self.regressions[task, aspect]
+        found = regression.read(hidden)
+        if found is None:
+            return self._unscored(aspect, "error", f"the hidden state of {len(hidden)} numbers is not that of the fit")
+        if regression.is_unlike(found.novelty):
+            detail = f"novelty {found.novelty:.3f}, the limit is {regression.max_novelty}"
+            return Verdict(self.name, aspect, None, self.mode, "unlike_training", detail=detail, novelty=found.novelty)
+        score, low, high = (regression.scale.rescale(value, scale) for value in found[:3])
+        return Verdict(self.name, aspect, score, self.mode, interval=(low, high), novelty=found.novelty)
 
     def _unscored(self, aspect: str, reason: str, detail: str) -> Verdict:
         return Verdict(self.name, aspect, None, self.mode, unscored=reason, detail=detail or None)

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-ScoreMode = Literal["expected", "parsed", "integrated"]
+ScoreMode = Literal["expected", "parsed", "fitted", "integrated"]
 
 # Why a verdict or a score is missing. The report counts each by name.
 UNSCORED_REASONS = {
@@ -26,6 +26,7 @@ UNSCORED_REASONS = {
     "unfinished": "the reply did not end with a stop token",
     "low_label_mass": "the probability mass on the labels of the scale is too small",
     "no_logprobs": "the endpoint returned no log-probabilities (logprobs); set score_mode: parsed",
+    "unlike_training": "the text is too unlike the labelled texts that the fitted judge learned from",
     "empty": "the candidate is empty or blank",
     "too_long": "the prompt does not fit the model's context",
     "timeout": "the model did not answer in time",
@@ -141,6 +142,11 @@ class Record:
         return self.scales[aspect].rescale(self.scores[aspect], scale)
 
     @property
+    def text_hash(self) -> str:
+        """Hash of source and candidate that ignores case, punctuation and white space: near copies have the same."""
+        return content_id(*("".join(filter(str.isalnum, text.casefold())) for text in (self.source, self.candidate)))
+
+    @property
     def group_key(self) -> str:
         """Unique in a run, whereas `group` is unique within a task and data set only."""
         return f"{self.task}/{self.dataset}/{self.group}"
@@ -160,6 +166,7 @@ class Verdict:
 
     `score` is in points of the aspect's scale in the task, or None with the reason in `unscored`.
     `label_mass` (0 to 1): the probability mass on all labels together; None where the score was parsed.
+    Of a fitted judge, `interval`: its ends in points of the scale; `novelty` (0 to 1): see `judging.fitted.novelty`.
     """
 
     judge: str
@@ -171,6 +178,8 @@ class Verdict:
     label_mass: float | None = None
     label_probabilities: tuple[float, ...] | None = None
     detail: str | None = None
+    interval: tuple[float, float] | None = None
+    novelty: float | None = None
 
     def __post_init__(self) -> None:
         assert (self.score is None) == (self.unscored is not None)

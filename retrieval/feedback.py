@@ -24,7 +24,8 @@ from cluster.artifacts import JobDir, Outcome
 from cluster.config import HttpSpec, ModelSpec, RunConfig, section
 from cluster.engine import api_key
 from cluster.errors import JobFailed
-from cluster.generate import Batch, Sampling, generate_parts
+from cluster.generate import Batch, Sampling
+from cluster.generate_parts import generate_parts
 from cluster.identity import model_identity, spec_of
 from cluster.parts import forget_rows, parts_of, sound_rows, write_part
 from cluster.tokens import labels_problem, special_tokens_of

@@ -24,6 +24,7 @@ from cluster.config import build as build_config
 from cluster.engine import HandleEngine
 from cluster.exchange import Reply, Request
 from cluster.generate import vllm_arguments
+from cluster.model_layers import CutSpec
 from judging.records import Record
 from serve.api.api_keys import Keys
 from serve.api.conversion import Offer
@@ -59,7 +60,7 @@ def build_app(run: RunConfig) -> Any:
     if found.serve.keys_file:
         Keys(found.serve.keys_file)  # a missing or damaged file fails here, not in a replica
     runtime.start(run.ray)
-    demands.check(run, found.models)
+    demands.check(found.run, found.models)
     evaluators = {name: _evaluator(name, spec, found) for name, spec in found.models.items()}
     made = {"raw": run.model_dump(mode="json"), "cwd": str(Path.cwd())}
     ongoing = 4 * found.serve.max_in_flight
@@ -95,6 +96,8 @@ def _evaluator(name: str, spec: ModelSpec, found: Online) -> Any:
 def _vllm_evaluator(name: str, spec: VllmSpec, found: Online, options: dict[str, Any]) -> Any:
     folder = str(models.resolve(spec.source, revision=spec.revision).path)
     arguments = vllm_arguments(spec, sampled=True)
+    if isinstance(spec, CutSpec):
+        arguments["engine_kwargs"] |= {"runner": "pooling", "convert": "embed"}
     if "GPU" not in arguments["placement_group_config"]["bundle_per_worker"]:
         _share_cpus(arguments, found)
     options["ray_actor_options"] = {"num_cpus": SMALL}
@@ -157,12 +160,13 @@ class PanelServer:
             found.serve,
             found.run.seed,
             has_integrator=found.evaluate.integrator is not None,
+            fitted=frozenset(name for name, judge in found.judges.items() if judge.mode == "fitted"),
             certified=found.certified,
         )
         about = About(
             judges=describe(found),
             tasks=found.tasks(),
-            models=list(found.models),
+            models=[name for name, spec in found.models.items() if not isinstance(spec, CutSpec)],
             versions=versions(found)._asdict(),
             min_votes=found.evaluate.vote.min_votes,
         )

@@ -21,7 +21,8 @@ from cluster import feasibility as demands
 from cluster import runtime
 from cluster.artifacts import JobDir, Outcome, write_text
 from cluster.config import ModelSpec, RunConfig, Strict, section
-from cluster.generate import Batch, Sampling, generate_parts
+from cluster.generate import Batch, Sampling
+from cluster.generate_parts import generate_parts
 from cluster.identity import input_hashes, model_identity, spec_of
 from cluster.parts import parts_of, sound_rows, write_part
 from train.instructions import InstructionConfig, Taken, read_instructions

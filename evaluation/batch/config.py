@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,13 +18,16 @@ from cluster import runtime
 from cluster.artifacts import JobDir, differences, file_hash, read_json
 from cluster.config import RunConfig, Strict, section
 from cluster.identity import input_hashes, model_identity, spec_identity, spec_of
+from cluster.tokens import special_tokens_of
 from evaluation.judges.aggregation import Ballot, VoteConfig, ballot_of, panel_identity
+from evaluation.judges.fitted_judges import FittedJudge, check_covers, uncut, with_fitted
 from evaluation.judges.integrator import IntegratorConfig
-from evaluation.judges.judge_config import JudgeConfig
+from evaluation.judges.judge_config import JudgeConfig, build_judge
 from evaluation.judges.prompt_sources import Prompts, find_prompts
 from judging.data_config import DataConfig
 from judging.datasets import read_pool
 from judging.errors import InputError
+from judging.judge import Judge
 from judging.readers import RowError
 from judging.records import Record
 from judging.tasks import FOLDER as TASK_FOLDER
@@ -156,6 +159,25 @@ class Evaluation:
     folder: Path
     prompts: Mapping[str, Prompts]
     ballot: Ballot
+    fitted: Mapping[str, FittedJudge] = field(default_factory=dict)
+
+    def judge(self, name: str, wanted: Iterable[tuple[str, str]], pool: Mapping[str, Record]) -> Judge:
+        """The judge of that name for (task, aspect) pairs.
+
+        Args:
+            name: a key of `config.judges`.
+            wanted: what it is to judge.
+            pool: the rated texts by id.
+
+        Raises:
+            InputError: a prompt or an example does not fit, or a fitted judge was not fitted for one of them.
+        """
+        spec, keys, fitted = self.config.judges[name], list(wanted), self.fitted.get(name)
+        if fitted:
+            check_covers(name, fitted, keys)
+        tokens = special_tokens_of(self.run.models[spec.model])
+        regressions = fitted.regressions if fitted else None
+        return build_judge(name, spec, keys, pool, tokens, self.prompts[name], regressions)
 
     def check(self, record: Record) -> RowError | None:
         """Why the record cannot be judged, or None."""
@@ -203,11 +225,14 @@ def prepared(run: RunConfig, within: Path | None = None) -> Prepared:
                 code="unknown_model",
                 key=f"evaluate.judges.{name}.model",
             )
-    prompts = {name: find_prompts(run.run, name, spec.model, spec.prompt) for name, spec in config.judges.items()}
+    run, judges, fitted = with_fitted(run, config.judges)
+    config = config.model_copy(update={"judges": judges})
+    prompts = {name: find_prompts(run.run, name, uncut(run, one.model), one.prompt) for name, one in judges.items()}
     pool = read_pool(data)
     asked = {name: model_identity(run.models[name]) for name in config.model_names}
     ballot = ballot_of(run.run, config.vote, config.told_judges())
-    return Prepared(Evaluation(run, config, data, (within or run.run) / "evaluate", prompts, ballot), pool, asked)
+    evaluation = Evaluation(run, config, data, (within or run.run) / "evaluate", prompts, ballot, fitted)
+    return Prepared(evaluation, pool, asked)
 
 
 def finished_evaluation(run: RunConfig) -> tuple[Prepared, dict[str, Any]]:
@@ -232,6 +257,8 @@ def earlier_evaluation(run: RunConfig) -> tuple[JobDir, dict[str, Any]]:
     if getattr(run, "evaluate", None) is None or getattr(run, "data", None) is None:
         return job, done  # a configuration with the run folder only
     config, data = _sections(run)
+    run, judges, _ = with_fitted(run, config.judges)
+    config = config.model_copy(update={"judges": judges})
     now = {**_asked_for(config, data), "seed": run.seed}
     now["models"] = {name: spec_identity(run.models[name]) for name in config.model_names if name in run.models}
     for spec in (earlier["models"] or {}).values():
@@ -287,6 +314,7 @@ def fingerprint(evaluation: Evaluation, asked: Mapping[str, Any]) -> dict[str, A
         "files": input_hashes(sorted({*data.records, *data.pool, *data.dev, *data.task_files})),
         "prompts": {name: file_hash(one.path) for name, one in evaluation.prompts.items() if one.path},
         "index": _index_identity(run, config, data),
+        "fitted": {name: dict(one.files) for name, one in evaluation.fitted.items()},
         "panel": panel_identity(run.run, config.vote),
         "tasks": file_hash(TASK_FOLDER),
         "seed": run.seed,

@@ -30,7 +30,7 @@ from evaluation.batch.served_models import served_models
 from evaluation.batch.verdicts import ON_PURPOSE, aspects_of, aspects_of_row, forget_unscored, most_frequent_details
 from evaluation.judges.few_shot import choose_examples, say_what_is_missing
 from evaluation.judges.few_shot import summary as examples_summary
-from evaluation.judges.judge_config import build_judge, check_indexes, judge_chooser, unaskable
+from evaluation.judges.judge_config import check_indexes, judge_chooser, unaskable
 from evaluation.judges.prompt_sources import warnings
 from judging.datasets import dev_groups
 from judging.errors import InputError
@@ -56,7 +56,7 @@ def main(
         InputError, UserError: configuration or data are invalid; nothing has been written.
     """
     evaluation, pool, asked = prepared(run, within)
-    config, job = evaluation.config, JobDir(within or run.run, "evaluate")
+    run, config, job = evaluation.run, evaluation.config, JobDir(within or run.run, "evaluate")
     with job.opened(fingerprint(evaluation, asked)):
         asks_again = retry_failed and forget_unscored(job)
         done = job.manifest()
@@ -64,12 +64,7 @@ def main(
             say(f"evaluate: done before, {job.path} is up to date")
             return Outcome(_exit_code(done["summary"], config), done["summary"])
         counts, wanted = _take_in(evaluation, job, pool)
-        judges = {
-            name: build_judge(
-                name, spec, wanted, pool, special_tokens_of(run.models[spec.model]), evaluation.prompts[name]
-            )
-            for name, spec in config.judges.items()
-        }
+        judges = {name: evaluation.judge(name, wanted, pool) for name in config.judges}
         _say_what_to_know(counts, job.path, judges)
         _check_models(run, config, judges)
         check_indexes(run, config.judges, pool, wanted)
@@ -222,9 +217,11 @@ def _take_in(evaluation: Evaluation, job: JobDir, pool: Mapping[str, Record]) ->
         check=evaluation.check,
         without=frozenset().union(
             *(prompts.seen_groups() for prompts in evaluation.prompts.values()),
+            *(fitted.groups for fitted in evaluation.fitted.values()),
             _shown_groups(evaluation.config, pool),
             dev_groups(evaluation.data) if evaluation.data.part == "test" else (),
         ),
+        without_texts=frozenset().union(*(fitted.texts for fitted in evaluation.fitted.values())),
     )
     wanted = {
         (task, aspect): None

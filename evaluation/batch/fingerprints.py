@@ -17,7 +17,8 @@ from cluster.artifacts import read_json
 from cluster.config import RunConfig
 from cluster.identity import model_identity
 from evaluation.judges.aggregation import PANEL, panel_identity
-from evaluation.judges.judge_config import JudgeConfig
+from evaluation.judges.fitted_judges import folder_of
+from evaluation.judges.judge_config import FITTED, JudgeConfig
 from judging.certificates.certificate import Fingerprints
 from judging.records import Record
 from judging.template import Templates
@@ -63,6 +64,11 @@ class Known:
         names |= {evaluate.integrator.model} if evaluate.integrator else set()
         self._models = {name: short(model_identity(run.models[name])) for name in names}
         self._taught = panel_identity(run.run, evaluate.vote)
+        self._fits = {
+            name: (read_json(folder_of(run.run, name) / "manifest.json") or {}).get("files")
+            for name, judge in evaluate.judges.items()
+            if judge.score_mode == FITTED
+        }
         self._retriever = short([_pool(pool), read_json(run.run / "index" / "manifest.json")])
 
     def of(self, subject: str, task: str, aspect: str) -> Fingerprints:
@@ -90,14 +96,16 @@ class Known:
             code=code_fingerprint(),
             models=models,
             templates={name: self._templates[name][task, aspect].fingerprint[:16] for name in names},
-            settings={name: _settings(config) for name, config in configs.items()},
+            settings={name: _settings(config, self._fits.get(name)) for name, config in configs.items()},
             retriever=self._retriever if any(map(_shows_examples, configs.values())) else None,
             weights=weights,
         )
 
 
-def _settings(config: JudgeConfig) -> str:
-    return short(json.loads(config.model_dump_json(exclude=APART)))
+def _settings(config: JudgeConfig, fit: Any) -> str:
+    """Of the judge's section and, of a fitted judge, of its regressions."""
+    told = json.loads(config.model_dump_json(exclude=APART))
+    return short([told, fit] if fit else told)
 
 
 def _shows_examples(config: JudgeConfig) -> bool:

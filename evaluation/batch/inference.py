@@ -13,10 +13,11 @@ from typing import NamedTuple
 import numpy as np
 
 from cluster.config import ModelSpec
-from cluster.generate import Sampling, generate_parts
+from cluster.generate import Sampling
+from cluster.generate_parts import generate_parts
 from evaluation.batch.verdicts import Blocks, done_keys, pending, requests, survey, write_not_asked, write_verdicts
 from evaluation.judges.aggregation import CascadeConfig
-from evaluation.judges.judge_config import JudgeConfig
+from evaluation.judges.judge_config import FITTED, JudgeConfig
 from judging.judge import Judge
 
 
@@ -48,6 +49,8 @@ def starts(judges: Mapping[str, JudgeConfig], seed: int) -> list[Start]:
 
 
 def _sampling(config: JudgeConfig, seed: int) -> Sampling:
+    if config.score_mode == FITTED:
+        return Sampling(hidden_state=True)
     if config.score_mode == "expected":  # nothing is sampled
         return Sampling(seed=seed)
     return Sampling(max_tokens=config.max_tokens, temperature=config.temperature, seed=seed)

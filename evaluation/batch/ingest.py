@@ -45,6 +45,7 @@ def ingest(
     block_rows: int,
     check: Check,
     without: Collection[str] = (),
+    without_texts: Collection[str] = (),
 ) -> Ingested:
     """Write the records of `data.records` to `folder/part-*.parquet`, and invalid rows to `folder/rejected.jsonl`.
 
@@ -56,6 +57,7 @@ def ingest(
         block_rows: minimum rows of a block, which has whole groups; the last one may be smaller.
         check: returns why a record cannot be used, or None.
         without: keys of groups (`Record.group_key`) whose records are validated, counted and excluded.
+        without_texts: likewise, hashes of texts (`Record.text_hash`).
 
     Raises:
         InputError: more than `data.max_rejected_share` of the rows are invalid, or no record remains.
@@ -64,7 +66,7 @@ def ingest(
     shutil.rmtree(beside, ignore_errors=True)
     beside.mkdir(parents=True)
     try:
-        counts, in_order = _write_checked(data, beside, block_rows, check, without)
+        counts, in_order = _write_checked(data, beside, block_rows, check, (without, without_texts))
         if not in_order:
             _regroup(beside, counts.num_records, block_rows)
         write_text(beside / "counts.json", json.dumps(counts._asdict()))
@@ -91,7 +93,7 @@ def kinds_of(folder: Path) -> list[tuple[str, str]]:
 
 
 def _write_checked(
-    data: DataConfig, folder: Path, block_rows: int, check: Check, without: Collection[str]
+    data: DataConfig, folder: Path, block_rows: int, check: Check, without: tuple[Collection[str], Collection[str]]
 ) -> tuple[Ingested, bool]:
     """Write the parts, in the order of the input; returns the counts, and whether every group is contiguous."""
     num_records, num_left_out, rejected = 0, 0, []
@@ -108,7 +110,7 @@ def _write_checked(
             row = found.record if isinstance(found, Empty) else found
             if not data.takes(row):
                 continue
-            if row.group_key in without:
+            if row.group_key in without[0] or (without[1] and row.text_hash in without[1]):
                 num_left_out += 1
                 continue
             num_records += 1

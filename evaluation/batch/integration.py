@@ -15,7 +15,8 @@ import pyarrow.parquet as pq
 
 from cluster.artifacts import whole_folder
 from cluster.config import ModelSpec
-from cluster.generate import Batch, Sampling, generate_parts
+from cluster.generate import Batch, Sampling
+from cluster.generate_parts import generate_parts
 from cluster.parts import parts_of, sound_rows, write_part
 from evaluation.batch.scores import VerdictsOnDisk
 from evaluation.batch.verdicts import aspects_of_row

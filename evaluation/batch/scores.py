@@ -2,7 +2,8 @@
 
 Columns: id, task, dataset, group, system, aspect, label (the human score or constructed level; null: not rated),
 ratings (JSON), scale_low, scale_high, candidate_chars; for each judge and for the panel `NAME.score` (points of that
-scale; null: unscored), `NAME.unscored`; for judges also `NAME.mode`, `NAME.label_mass`, `NAME.reason`;
+scale; null: unscored), `NAME.unscored`; for judges also `NAME.mode`, `NAME.label_mass`, `NAME.reason`,
+and for fitted judges `NAME.low`, `NAME.high` (the ends of the interval) and `NAME.novelty`;
 `panel.num_votes`, `panel.num_abstentions`. With an integrating model also `panel.vote` (the aggregated score),
 `panel.reason`, and `panel.fallback` (why the model gave no score, so that the aggregated one is kept).
 """
@@ -29,7 +30,7 @@ Key = tuple[str, str]  # record id, aspect
 KEY = ("id", "aspect")
 Integrated = Mapping[Key, Mapping[str, Any]]  # -> score, reason, error
 RECORD_COLUMNS = ("id", "task", "dataset", "group", "system", "candidate", "scores", "scales", "ratings")
-VERDICT_COLUMNS = (*KEY, "score", "mode", "unscored", "label_mass", "reason")
+VERDICT_COLUMNS = (*KEY, "score", "mode", "unscored", "label_mass", "reason", "interval", "novelty")
 
 
 def write_scores(
@@ -136,6 +137,10 @@ def _columns(
         votes.append(Verdict(name, aspect, row["score"], row["mode"], row["unscored"]))
         columns |= {f"{name}.{key}": row[key] for key in ("mode", "unscored", "label_mass", "reason")}
         columns[f"{name}.score"] = None if row["score"] is None else scale.rescale(row["score"], to)
+        if row["mode"] == "fitted":
+            columns[f"{name}.novelty"] = row["novelty"]
+            ends = zip(("low", "high"), row["interval"] or (), strict=False)
+            columns |= {f"{name}.{end}": scale.rescale(value, to) for end, value in ends}
     score = ballot.count(task, votes)
     columns[f"{PANEL}.score"] = None if score.score is None else scale.rescale(score.score, to)
     return columns | {
@@ -170,6 +175,8 @@ def _schema(judges: Mapping[str, Judge], is_integrated: bool = False) -> pa.Sche
     for name in judges:
         fields += [(f"{name}.score", pa.float64()), (f"{name}.unscored", pa.string()), (f"{name}.mode", pa.string())]
         fields += [(f"{name}.label_mass", pa.float64()), (f"{name}.reason", pa.string())]
+        if judges[name].mode == "fitted":
+            fields += [(f"{name}.{column}", pa.float64()) for column in ("low", "high", "novelty")]
     fields += [(f"{PANEL}.score", pa.float64()), (f"{PANEL}.unscored", pa.string())]
     if is_integrated:
         fields += [

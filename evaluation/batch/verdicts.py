@@ -37,6 +37,8 @@ VERDICT_SCHEMA = pa.schema(
         ("label_mass", pa.float64()),
         ("label_probabilities", pa.list_(pa.float64())),
         ("detail", pa.string()),
+        ("interval", pa.list_(pa.float64())),
+        ("novelty", pa.float64()),
         ("num_prompt_tokens", pa.int64()),
         ("num_generated_tokens", pa.int64()),
     ]

@@ -18,7 +18,7 @@ from cluster.parts import parts_of
 from evaluation.batch.ingest import iter_rows
 from judging.data_config import DataConfig
 from judging.errors import InputError
-from judging.records import Record, content_id
+from judging.records import Record
 from judging.template_io import load_templates
 
 
@@ -29,11 +29,6 @@ class UsedData:
     name: str
     groups: frozenset[str]
     texts: frozenset[str] = frozenset()
-
-
-def text_hash(record: Record) -> str:
-    """Hash of source and candidate that ignores case, punctuation and white space."""
-    return content_id(*("".join(filter(str.isalnum, text.casefold())) for text in (record.source, record.candidate)))
 
 
 def used_data(
@@ -67,7 +62,7 @@ def check_contamination(measured: Iterable[Record], used: Sequence[UsedData]) ->
         for source in used:
             if record.group_key in source.groups:
                 what = f"its group {record.group_key!r}"
-            elif record.candidate and text_hash(record) in source.texts:
+            elif record.candidate and record.text_hash in source.texts:
                 what = "an equal text"
             else:
                 continue
@@ -79,7 +74,7 @@ def check_contamination(measured: Iterable[Record], used: Sequence[UsedData]) ->
 
 
 def _of_records(name: str, records: Iterable[Record]) -> UsedData:
-    known = [(record.group_key, text_hash(record)) for record in records]
+    known = [(record.group_key, record.text_hash) for record in records]
     return UsedData(name, frozenset(key for key, _ in known), frozenset(text for _, text in known))
 
 

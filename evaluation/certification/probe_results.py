@@ -106,7 +106,7 @@ class Probed:
         rows = pq.read_table(scores).to_pylist() if scores.exists() else []
         self._copies = {(row["id"], row["aspect"]): row for row in rows}
         compared = folder / POSITION / "verdicts"
-        self._compared = {name: VerdictsOnDisk(compared / name) for name in judges} if compared.exists() else {}
+        self._compared = {name: VerdictsOnDisk(compared / name) for name in judges if (compared / name).is_dir()}
 
     def results(self, part: Slice, column: str) -> tuple[ProbeResult, ...]:
         """All probes of the judge `column`, or of the panel, on one slice."""
@@ -223,6 +223,8 @@ class Probed:
         ]
         if not chosen:
             return "no group of this slice has two texts"
+        if column not in (PANEL, *self._compared) or not self._compared:
+            return "a fitted judge does not compare two texts"
         given = [self._preferred(column, one, other, part.aspect) for one, other in chosen]
         turned = [self._preferred(column, other, one, part.aspect) for one, other in chosen]
         group = [one.group for one, _ in chosen]

@@ -18,13 +18,12 @@ from pydantic import Field
 
 from cluster.artifacts import whole_folder
 from cluster.config import Strict
-from cluster.tokens import special_tokens_of
 from evaluation.batch.config import Evaluation, Prepared
 from evaluation.batch.evaluate import judge_all
 from evaluation.batch.inference import ask_all
 from evaluation.batch.ingest import RECORD_SCHEMA
 from evaluation.judges.aggregation import Ballot, VoteConfig
-from evaluation.judges.judge_config import build_judge
+from evaluation.judges.judge_config import FITTED
 from judging.certificates.perturbations import attacks, bulleted, padded
 from judging.datasets import is_blank
 from judging.records import Record, content_id
@@ -160,12 +159,7 @@ def judge_probes(
     run = prepared.evaluation.run
     evaluation = _of_judges(prepared, judges, folder / POINTWISE)
     wanted = list(dict.fromkeys((record.task, aspect) for record in records for aspect in record.scores))
-    built = {
-        name: build_judge(
-            name, spec, wanted, prepared.pool, special_tokens_of(run.models[spec.model]), evaluation.prompts[name]
-        )
-        for name, spec in evaluation.config.judges.items()
-    }
+    built = {name: evaluation.judge(name, wanted, prepared.pool) for name in evaluation.config.judges}
     parts = parts_by_dataset(records)
     changed = [one.record for part in parts for one in copies(part, config, seed)]
     if changed:
@@ -180,10 +174,13 @@ def judge_probes(
     rated = [record for record in both if record.scores]
     if rated:
         _write(folder / POSITION, rated)
-        # As in the served panel: pairs use the pairwise template, without few-shot examples.
+        # As in the served panel: pairs use the pairwise template, without few-shot examples. A fitted judge has learned
+        # from prompts with one text.
         templates = {(task, aspect): pair_template(load_task(task), aspect) for task, aspect in wanted}
         pairwise = {
-            name: dataclasses.replace(judge, templates=templates, examples={}, pool={}) for name, judge in built.items()
+            name: dataclasses.replace(judge, templates=templates, examples={}, pool={})
+            for name, judge in built.items()
+            if judge.mode != FITTED
         }
         ask_all(folder / POSITION, pairwise, evaluation.config.judges, run.models, aspects=None, seed=run.seed)
 

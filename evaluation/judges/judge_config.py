@@ -13,20 +13,23 @@ from cluster.tokens import labels_problem
 from evaluation.judges.few_shot import Chooser, IclConfig
 from evaluation.judges.prompt_sources import RUBRIC, Prompts
 from judging.errors import InputError
+from judging.fitted.regression import Regression
 from judging.judge import MIN_LABEL_MASS, Judge
 from judging.records import Record
 from judging.template import LABEL_PREFIX, Templates
 from retrieval.retriever import INDEXED, Arm, Retriever
+
+FITTED = "fitted"
 
 
 class JudgeConfig(Strict):
     """A judge's section of the configuration."""
 
     model: str = Field(description="a name under `models`")
-    score_mode: Literal["expected", "parsed"] = Field(
+    score_mode: Literal["expected", "parsed", "fitted"] = Field(
         "expected",
         description="expected: expectation over the label probabilities (one token); parsed: read from a JSON reply "
-        "with a reason",
+        "with a reason; fitted: a regression on the model's hidden state, learned from labels by `inverdict fit-judge`",
     )
     prompt: str = Field(
         RUBRIC,
@@ -67,6 +70,7 @@ def build_judge(
     pool: Mapping[str, Record],
     special_tokens: tuple[str, ...],
     prompts: Prompts | None = None,
+    regressions: Mapping[tuple[str, str], Regression] | None = None,
 ) -> Judge:
     """The judge for the (task, aspect) pairs of `wanted`.
 
@@ -77,6 +81,7 @@ def build_judge(
         pool: the rated texts by id, from which examples come.
         special_tokens: of the model; removed from the texts.
         prompts: the judge's prompts; required unless `config.prompt` is `rubric`.
+        regressions: of a fitted judge.
 
     Raises:
         InputError: an example is unknown, or a template does not fit its task.
@@ -106,6 +111,7 @@ def build_judge(
         min_label_mass=config.min_label_mass,
         pool=pool if config.icl else {},
         not_systems=config.not_systems,
+        regressions=regressions or {},
     )
 
 
@@ -142,6 +148,8 @@ def unaskable(judge: Judge, config: JudgeConfig, spec: ModelSpec) -> dict[tuple[
                 code="no_room",
                 key=f"evaluate.judges.{judge.name}.max_tokens",
             )
+        return {}
+    if judge.mode == FITTED:
         return {}
     scales = {template.scale for template in judge.templates.values()}
     problems = {scale: labels_problem(spec, LABEL_PREFIX, scale.labels()) for scale in scales}
@@ -196,8 +204,8 @@ def judge_chooser(
         templates=judge.templates,
         pool=pool,
         special_tokens=judge.special_tokens,
-        mode=config.score_mode,
-        reply_tokens=1 if config.score_mode == "expected" else config.max_tokens,
+        mode=judge.prompt_mode,
+        reply_tokens=config.max_tokens if config.score_mode == "parsed" else 1,
         index=(run.run / "index").resolve(),
         seed=run.seed,
     )

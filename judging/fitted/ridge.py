@@ -1,6 +1,6 @@
 """Feature vectors and people's scores -> a ridge regression whose depth and penalty are chosen over groups.
 
-Legend: N rows, D features, L depths (feature sets of the same rows), P penalties, M new rows.
+Legend: N rows, D features, L depths (feature sets of the same rows), P penalties, M new rows, T targets.
 A judge's hidden state holds more than its answer says; a linear map reads it (arXiv 2503.17755, 2601.22588). It knows
 no models, no prompts and no files. Groups are never divided between training and held-out rows.
 """
@@ -42,6 +42,23 @@ class Choice(NamedTuple):
     penalty: float
 
 
+class Target(NamedTuple):
+    """What one regression learns. `depths_LND`: one array (N, D) of finite features for each depth, of the same rows.
+
+    `score_N`: people's scores, finite. `group_N`: the group of each row; targets that are cross-validated together
+    share their numbers of groups.
+    """
+
+    depths_LND: Sequence[Floats]
+    score_N: Floats
+    group_N: Codes
+
+    def rows(self, keep_N: npt.NDArray[np.bool_]) -> Target:
+        """The target with these rows only."""
+        depths = [np.asarray(features_ND, dtype=float)[keep_N] for features_ND in self.depths_LND]
+        return Target(depths, self.score_N[keep_N], self.group_N[keep_N])
+
+
 class CrossValidated(NamedTuple):
     """`choice` for all rows, and `score_N`: the score of each row by a fit that has not seen its group.
 
@@ -70,44 +87,41 @@ def fit(features_ND: Floats, score_N: Floats, penalty: float) -> Linear:
 
 
 def cross_validate(
-    depths_LND: Sequence[Floats],
-    score_N: Floats,
-    group_N: Codes,
-    *,
-    penalties: Sequence[float] = PENALTIES,
-    seed: int = 0,
-) -> CrossValidated:
-    """Choose depth and penalty over groups, and score every row by a fit that knows nothing of its group.
+    targets: Sequence[Target], *, penalties: Sequence[float] = PENALTIES, seed: int = 0
+) -> list[CrossValidated]:
+    """Choose one depth for all targets and a penalty for each over groups; score every row by a fit without its group.
 
-    The choice is the pair whose held-out scores correlate best with people's (`within_group_correlation`).
+    The choice has the best correlation of held-out scores with people's (`within_group_correlation`), in the mean over
+    targets.
 
     Args:
-        depths_LND: one array (N, D) for each depth; the rows are the same.
-        score_N: people's scores, finite, not all the same.
-        group_N: the group of each row, 0 to G - 1; at least 3 groups.
+        targets: what to learn from the same depths, each with scores that are not all the same.
         penalties: what to choose from, as multiples of D.
         seed: draws the folds.
     """
-    depths = [np.asarray(features_ND, dtype=float) for features_ND in depths_LND]
-    everything = np.arange(len(score_N))
-    choice = _choose(depths, score_N, group_N, everything, penalties, seed)
-    held_out_N = np.full(len(score_N), math.nan)
-    chosen = []
-    for number, fold in enumerate(folds(group_N, seed)):
-        training = np.setdiff1d(everything, fold)
-        one = _choose(depths, score_N, group_N, training, penalties, seed + 1 + number)
-        fitted = fit(depths[one.depth][training], score_N[training], one.penalty)
-        held_out_N[fold] = fitted.predict(depths[one.depth][fold])
-        chosen.append(one)
-    return CrossValidated(choice, held_out_N, tuple(chosen))
+    choices = _choose(targets, penalties, seed)
+    held_out = [np.full(len(target.score_N), math.nan) for target in targets]
+    fold_choices: list[list[Choice]] = [[] for _ in targets]
+    for number, fold in enumerate(group_folds(_groups(targets), seed)):
+        out = [np.isin(target.group_N, fold) for target in targets]
+        training = [target.rows(~out_N) for target, out_N in zip(targets, out, strict=True)]
+        for place, one in enumerate(_choose(training, penalties, seed + 1 + number)):
+            known, out_N = training[place], out[place]
+            fitted = fit(known.depths_LND[one.depth], known.score_N, one.penalty)
+            held_out[place][out_N] = fitted.predict(np.asarray(targets[place].depths_LND[one.depth])[out_N])
+            fold_choices[place].append(one)
+    return [CrossValidated(*found) for found in zip(choices, held_out, map(tuple, fold_choices), strict=True)]
+
+
+def group_folds(groups: Codes, seed: int) -> list[Codes]:
+    """The distinct groups in at most `MAX_FOLDS` parts, drawn by the seed, as even as can be."""
+    order = np.random.default_rng((seed, len(groups))).permutation(groups)
+    return np.array_split(order, min(MAX_FOLDS, len(groups)))
 
 
 def folds(group_N: Codes, seed: int) -> list[Codes]:
-    """Rows of each fold: whole groups, drawn by the seed, as even in number of groups as can be."""
-    groups = np.unique(group_N)
-    order = np.random.default_rng((seed, len(groups))).permutation(groups)
-    parts = np.array_split(order, min(MAX_FOLDS, len(groups)))
-    return [np.flatnonzero(np.isin(group_N, part)) for part in parts]
+    """Rows of each fold: whole groups."""
+    return [np.flatnonzero(np.isin(group_N, part)) for part in group_folds(np.unique(group_N), seed)]
 
 
 def within_group_correlation(score_N: Floats, predicted_N: Floats, group_N: Codes) -> float:
@@ -129,23 +143,40 @@ def _is_flat(centred_N: Floats, value_N: Floats) -> bool:
     return float(centred_N @ centred_N) <= 1e-18 * max(float(value_N @ value_N), 1e-300)
 
 
-def _choose(
-    depths: Sequence[Floats], score_N: Floats, group_N: Codes, rows: Codes, penalties: Sequence[float], seed: int
-) -> Choice:
-    """The best pair by the held-out scores of `rows` alone. Of equal ones the lower depth, the higher penalty."""
-    best, best_value = Choice(0, max(penalties)), -math.inf
-    for depth, features_ND in enumerate(depths):
-        held_out_PN = np.empty((len(penalties), len(rows)))
-        for fold in folds(group_N[rows], seed):
-            training = np.setdiff1d(np.arange(len(rows)), fold)
-            held_out_PN[:, fold] = _path(
-                features_ND[rows[training]], score_N[rows[training]], features_ND[rows[fold]], penalties
-            )
-        for penalty, predicted_N in sorted(zip(penalties, held_out_PN, strict=True), key=lambda pair: -pair[0]):
-            value = within_group_correlation(score_N[rows], predicted_N, group_N[rows])
-            if value > best_value + 1e-12:
-                best, best_value = Choice(depth, float(penalty)), value
-    return best
+def _groups(targets: Sequence[Target]) -> Codes:
+    return np.unique(np.concatenate([target.group_N for target in targets]))
+
+
+def _choose(targets: Sequence[Target], penalties: Sequence[float], seed: int) -> list[Choice]:
+    """The best depth for all and the best penalty of each target. Of equal ones the lower depth, the higher penalty."""
+    descending = sorted(penalties, reverse=True)
+    parts = group_folds(_groups(targets), seed)
+    values_TLP = np.array([_correlations(target, parts, descending) for target in targets])
+    depth = _first_best(values_TLP.max(axis=2).mean(axis=0))
+    return [Choice(depth, float(descending[_first_best(values_LP[depth])])) for values_LP in values_TLP]
+
+
+def _first_best(values: Floats) -> int:
+    """The first place whose value no other exceeds by more than rounding."""
+    return int(np.argmax(values >= values.max() - 1e-12))
+
+
+def _correlations(target: Target, parts: Sequence[Codes], penalties: Sequence[float]) -> Floats:
+    """Correlation of held-out scores with people's (L, P) for each depth and penalty; -1 where there is none."""
+    values_LP = np.full((len(target.depths_LND), len(penalties)), -1.0)
+    for depth, features_ND in enumerate(target.depths_LND):
+        held_out_PN = np.full((len(penalties), len(target.score_N)), math.nan)
+        for part in parts:
+            out_N = np.isin(target.group_N, part)
+            if out_N.any() and not out_N.all():
+                held_out_PN[:, out_N] = _path(
+                    features_ND[~out_N], target.score_N[~out_N], features_ND[out_N], penalties
+                )
+        for place, predicted_N in enumerate(held_out_PN):
+            value = within_group_correlation(target.score_N, predicted_N, target.group_N)
+            if not math.isnan(value):
+                values_LP[depth, place] = value
+    return values_LP
 
 
 def _path(features_ND: Floats, score_N: Floats, new_MD: Floats, penalties: Sequence[float]) -> Floats:

@@ -30,13 +30,17 @@ FREE_ASPECT, FREE_SCALE = "overall", Scale(1, 5)
 
 @dataclass(frozen=True)
 class Offer:
-    """What a body is checked against. `templates`: by judge, the (task, aspect) pairs that it can judge."""
+    """What a body is checked against. `templates`: by judge, the (task, aspect) pairs that it can judge.
+
+    `fitted`: the judges that have learned from their own prompt with one text, and follow no other.
+    """
 
     templates: Mapping[str, frozenset[tuple[str, str]]]
     vote: VoteConfig
     config: Config
     seed: int
     has_integrator: bool = False
+    fitted: frozenset[str] = frozenset()
     certified: Certified = field(default_factory=Certified)
 
 
@@ -58,6 +62,8 @@ def to_ask(body: JudgeBody, offer: Offer) -> Ask:
     judges = body.options.judges or list(offer.templates)
     if any(name not in offer.templates for name in judges):
         raise BadRequest("Unknown judge. GET /v1/judges lists them.", code="unknown_judge", key="options.judges")
+    if body.other is not None or body.rubric:
+        judges = _without_fitted(judges, body, offer)
     if len(set(judges)) != len(judges):
         raise BadRequest("Duplicate judge in `options.judges`.", code="duplicate_id", key="options.judges")
     task = _task(body, offer) if body.task else None
@@ -138,6 +144,15 @@ def _able(judges: Sequence[str], body: JudgeBody, aspects: Sequence[str], offer:
         message = "A judge has no prompt for this task and aspect. GET /v1/judges lists what each judge supports."
         raise BadRequest(message, code="unknown_prompt", key="options.judges")
     return able
+
+
+def _without_fitted(judges: Sequence[str], body: JudgeBody, offer: Offer) -> list[str]:
+    """The judges that can follow another prompt than their own; it is an error where the client named a fitted one."""
+    left = [name for name in judges if name not in offer.fitted]
+    if not left or (body.options.judges and len(left) < len(judges)):
+        message = "A fitted judge rates one text with the prompt that it was fitted to. Choose other judges."
+        raise BadRequest(message, code="unsupported", key="options.judges")
+    return left
 
 
 def _record(body: JudgeBody) -> Record:

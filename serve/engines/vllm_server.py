@@ -16,8 +16,8 @@ from ray.serve.llm.deployment import LLMServer
 
 from cluster.config import VllmSpec
 from cluster.exchange import Reply, Request
-from cluster.generate import label_logprobs
-from cluster.tokens import encoder
+from cluster.generate import NOT_NORMALISED, label_logprobs
+from cluster.tokens import Encoder, encoder
 
 
 class VllmServer(LLMServer):  # type: ignore[misc]
@@ -40,6 +40,8 @@ class VllmServer(LLMServer):  # type: ignore[misc]
         from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
 
         known = encoder(self._folder, self._spec.prompt_style)
+        if request.hidden_state:
+            return await self._hidden_state(known, request)
         spelled = known.label_tokens(request.reply_prefix, request.labels) if request.labels else None
         room = self._spec.max_model_len - (1 if spelled else request.max_tokens)
         ids = known.prompt_ids(request.prompt, spelled.prefix if spelled else request.reply_prefix, room)
@@ -71,6 +73,22 @@ class VllmServer(LLMServer):  # type: ignore[misc]
             num_generated_tokens=len(generated.token_ids),
             num_cached_tokens=output.num_cached_tokens or 0,
         )
+
+    async def _hidden_state(self, known: Encoder, request: Request) -> Reply:
+        """The last token's hidden state, of an engine that runs a cut model."""
+        from vllm import PoolingParams, TokensPrompt
+
+        prefix = known.spelled_prefix(request.reply_prefix, request.labels)
+        ids = known.prompt_ids(request.prompt, prefix, self._spec.max_model_len - 1)
+        if ids is None:
+            return Reply(error="too_long", detail="the prompt is longer than the model's context")
+        params = PoolingParams(task="embed", **NOT_NORMALISED)
+        try:
+            prompt = TokensPrompt(prompt_token_ids=ids)
+            *_, output = [one async for one in self.engine._engine_client.encode(prompt, params, uuid.uuid4().hex)]
+        except ValueError as error:
+            return Reply(error="error", detail=str(error)[:200])
+        return Reply(hidden_state=tuple(output.outputs.data.float().tolist()), num_prompt_tokens=len(ids))
 
     async def chat_body(self, body: dict[str, Any]) -> AsyncIterator[dict[str, Any] | str]:
         """vLLM's own answer to a validated chat body: one dict, or with `stream` lines of server-sent events."""

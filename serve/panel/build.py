@@ -20,6 +20,7 @@ from cluster.tokens import special_tokens_of
 from evaluation.batch.config import Config as EvaluateConfig
 from evaluation.batch.fingerprints import code_fingerprint
 from evaluation.judges.aggregation import Ballot, ballot_of
+from evaluation.judges.fitted_judges import FittedJudge, uncut, with_fitted
 from evaluation.judges.integrator import Integrator
 from evaluation.judges.judge_config import (
     JudgeConfig,
@@ -81,9 +82,13 @@ def online(run: RunConfig) -> Online:
     config = section_or_default(run, "serve", Config)
     for name in config.replicas:
         spec_of(run, name, "serve.replicas")
+    for name, judge in evaluate.judges.items():
+        spec_of(run, judge.model, f"evaluate.judges.{name}.model")
+    run, resolved, fitted = with_fitted(run, evaluate.judges)
+    evaluate = evaluate.model_copy(update={"judges": resolved})
     pool = read_pool(data) if data is not None else {}
     tasks = _tasks(data)
-    judges = {name: _judge(run, name, judge, tasks, pool) for name, judge in evaluate.judges.items()}
+    judges = {name: _judge(run, name, judge, tasks, pool, fitted.get(name)) for name, judge in evaluate.judges.items()}
     if evaluate.integrator:
         spec_of(run, evaluate.integrator.model, "evaluate.integrator.model")
     ballot = ballot_of(run.run, evaluate.vote, evaluate.told_judges())
@@ -99,18 +104,27 @@ def _tasks(data: DataConfig | None) -> list[str]:
     return [*sorted(file.stem for file in FOLDER.glob("*.yaml")), *(data.task_files if data else ())]
 
 
-def _judge(run: RunConfig, name: str, config: JudgeConfig, tasks: Sequence[str], pool: Mapping[str, Record]) -> Judge:
+def _judge(
+    run: RunConfig,
+    name: str,
+    config: JudgeConfig,
+    tasks: Sequence[str],
+    pool: Mapping[str, Record],
+    fitted: FittedJudge | None,
+) -> Judge:
     """The judge with every template that its prompt source offers and its model supports."""
     spec = spec_of(run, config.model, f"evaluate.judges.{name}.model")
     if isinstance(spec, ServedSpec):
         key = f"models.{config.model}"
         message = f"`{key}` has `backend: served`, a model that is already served. Set its `source` to serve it here."
         raise InputError(message, code="unsupported", key=key)
-    prompts = find_prompts(run.run, name, config.model, config.prompt)
+    prompts = find_prompts(run.run, name, uncut(run, config.model), config.prompt)
     wanted: list[tuple[str, str]] = []
     why: InputError | None = None
     for task in tasks:
         for aspect in load_task(task).aspects:
+            if fitted and (task, aspect) not in fitted.regressions:
+                continue
             try:
                 prompts.template(task, aspect)
             except InputError as error:
@@ -120,7 +134,8 @@ def _judge(run: RunConfig, name: str, config: JudgeConfig, tasks: Sequence[str],
     if not wanted:
         key = f"evaluate.judges.{name}"
         raise why or InputError(f"`{key}` has no task that it can judge.", code="unknown_task", key=key)
-    judge = build_judge(name, config, wanted, pool, special_tokens_of(spec), prompts)
+    regressions = fitted.regressions if fitted else None
+    judge = build_judge(name, config, wanted, pool, special_tokens_of(spec), prompts, regressions)
     return _only_askable(judge, config, spec)
 
 

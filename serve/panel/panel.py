@@ -202,11 +202,12 @@ class Panel:
         template = self._template(asked.judge, ask, aspect)
         judge = dataclasses.replace(asked.judge, templates={(ask.record.task, aspect): template})
         found: list[str] | None = None
-        if ask.other is None and not ask.templates and asked.chooser is not None and ask.with_examples:
+        is_fitted = asked.judge.mode == "fitted"  # it has learned from prompts with their examples
+        if ask.other is None and not ask.templates and asked.chooser is not None and (ask.with_examples or is_fitted):
             # Encoding and search are CPU-bound: they must not block the event loop.
             (chosen,) = await asyncio.to_thread(asked.chooser.choose, [ask.record], aspect)
             found = chosen.ids
-        if not ask.with_examples or ask.other is not None or ask.templates:
+        if not (ask.with_examples or is_fitted) or ask.other is not None or ask.templates:
             found = []
         records = [ask.record] if ask.other is None else [_with_other(ask.record, ask.other), _turned(ask)]
         replies = await asyncio.gather(
@@ -272,6 +273,7 @@ def _request(asked: Asked, columns: Mapping[str, Any], seed: int) -> Request:
         max_tokens=asked.max_tokens,
         temperature=asked.temperature,
         seed=seed,
+        hidden_state=asked.judge.mode == "fitted",
     )
 
 
@@ -292,4 +294,5 @@ def _row(reply: Reply) -> dict[str, Any]:
         "label_logprobs": list(reply.label_logprobs),
         "error": reply.error or "",
         "detail": reply.detail,
+        "hidden_state": reply.hidden_state,
     }

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from cluster.config import RunConfig
-from evaluation.certification.contamination import UsedData, check_contamination, text_hash, used_data
+from evaluation.certification.contamination import UsedData, check_contamination, used_data
 from judging.data_config import DataConfig
 from judging.records import Record
 from tests.evaluation.certification.certifying import contaminated
@@ -53,7 +53,7 @@ def test_a_group_of_the_dev_part_is_contaminated(tmp_path: Path) -> None:
 
 def test_texts_are_the_same_but_for_case_and_punctuation() -> None:
     one = record("a", "g1", source="Why?", candidate="It is blue.")
-    assert text_hash(one) == text_hash(record("b", "g2", source="why", candidate="IT IS: blue"))
-    assert text_hash(one) != text_hash(record("b", "g2", source="why", candidate="It is not blue."))
+    assert one.text_hash == record("b", "g2", source="why", candidate="IT IS: blue").text_hash
+    assert one.text_hash != record("b", "g2", source="why", candidate="It is not blue.").text_hash
     # What moves from one text to the other is another pair of texts.
-    assert text_hash(one) != text_hash(record("b", "g2", source="Why? It", candidate="is blue."))
+    assert one.text_hash != record("b", "g2", source="Why? It", candidate="is blue.").text_hash

@@ -7,7 +7,7 @@ import pytest
 from sklearn.linear_model import Ridge
 from sklearn.preprocessing import StandardScaler
 
-from judging.fitted.ridge import PENALTIES, Choice, cross_validate, fit, folds, within_group_correlation
+from judging.fitted.ridge import PENALTIES, Choice, Target, cross_validate, fit, folds, within_group_correlation
 
 
 def groups(num_groups: int, size: int) -> np.ndarray:
@@ -61,7 +61,7 @@ def test_the_depth_that_holds_the_answer_is_chosen() -> None:
     noise = random.normal(size=(120, 30))
     telling = noise.copy()
     telling[:, 5] += 3 * truth
-    found = cross_validate([noise, telling, noise[:, ::-1]], truth, group)
+    found = cross_validate([Target([noise, telling, noise[:, ::-1]], truth, group)])[0]
     assert found.choice.depth == 1
     assert {one.depth for one in found.fold_choices} == {1}
     assert within_group_correlation(truth, found.score_N, group) > 0.7
@@ -74,7 +74,7 @@ def test_noise_is_given_no_agreement() -> None:
         random = np.random.default_rng(seed)
         group, score = groups(12, 5), random.normal(size=60)
         depths = [random.normal(size=(60, 150)) for _ in range(2)]
-        found = cross_validate(depths, score, group, seed=seed)
+        found = cross_validate([Target(depths, score, group)], seed=seed)[0]
         held_out.append(within_group_correlation(score, found.score_N, group))
         itself.append(within_group_correlation(score, fit(depths[0], score, 0.01).predict(depths[0]), group))
     # The standard error of the mean of 12 correlations of 48 free rows: 1 / sqrt(48 * 12) = .04.
@@ -88,7 +88,7 @@ def test_a_group_s_level_is_no_agreement_within_it() -> None:
     group = groups(20, 5)
     level = random.normal(0, 5, 20)[group]
     score = level + random.normal(size=100)
-    found = cross_validate([np.column_stack([level, random.normal(size=100)])], score, group)
+    found = cross_validate([Target([np.column_stack([level, random.normal(size=100)])], score, group)])[0]
     assert abs(within_group_correlation(score, found.score_N, group)) < 0.3
     assert np.corrcoef(score, found.score_N)[0, 1] > 0.7
 
@@ -101,7 +101,7 @@ def test_features_of_the_group_alone_are_never_preferred() -> None:
     truth = random.normal(size=100)
     of_rows = np.column_stack([truth + 2 * random.normal(size=100), random.normal(size=(100, 3))])
     of_groups = np.column_stack([level, random.normal(size=20)[group]])
-    found = cross_validate([of_rows, of_groups], level + truth, group)
+    found = cross_validate([Target([of_rows, of_groups], level + truth, group)])[0]
     assert found.choice.depth == 0
     assert {one.depth for one in found.fold_choices} == {0}
     assert math.isnan(within_group_correlation(truth, level, group))
@@ -111,7 +111,7 @@ def test_groups_of_one_row_are_compared_with_each_other() -> None:
     random = np.random.default_rng(4)
     feature = random.normal(size=(60, 4))
     score = feature[:, 1] + 0.1 * random.normal(size=60)
-    found = cross_validate([feature], score, np.arange(60))
+    found = cross_validate([Target([feature], score, np.arange(60))])[0]
     assert within_group_correlation(score, found.score_N, np.arange(60)) > 0.95
     assert math.isnan(within_group_correlation(np.ones(4), np.arange(4.0), np.arange(4)))
 
@@ -119,6 +119,28 @@ def test_groups_of_one_row_are_compared_with_each_other() -> None:
 def test_the_same_seed_chooses_the_same() -> None:
     random = np.random.default_rng(5)
     depths, score = [random.normal(size=(60, 8))], random.normal(size=60)
-    one, other = (cross_validate(depths, score, groups(12, 5), seed=7) for _ in range(2))
+    target = Target(depths, score, groups(12, 5))
+    one, other = (cross_validate([target], seed=7)[0] for _ in range(2))
     assert one.choice == other.choice and isinstance(one.choice, Choice)
     assert np.array_equal(one.score_N, other.score_N)
+
+
+def test_targets_share_the_depth_that_is_best_in_the_mean_and_have_penalties_of_their_own() -> None:
+    random = np.random.default_rng(8)
+    group = groups(20, 5)
+    first, second = random.normal(size=(2, 100))
+    noise = random.normal(size=(100, 12))
+    weak, strong = noise.copy(), noise.copy()
+    weak[:, 0] += 2 * first  # tells the first aspect only
+    strong[:, 0] += first
+    strong[:, 1] += 3 * second
+    half = np.arange(100) % 2 == 0  # the second aspect is rated on every other row
+    targets = [
+        Target([weak, strong], first, group),
+        Target([weak[half], strong[half]], second[half], group[half]),
+    ]
+    one, other = cross_validate(targets)
+    assert one.choice.depth == other.choice.depth == 1
+    assert cross_validate(targets[:1])[0].choice.depth == 0
+    assert len(other.score_N) == 50
+    assert within_group_correlation(second[half], other.score_N, group[half]) > 0.7

@@ -1,0 +1,161 @@
+"""Hidden states of a model at several depths, in one forward pass of transformers: a Dataset of requests -> states.
+
+Input columns: those of cluster.generate. Output columns, in their place: `hidden_states` (for each depth a list of
+float: the last prompt token after that many layers and the final norm), `label_logprobs` (of the whole model, where the
+request has labels), `num_prompt_tokens`, `error` ("" or "too_long"). Only `fit-judge` needs several depths; a fitted
+judge then runs on the engine (cluster/model_layers.py).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from cluster import models, runtime
+from cluster.config import ScriptedSpec, VllmSpec, most
+from cluster.engine import ScriptedEngine
+from cluster.exchange import Request
+from cluster.generate import REQUEST_COLUMNS, Batch
+from cluster.tokens import encoder
+
+if TYPE_CHECKING:
+    from ray.data import Dataset
+
+PROMPTS_ON_GPU = 16  # of a forward pass; on CPUs one prompt at a time wastes nothing on padding
+
+
+def hidden_states(dataset: Dataset, spec: VllmSpec | ScriptedSpec, depths: Sequence[int]) -> Dataset:
+    """Add the hidden states to `dataset`, lazily.
+
+    Args:
+        dataset: the input columns above.
+        spec: the model.
+        depths: numbers of layers, ascending; at most the model's.
+    """
+    if isinstance(spec, ScriptedSpec):
+        return dataset.map_batches(_scripted, fn_args=(spec, len(depths)), batch_size=None)
+    folder = str(models.resolve(spec.source, revision=spec.revision).path)
+    num_gpus = 1 if (spec.num_gpus if spec.num_gpus is not None else runtime.num_gpus()) else 0
+    threads = max(1, (os.cpu_count() or 1) // most(spec.num_engines))
+    return dataset.map_batches(
+        _Model,
+        fn_constructor_args=(folder, spec, tuple(depths), threads),
+        batch_size=None,
+        concurrency=spec.num_engines,
+        num_cpus=spec.num_cpus,
+        num_gpus=num_gpus,
+        resources=spec.resources or None,
+        accelerator_type=spec.accelerator_type,
+    )
+
+
+class _Model:
+    """The loaded model in its own process."""
+
+    def __init__(self, folder: str, spec: VllmSpec, depths: tuple[int, ...], threads: int) -> None:
+        import torch
+        from transformers import AutoModelForCausalLM
+
+        torch.set_num_threads(threads)
+        self._torch = torch
+        self._device = "cuda" if torch.cuda.is_available() else "cpu"
+        dtype = getattr(spec, "dtype", "auto")
+        self._model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).to(self._device).eval()
+        self._encoder = encoder(folder, spec.prompt_style)
+        self._max_len = spec.max_model_len - 1
+        self._depths = depths
+
+    def __call__(self, batch: Batch) -> Batch:
+        columns = [list(batch.pop(name)) for name in REQUEST_COLUMNS]
+        size = len(columns[0])
+        found: list[dict[str, Any]] = [{} for _ in range(size)]
+        asked: list[tuple[int, list[int], list[int]]] = []
+        for place, (prompt, prefix, labels, _) in enumerate(zip(*columns, strict=True)):
+            spelled = self._encoder.spelled_prefix(prefix, tuple(labels))
+            ids = self._encoder.prompt_ids(prompt, spelled, self._max_len)
+            if ids is None:
+                none: list[float] = []
+                found[place] = {"hidden_states": [none for _ in self._depths], "label_logprobs": none}
+                found[place] |= {"num_prompt_tokens": 0, "error": "too_long"}
+            else:
+                asked.append((place, ids, self._label_ids(prefix, labels)))
+        asked.sort(key=lambda one: len(one[1]))
+        step = PROMPTS_ON_GPU if self._device == "cuda" else 1
+        for start in range(0, len(asked), step):
+            self._run(asked[start : start + step], found)
+        return {**batch, **{name: [one[name] for one in found] for name in found[0]}} if found else batch
+
+    def _label_ids(self, prefix: str, labels: Sequence[str]) -> list[int]:
+        from cluster.errors import UserError
+
+        try:
+            return list(self._encoder.label_tokens(prefix, tuple(labels)).ids) if len(labels) else []
+        except UserError:
+            return []
+
+    def _run(self, asked: Sequence[tuple[int, list[int], list[int]]], found: list[dict[str, Any]]) -> None:
+        """One forward pass; prompts are padded on the right, which a causal model's last real token never sees."""
+        torch = self._torch
+        lengths = torch.tensor([len(ids) for _, ids, _ in asked])
+        tokens = torch.nn.utils.rnn.pad_sequence([torch.tensor(ids) for _, ids, _ in asked], batch_first=True)
+        mask = (torch.arange(tokens.shape[1])[None] < lengths[:, None]).long()
+        rows, last = torch.arange(len(asked), device=self._device), (lengths - 1).to(self._device)
+        base = self._model.model
+        with torch.inference_mode(), _Taken(base.layers, self._depths, rows, last) as states:
+            whole = base(
+                input_ids=tokens.to(self._device), attention_mask=mask.to(self._device), use_cache=False
+            ).last_hidden_state[rows, last]
+            # The last layer's state is normed by the model itself.
+            normed = [whole if depth == len(base.layers) else base.norm(states[depth]) for depth in self._depths]
+            logits = self._model.lm_head(whole).float()
+            if cap := getattr(self._model.config, "final_logit_softcapping", None):
+                logits = cap * torch.tanh(logits / cap)
+            logprobs = torch.log_softmax(logits, dim=-1).cpu()
+        for row, (place, ids, labels) in enumerate(asked):
+            found[place] = {
+                "hidden_states": [state[row].float().cpu().tolist() for state in normed],
+                "label_logprobs": logprobs[row, labels].tolist() if labels else [],
+                "num_prompt_tokens": len(ids),
+                "error": "",
+            }
+
+
+class _Taken:
+    """Within the context, keeps the last token's state behind the layers of `depths`, by depth."""
+
+    def __init__(self, layers: Any, depths: Sequence[int], rows: Any, last: Any) -> None:
+        self._layers, self._depths, self._rows, self._last = layers, depths, rows, last
+
+    def __enter__(self) -> dict[int, Any]:
+        states: dict[int, Any] = {}
+
+        def keep(depth: int) -> Any:
+            def hook(_module: Any, _given: Any, out: Any) -> None:
+                states[depth] = (out[0] if isinstance(out, tuple) else out)[self._rows, self._last]
+
+            return hook
+
+        self._hooks = [self._layers[depth - 1].register_forward_hook(keep(depth)) for depth in self._depths]
+        return states
+
+    def __exit__(self, *_: object) -> None:
+        for hook in self._hooks:
+            hook.remove()
+
+
+def _scripted(batch: Batch, spec: ScriptedSpec, num_depths: int) -> Batch:
+    """Deterministic states without a model, the same at every depth."""
+    columns = [list(batch.pop(name)) for name in REQUEST_COLUMNS]
+    engine = ScriptedEngine(spec)
+    states, scores = [], []
+    for prompt, prefix, labels, schema in zip(*columns, strict=True):
+        states.append(engine.answer(Request(prompt, prefix, hidden_state=True)))
+        scores.append(engine.answer(Request(prompt, prefix, tuple(labels), schema)))
+    return {
+        **batch,
+        "hidden_states": [[list(one.hidden_state)] * num_depths for one in states],
+        "label_logprobs": [list(one.label_logprobs) for one in scores],
+        "num_prompt_tokens": [one.num_prompt_tokens for one in states],
+        "error": [one.error or "" for one in states],
+    }

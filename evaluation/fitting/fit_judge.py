@@ -1,0 +1,230 @@
+"""Job `fit-judge`: a judge whose score is a regression on its model's hidden state, learned from people's labels.
+
+Below `{run}/fit_judge/JUDGE`: `states/part-*.parquet` (hidden states of the labelled texts, kept for resuming),
+`TASK.ASPECT.safetensors` and `TASK.ASPECT.json` (the regression, how well it agrees with people, what taught it),
+`manifest.json`. Below `{run}/fit_judge/models`: the model cut to the layers that are read. The texts come from
+`data.pool` (or its `data.pool_share`); their groups are never judged by this run.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cluster import feasibility as demands
+from cluster import models, runtime
+from cluster.artifacts import JobDir, Outcome, write_text
+from cluster.config import ModelSpec, RunConfig, ScriptedSpec, VllmSpec, section
+from cluster.model_layers import cut, num_layers
+from cluster.tables import aligned
+from cluster.terminal import say
+from cluster.tokens import special_tokens_of
+from evaluation.batch.config import Config as EvaluateConfig
+from evaluation.fitting.config import Config
+from evaluation.fitting.learning import POOLED, STATISTIC, Key, Learned, learn, usable
+from evaluation.fitting.states import read_all
+from evaluation.judges.fitted_judges import JOB, cut_model, judge_identity
+from evaluation.judges.judge_config import FITTED, JudgeConfig, build_judge, judge_chooser
+from evaluation.judges.prompt_sources import find_prompts
+from evaluation.measure.formatting import with_interval
+from judging.errors import InputError
+from judging.fitted.regression import as_files
+from judging.judge import Judge
+from judging.records import Record
+from judging.tasks import load_task
+from judging.template_io import file_name
+from retrieval.encode import encode
+from retrieval.pool import pool_identity, rated_data, rated_pool
+
+ENCODED_TOKENS = 256  # of a text, for the baseline of embeddings
+
+
+def main(run: RunConfig) -> Outcome:
+    """Fit the configured judges; completed ones are skipped, a killed one resumes.
+
+    Raises InputError or UserError where configuration or labels are invalid; nothing has been written.
+    """
+    config, evaluate = section(run, "fit_judge", Config), section(run, "evaluate", EvaluateConfig)
+    names = _names(config, evaluate)
+    data = rated_data(run)
+    for name in names:
+        _depths(config, run.models[evaluate.judges[name].model], name)
+    pool = rated_pool(data)
+    summaries = {}
+    for name in names:
+        judge = evaluate.judges[name]
+        job = JobDir(run.run, f"{JOB}/{name}")
+        fingerprint = {
+            "fit_judge": json.loads(config.model_dump_json(exclude={"judges", "block_rows"})),
+            "judge": judge_identity(run, name, judge),
+            "pool": pool_identity(data),
+            "seed": run.seed,
+            "versions": runtime.versions(),
+        }
+
+        def work(name: str = name, judge: JudgeConfig = judge, job: JobDir = job) -> dict[str, Any]:
+            return _fit(run, config, name, judge, job, pool)
+
+        summaries[name] = job.complete(fingerprint, work, what=f"fit-judge: {name}")
+    return Outcome(0, {"judges": summaries})
+
+
+def _names(config: Config, evaluate: EvaluateConfig) -> list[str]:
+    """The judges to fit. Raises InputError where one is no fitted judge."""
+    fitted = [name for name, judge in evaluate.judges.items() if judge.score_mode == FITTED]
+    for name in config.judges or ():
+        if name not in fitted:
+            raise InputError(
+                f"`fit_judge.judges`: {name!r} is not a judge of `evaluate` with score_mode: fitted; those are "
+                f"{', '.join(fitted) or 'none'}.",
+                code="unknown_judge",
+                key="fit_judge.judges",
+            )
+    if not fitted:
+        raise InputError(
+            "`evaluate.judges` has no judge with score_mode: fitted. Add one, or remove the section `fit_judge`.",
+            code="unknown_judge",
+            key="evaluate.judges",
+        )
+    return list(config.judges or fitted)
+
+
+def _depths(config: Config, spec: ModelSpec | None, name: str) -> list[int]:
+    """The numbers of layers to read. Raises InputError or UserError where the model has no readable hidden states."""
+    key = f"evaluate.judges.{name}.model"
+    if isinstance(spec, ScriptedSpec):
+        return [1]
+    if not isinstance(spec, VllmSpec):
+        raise InputError(
+            f"`{key}`: a fitted judge reads hidden states, so its model must run on this cluster (`source`).",
+            code="unsupported",
+            key=key,
+        )
+    layers = num_layers(models.resolve(spec.source, revision=spec.revision).path)
+    return sorted({max(1, round(share * layers)) for share in config.depths})
+
+
+def _fit(
+    run: RunConfig, config: Config, name: str, chosen: JudgeConfig, job: JobDir, pool: Mapping[str, Record]
+) -> dict[str, Any]:
+    spec = run.models[chosen.model]
+    assert isinstance(spec, VllmSpec | ScriptedSpec)
+    wanted = _wanted(pool, config)
+    prompts = find_prompts(run.run, name, chosen.model, chosen.prompt)
+    judge = build_judge(name, chosen, wanted, pool, special_tokens_of(spec), prompts)
+    depths = _depths(config, spec, name)
+    pairs = [(record, aspect) for task, aspect in wanted for record in _rated(pool, task, aspect)]
+    _check_numbers(judge, pool)
+    job.claim()
+    runtime.start(run.ray)
+    demands.check(run, [chosen.model])
+    chooser = judge_chooser(chosen, spec, judge, pool, run) if chosen.icl else None
+    states = read_all(job.path / "states", judge, pairs, spec, depths, chooser, config.block_rows)
+    examples = {
+        key: usable(name, key, judge.templates[key].scale, _rated(pool, *key), states) for key in judge.templates
+    }
+    say(f"fit-judge: {name}: fitting {len(pairs)} labels")
+    learned = learn(examples, _embeddings(config, pairs), config, run.seed)
+    depth = depths[next(iter(learned.values())).choice.depth]
+    cut_print = None
+    if isinstance(spec, VllmSpec):
+        folder = cut_model(run.run, chosen.model, depth)
+        cut(models.resolve(spec.source, revision=spec.revision).path, depth, folder)
+        cut_print = models.resolve(str(folder)).fingerprint
+    fits = {}
+    for (task, aspect), one in learned.items():
+        fits[f"{task}/{aspect}"] = _write(job.path, (task, aspect), one, examples[task, aspect].records, depth)
+    return {"depth": depth, "depths": depths, "cut_model": cut_print, "fits": fits, "folder": str(job.path)}
+
+
+def _wanted(pool: Mapping[str, Record], config: Config) -> list[Key]:
+    """(task, aspect) pairs to fit. Raises InputError where no text is rated on an aspect of the configuration."""
+    rated = dict.fromkeys(
+        (record.task, aspect)
+        for record in pool.values()
+        for aspect in load_task(record.task).aspects
+        if aspect in record.scores
+    )
+    for aspect in config.aspects or ():
+        if not any(aspect == known for _, known in rated):
+            raise InputError(
+                f"`fit_judge.aspects`: no text of data.pool is rated on {aspect!r}.",
+                code="no_scores",
+                key="fit_judge.aspects",
+            )
+    found = sorted(key for key in rated if config.aspects is None or key[1] in config.aspects)
+    if not found:
+        raise InputError(
+            "`data.pool` has no human score on an aspect of its tasks. Check data.aspects, or add rated texts.",
+            code="no_scores",
+            key="data.pool",
+        )
+    return found
+
+
+def _rated(pool: Mapping[str, Record], task: str, aspect: str) -> list[Record]:
+    return [record for record in pool.values() if record.task == task and aspect in record.scores]
+
+
+def _check_numbers(judge: Judge, pool: Mapping[str, Record]) -> None:
+    """Check the labels before a model is started; hidden states are all taken to be there."""
+    from evaluation.fitting.states import State
+
+    there = State((), (), "")
+    for key, template in judge.templates.items():
+        records = _rated(pool, *key)
+        usable(judge.name, key, template.scale, records, {(record.id, key[1]): there for record in records})
+
+
+def _embeddings(config: Config, pairs: Sequence[tuple[Record, str]]) -> dict[str, np.ndarray]:
+    if config.baseline_encoder is None:
+        return {}
+    records = {record.id: record for record, _ in pairs}
+    texts = [f"{record.source}\n\n{record.candidate}" for record in records.values()]
+    return dict(zip(records, encode(config.baseline_encoder, texts, ENCODED_TOKENS), strict=True))
+
+
+def _write(folder: Path, key: Key, one: Learned, records: Sequence[Record], depth: int) -> dict[str, Any]:
+    """Write the regression of a task and aspect; returns what the summary says of it."""
+    task, aspect = key
+    told = {
+        "n": len(records),
+        "num_groups": len({record.group_key for record in records}),
+        "depth": depth,
+        "penalty": one.choice.penalty,
+        "half_width": one.regression.half_width if np.isfinite(one.regression.half_width) else None,
+        "agreement": {
+            name: {statistic: estimate.to_json() for statistic, estimate in found.items()}
+            for name, found in one.agreements.items()
+        },
+    }
+    taught = {
+        "ids": [record.id for record in records],
+        "groups": sorted({record.group_key for record in records}),
+        "texts": sorted({record.text_hash for record in records}),
+    }
+    numbers, text = as_files(one.regression, {"task": task, "aspect": aspect, **told, "taught": taught})
+    file = (folder / file_name(task, aspect)).with_suffix(".safetensors")
+    beside = file.with_name(f".{file.name}")
+    beside.write_bytes(numbers)
+    beside.replace(file)
+    write_text(file.with_suffix(".json"), text)
+    return told
+
+
+def render(summary: Mapping[str, Any]) -> str:
+    """The summary for the terminal: held-out agreement with people, and that of the baselines."""
+    lines = []
+    for name, found in summary["judges"].items():
+        lines.append(f"{name}: {found['depth']} layers, {found['folder']}")
+        table = [["", "n", "groups", STATISTIC, POOLED]]
+        for key, one in found["fits"].items():
+            table.append([key, f"{one['n']}", f"{one['num_groups']}", "", ""])
+            for column, known in one["agreement"].items():
+                table.append([f"  {column}", "", "", with_interval(known[STATISTIC]), with_interval(known[POOLED])])
+        lines.append(aligned(table))
+    return "\n".join(lines)

@@ -1,0 +1,160 @@
+"""Hidden states and labels -> the regressions of a judge, and their honest agreement beside three baselines.
+
+Every agreement is of held-out scores: `fitted` and `embeddings` are cross-validated over groups, `zero_shot` (the same
+model's answer) and `length` have learned nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from evaluation.fitting.config import MIN_GROUPS, MIN_ROWS, Config
+from evaluation.fitting.states import State
+from judging.errors import InputError
+from judging.expected import expected_score
+from judging.fitted.regression import Regression, regression_of
+from judging.fitted.ridge import Choice, CrossValidated, Target, cross_validate
+from judging.records import Record, Scale
+from judging.stats.agreement import agreement, compare
+from judging.stats.estimate import Estimate
+from judging.stats.rows import Columns
+
+Key = tuple[str, str]  # task, aspect
+STATISTIC = "group.spearman"
+POOLED = "dataset.spearman"
+RESAMPLES = 2000
+
+
+class Examples(NamedTuple):
+    """The usable texts of one task and aspect, and the scale of their labels."""
+
+    records: Sequence[Record]
+    states: Sequence[State]
+    label_N: np.ndarray
+    scale: Scale
+
+
+class Learned(NamedTuple):
+    """`agreements`: by column (`fitted` and the baselines) the estimates by statistic, and by `fitted - NAME`."""
+
+    regression: Regression
+    choice: Choice
+    agreements: Mapping[str, Mapping[str, Estimate]]
+
+
+def usable(
+    judge: str, key: Key, scale: Scale, records: Sequence[Record], states: Mapping[tuple[str, str], State]
+) -> Examples:
+    """The texts of a task and aspect that have a hidden state.
+
+    Raises InputError where there are too few of them or of their groups, or where all labels are equal.
+    """
+    task, aspect = key
+    kept = [record for record in records if record.task == task and aspect in record.scores]
+    kept = [record for record in kept if not states[record.id, aspect].error]
+    label_N = np.array([record.score_on(aspect, scale) for record in kept], dtype=float)
+    num_groups = len({record.group_key for record in kept})
+    if len(kept) < MIN_ROWS or num_groups < MIN_GROUPS:
+        raise InputError(
+            f"`fit_judge`: {judge}: {task}/{aspect} has {len(kept)} labelled texts in {num_groups} groups (sources) "
+            f"that fit the model; at least {MIN_ROWS} in {MIN_GROUPS} are needed. Add labels to data.pool, or set "
+            "fit_judge.aspects.",
+            code="not_enough_groups",
+            key="data.pool",
+        )
+    if np.ptp(label_N) == 0:
+        raise InputError(
+            f"`fit_judge`: all labels of {task}/{aspect} in data.pool are equal, so there is nothing to learn. Set "
+            "fit_judge.aspects, or add other labels.",
+            code="constant_labels",
+            key="data.pool",
+        )
+    found = [states[record.id, aspect] for record in kept]
+    if any(not np.isfinite(one).all() for state in found for one in state.hidden):
+        raise InputError(
+            f"`fit_judge`: {judge}: the model returned hidden states that are not finite. Set its `dtype` to float32.",
+            code="not_finite",
+            key=f"evaluate.judges.{judge}.model",
+        )
+    return Examples(kept, found, label_N, scale)
+
+
+def learn(
+    examples: Mapping[Key, Examples], embeddings: Mapping[str, np.ndarray], config: Config, seed: int
+) -> dict[Key, Learned]:
+    """The regressions of one judge.
+
+    Args:
+        examples: by task and aspect.
+        embeddings: by record id, for the baseline; empty: none.
+        config: the section.
+        seed: of folds and resamples.
+    """
+    codes = {key: code for code, key in enumerate(_group_keys(examples))}
+    targets = [_target(one, codes) for one in examples.values()]
+    found = cross_validate(targets, seed=seed)
+    baseline = _on_embeddings(examples, embeddings, targets, seed) if embeddings else [None] * len(targets)
+    learned = {}
+    for (key, one), target, crossed, other in zip(examples.items(), targets, found, baseline, strict=True):
+        regression = regression_of(
+            target, crossed, one.scale, level=config.level, max_novelty=config.max_novelty, seed=seed
+        )
+        scores = {
+            "fitted": crossed.score_N,
+            "zero_shot": _zero_shot(one),
+            "embeddings": None if other is None else other.score_N,
+            "length": np.array([len(record.candidate) for record in one.records], dtype=float),
+        }
+        learned[key] = Learned(regression, crossed.choice, _agreements(one, scores, seed))
+    return learned
+
+
+def _group_keys(examples: Mapping[Key, Examples]) -> list[str]:
+    return sorted({record.group_key for one in examples.values() for record in one.records})
+
+
+def _target(one: Examples, codes: Mapping[str, int]) -> Target:
+    depths = [np.stack(states) for states in zip(*(state.hidden for state in one.states), strict=True)]
+    return Target(depths, one.label_N, np.array([codes[record.group_key] for record in one.records]))
+
+
+def _on_embeddings(
+    examples: Mapping[Key, Examples], embeddings: Mapping[str, np.ndarray], targets: Sequence[Target], seed: int
+) -> list[CrossValidated]:
+    made = [
+        target._replace(depths_LND=[np.stack([embeddings[record.id] for record in one.records])])
+        for one, target in zip(examples.values(), targets, strict=True)
+    ]
+    return cross_validate(made, seed=seed)
+
+
+def _zero_shot(one: Examples) -> np.ndarray | None:
+    """The model's own answers; None where its vocabulary does not have the labels."""
+    labels = one.scale.labels()
+    if one.scale.step != 1 or any(len(state.label_logprobs) != len(labels) for state in one.states):
+        return None
+    scores = [expected_score(state.label_logprobs, one.scale).score for state in one.states]
+    return np.array([np.nan if score is None else score for score in scores], dtype=float)
+
+
+def _agreements(one: Examples, scores: Mapping[str, np.ndarray | None], seed: int) -> dict[str, dict[str, Estimate]]:
+    group = [record.group_key for record in one.records]
+    found: dict[str, dict[str, Any]] = {}
+    for name, score_N in scores.items():
+        if score_N is None:
+            continue
+        columns = Columns(group=group, human=one.label_N, score=score_N)
+        known = agreement(columns, levels=("dataset", "group"), resamples=RESAMPLES, seed=seed, shuffles=0)
+        found[name] = {statistic: known[statistic] for statistic in (STATISTIC, POOLED)}
+    held_out_N = scores["fitted"]
+    assert held_out_N is not None
+    fitted = Columns(group=group, human=one.label_N, score=held_out_N)
+    for name in [name for name in found if name != "fitted"]:
+        other = scores[name]
+        assert other is not None
+        difference = compare(fitted, other, levels=("dataset", "group"), resamples=RESAMPLES, seed=seed)
+        found[f"fitted - {name}"] = {statistic: difference[statistic] for statistic in (STATISTIC, POOLED)}
+    return found

@@ -1,0 +1,169 @@
+"""What `inverdict fit-judge` made for a judge, as batch and online use it: its regressions and its cut model.
+
+`with_fitted` replaces the model of each fitted judge by that model cut to the layers that its regressions read, so that
+everything behind it, engines and fingerprints, knows models only.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from cluster import models
+from cluster.artifacts import JobDir, file_hash
+from cluster.config import RunConfig, VllmSpec
+from cluster.identity import model_identity
+from cluster.model_layers import CutSpec
+from evaluation.judges.judge_config import FITTED, JudgeConfig
+from evaluation.judges.prompt_sources import find_prompts
+from judging.errors import InputError
+from judging.fitted.regression import Regression, read_files
+
+JOB = "fit_judge"
+
+
+@dataclass(frozen=True)
+class FittedJudge:
+    """`regressions` by (task, aspect); `groups`: the group keys whose human scores they learned from, and `texts`: the
+    hashes of those texts (`Record.text_hash`). `depth`: layers of the model that are run. `files`: name -> sha256.
+    """
+
+    regressions: Mapping[tuple[str, str], Regression]
+    groups: frozenset[str]
+    texts: frozenset[str]
+    depth: int
+    files: Mapping[str, str]
+
+
+def folder_of(run: Path, judge: str) -> Path:
+    """The folder of the judge's regressions."""
+    return run / JOB / judge
+
+
+def cut_model(run: Path, model: str, depth: int) -> Path:
+    """The folder of a model cut to `depth` layers; judges of one model and depth share it."""
+    return run / JOB / "models" / f"{model}-{depth}"
+
+
+def judge_identity(run: RunConfig, name: str, config: JudgeConfig) -> dict[str, Any]:
+    """What decides a fitted judge's hidden states: its model, its prompts and its examples.
+
+    Raises InputError or UserError where one of them is missing.
+    """
+    spec = run.models[config.model]
+    prompts = find_prompts(run.run, name, config.model, config.prompt)
+    return {
+        "judge": json.loads(config.model_dump_json(include={"model", "prompt", "examples", "icl"})),
+        "model": model_identity(spec),
+        "prompts": file_hash(prompts.path) if prompts.path else None,
+    }
+
+
+def load_fitted(run: RunConfig, name: str, config: JudgeConfig) -> FittedJudge:
+    """The regressions of a judge of the configuration.
+
+    Raises InputError where `fit-judge` has not finished, was run with another model or prompt, or is damaged.
+    """
+    key = f"evaluate.judges.{name}"
+    job = JobDir(run.run, f"{JOB}/{name}")
+    done = job.manifest()
+    if done is None:
+        raise InputError(
+            f"`{key}`: no finished `fit-judge` found in {job.path}. Run `inverdict fit-judge` first.",
+            code="missing_job",
+            key=key,
+        )
+    now = json.loads(json.dumps(judge_identity(run, name, config)))
+    for part in ("model", "prompts", "judge"):
+        if done["fingerprint"]["judge"][part] != now[part]:
+            what = {"model": "another model", "prompts": "other prompts", "judge": "another prompt or examples"}[part]
+            raise InputError(
+                f"`{key}`: {job.path} was fitted with {what}. Delete it and run `inverdict fit-judge` again.",
+                code="other_configuration",
+                key=key,
+            )
+    regressions: dict[tuple[str, str], Regression] = {}
+    groups: set[str] = set()
+    texts: set[str] = set()
+    for file, digest in done["files"].items():
+        if not file.endswith(".safetensors"):
+            continue
+        one, about = read_files(job.path / file)
+        if file_hash(job.path / file) != digest:
+            raise _damaged(job.path / file, key)
+        regressions[about["task"], about["aspect"]] = one
+        groups |= set(about["taught"]["groups"])
+        texts |= set(about["taught"]["texts"])
+    depth = int(done["summary"]["depth"])
+    if isinstance(run.models[config.model], VllmSpec):
+        _check_model(cut_model(run.run, config.model, depth), done["summary"]["cut_model"], key)
+    return FittedJudge(regressions, frozenset(groups), frozenset(texts), depth, done["files"])
+
+
+def _check_model(folder: Path, fingerprint: str, key: str) -> None:
+    if not folder.is_dir() or models.resolve(str(folder)).fingerprint != fingerprint:
+        raise _damaged(folder, key)
+
+
+def _damaged(path: Path, key: str) -> InputError:
+    return InputError(
+        f"`{key}`: {path} is missing or was changed after `fit-judge`. Delete {path.parent} and run it again.",
+        code="damaged_artifact",
+        key=key,
+    )
+
+
+class Resolved(NamedTuple):
+    """A configuration with the cut models of its fitted judges. `judges`: the fitted ones name those models.
+
+    `fitted`: what each fitted judge learned, by name.
+    """
+
+    run: RunConfig
+    judges: dict[str, JudgeConfig]
+    fitted: dict[str, FittedJudge]
+
+
+def with_fitted(run: RunConfig, judges: Mapping[str, JudgeConfig]) -> Resolved:
+    """Look up the fitted judges of a configuration; one without them is returned as it is.
+
+    Args:
+        run: the configuration.
+        judges: the judges of `evaluate`, by name, with known models.
+
+    Raises:
+        InputError, UserError: see `load_fitted`.
+    """
+    found = {name: load_fitted(run, name, one) for name, one in judges.items() if one.score_mode == FITTED}
+    specs, resolved = dict(run.models), dict(judges)
+    for name, one in found.items():
+        model = judges[name].model
+        spec = specs[model]
+        if isinstance(spec, VllmSpec):
+            cut = f"{model}.layers{one.depth}"
+            source = str(cut_model(run.run, model, one.depth))
+            specs[cut] = CutSpec(**spec.model_dump(exclude={"source", "revision"}), source=source, cut_from=model)
+            resolved[name] = judges[name].model_copy(update={"model": cut})
+    return Resolved(run.model_copy(update={"models": specs}) if found else run, resolved, found)
+
+
+def uncut(run: RunConfig, model: str) -> str:
+    """The name under `models` of the whole model of a cut one; any other name as it is."""
+    spec = run.models.get(model)
+    return spec.cut_from if isinstance(spec, CutSpec) else model
+
+
+def check_covers(name: str, found: FittedJudge, wanted: Iterable[tuple[str, str]]) -> None:
+    """Raises InputError where a (task, aspect) of `wanted` has no regression."""
+    missing = [key for key in wanted if key not in found.regressions]
+    if missing:
+        known = ", ".join(f"{task}/{aspect}" for task, aspect in found.regressions)
+        raise InputError(
+            f"`evaluate.judges.{name}` was not fitted for {missing[0][0]}/{missing[0][1]}, only for {known}. Set "
+            "evaluate.aspects, or label texts of it in data.pool and run `inverdict fit-judge` again.",
+            code="unknown_aspect",
+            key=f"evaluate.judges.{name}",
+        )
