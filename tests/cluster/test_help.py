@@ -40,7 +40,8 @@ def test_the_help_of_every_command_ends_with_a_valid_example(command: str, capsy
             # The overrides name keys that exist.
             run = config.load(ROOT / args.config, args.overrides, jobs.sections())
             if command in jobs.JOBS and command not in OPTIONAL:
-                assert getattr(run, jobs.section_of(command)) is not None, f"{args.config} lacks the section of {command}"
+                section = jobs.section_of(command)
+                assert getattr(run, section) is not None, f"{args.config} has no section `{section}`"
     assert command in WITHOUT or configurations
     for path in configurations:
         assert path.parts[0] == "configs" and (ROOT / path).is_file()
