@@ -20,12 +20,13 @@ from urllib.parse import urlsplit
 
 from cluster import feasibility as demands
 from cluster import runtime
-from cluster.config import HttpSpec, RunConfig, VllmSpec
+from cluster.config import RunConfig
 from cluster.embedded import damage, model_place
 from cluster.embedded_models import EMBEDDED
 from cluster.errors import UserError
 from cluster.findings import (
     Finding,
+    dtype_finding,
     memory_findings,
     model_words,
     render,
@@ -33,6 +34,7 @@ from cluster.findings import (
     storage_words,
     version_finding,
 )
+from cluster.model_specs import HttpSpec, VllmSpec
 from cluster.node_checks import Look, Seen, look
 from cluster.terminal import shown
 
@@ -120,6 +122,7 @@ def examine(run: RunConfig, *, storage: str) -> tuple[list[Seen], dict[str, str]
         *model_findings,
         *model_words(nodes),
         *memory_findings(run, folders, nodes),
+        dtype_finding(nodes),
         *_demand_findings(run, types),
         *security_findings(asks_for_token(dashboard), dashboard, [one.bound for one in nodes]),
     ]

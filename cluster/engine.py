@@ -15,10 +15,10 @@ import random
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from cluster.config import HttpSpec, ScriptedSpec, ServedSpec
 from cluster.errors import UserError
 from cluster.exchange import Reply, Request
 from cluster.http_answer import Answer, error_words, is_too_long, key_to_set, masked, read_answer
+from cluster.model_specs import HttpSpec, ScriptedSpec, ServedSpec
 
 NUM_TOP_LOGPROBS = 20  # the maximum of the OpenAI API
 LABEL_TOKENS = 8  # a chat endpoint cannot continue our prefix, so the label is preceded by a few tokens

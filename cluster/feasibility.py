@@ -14,8 +14,9 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from cluster.config import ModelSpec, RunConfig, ScriptedSpec, VllmSpec
+from cluster.config import RunConfig
 from cluster.errors import UserError
+from cluster.model_specs import ModelSpec, ScriptedSpec, VllmSpec
 
 # `ray up` copies the cluster's configuration here, on the head node, where the drivers of submitted jobs run.
 BOOTSTRAP = Path("~/ray_bootstrap_config.yaml")

@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from cluster.config import RunConfig, VllmSpec
+from cluster.config import RunConfig
+from cluster.model_specs import VllmSpec
 from cluster.models import num_parameters
 from cluster.node_checks import Seen
 
 GPU_SHARE = 0.9  # the fraction of a GPU's memory that vLLM uses
-BYTES_ON_GPU, BYTES_ON_CPU = 2, 4  # per parameter: bfloat16, float32
+BYTES_ON_GPU = 2  # per parameter, in bfloat16
 LOOPBACK = ("127.", "::1", "::ffff:127.")
 
 
@@ -89,11 +90,22 @@ def memory_findings(run: RunConfig, folders: Mapping[str, str], nodes: Sequence[
         if spec.num_gpus != 0 and largest:
             need, room, where = num * BYTES_ON_GPU / spec.num_workers, largest * GPU_SHARE, "on a GPU"
         else:
-            need = num * BYTES_ON_CPU / spec.num_workers + spec.kv_cache_gib * 2**30
+            dtypes = {node.dtype for node in nodes} if spec.dtype == "auto" else {spec.dtype}
+            need = num * (4 if "float32" in dtypes else 2) / spec.num_workers + spec.kv_cache_gib * 2**30
             room, where = max((node.memory_bytes for node in nodes), default=0), "on a node"
         words = f"each worker of an engine needs {_gib(need)} of {_gib(room)} {where}"
         findings.append(Finding(f"memory {name}", "ok" if need <= room else "bad", words))
     return findings
+
+
+def dtype_finding(nodes: Sequence[Seen]) -> Finding:
+    """What `dtype: auto` is on the nodes' processors; the driver's decides for a run."""
+    found = {node.node: node.dtype for node in nodes if not node.gpus}
+    if len(set(found.values())) > 1:
+        words = ", ".join(f"{dtype} on {name}" for name, dtype in found.items())
+        return Finding("dtype", "note", f"auto differs on CPUs: {words}. Set `dtype` of the models")
+    words = f"auto is {next(iter(found.values()))} on CPUs" if found else "auto is the model's own on GPUs"
+    return Finding("dtype", "ok", words)
 
 
 def _gib(number: float) -> str:

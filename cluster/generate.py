@@ -17,10 +17,11 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from cluster import models, runtime
-from cluster.config import HttpSpec, ModelSpec, ScriptedSpec, ServedSpec, VllmSpec, most
 from cluster.engine import Engine, HandleEngine, HttpEngine, ScriptedEngine
 from cluster.exchange import Reply, Request
 from cluster.http_answer import is_too_long, masked
+from cluster.model_specs import HttpSpec, ModelSpec, ScriptedSpec, ServedSpec, VllmSpec, most
+from cluster.precision import dtype_here, on_gpus
 from cluster.tokens import encoder
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ NOT_NORMALISED = {"use_activation": False}
 DRY_BATCH = 64  # rows; Ray Data requires a batch size for actors that request GPUs
 # Tokens and requests of one engine step: the defaults of `vllm.LLM` (on GPUs: those of the smallest). Ray's stage would
 # get vLLM's lowest values, 2048 and 128, which are for an engine whose usage context is unknown.
+ROWS_ON_GPU, ROWS_ON_CPU = 64, 16
 BATCH_ON_CPU = {"max_num_batched_tokens": 4096, "max_num_seqs": 256}
 BATCH_ON_GPU = {"max_num_batched_tokens": 8192, "max_num_seqs": 256}
 
@@ -147,7 +149,7 @@ def _with_vllm(dataset: Dataset, spec: VllmSpec, sampling: Sampling) -> Dataset:
     folder = str(models.resolve(spec.source, revision=spec.revision).path)
     config = vLLMEngineProcessorConfig(
         model_source=folder,
-        batch_size=spec.batch_size,
+        batch_size=rows_at_once(spec),
         concurrency=(spec.num_engines, spec.num_engines) if isinstance(spec.num_engines, int) else spec.num_engines,
         accelerator_type=spec.accelerator_type,
         should_continue_on_error=True,
@@ -166,29 +168,40 @@ def _with_vllm(dataset: Dataset, spec: VllmSpec, sampling: Sampling) -> Dataset:
     return answered.map_batches(_from_engine, fn_args=(sampling,), batch_size=None)
 
 
+def rows_at_once(spec: VllmSpec) -> int:
+    """Rows of a batch. On CPUs few, as a batch takes seconds and is saved, or lost by a kill, as a whole.
+
+    Ray keeps 8 batches in an engine: 128 rows on CPUs, more than one of its steps computes.
+    """
+    return spec.batch_size or (ROWS_ON_GPU if on_gpus(spec) else ROWS_ON_CPU)
+
+
 def vllm_arguments(spec: VllmSpec, *, sampled: bool = False) -> dict[str, Any]:
     """`engine_kwargs`, `placement_group_config` and `runtime_env` of a vLLM engine for this spec on this cluster.
 
     `sampled`: replies are sampled with a seed per request, instead of greedy decoding.
     """
-    on_gpus = spec.num_gpus > 0 if spec.num_gpus is not None else runtime.num_gpus() > 0
+    is_on_gpus = on_gpus(spec)
     engine: dict[str, Any] = {
+        "dtype": spec.dtype,
         "max_model_len": spec.max_model_len,
         "tensor_parallel_size": spec.tensor_parallel_size,
         "pipeline_parallel_size": spec.pipeline_parallel_size,
         "enable_prefix_caching": True,
         "disable_log_stats": True,
-        **(BATCH_ON_GPU if on_gpus else BATCH_ON_CPU),
+        **(BATCH_ON_GPU if is_on_gpus else BATCH_ON_CPU),
     }
     environment = {"VLLM_LOGGING_LEVEL": "ERROR", "VLLM_NO_USAGE_STATS": "1", "TOKENIZERS_PARALLELISM": "false"}
     # Ray creates a placement group with one such bundle per worker of the engine.
     bundle: dict[str, float] = {"CPU": spec.num_cpus, **spec.resources}
-    if on_gpus:
+    if is_on_gpus:
         bundle["GPU"] = 1
     else:
-        # float32 and no compilation: without AVX-512, bfloat16 is six times slower and compiling takes minutes.
-        # Blocks of 32 tokens, the smallest on CPUs: with 128, the default, half a candidate is recomputed each time.
-        engine |= {"dtype": "float32", "enforce_eager": True, "block_size": 32}
+        # No compilation: it takes minutes. Blocks of 32 tokens, the smallest on CPUs: with 128, the default, half a
+        # candidate is recomputed each time.
+        engine |= {"enforce_eager": True, "block_size": 32}
+        if spec.dtype == "auto":
+            engine["dtype"] = dtype_here()
         engine["kv_cache_memory_bytes"] = int(spec.kv_cache_gib * 2**30)
         if sampled:
             # Chunked prefill of a seeded request crashes vLLM 0.29 on CPUs: it rewinds the request's generator, which

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from cluster.config import ModelSpec
-from cluster.generate import Sampling, generate
+from cluster.generate import Batch, Sampling, generate, rows_at_once
+from cluster.model_specs import ModelSpec, VllmSpec
 from cluster.progress import progress
 from cluster.terminal import say
 
@@ -15,10 +15,11 @@ if TYPE_CHECKING:
     from ray.data import Dataset
 
 Step = tuple[Any, ...]  # a function over batches, followed by its arguments after the batch
+NUM_ROWS, START = "num_rows", "start"
 
 
 def generate_parts(
-    blocks: Sequence[Mapping[str, str]],
+    blocks: Sequence[Mapping[str, Any]],
     spec: ModelSpec,
     sampling: Sampling,
     *,
@@ -31,7 +32,7 @@ def generate_parts(
     """Run inference on blocks of rows and write the replies as they arrive, with progress on stderr.
 
     Args:
-        blocks: one row per block, such as the path of the block's file.
+        blocks: one row per block, such as the path of the block's file, and `num_rows`, the number of its requests.
         spec: the model.
         sampling: see `Sampling`.
         requests: a function and its arguments after the first: rows of `blocks` -> the columns that `generate` reads,
@@ -42,11 +43,12 @@ def generate_parts(
         done: rows completed by an earlier run.
     """
     answer = partial(generate, spec=spec, sampling=sampling)
-    run_parts(blocks, answer, requests=requests, write=write, what=what, total=total, done=done)
+    at_once = rows_at_once(spec) if isinstance(spec, VllmSpec) else None
+    run_parts(blocks, answer, requests=requests, write=write, what=what, total=total, done=done, at_once=at_once)
 
 
 def run_parts(
-    blocks: Sequence[Mapping[str, str]],
+    blocks: Sequence[Mapping[str, Any]],
     answer: Callable[[Dataset], Dataset],
     *,
     requests: Step,
@@ -54,15 +56,41 @@ def run_parts(
     what: str,
     total: int,
     done: int,
+    at_once: int | None = None,
 ) -> None:
-    """`generate_parts` with any inference: `answer` adds its columns to the requests."""
+    """`generate_parts` with any inference.
+
+    Args:
+        blocks: see there.
+        answer: adds its columns to the requests.
+        requests: see there.
+        write: see there.
+        what: see there.
+        total: see there.
+        done: see there.
+        at_once: rows that are passed on and written together, a part of a block; None: whole blocks.
+    """
     import ray.data
 
+    items: list[dict[str, Any]] = []
+    for block in blocks:
+        rest = {name: value for name, value in block.items() if name != NUM_ROWS}
+        starts = range(0, block[NUM_ROWS], at_once) if at_once else (0,)
+        items += [{**rest, START: start} for start in starts]
     # One item per block: Ray's own Parquet reader starts an actor for every few files.
-    items = ray.data.from_items([dict(block) for block in blocks], override_num_blocks=len(blocks))
-    asked = items.map_batches(requests[0], fn_args=requests[1:], batch_size=None)
+    asked = ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
+        _from_start, fn_args=(at_once, *requests), batch_size=None
+    )
     written = answer(asked).map_batches(write[0], fn_args=write[1:], batch_size=None)
     say(f"{what}: starting the model")
     with progress(what, total, done) as bar:
         for batch in written.iter_batches(batch_size=None, prefetch_batches=0):
             bar.add(int(sum(batch["num_rows"])))
+
+
+def _from_start(batch: Batch, at_once: int | None, requests: Callable[..., Batch], *arguments: Any) -> Batch:
+    """The requests of one item: those of its block from its start on."""
+    rest = dict(batch)
+    (start,) = map(int, rest.pop(START))
+    found = requests(rest, *arguments)
+    return {name: column[start : start + at_once] for name, column in found.items()} if at_once else found

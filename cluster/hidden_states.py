@@ -12,11 +12,12 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from cluster import models, runtime
-from cluster.config import ScriptedSpec, VllmSpec, most
+from cluster import models
 from cluster.engine import ScriptedEngine
 from cluster.exchange import Request
 from cluster.generate import REQUEST_COLUMNS, Batch
+from cluster.model_specs import ScriptedSpec, VllmSpec, most
+from cluster.precision import on_gpus
 from cluster.tokens import encoder
 
 if TYPE_CHECKING:
@@ -36,7 +37,6 @@ def hidden_states(dataset: Dataset, spec: VllmSpec | ScriptedSpec, depths: Seque
     if isinstance(spec, ScriptedSpec):
         return dataset.map_batches(_scripted, fn_args=(spec, len(depths)), batch_size=None)
     folder = str(models.resolve(spec.source, revision=spec.revision).path)
-    num_gpus = 1 if (spec.num_gpus if spec.num_gpus is not None else runtime.num_gpus()) else 0
     threads = max(1, (os.cpu_count() or 1) // most(spec.num_engines))
     return dataset.map_batches(
         _Model,
@@ -44,7 +44,7 @@ def hidden_states(dataset: Dataset, spec: VllmSpec | ScriptedSpec, depths: Seque
         batch_size=None,
         concurrency=spec.num_engines,
         num_cpus=spec.num_cpus,
-        num_gpus=num_gpus,
+        num_gpus=1 if on_gpus(spec) else 0,
         resources=spec.resources or None,
         accelerator_type=spec.accelerator_type,
     )
@@ -60,8 +60,7 @@ class _Model:
         torch.set_num_threads(threads)
         self._torch = torch
         self._device = "cuda" if torch.cuda.is_available() else "cpu"
-        dtype = getattr(spec, "dtype", "auto")
-        self._model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).to(self._device).eval()
+        self._model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=spec.dtype).to(self._device).eval()
         self._encoder = encoder(folder, spec.prompt_style)
         self._max_len = spec.max_model_len - 1
         self._depths = depths

@@ -12,9 +12,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal, NamedTuple
 
-from cluster.config import SENT
 from cluster.exchange import Reply
 from cluster.label_tokens import CutOff, NoLabel, NoLogprobs, label_logprobs
+from cluster.model_specs import SENT
 
 SHOWN_CHARS = 200  # of a response that cannot be parsed
 MAX_DEPTH = 6

@@ -9,8 +9,9 @@ from typing import Any
 
 from cluster import models
 from cluster.artifacts import file_hash
-from cluster.config import ModelSpec, RunConfig, VllmSpec
+from cluster.config import RunConfig
 from cluster.errors import UserError
+from cluster.model_specs import ModelSpec, VllmSpec
 
 # Settings that change the speed or the place of the work, never its result.
 NOT_IDENTITY = {

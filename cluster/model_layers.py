@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from cluster.artifacts import read_json, whole_folder
-from cluster.config import VllmSpec
 from cluster.errors import UserError
+from cluster.model_specs import VllmSpec
 
 LAYER = re.compile(r"(?:^|\.)layers\.(\d+)\.")
 # The decoder families whose layers are named so and whose output is `norm(last layer)`.

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from cluster import runtime
 from cluster.models import missing_pieces
+from cluster.precision import Dtype, dtype_here
 
 PATIENCE_S = 5.0
 
@@ -36,7 +37,8 @@ class Look(NamedTuple):
 class Seen(NamedTuple):
     """The results on one node. A problem is a text, "" if there is none.
 
-    `gpus`: name and bytes of each; `bound`: port -> addresses that listen on it.
+    `dtype`: what `dtype: auto` is on its processor. `gpus`: name and bytes of each; `bound`: port -> addresses
+    that listen on it.
     """
 
     node: str
@@ -44,6 +46,7 @@ class Seen(NamedTuple):
     storage: str
     models: dict[str, str]
     memory_bytes: int
+    dtype: Dtype
     gpus: list[tuple[str, int]]
     bound: dict[int, list[str]]
 
@@ -58,6 +61,7 @@ def look(asked: Look, node: str) -> Seen:
         storage=storage_problem(Path(asked.storage), asked.mark, node) if asked.storage else "",
         models=models,
         memory_bytes=memory_bytes(),
+        dtype=dtype_here(),
         gpus=gpus(),
         bound={port: listeners(port) for port in asked.ports},
     )

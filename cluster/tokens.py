@@ -8,8 +8,8 @@ from functools import cache
 from typing import Any, Literal, NamedTuple
 
 from cluster import models
-from cluster.config import HttpSpec, ModelSpec, VllmSpec
 from cluster.errors import UserError
+from cluster.model_specs import HttpSpec, ModelSpec, VllmSpec
 
 MAX_CHARS_PER_TOKEN = 24  # upper bound of the average for natural text; skips tokenising hopeless prompts
 

@@ -19,9 +19,9 @@ from pydantic import Field
 from cluster import feasibility as demands
 from cluster import runtime
 from cluster.artifacts import write_text
-from cluster.config import Strict
 from cluster.errors import JobFailed
 from cluster.progress import progress
+from cluster.strict import Strict
 
 SECONDS_BETWEEN_LOOKS = 0.5
 KEPT_CHECKPOINTS = 1

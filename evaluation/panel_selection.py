@@ -20,7 +20,8 @@ from pydantic import AfterValidator, Field, FiniteFloat
 
 from cluster import runtime
 from cluster.artifacts import JobDir, Outcome, read_json, write_text
-from cluster.config import RunConfig, Strict, section, section_or_default
+from cluster.config import RunConfig, section, section_or_default
+from cluster.strict import Strict
 from cluster.terminal import say
 from evaluation.batch import evaluate as batch
 from evaluation.batch.config import Config as EvaluateConfig

@@ -15,7 +15,8 @@ from typing import Any, Literal
 from pydantic import Field
 
 from cluster.artifacts import JobDir, Outcome, write_text
-from cluster.config import RunConfig, Strict, section
+from cluster.config import RunConfig, section
+from cluster.strict import Strict
 from cluster.tables import aligned
 from cluster.terminal import say
 from evaluation.batch import evaluate as batch

@@ -18,7 +18,7 @@ from judging.template import Template, Templates, texts_for
 
 MIN_LABEL_MASS = 0.01
 # The columns of cluster.generate from which a verdict is read.
-REPLY_COLUMNS = ("reply", "finish_reason", "label_logprobs", "error", "detail", "hidden_state")
+REPLY_COLUMNS = ("reply", "finish_reason", "label_logprobs", "error", "detail")
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class Judge:
         Args:
             task: the record's task.
             aspect: the aspect that was rated.
-            reply: the columns `REPLY_COLUMNS`; `hidden_state` only of a fitted judge.
+            reply: the columns `REPLY_COLUMNS`, and of a fitted judge `hidden_state`.
 
         Returns:
             The verdict, its `score` in points of the template's scale.

@@ -15,7 +15,8 @@ from pydantic import Field
 
 from cluster import models, runtime
 from cluster.artifacts import JobDir, Outcome
-from cluster.config import RunConfig, Strict, section
+from cluster.config import RunConfig, section
+from cluster.strict import Strict
 from cluster.terminal import say
 from judging.data_config import DataConfig
 from judging.errors import InputError

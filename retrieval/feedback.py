@@ -21,13 +21,15 @@ import pyarrow.parquet as pq
 from cluster import feasibility as demands
 from cluster import models, runtime
 from cluster.artifacts import JobDir, Outcome
-from cluster.config import HttpSpec, ModelSpec, RunConfig, section
+from cluster.config import RunConfig, section
 from cluster.engine import api_key
 from cluster.errors import JobFailed
 from cluster.generate import Batch, Sampling
 from cluster.generate_parts import generate_parts
 from cluster.identity import model_identity, spec_of
+from cluster.model_specs import HttpSpec, ModelSpec
 from cluster.parts import forget_rows, parts_of, sound_rows, write_part
+from cluster.precision import settled
 from cluster.tokens import labels_problem, special_tokens_of
 from judging.data_config import DataConfig
 from judging.errors import InputError
@@ -168,15 +170,16 @@ def _ask(run: RunConfig, config: Config, folder: Path, judge: Judge) -> None:
     """Score every pair that has no score yet."""
     done = {row["id"] for row in sound_rows(folder, ["id"])}
     rows = {part: pq.read_table(part, columns=["id"]).column("id").to_pylist() for part in parts_of(folder / "pairs")}
-    parts = [part for part, ids in rows.items() if not done.issuperset(ids)]
-    if not parts:
+    missing = {part: sum(id not in done for id in ids) for part, ids in rows.items()}
+    blocks = [{"part": str(part.resolve()), "num_rows": number} for part, number in missing.items() if number]
+    if not blocks:
         return
     import ray
 
     known = ray.put(judge)
     generate_parts(
-        [{"part": str(part.resolve())} for part in parts],
-        spec_of(run, config.model, "feedback.model"),
+        blocks,
+        settled(run, spec_of(run, config.model, "feedback.model")),
         Sampling(seed=run.seed),
         requests=(_requests, known, done),
         write=(_write, known, str(folder.resolve())),

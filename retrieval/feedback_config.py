@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pydantic import Field, model_validator
 
-from cluster.config import Strict
+from cluster.strict import Strict
 from judging.errors import InputError
 
 

@@ -7,6 +7,7 @@ speaks HTTP. The configuration is sent to each replica as plain values and built
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import os
 import time
 from collections.abc import AsyncIterator
@@ -19,12 +20,14 @@ from pydantic import BaseModel
 
 from cluster import feasibility as demands
 from cluster import models, runtime
-from cluster.config import HttpSpec, ModelSpec, RunConfig, ScriptedSpec, VllmSpec, load
+from cluster.config import RunConfig, load
 from cluster.config import build as build_config
 from cluster.engine import HandleEngine
 from cluster.exchange import Reply, Request
 from cluster.generate import vllm_arguments
 from cluster.model_layers import CutSpec
+from cluster.model_specs import HttpSpec, ModelSpec, ScriptedSpec, VllmSpec
+from cluster.precision import all_settled
 from judging.records import Record
 from serve.api.api_keys import Keys
 from serve.api.conversion import Offer
@@ -61,6 +64,7 @@ def build_app(run: RunConfig) -> Any:
         Keys(found.serve.keys_file)  # a missing or damaged file fails here, not in a replica
     runtime.start(run.ray)
     demands.check(found.run, found.models)
+    found = dataclasses.replace(found, run=all_settled(found.run))
     evaluators = {name: _evaluator(name, spec, found) for name, spec in found.models.items()}
     made = {"raw": run.model_dump(mode="json"), "cwd": str(Path.cwd())}
     ongoing = 4 * found.serve.max_in_flight

@@ -20,11 +20,14 @@ from pydantic import Field
 from cluster import feasibility as demands
 from cluster import runtime
 from cluster.artifacts import JobDir, Outcome, write_text
-from cluster.config import ModelSpec, RunConfig, Strict, section
+from cluster.config import RunConfig, section
 from cluster.generate import Batch, Sampling
 from cluster.generate_parts import generate_parts
 from cluster.identity import input_hashes, model_identity, spec_of
+from cluster.model_specs import ModelSpec
 from cluster.parts import parts_of, sound_rows, write_part
+from cluster.precision import settled
+from cluster.strict import Strict
 from train.instructions import InstructionConfig, Taken, read_instructions
 
 SCHEMA = pa.schema(
@@ -93,7 +96,7 @@ def _distil(
         _write_instructions(wanted, job.path, config.block_rows)
         runtime.start(run.ray)
         demands.check(run, [name])
-        _answer_all(run, config, name, spec, job.path, len(wanted.instructions))
+        _answer_all(run, config, name, settled(run, spec), job.path, len(wanted.instructions))
         return _summary(job.path, wanted)
 
     return job.complete(fingerprint, work, what=f"distill: {name}")
@@ -115,11 +118,12 @@ def _write_instructions(wanted: Taken, folder: Path, block_rows: int) -> None:
 def _answer_all(run: RunConfig, config: Config, name: str, spec: ModelSpec, folder: Path, total: int) -> None:
     """Generate a response to every instruction that has none yet."""
     done = {row["id"] for row in sound_rows(folder, ["id"])}
-    parts = [part for part in parts_of(folder / "instructions") if not done.issuperset(_ids(part))]
-    if not parts:
+    missing = {part: sum(id not in done for id in _ids(part)) for part in parts_of(folder / "instructions")}
+    blocks = [{"part": str(part.resolve()), "num_rows": number} for part, number in missing.items() if number]
+    if not blocks:
         return
     generate_parts(
-        [{"part": str(part.resolve())} for part in parts],
+        blocks,
         spec,
         Sampling(config.max_tokens, config.temperature, config.top_p, seed=run.seed),
         requests=(_requests, done),

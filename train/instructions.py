@@ -16,7 +16,7 @@ from typing import Any
 
 from pydantic import Field
 
-from cluster.config import Strict
+from cluster.strict import Strict
 from judging.columns import NEAR, is_missing, trimmed
 from judging.datasets import Rejected, is_blank
 from judging.errors import InputError

@@ -10,8 +10,10 @@ from typing import Any
 from cluster import feasibility as demands
 from cluster import models, runtime
 from cluster.artifacts import read_json, write_text
-from cluster.config import ModelSpec, RunConfig, VllmSpec
+from cluster.config import RunConfig
 from cluster.generate import Sampling, generate
+from cluster.model_specs import ModelSpec, VllmSpec
+from cluster.precision import settled
 from cluster.progress import progress
 from cluster.terminal import say
 from cluster.tokens import Encoder, encoder_of
@@ -87,6 +89,7 @@ def ask_all(
     """
     runtime.start(run.ray)
     demands.check_specs({what: spec})
+    spec = settled(run, spec)
     import ray.data
 
     say(f"{what}: starting the model")

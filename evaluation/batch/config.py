@@ -16,8 +16,9 @@ from pydantic import Field, model_validator
 
 from cluster import runtime
 from cluster.artifacts import JobDir, differences, file_hash, read_json
-from cluster.config import RunConfig, Strict, section
+from cluster.config import RunConfig, section
 from cluster.identity import input_hashes, model_identity, spec_identity, spec_of
+from cluster.strict import Strict
 from cluster.tokens import special_tokens_of
 from evaluation.judges.aggregation import Ballot, VoteConfig, ballot_of, panel_identity
 from evaluation.judges.fitted_judges import FittedJudge, check_covers, uncut, with_fitted

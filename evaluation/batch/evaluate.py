@@ -17,7 +17,9 @@ from typing import Any
 from cluster import feasibility as demands
 from cluster import runtime
 from cluster.artifacts import JobDir, Outcome
-from cluster.config import ModelSpec, RunConfig
+from cluster.config import RunConfig
+from cluster.model_specs import ModelSpec
+from cluster.precision import all_settled
 from cluster.terminal import say, shown
 from cluster.tokens import special_tokens_of
 from evaluation.batch.config import Config, Evaluation, fingerprint, prepared
@@ -75,7 +77,7 @@ def main(
         runtime.start(run.ray)
         if not through_serve:
             demands.check(run, list(asked))
-        specs = served_models(run, list(asked)) if through_serve else run.models
+        specs = served_models(run, list(asked)) if through_serve else all_settled(run).models
         scored, found = judge_all(evaluation, judges, pool, specs)
         summary = _summary(config, counts, scored, found, job.path)
         job.finish(summary)

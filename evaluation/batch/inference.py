@@ -12,9 +12,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cluster.config import ModelSpec
 from cluster.generate import Sampling
 from cluster.generate_parts import generate_parts
+from cluster.model_specs import ModelSpec
 from evaluation.batch.verdicts import Blocks, done_keys, pending, requests, survey, write_not_asked, write_verdicts
 from evaluation.judges.aggregation import CascadeConfig
 from evaluation.judges.judge_config import FITTED, JudgeConfig
@@ -30,10 +30,9 @@ class Start(NamedTuple):
 
 
 class _Open(NamedTuple):
-    """A judge's remaining work: blocks of records, the number of missing verdicts, and the keys of existing ones."""
+    """A judge's remaining work: blocks of records with their number of missing verdicts; the keys of existing ones."""
 
-    parts: list[Path]
-    num_pending: int
+    parts: dict[Path, int]
     done: np.ndarray
 
 
@@ -100,7 +99,7 @@ def _ask_those(
     found: dict[str, _Open] = {}
     for name in judges:
         done = done_keys(folder / "verdicts" / name)
-        found[name] = _Open(*pending(blocks, done), done)
+        found[name] = _Open(pending(blocks, done), done)
     waiting = {name: one for name, one in found.items() if one.parts}
     for start in starts({name: configs[name] for name in waiting}, seed):
         sharing = {name: judges[name] for name in start.judges}
@@ -118,13 +117,17 @@ def _ask(
     done = {name: waiting[name].done for name in judges}
     num_done = sum(map(len, done.values()))
     generate_parts(
-        [{"judge": name, "part": str(part.resolve())} for name in judges for part in waiting[name].parts],
+        [
+            {"judge": name, "part": str(part.resolve()), "num_rows": number}
+            for name in judges
+            for part, number in waiting[name].parts.items()
+        ],
         spec,
         start.sampling,
         requests=(requests, judges, aspects, done),
         write=(write_verdicts, judges, str((folder / "verdicts").resolve())),
         what=f"evaluate: {_names(start)}",
-        total=num_done + sum(waiting[name].num_pending for name in judges),
+        total=num_done + sum(sum(waiting[name].parts.values()) for name in judges),
         done=num_done,
     )
 

@@ -14,9 +14,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cluster.artifacts import whole_folder
-from cluster.config import ModelSpec
 from cluster.generate import Batch, Sampling
 from cluster.generate_parts import generate_parts
+from cluster.model_specs import ModelSpec
 from cluster.parts import parts_of, sound_rows, write_part
 from evaluation.batch.scores import VerdictsOnDisk
 from evaluation.batch.verdicts import aspects_of_row
@@ -69,11 +69,14 @@ def integrate_all(
             _write_asked(folder, beside, judges, special_tokens, ballot, aspects=aspects, seed=seed)
     done = {content_id(row["id"], row["aspect"]) for row in sound_rows(out, ("id", "aspect"))}
     known = {part: pq.read_table(part, columns=["id", "aspect"]).to_pylist() for part in parts_of(out / "asked")}
-    parts = [part for part, rows in known.items() if any(content_id(r["id"], r["aspect"]) not in done for r in rows)]
-    if not parts:
+    missing = {
+        part: sum(content_id(row["id"], row["aspect"]) not in done for row in rows) for part, rows in known.items()
+    }
+    blocks = [{"part": str(part.resolve()), "num_rows": number} for part, number in missing.items() if number]
+    if not blocks:
         return
     generate_parts(
-        [{"part": str(part.resolve())} for part in parts],
+        blocks,
         spec,
         Sampling(max_tokens=config.max_tokens, temperature=config.temperature, seed=seed),
         requests=(_requests, done),

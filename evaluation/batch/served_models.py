@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from cluster import models, served
-from cluster.config import ModelSpec, RunConfig, ServedSpec, VllmSpec
+from cluster.config import RunConfig
 from cluster.errors import UserError
+from cluster.model_specs import ModelSpec, ServedSpec, VllmSpec
 
 APP = "inverdict"
 

@@ -120,15 +120,15 @@ def survey(folder: Path, judges: Sequence[Judge], aspects: tuple[str, ...] | Non
     return blocks
 
 
-def pending(blocks: Blocks, done: np.ndarray) -> tuple[list[Path], int]:
-    """The blocks with missing verdicts, and the number of their (record, aspect) pairs without one.
+def pending(blocks: Blocks, done: np.ndarray) -> dict[Path, int]:
+    """The blocks with missing verdicts, each with the number of its (record, aspect) pairs without one.
 
     Args:
         blocks: what `survey` returned.
         done: keys of the verdicts on disk, sorted (uint64).
     """
     missing = {part: len(keys) - int(_are_done(keys, done).sum()) for part, keys in blocks.items()}
-    return [part for part, number in missing.items() if number], sum(missing.values())
+    return {part: number for part, number in missing.items() if number}
 
 
 def _not_to_ask(judge: Judge, row: Mapping[str, Any]) -> str | None:

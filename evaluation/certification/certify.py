@@ -17,8 +17,10 @@ from pydantic import Field
 
 from cluster import runtime
 from cluster.artifacts import JobDir, Outcome, file_hash, whole_folder, write_text
-from cluster.config import RunConfig, Strict, section_or_default
+from cluster.config import RunConfig, section_or_default
 from cluster.parts import parts_of
+from cluster.precision import all_settled
+from cluster.strict import Strict
 from cluster.tables import aligned
 from cluster.terminal import say
 from evaluation.batch.config import Prepared, finished_evaluation
@@ -89,6 +91,8 @@ def main(run: RunConfig) -> Outcome:
         job.reopen()
         if _has_inference(config.probes):
             runtime.start(run.ray)
+            judged = dataclasses.replace(prepared.evaluation, run=all_settled(prepared.evaluation.run))
+            prepared = prepared._replace(evaluation=judged)
             judge_probes(prepared, config.probes, measured, job.path / "probes", config.seed, judges=queried)
         context = Context(
             list(prepared.evaluation.config.judges),

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from pydantic import Field
 
 from cluster.artifacts import whole_folder
-from cluster.config import Strict
+from cluster.strict import Strict
 from evaluation.batch.config import Evaluation, Prepared
 from evaluation.batch.evaluate import judge_all
 from evaluation.batch.inference import ask_all

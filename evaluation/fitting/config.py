@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from cluster.config import Strict
+from cluster.strict import Strict
 
 MIN_GROUPS, MIN_ROWS = 12, 60
 

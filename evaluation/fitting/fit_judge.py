@@ -18,8 +18,10 @@ import numpy as np
 from cluster import feasibility as demands
 from cluster import models, runtime
 from cluster.artifacts import JobDir, Outcome, write_text
-from cluster.config import ModelSpec, RunConfig, ScriptedSpec, VllmSpec, section
+from cluster.config import RunConfig, section
 from cluster.model_layers import cut, num_layers
+from cluster.model_specs import ModelSpec, ScriptedSpec, VllmSpec
+from cluster.precision import settled
 from cluster.tables import aligned
 from cluster.terminal import say
 from cluster.tokens import special_tokens_of
@@ -122,8 +124,10 @@ def _fit(
     job.claim()
     runtime.start(run.ray)
     demands.check(run, [chosen.model])
+    settled_spec = settled(run, spec)
+    assert isinstance(settled_spec, VllmSpec | ScriptedSpec)
     chooser = judge_chooser(chosen, spec, judge, pool, run) if chosen.icl else None
-    states = read_all(job.path / "states", judge, pairs, spec, depths, chooser, config.block_rows)
+    states = read_all(job.path / "states", judge, pairs, settled_spec, depths, chooser, config.block_rows)
     examples = {
         key: usable(name, key, judge.templates[key].scale, _rated(pool, *key), states) for key in judge.templates
     }

@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from cluster.config import ScriptedSpec, VllmSpec
 from cluster.generate import Batch
 from cluster.generate_parts import run_parts
 from cluster.hidden_states import hidden_states
+from cluster.model_specs import ScriptedSpec, VllmSpec
 from cluster.parts import sound_rows, write_part
 from evaluation.judges.few_shot import Chooser
 from judging.judge import Judge
@@ -85,13 +85,13 @@ def read_all(
 
 def _blocks(
     judge: Judge, pairs: Sequence[tuple[Record, str]], chooser: Chooser | None, block_rows: int
-) -> Iterator[Mapping[str, str]]:
+) -> Iterator[Mapping[str, Any]]:
     for start in range(0, len(pairs), block_rows):
         rows = []
         for record, aspect in pairs[start : start + block_rows]:
             found = chooser.choose([record], aspect)[0].ids if chooser else None
             rows.append({"id": record.id, "aspect": aspect, **judge.request(record, aspect, found)})
-        yield {"rows": json.dumps(rows)}
+        yield {"rows": json.dumps(rows), "num_rows": len(rows)}
 
 
 def _requests(batch: Batch) -> Batch:

@@ -14,7 +14,7 @@ import yaml
 from pydantic import Field, FiniteFloat, ValidationError
 
 from cluster.artifacts import JobDir, read_json
-from cluster.config import Strict
+from cluster.strict import Strict
 from judging.errors import InputError
 from judging.records import Score, Verdict
 from judging.stats.cascade import label_entropy

@@ -18,10 +18,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import Field
 
-from cluster.config import ModelSpec, Strict, VllmSpec
 from cluster.generate import Batch
+from cluster.model_specs import ModelSpec, VllmSpec
 from cluster.parts import parts_of, sound_rows
 from cluster.progress import progress
+from cluster.strict import Strict
 from cluster.terminal import say
 from cluster.tokens import encoder_of
 from judging.errors import InputError

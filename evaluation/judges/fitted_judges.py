@@ -14,9 +14,10 @@ from typing import Any, NamedTuple
 
 from cluster import models
 from cluster.artifacts import JobDir, file_hash
-from cluster.config import RunConfig, VllmSpec
+from cluster.config import RunConfig
 from cluster.identity import model_identity
 from cluster.model_layers import CutSpec
+from cluster.model_specs import VllmSpec
 from evaluation.judges.judge_config import FITTED, JudgeConfig
 from evaluation.judges.prompt_sources import find_prompts
 from judging.errors import InputError

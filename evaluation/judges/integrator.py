@@ -15,9 +15,9 @@ from typing import Any
 
 from pydantic import Field
 
-from cluster.config import Strict
 from cluster.engine import Engine
 from cluster.exchange import Reply, Request
+from cluster.strict import Strict
 from judging.parse import UNFINISHED, parse_reply
 from judging.records import Record, Verdict
 from judging.tasks import FieldSpec

@@ -7,8 +7,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from cluster.config import HttpSpec, ModelSpec, RunConfig, Strict, VllmSpec
+from cluster.config import RunConfig
 from cluster.engine import api_key
+from cluster.model_specs import HttpSpec, ModelSpec, VllmSpec
+from cluster.strict import Strict
 from cluster.tokens import labels_problem
 from evaluation.judges.few_shot import Chooser, IclConfig
 from evaluation.judges.prompt_sources import RUBRIC, Prompts

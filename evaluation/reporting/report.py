@@ -15,8 +15,9 @@ from typing import Any
 from pydantic import Field
 
 from cluster.artifacts import Outcome, file_hash, write_text
-from cluster.config import RunConfig, Strict, section_or_default
+from cluster.config import RunConfig, section_or_default
 from cluster.parts import parts_of
+from cluster.strict import Strict
 from cluster.tables import aligned
 from cluster.terminal import say
 from evaluation.batch.config import earlier_evaluation

@@ -11,9 +11,9 @@ import uuid
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
-from cluster.config import HttpSpec, ScriptedSpec
 from cluster.engine import Engine, HttpEngine, ScriptedEngine
 from cluster.exchange import Reply, Request
+from cluster.model_specs import HttpSpec, ScriptedSpec
 
 
 class EngineServer:

@@ -14,9 +14,9 @@ from typing import Any
 from ray.serve.llm import LLMConfig
 from ray.serve.llm.deployment import LLMServer
 
-from cluster.config import VllmSpec
 from cluster.exchange import Reply, Request
 from cluster.generate import NOT_NORMALISED, label_logprobs
+from cluster.model_specs import VllmSpec
 from cluster.tokens import Encoder, encoder
 
 

@@ -13,9 +13,10 @@ from typing import Any, NamedTuple
 
 from cluster import models, runtime
 from cluster.artifacts import JobDir
-from cluster.config import ModelSpec, RunConfig, ServedSpec, VllmSpec, section_or_default
+from cluster.config import RunConfig, section_or_default
 from cluster.engine import Engine
 from cluster.identity import spec_of
+from cluster.model_specs import ModelSpec, ServedSpec, VllmSpec
 from cluster.tokens import special_tokens_of
 from evaluation.batch.config import Config as EvaluateConfig
 from evaluation.batch.fingerprints import code_fingerprint

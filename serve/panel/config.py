@@ -7,8 +7,8 @@ from pathlib import Path
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from cluster.config import Strict
 from cluster.errors import UserError
+from cluster.strict import Strict
 
 
 class Replicas(Strict):

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from cluster.config import HttpSpec
 from cluster.engine import HttpEngine
 from cluster.exchange import Reply, Request
+from cluster.model_specs import HttpSpec
 
 LABELS = ("1", "2", "3", "4", "5")
 SCHEMA = json.dumps(

@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 
 from cluster import config
-from cluster.config import HttpSpec, RayConfig, ScriptedSpec, Strict, VllmSpec
+from cluster.config import RayConfig
+from cluster.model_specs import HttpSpec, ScriptedSpec, VllmSpec
+from cluster.strict import Strict
 from tests.cluster.loading import SECTIONS, load
 from tests.refusals import refused
 

@@ -36,6 +36,7 @@ def seen(node: str = "a", **more: Any) -> Seen:
         "storage": "",
         "models": {},
         "memory_bytes": 8 * GIB,
+        "dtype": "float32",
         "gpus": [],
         "bound": {},
     }
@@ -142,6 +143,11 @@ def weights(folder: Path, *shape: int) -> str:
         ({}, [{}], "ok", "6.0 GiB of 8.0 GiB on a node"),
         ({"kv_cache_gib": 5}, [{}], "bad", "9.0 GiB of "),
         ({"num_gpus": 0}, [{"gpus": [("T", 4 * GIB)]}], "ok", "6.0 GiB of "),
+        # In bfloat16 2 bytes each and the cache of 2 GiB.
+        ({}, [{"dtype": "bfloat16"}], "ok", "4.0 GiB of "),
+        ({"dtype": "float32"}, [{"dtype": "bfloat16"}], "ok", "6.0 GiB of "),
+        ({"dtype": "bfloat16"}, [{}], "ok", "4.0 GiB of "),
+        ({}, [{"dtype": "bfloat16"}, {}], "ok", "6.0 GiB of "),
     ],
 )
 def test_memory_against_the_weights(
@@ -154,6 +160,16 @@ def test_memory_against_the_weights(
     )
     assert (found.what, found.level) == ("memory m", level)
     assert f" {words}" in found.words
+
+
+def test_what_auto_is_on_the_nodes_processors() -> None:
+    assert findings.dtype_finding([seen(), seen("b")])[1:] == ("ok", "auto is float32 on CPUs")
+    level, words = findings.dtype_finding([seen(), seen("b", dtype="bfloat16")])[1:]
+    assert level == "note"
+    assert "float32 on a, bfloat16 on b" in words
+    on_gpus = seen("b", dtype="bfloat16", gpus=[("T", GIB)])
+    assert findings.dtype_finding([seen(), on_gpus])[1:] == ("ok", "auto is float32 on CPUs")
+    assert findings.dtype_finding([on_gpus])[1:] == ("ok", "auto is the model's own on GPUs")
 
 
 def test_without_a_configuration_there_is_a_run_all_the_same() -> None:

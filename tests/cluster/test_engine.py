@@ -14,9 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from cluster.config import HttpSpec, ScriptedSpec, ScriptRule
 from cluster.engine import HttpEngine, ScriptedEngine
 from cluster.exchange import Reply, Request
+from cluster.model_specs import HttpSpec, ScriptedSpec, ScriptRule
 from tests.cluster.fake_endpoint import LABELS, SCHEMA, Answer, Endpoint, ask, failed, said, serving
 from tests.refusals import refused
 

@@ -9,8 +9,8 @@ import yaml
 
 from cluster import feasibility as demands
 from cluster.__main__ import main
-from cluster.config import HttpSpec, ScriptedSpec, VllmSpec
 from cluster.feasibility import UNLIMITED, Demand, NodeType, model_demand, unmet
+from cluster.model_specs import HttpSpec, ScriptedSpec, VllmSpec
 from tests.evaluation.making import jsonl, row
 from tests.refusals import refused
 from tests.train.tiny import tiny_model

@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cluster.config import ScriptedSpec, VllmSpec
-from cluster.generate import Sampling, _EngineActor, _from_engine, _to_engine, vllm_arguments
+from cluster.generate import Sampling, _EngineActor, _from_engine, _to_engine, rows_at_once, vllm_arguments
+from cluster.model_specs import ScriptedSpec, VllmSpec
+from cluster.precision import dtype_here
 
 ROW = {"prompt_ids": [5, 6], "label_ids": [], "json_schema": "", "error": ""}
 SAMPLING = Sampling(max_tokens=50, temperature=0.7, top_k=20, seed=3)
@@ -112,7 +113,9 @@ def test_a_row_that_failed_says_why_and_has_no_reply(row: dict[str, Any], error:
 
 
 def test_arguments_of_an_engine_without_a_gpu() -> None:
-    made = vllm_arguments(VllmSpec(source="x", num_gpus=0, kv_cache_gib=0.5, engine={"block_size": 64}))
+    made = vllm_arguments(
+        VllmSpec(source="x", num_gpus=0, kv_cache_gib=0.5, dtype="float32", engine={"block_size": 64})
+    )
     assert made["engine_kwargs"]["kv_cache_memory_bytes"] == 2**29
     assert made["engine_kwargs"]["dtype"] == "float32"
     # What the configuration says of the engine goes over ours.
@@ -122,6 +125,16 @@ def test_arguments_of_an_engine_without_a_gpu() -> None:
     assert made["runtime_env"]["env_vars"]["TORCHDYNAMO_DISABLE"] == "1"
     compiled = vllm_arguments(VllmSpec(source="x", num_gpus=0, engine={"enforce_eager": False}))
     assert "TORCHDYNAMO_DISABLE" not in compiled["runtime_env"]["env_vars"]
+
+
+def test_without_a_dtype_an_engine_on_cpus_has_that_of_the_processor() -> None:
+    assert vllm_arguments(VllmSpec(source="x", num_gpus=0))["engine_kwargs"]["dtype"] == dtype_here()
+
+
+@pytest.mark.parametrize(("num_gpus", "rows"), [(0, 16), (1, 64)])
+def test_rows_that_are_saved_at_once(num_gpus: int, rows: int) -> None:
+    assert rows_at_once(VllmSpec(source="x", num_gpus=num_gpus)) == rows
+    assert rows_at_once(VllmSpec(source="x", num_gpus=num_gpus, batch_size=5)) == 5
 
 
 @pytest.mark.parametrize(("num_gpus", "num_tokens"), [(0, 4096), (1, 8192)])
@@ -153,7 +166,7 @@ def test_arguments_of_an_engine_on_gpus() -> None:
     assert made["placement_group_config"] == {"bundle_per_worker": {"CPU": 1, "GPU": 1}}
     assert made["engine_kwargs"]["tensor_parallel_size"] == 2
     assert made["engine_kwargs"]["pipeline_parallel_size"] == 2
-    assert "dtype" not in made["engine_kwargs"]
+    assert made["engine_kwargs"]["dtype"] == "auto"
     assert "kv_cache_memory_bytes" not in made["engine_kwargs"]
 
 

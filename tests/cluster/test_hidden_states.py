@@ -9,9 +9,9 @@ import torch
 from transformers import AutoModel, AutoModelForCausalLM
 
 from cluster import models
-from cluster.config import ScriptedSpec, VllmSpec
 from cluster.hidden_states import _Model, _scripted
 from cluster.model_layers import cut, num_layers
+from cluster.model_specs import ScriptedSpec, VllmSpec
 from cluster.tokens import encoder
 from tests.refusals import refused
 from tests.train.tiny import tiny_model

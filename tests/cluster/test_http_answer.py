@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cluster.config import HttpSpec
 from cluster.engine import HttpEngine
 from cluster.exchange import Reply, Request
 from cluster.http_answer import error_words, read_answer
+from cluster.model_specs import HttpSpec
 from tests.cluster.fake_endpoint import LABELS, Answer, Endpoint, ask, said
 
 

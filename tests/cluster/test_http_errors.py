@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from cluster.config import HttpSpec
 from cluster.engine import HttpEngine
 from cluster.exchange import Request
 from cluster.http_answer import masked
+from cluster.model_specs import HttpSpec
 from tests.cluster.fake_endpoint import SCHEMA, Answer, Endpoint, ask, failed, said
 
 

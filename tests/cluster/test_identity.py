@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from cluster.config import HttpSpec, RunConfig, ScriptedSpec, ScriptRule, VllmSpec
+from cluster.config import RunConfig
 from cluster.identity import input_hashes, model_identity, spec_of
+from cluster.model_specs import HttpSpec, ScriptedSpec, ScriptRule, VllmSpec
 from tests.refusals import refused
 
 RUN = RunConfig(run=Path("r"), models={"m": {"backend": "scripted"}, "n": {"source": "x"}})
@@ -95,7 +96,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ({"pipeline_parallel_size": 2}, False),
         ({"max_model_len": 512}, True),
         ({"prompt_style": "completion"}, True),
-        ({"engine": {"dtype": "bfloat16"}}, True),
+        ({"dtype": "bfloat16"}, True),
+        ({"engine": {"seed": 1}}, True),
     ],
 )
 def test_a_model_of_ours_is_its_specification_without_speed(

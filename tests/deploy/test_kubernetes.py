@@ -220,8 +220,9 @@ def test_only_the_named_pods_leave_the_namespace() -> None:
 
 
 def test_the_fetched_model_is_the_served_one_at_the_same_place() -> None:
-    from cluster.config import VllmSpec, load
+    from cluster.config import load
     from cluster.jobs import sections
+    from cluster.model_specs import VllmSpec
 
     (job,) = documents("fetch.yaml")
     (box,) = job["spec"]["template"]["spec"]["containers"]

@@ -157,7 +157,7 @@ def scores_file(folder: Path, rows: Iterable[Mapping[str, Any]]) -> Path:
         }
         tables.append(columns)
     names = [name.removesuffix(".score") for name in tables[0] if name.endswith(".score") and name != "panel.score"]
-    schema = score_schema(dict.fromkeys(names))  # type: ignore[arg-type]
+    schema = score_schema({name: Judge(name, "expected", {}) for name in names})
     folder.mkdir(parents=True, exist_ok=True)
     pq.write_table(pa.Table.from_pylist(tables, schema=schema), folder / "scores.parquet")
     return folder / "scores.parquet"

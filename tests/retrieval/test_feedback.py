@@ -9,9 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from cluster.__main__ import main
-from cluster.config import ScriptedSpec
 from cluster.engine import ScriptedEngine
 from cluster.exchange import Request
+from cluster.model_specs import ScriptedSpec
 from judging.data_config import DataConfig
 from judging.expected import expected_score
 from judging.records import Scale

@@ -13,10 +13,11 @@ from typing import Any
 import httpx
 import uvicorn
 
-from cluster.config import ScriptedSpec, build
+from cluster.config import build
 from cluster.engine import Engine, ScriptedEngine
 from cluster.exchange import Reply, Request
 from cluster.jobs import sections
+from cluster.model_specs import ScriptedSpec
 from judging.records import Record
 from serve.api.api_keys import Keys
 from serve.api.conversion import Offer

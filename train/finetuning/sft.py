@@ -18,9 +18,11 @@ from pydantic import Field, model_validator
 
 from cluster import models, runtime
 from cluster.artifacts import JobDir, Outcome, file_hash, read_json, write_text
-from cluster.config import RunConfig, Strict, VllmSpec, section
+from cluster.config import RunConfig, section
 from cluster.identity import input_hashes, model_identity, spec_of
+from cluster.model_specs import VllmSpec
 from cluster.parts import parts_of, sound_rows
+from cluster.strict import Strict
 from cluster.terminal import say
 from cluster.tokens import Encoder, encoder
 from cluster.training import TrainingConfig, train

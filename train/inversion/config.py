@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from cluster.config import Strict
+from cluster.strict import Strict
 
 Source = Literal["inverse", "forward"]
 

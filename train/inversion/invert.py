@@ -14,8 +14,9 @@ from typing import Any
 
 from cluster import runtime
 from cluster.artifacts import JobDir, Outcome
-from cluster.config import ModelSpec, RunConfig, VllmSpec, section
+from cluster.config import RunConfig, section
 from cluster.identity import input_hashes, model_identity, spec_of
+from cluster.model_specs import ModelSpec, VllmSpec
 from judging.data_config import DataConfig
 from judging.datasets import Empty, Rejected, read_pool, read_records
 from judging.errors import InputError

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cluster.artifacts import write_text
-from cluster.config import ModelSpec, RunConfig
+from cluster.config import RunConfig
 from cluster.generate import Sampling
+from cluster.model_specs import ModelSpec
 from cluster.terminal import say
 from cluster.tokens import special_tokens_of
 from judging.judge import REPLY_COLUMNS

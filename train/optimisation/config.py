@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from cluster.config import Strict
+from cluster.strict import Strict
 
 LEARNED = ("inverse", "forward")
 

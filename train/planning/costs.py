@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from cluster.config import VllmSpec, most
+from cluster.model_specs import VllmSpec, most
 from train.planning.facts import Facts
 from train.planning.model_size import Size
 from train.planning.prompts import Prompts

@@ -14,9 +14,11 @@ from typing import Annotated, Any, NamedTuple
 from pydantic import Field, field_validator, model_validator
 
 from cluster.artifacts import JobDir
-from cluster.config import RunConfig, Strict, VllmSpec, section_or_default
+from cluster.config import RunConfig, section_or_default
 from cluster.errors import UserError
 from cluster.identity import spec_of
+from cluster.model_specs import VllmSpec
+from cluster.strict import Strict
 from judging.data_config import DataConfig
 from judging.datasets import Rejected, read_records
 from judging.records import Record

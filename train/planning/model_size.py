@@ -11,8 +11,8 @@ import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from cluster.config import VllmSpec
 from cluster.embedded import model_place
+from cluster.model_specs import VllmSpec
 from cluster.models import num_parameters
 
 IN_NAME = re.compile(r"(?<![A-Za-z0-9.])(\d+(?:\.\d+)?)([bm])(?![a-z0-9])", re.IGNORECASE)  # 7B, 0.5b, 135M; not 8x7B

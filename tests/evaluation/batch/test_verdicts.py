@@ -39,11 +39,11 @@ def test_which_aspects_are_judged() -> None:
 
 
 def asked(folder: Path, done: np.ndarray, aspects: tuple[str, ...] | None = None) -> dict[str, list[Any]]:
-    parts, number = pending(survey(folder, [], aspects), done)
+    parts = pending(survey(folder, [], aspects), done)
     batch = {"part": [str(part) for part in parts], "judge": ["j"] * len(parts)}
     found = requests(batch, {"j": judge("j", *KEYS), "other": judge("other")}, aspects, {"j": done, "other": done[:0]})
     assert set(found.get("judge", ["j"])) == {"j"}
-    assert len(found.get("id", [])) == number
+    assert len(found.get("id", [])) == sum(parts.values())
     return found
 
 
@@ -55,7 +55,8 @@ def test_what_has_a_verdict_is_not_queried_again(tmp_path: Path) -> None:
     done = done_keys(tmp_path / "verdicts" / "j")
     # The first block is complete; of the second no aspect that is wanted is there.
     assert asked(tmp_path, done)["id"] == ["c", "d"]
-    assert [part.name for part in pending(survey(tmp_path, [], None), done)[0]] == ["part-000001.parquet"]
+    parts = pending(survey(tmp_path, [], None), done)
+    assert {part.name: number for part, number in parts.items()} == {"part-000001.parquet": 2}
     both = asked(tmp_path, done, ("overall", "utility"))
     assert list(zip(both["id"], both["aspect"], strict=True)) == [
         ("c", "overall"),

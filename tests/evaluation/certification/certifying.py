@@ -12,8 +12,8 @@ import yaml
 
 from cluster import feasibility as demands
 from cluster import runtime
-from cluster.config import ModelSpec
 from cluster.generate import _EngineActor
+from cluster.model_specs import ModelSpec
 from cluster.terminal import say
 from evaluation.batch import evaluate as batch
 from evaluation.batch import inference as asking

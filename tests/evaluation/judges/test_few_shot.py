@@ -10,8 +10,9 @@ import pytest
 import yaml
 
 from cluster.__main__ import main
-from cluster.config import ScriptedSpec, load
+from cluster.config import load
 from cluster.jobs import sections
+from cluster.model_specs import ScriptedSpec
 from evaluation.batch.evaluate import main as evaluate
 from evaluation.judges.few_shot import Chooser, IclConfig
 from evaluation.judges.judge_config import JudgeConfig, build_judge

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from cluster.config import HttpSpec, ScriptedSpec, VllmSpec
+from cluster.model_specs import HttpSpec, ScriptedSpec, VllmSpec
 from evaluation.judges.judge_config import JudgeConfig, build_judge, unaskable
 from evaluation.judges.prompt_sources import Prompts
 from judging.records import Scale

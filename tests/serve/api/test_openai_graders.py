@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from cluster.config import ScriptedSpec
 from cluster.engine import ScriptedEngine
 from cluster.exchange import Reply
+from cluster.model_specs import ScriptedSpec
 from serve.api.openai_graders import FormulaError, RunBody, calculate, fill
 from tests.refusals import refused
 from tests.serve.online import Local, client, configured

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.config import ScriptedSpec
 from cluster.engine import Engine, ScriptedEngine
 from cluster.exchange import Reply, Request
+from cluster.model_specs import ScriptedSpec
 from evaluation.judges.aggregation import Ballot, VoteConfig
 from evaluation.judges.integrator import Integrator, IntegratorConfig
 from judging.records import Record

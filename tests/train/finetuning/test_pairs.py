@@ -4,8 +4,8 @@ from random import Random
 
 import pytest
 
-from cluster.config import VllmSpec
 from cluster.generate import Sampling, _tokenise
+from cluster.model_specs import VllmSpec
 from cluster.tokens import Encoder
 from judging.records import content_id
 from tests.cluster.test_tokens import make

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster.config import VllmSpec
+from cluster.model_specs import VllmSpec
 from train.planning.model_size import Shape, model_size
 
 TINY = {

@@ -1,0 +1,203 @@
+"""The models of a configuration: one class for each backend (vllm, http, scripted, served)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Discriminator, Field, Tag, ValidationError, WrapValidator, field_validator, model_validator
+
+from cluster.errors import UserError
+from cluster.strict import Strict
+
+# Parameters of a request to an endpoint besides model and messages.
+SENT = ("temperature", "top_p", "max_tokens", "seed", "logprobs", "top_logprobs", "response_format")
+NOT_SET = ("model", "messages", "stream", "n")
+PICKLED_FORMATS = ("pt", "npcache")  # vLLM's names
+
+
+def _engines(value: Any, check: Callable[[Any], Any]) -> Any:
+    try:
+        found = check(value)
+    except ValidationError as error:
+        raise ValueError(f"must be a number of engines >= 1 or a range [min, max], not {value!r}") from error
+    if not isinstance(found, int) and found[0] > found[1]:
+        raise ValueError(f"the maximum ({found[1]}) is below the minimum ({found[0]})")
+    return found
+
+
+Number = Annotated[int, Field(ge=1)]
+# Batch engines: a fixed number, or a range [min, max].
+Engines = Annotated[Number | tuple[Number, Number], WrapValidator(_engines)]
+
+
+def most(engines: int | tuple[int, int]) -> int:
+    """The maximum number of engines that may run at once."""
+    return engines if isinstance(engines, int) else engines[1]
+
+
+class VllmSpec(Strict):
+    """A model that vLLM runs on this cluster."""
+
+    backend: Literal["vllm"] = "vllm"
+    source: str = Field(
+        description="embedded:NAME, a local model folder, a hub id such as Qwen/Qwen2.5-7B-Instruct, or run:PATH, a "
+        "folder in the run directory that an earlier job writes"
+    )
+    revision: str | None = Field(None, description="hub revision (commit, tag or branch)")
+    prompt_style: Literal["auto", "chat", "completion"] = Field(
+        "auto", description="auto: chat if the tokenizer has a chat template, plain completion otherwise"
+    )
+    dtype: Literal["auto", "bfloat16", "float16", "float32"] = Field(
+        "auto",
+        description="auto: the model's own on GPUs; on CPUs bfloat16 where the processor computes it (AVX512-BF16, "
+        "AMX), else float32",
+    )
+    max_model_len: int = Field(
+        2048, ge=64, description="context length in tokens; a longer prompt is not scored (`too_long`)"
+    )
+    num_gpus: int | None = Field(
+        None, ge=0, description="GPUs per engine, one per worker; none: one per worker if the cluster has GPUs, else 0"
+    )
+    num_cpus: float = Field(1, gt=0, description="CPUs that Ray reserves for each worker of an engine")
+    accelerator_type: str | None = Field(None, description="GPU type as Ray names it, such as A100")
+    resources: dict[str, float] = Field(
+        default_factory=dict,
+        description="custom Ray resources to request, such as `batch: 0.001` to run on the batch nodes of "
+        "ray_cluster.yaml",
+    )
+    tensor_parallel_size: int = Field(1, ge=1, description="workers that each layer is split across")
+    pipeline_parallel_size: int = Field(
+        1, ge=1, description="pipeline stages that the layers are split into, each with its own workers"
+    )
+    num_engines: Engines = Field(
+        1, description="engine actors that share the records of a batch run; [min, max]: scaled with the work"
+    )
+    batch_size: int | None = Field(
+        None, ge=1, description="rows passed to an engine at once, and saved at once; none: 64 on GPUs, 16 on CPUs"
+    )
+    kv_cache_gib: float = Field(2, gt=0, description="KV cache of an engine on CPU, in GiB")
+    engine: dict[str, Any] = Field(
+        default_factory=dict, description="additional vLLM engine arguments, under vLLM's names"
+    )
+
+    @field_validator("engine")
+    @classmethod
+    def _runs_no_code_of_a_model(cls, engine: dict[str, Any]) -> dict[str, Any]:
+        if engine.get("trust_remote_code"):
+            raise UserError("trust_remote_code runs a model's own code. Choose a model without.", code="unsupported")
+        if engine.get("load_format") in PICKLED_FORMATS:
+            problem = f"load_format {engine['load_format']} loads pickles, which can execute arbitrary code."
+            raise UserError(f"{problem} Convert the weights to safetensors.", code="unsupported")
+        return engine
+
+    @property
+    def num_workers(self) -> int:
+        """Workers of one engine, each with a GPU (if it runs on GPUs) and a bundle of the placement group."""
+        return self.tensor_parallel_size * self.pipeline_parallel_size
+
+    @model_validator(mode="after")
+    def _one_gpu_a_worker(self) -> VllmSpec:
+        if self.num_gpus not in (None, 0, self.num_workers):
+            raise UserError(
+                f"num_gpus must be {self.num_workers} (tensor_parallel_size x pipeline_parallel_size), not "
+                f"{self.num_gpus}. Change these, or omit num_gpus.",
+                code="conflict",
+            )
+        for key in ("tensor_parallel_size", "pipeline_parallel_size", "dtype"):
+            if key in self.engine:
+                raise UserError(f"engine.{key} is not allowed: set {key} next to `engine`.", code="conflict")
+        return self
+
+
+class HttpSpec(Strict):
+    """A model behind an OpenAI-compatible endpoint."""
+
+    backend: Literal["http"]
+    base_url: str = Field(description="the endpoint's URL, such as http://127.0.0.1:8000/v1", pattern=r"^https?://\S+$")
+    model: str = Field(description="the model's name at the endpoint")
+    api_key_env: str | None = Field(None, description="environment variable with the API key")
+    api_key_file: Path | None = Field(None, description="file with the API key")
+    timeout_s: float = Field(60, gt=0, description="timeout of one attempt, in seconds")
+    max_retries: int = Field(4, ge=0, description="retries after 429, 5xx and timeouts, with exponential backoff")
+    max_in_flight: int = Field(16, ge=1, description="maximum number of concurrent requests")
+    json_schema: bool = Field(True, description="request constrained JSON; false for endpoints without response_format")
+    rename: dict[str, str] = Field(
+        default_factory=dict,
+        description="parameters that have another name at the endpoint: {max_tokens: max_completion_tokens}",
+    )
+    drop: tuple[str, ...] = Field(
+        (), description="parameters that the endpoint rejects: [temperature, top_p, seed, max_tokens, ...]"
+    )
+    request: dict[str, Any] = Field(
+        default_factory=dict,
+        description="additional or overridden parameters of every request, such as reasoning_effort; keys under "
+        "extra_body are merged in, as in OpenAI's client",
+    )
+    num_engines: Engines = 1
+
+    @field_validator("request")
+    @classmethod
+    def _asks_as_we_read(cls, request: dict[str, Any]) -> dict[str, Any]:
+        more = request.get("extra_body", {})
+        if not isinstance(more, dict):
+            raise ValueError("extra_body must be a mapping of parameters")
+        if taken := [name for name in (*request, *more) if name in NOT_SET]:
+            raise UserError(f"{taken[0]} cannot be overridden; Inverdict sets {', '.join(NOT_SET)}.", code="conflict")
+        return request
+
+    @model_validator(mode="after")
+    def _names_what_is_sent(self) -> HttpSpec:
+        for key, names in (("drop", self.drop), ("rename", self.rename)):
+            if unknown := [name for name in names if name not in SENT]:
+                raise ValueError(f"{key}: unknown parameter {unknown[0]!r}; must be one of {', '.join(SENT)}")
+        if odd := [name for name in self.rename.values() if not name or name in (*NOT_SET, *SENT)]:
+            raise ValueError(f"rename: {odd[0]!r} cannot be the new name of a parameter")
+        if both := [name for name in self.rename if name in self.drop]:
+            raise UserError(f"{both[0]} is in both drop and rename. Remove one of the two.", code="conflict")
+        return self
+
+
+class ScriptRule(Strict):
+    """The scripted engine's reply to a prompt that contains `contains`."""
+
+    contains: str
+    reply: str | None = None
+    label_logprobs: dict[str, float] | None = None
+    finish_reason: Literal["stop", "length", "filtered", "other"] = "stop"
+    error: Literal["error", "timeout"] | None = None
+
+
+class ScriptedSpec(Strict):
+    """A deterministic engine without a model, for tests, load tests and dry runs; not for results."""
+
+    backend: Literal["scripted"]
+    rules: tuple[ScriptRule, ...] = Field((), description="the first match applies; none: a score by the prompt's hash")
+    delay_s: float = Field(0, ge=0, description="delay before each reply, in seconds")
+    garbage_share: float = Field(0, ge=0, le=1, description="share of prompts whose reply has no score")
+    max_prompt_chars: int = Field(200_000, ge=1, description="a longer prompt is not scored (`too_long`)")
+    num_gpus: int = Field(0, ge=0, description="GPUs reserved per engine, so that a dry run scales like a real one")
+    num_engines: Engines = 1
+
+
+class ServedSpec(Strict):
+    """A model already deployed on this cluster's Ray Serve by `inverdict serve`."""
+
+    backend: Literal["served"]
+    deployment: str = Field(description="name of the deployment: evaluator-MODEL")
+    app: str = Field("inverdict", description="name of the Serve application")
+    num_engines: Engines = Field(1, description="actors that forward requests")
+
+
+def _backend(value: Any) -> str:
+    return str(value.get("backend", "vllm")) if isinstance(value, Mapping) else str(getattr(value, "backend", "vllm"))
+
+
+ModelSpec = Annotated[
+    Annotated[VllmSpec, Tag("vllm")]
+    | Annotated[HttpSpec, Tag("http")]
+    | Annotated[ScriptedSpec, Tag("scripted")]
+    | Annotated[ServedSpec, Tag("served")],
+    Discriminator(_backend),
+]

@@ -1,0 +1,44 @@
+"""Blocks are requested, answered and written in parts of the wanted size, in order, and none twice."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cluster.generate_parts import run_parts
+
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
+
+
+def _requests(batch: dict[str, Any], offset: int) -> dict[str, Any]:
+    return {"value": [number + offset for text in batch["numbers"] for number in map(int, text.split())]}
+
+
+def _write(batch: dict[str, Any], folder: str) -> dict[str, Any]:
+    values = list(map(int, batch["value"]))
+    (Path(folder) / f"{values[0]}").write_text(" ".join(map(str, values)))
+    return {"num_rows": [len(values)]}
+
+
+@pytest.mark.parametrize(
+    ("at_once", "wanted"),
+    [
+        (None, [[100, 101, 102, 103, 104], [200]]),
+        (2, [[100, 101], [102, 103], [104], [200]]),
+        (5, [[100, 101, 102, 103, 104], [200]]),
+    ],
+)
+def test_the_parts_that_are_written(tmp_path: Path, at_once: int | None, wanted: list[list[int]]) -> None:
+    blocks = [{"numbers": "0 1 2 3 4", "num_rows": 5}, {"numbers": "100", "num_rows": 1}]
+    run_parts(
+        blocks,
+        lambda asked: asked,
+        requests=(_requests, 100),
+        write=(_write, str(tmp_path)),
+        what="test",
+        total=6,
+        done=0,
+        at_once=at_once,
+    )
+    found = [list(map(int, file.read_text().split())) for file in sorted(tmp_path.iterdir())]
+    assert found == wanted
