@@ -24,7 +24,7 @@ def test_a_line_comes_now_and_then_and_at_the_end(clock: list[float], capsys: py
         assert capsys.readouterr().err == ""
         clock[0] += 10
         bar.add(10)
-        # 20 in 20 s: 1 a second, 80 left.
+        # 10 in the 10 s since the first 10: 1 a second, 80 left.
         assert capsys.readouterr().err == "judging: 20 of 100, 1.0 a second, about 80 s left\n"
         bar.add(10)
         assert capsys.readouterr().err == ""
@@ -37,10 +37,13 @@ def test_a_line_comes_now_and_then_and_at_the_end(clock: list[float], capsys: py
 
 def test_what_was_done_before_does_not_count_as_speed(clock: list[float], capsys: pytest.CaptureFixture[str]) -> None:
     bar = Progress("judging", 100, done=60)
+    clock[0] += 100  # the model starts
+    bar.add(10)
+    assert capsys.readouterr().err == "judging: 70 of 100\n"
     clock[0] += 20
-    bar.add(20)
-    # 20 of this process in 20 s; 20 left.
-    assert capsys.readouterr().err == "judging: 80 of 100, 1.0 a second, about 20 s left\n"
+    bar.add(10)
+    # 10 in the 20 s since the first 10 of this process; 20 left.
+    assert capsys.readouterr().err == "judging: 80 of 100, 0.5 a second, about 40 s left\n"
 
 
 def test_no_time_has_passed(clock: list[float], capsys: pytest.CaptureFixture[str]) -> None:
