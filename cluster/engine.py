@@ -18,7 +18,7 @@ from typing import Any, Protocol
 from cluster.errors import UserError
 from cluster.exchange import Reply, Request
 from cluster.http_answer import Answer, error_words, is_too_long, key_to_set, masked, read_answer
-from cluster.model_specs import HttpSpec, ScriptedSpec, ServedSpec
+from cluster.model_specs import FeaturesSpec, HttpSpec, ScriptedSpec, ServedSpec
 
 NUM_TOP_LOGPROBS = 20  # the maximum of the OpenAI API
 LABEL_TOKENS = 8  # a chat endpoint cannot continue our prefix, so the label is preceded by a few tokens
@@ -92,6 +92,19 @@ def _scripted_text(request: Request, digest: bytes) -> str:
         for name, kind in properties.items()
     }
     return json.dumps(values)
+
+
+class FeaturesEngine:
+    """Returns the texts of the request with the name of the feature; the judge measures them. Nothing is generated."""
+
+    def __init__(self, spec: FeaturesSpec) -> None:
+        self._spec = spec
+
+    async def generate(self, request: Request) -> Reply:
+        return self.answer(request)
+
+    def answer(self, request: Request) -> Reply:
+        return Reply(json.dumps({"feature": self._spec.feature, **json.loads(request.prompt)}), "stop")
 
 
 class HttpEngine:

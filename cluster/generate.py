@@ -17,10 +17,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from cluster import models, runtime
-from cluster.engine import Engine, HandleEngine, HttpEngine, ScriptedEngine
+from cluster.engine import Engine, FeaturesEngine, HandleEngine, HttpEngine, ScriptedEngine
 from cluster.exchange import Reply, Request
 from cluster.http_answer import is_too_long, masked
-from cluster.model_specs import HttpSpec, ModelSpec, ScriptedSpec, ServedSpec, VllmSpec, most
+from cluster.model_specs import FeaturesSpec, HttpSpec, ModelSpec, ScriptedSpec, ServedSpec, VllmSpec, most
 from cluster.precision import dtype_here, on_gpus
 from cluster.tokens import encoder
 
@@ -66,9 +66,11 @@ def generate(dataset: Dataset, spec: ModelSpec, sampling: Sampling) -> Dataset:
     if isinstance(spec, VllmSpec):
         return _with_vllm(dataset, spec, sampling)
     num_gpus = spec.num_gpus if isinstance(spec, ScriptedSpec) else 0
-    if isinstance(spec, ScriptedSpec) and spec.num_engines == 1 and not (num_gpus or spec.delay_s):
+    if isinstance(spec, FeaturesSpec) or (
+        isinstance(spec, ScriptedSpec) and spec.num_engines == 1 and not (num_gpus or spec.delay_s)
+    ):
         # Nothing to load and nothing to wait for: tasks, which Ray runs in idle workers, instead of a new process.
-        return dataset.map_batches(_scripted, fn_args=(spec, sampling), batch_size=None)
+        return dataset.map_batches(_at_once, fn_args=(spec, sampling), batch_size=None)
     return dataset.map_batches(
         _EngineActor,
         fn_constructor_args=(spec, sampling),
@@ -97,9 +99,9 @@ class _EngineActor:
         return list(await asyncio.gather(*(_safe(self._engine, request) for request in requests)))
 
 
-def _scripted(batch: Batch, spec: ScriptedSpec, sampling: Sampling) -> Batch:
+def _at_once(batch: Batch, spec: ScriptedSpec | FeaturesSpec, sampling: Sampling) -> Batch:
     kept, requests = _requests(batch, sampling)
-    engine = ScriptedEngine(spec)
+    engine = FeaturesEngine(spec) if isinstance(spec, FeaturesSpec) else ScriptedEngine(spec)
     return {**kept, **_reply_columns([engine.answer(request) for request in requests], sampling)}
 
 

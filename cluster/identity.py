@@ -11,7 +11,7 @@ from cluster import models
 from cluster.artifacts import file_hash
 from cluster.config import RunConfig
 from cluster.errors import UserError
-from cluster.model_specs import ModelSpec, VllmSpec
+from cluster.model_specs import FeaturesSpec, ModelSpec, VllmSpec
 
 # Settings that change the speed or the place of the work, never its result.
 NOT_IDENTITY = {
@@ -30,12 +30,19 @@ def spec_of(run: RunConfig, name: str, place: str) -> ModelSpec:
         place: the configuration key that names the model.
 
     Raises:
-        UserError: there is no such model; `key` is `place`.
+        UserError: there is no such model, or it is a text feature that cannot do this; `key` is `place`.
     """
     if name not in run.models:
         known = f"must be one of {', '.join(run.models)}" if run.models else "the configuration has no `models`"
         raise UserError(f"`{place}`: unknown model {name!r}; {known}.", code="unknown_model", key=place)
-    return run.models[name]
+    spec = run.models[name]
+    if isinstance(spec, FeaturesSpec) and not place.startswith("evaluate.judges."):
+        raise UserError(
+            f"`{place}`: {name!r} is a text feature (`backend: features`), not a model. It can only be a judge.",
+            code="unsupported",
+            key=place,
+        )
+    return spec
 
 
 def spec_identity(spec: ModelSpec) -> dict[str, Any]:

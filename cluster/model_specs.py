@@ -190,6 +190,16 @@ class ServedSpec(Strict):
     num_engines: Engines = Field(1, description="actors that forward requests")
 
 
+class FeaturesSpec(Strict):
+    """No model: a feature of the text itself, as a member of a panel and a baseline. Formulas: docs/panel.md."""
+
+    backend: Literal["features"]
+    feature: Literal["length", "overlap", "novelty", "repetition"] = Field(
+        description="length: of the candidate in words; overlap, novelty: with respect to the source; repetition: "
+        "absence of repeated phrases"
+    )
+
+
 def _backend(value: Any) -> str:
     return str(value.get("backend", "vllm")) if isinstance(value, Mapping) else str(getattr(value, "backend", "vllm"))
 
@@ -198,6 +208,7 @@ ModelSpec = Annotated[
     Annotated[VllmSpec, Tag("vllm")]
     | Annotated[HttpSpec, Tag("http")]
     | Annotated[ScriptedSpec, Tag("scripted")]
-    | Annotated[ServedSpec, Tag("served")],
+    | Annotated[ServedSpec, Tag("served")]
+    | Annotated[FeaturesSpec, Tag("features")],
     Discriminator(_backend),
 ]

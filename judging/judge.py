@@ -5,6 +5,7 @@ Batch, online and training share this class. It builds requests and parses repli
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from judging.fitted.regression import Regression
 from judging.parse import UNFINISHED, parse_reply
 from judging.records import Record, Scale, ScoreMode, Verdict
 from judging.template import Template, Templates, texts_for
+from judging.text_features import measure
 
 MIN_LABEL_MASS = 0.01
 # The columns of cluster.generate from which a verdict is read.
@@ -44,6 +46,11 @@ class Judge:
         """The mode that its prompt is rendered for: a fitted judge reads the prompt of the mode `expected`."""
         return "parsed" if self.mode == "parsed" else "expected"
 
+    @property
+    def is_fixed(self) -> bool:
+        """Whether it rates one text by its own prompt alone: comparisons and custom rubrics are not for it."""
+        return self.mode in ("fitted", "feature")
+
     @staticmethod
     def of(template: Template, special_tokens: Sequence[str] = ()) -> Judge:
         """A judge with this one template that scores by label probabilities."""
@@ -59,6 +66,9 @@ class Judge:
             found: ids in `pool` of the retrieved examples; None: the examples of the configuration.
         """
         template = self.templates[record.task, aspect]
+        if self.mode == "feature":
+            both = json.dumps({"source": record.source, "candidate": record.candidate})
+            return {"prompt": both, "reply_prefix": "", "labels": [], "json_schema": ""}
         named = self.examples.get((record.task, aspect), ()) if found is None else [self.pool[id] for id in found]
         # A record is never its own example, and neither is another record of its group.
         examples = [
@@ -91,6 +101,10 @@ class Judge:
             return self._unscored(aspect, reply["error"], reply["detail"])
         if self.mode == "fitted":
             return self._fitted(task, aspect, scale, reply["hidden_state"])
+        if self.mode == "feature":
+            value = measure(**json.loads(reply["reply"]))
+            score = None if value is None else scale.low + value * scale.width
+            return Verdict(self.name, aspect, score, self.mode, "no_source" if score is None else None)
         if unfinished := UNFINISHED.get(reply["finish_reason"]):
             return self._unscored(aspect, unfinished, _words(reply))
         if self.mode == "expected":

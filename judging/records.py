@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-ScoreMode = Literal["expected", "parsed", "fitted", "integrated"]
+ScoreMode = Literal["expected", "parsed", "fitted", "feature", "integrated"]
 
 # Why a verdict or a score is missing. The report counts each by name.
 UNSCORED_REASONS = {
@@ -27,6 +27,7 @@ UNSCORED_REASONS = {
     "low_label_mass": "the probability mass on the labels of the scale is too small",
     "no_logprobs": "the endpoint returned no log-probabilities (logprobs); set score_mode: parsed",
     "unlike_training": "the text is too unlike the labelled texts that the fitted judge learned from",
+    "no_source": "the text feature compares with the source, and there is none",
     "empty": "the candidate is empty or blank",
     "too_long": "the prompt does not fit the model's context",
     "timeout": "the model did not answer in time",

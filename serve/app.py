@@ -26,7 +26,7 @@ from cluster.engine import HandleEngine
 from cluster.exchange import Reply, Request
 from cluster.generate import vllm_arguments
 from cluster.model_layers import CutSpec
-from cluster.model_specs import HttpSpec, ModelSpec, ScriptedSpec, VllmSpec
+from cluster.model_specs import FeaturesSpec, HttpSpec, ModelSpec, ScriptedSpec, VllmSpec
 from cluster.precision import all_settled
 from judging.records import Record
 from serve.api.api_keys import Keys
@@ -89,7 +89,7 @@ def _evaluator(name: str, spec: ModelSpec, found: Online) -> Any:
         }
     else:
         options["num_replicas"] = scale.min
-    if isinstance(spec, HttpSpec | ScriptedSpec):
+    if isinstance(spec, HttpSpec | ScriptedSpec | FeaturesSpec):
         gpus = spec.num_gpus if isinstance(spec, ScriptedSpec) else 0
         options |= {"name": f"evaluator-{name}", "ray_actor_options": {"num_cpus": SMALL, "num_gpus": gpus}}
         return ray.serve.deployment(**options)(EngineServer).bind(spec)
@@ -164,13 +164,13 @@ class PanelServer:
             found.serve,
             found.run.seed,
             has_integrator=found.evaluate.integrator is not None,
-            fitted=frozenset(name for name, judge in found.judges.items() if judge.mode == "fitted"),
+            fixed=frozenset(name for name, judge in found.judges.items() if judge.is_fixed),
             certified=found.certified,
         )
         about = About(
             judges=describe(found),
             tasks=found.tasks(),
-            models=[name for name, spec in found.models.items() if not isinstance(spec, CutSpec)],
+            models=[name for name, spec in found.models.items() if not isinstance(spec, CutSpec | FeaturesSpec)],
             versions=versions(found)._asdict(),
             min_votes=found.evaluate.vote.min_votes,
         )

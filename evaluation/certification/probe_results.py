@@ -224,7 +224,7 @@ class Probed:
         if not chosen:
             return "no group of this slice has two texts"
         if column not in (PANEL, *self._compared) or not self._compared:
-            return "a fitted judge does not compare two texts"
+            return "fitted judges and text features do not compare two texts"
         given = [self._preferred(column, one, other, part.aspect) for one, other in chosen]
         turned = [self._preferred(column, other, one, part.aspect) for one, other in chosen]
         group = [one.group for one, _ in chosen]

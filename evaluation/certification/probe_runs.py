@@ -23,7 +23,6 @@ from evaluation.batch.evaluate import judge_all
 from evaluation.batch.inference import ask_all
 from evaluation.batch.ingest import RECORD_SCHEMA
 from evaluation.judges.aggregation import Ballot, VoteConfig
-from evaluation.judges.judge_config import FITTED
 from judging.certificates.perturbations import attacks, bulleted, padded
 from judging.datasets import is_blank
 from judging.records import Record, content_id
@@ -180,7 +179,7 @@ def judge_probes(
         pairwise = {
             name: dataclasses.replace(judge, templates=templates, examples={}, pool={})
             for name, judge in built.items()
-            if judge.mode != FITTED
+            if not judge.is_fixed
         }
         ask_all(folder / POSITION, pairwise, evaluation.config.judges, run.models, aspects=None, seed=run.seed)
 

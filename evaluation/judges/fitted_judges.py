@@ -17,8 +17,8 @@ from cluster.artifacts import JobDir, file_hash
 from cluster.config import RunConfig
 from cluster.identity import model_identity
 from cluster.model_layers import CutSpec
-from cluster.model_specs import VllmSpec
-from evaluation.judges.judge_config import FITTED, JudgeConfig
+from cluster.model_specs import FeaturesSpec, VllmSpec
+from evaluation.judges.judge_config import FEATURE, FITTED, JudgeConfig
 from evaluation.judges.prompt_sources import find_prompts
 from judging.errors import InputError
 from judging.fitted.regression import Regression, read_files
@@ -90,11 +90,11 @@ def load_fitted(run: RunConfig, name: str, config: JudgeConfig) -> FittedJudge:
     groups: set[str] = set()
     texts: set[str] = set()
     for file, digest in done["files"].items():
+        if not (job.path / file).is_file() or file_hash(job.path / file) != digest:
+            raise _damaged(job.path / file, key)
         if not file.endswith(".safetensors"):
             continue
         one, about = read_files(job.path / file)
-        if file_hash(job.path / file) != digest:
-            raise _damaged(job.path / file, key)
         regressions[about["task"], about["aspect"]] = one
         groups |= set(about["taught"]["groups"])
         texts |= set(about["taught"]["texts"])
@@ -138,8 +138,8 @@ def with_fitted(run: RunConfig, judges: Mapping[str, JudgeConfig]) -> Resolved:
     Raises:
         InputError, UserError: see `load_fitted`.
     """
-    found = {name: load_fitted(run, name, one) for name, one in judges.items() if one.score_mode == FITTED}
-    specs, resolved = dict(run.models), dict(judges)
+    specs, resolved = dict(run.models), {name: _of_its_model(run, name, one) for name, one in judges.items()}
+    found = {name: load_fitted(run, name, one) for name, one in resolved.items() if one.score_mode == FITTED}
     for name, one in found.items():
         model = judges[name].model
         spec = specs[model]
@@ -149,6 +149,32 @@ def with_fitted(run: RunConfig, judges: Mapping[str, JudgeConfig]) -> Resolved:
             specs[cut] = CutSpec(**spec.model_dump(exclude={"source", "revision"}), source=source, cut_from=model)
             resolved[name] = judges[name].model_copy(update={"model": cut})
     return Resolved(run.model_copy(update={"models": specs}) if found else run, resolved, found)
+
+
+def _of_its_model(run: RunConfig, name: str, config: JudgeConfig) -> JudgeConfig:
+    """The judge with the score mode `feature` if its model is a text feature. Raises InputError for a conflict."""
+    is_feature, key = isinstance(run.models[config.model], FeaturesSpec), f"evaluate.judges.{name}"
+    if not is_feature:
+        if config.score_mode == FEATURE:
+            raise InputError(
+                f"`{key}.score_mode`: feature is for models with backend: features. Remove it.",
+                code="conflict",
+                key=f"{key}.score_mode",
+            )
+        return config
+    if extra := sorted(config.model_fields_set - {"model", "score_mode", "not_systems"}):
+        raise InputError(
+            f"`{key}.{extra[0]}` has no effect: {config.model!r} is a text feature. Remove it.",
+            code="conflict",
+            key=f"{key}.{extra[0]}",
+        )
+    if "score_mode" in config.model_fields_set and config.score_mode != FEATURE:
+        raise InputError(
+            f"`{key}.score_mode`: {config.model!r} is a text feature. Remove score_mode.",
+            code="conflict",
+            key=f"{key}.score_mode",
+        )
+    return config.model_copy(update={"score_mode": FEATURE})
 
 
 def uncut(run: RunConfig, model: str) -> str:

@@ -21,17 +21,18 @@ from judging.records import Record
 from judging.template import LABEL_PREFIX, Templates
 from retrieval.retriever import INDEXED, Arm, Retriever
 
-FITTED = "fitted"
+FITTED, FEATURE = "fitted", "feature"
 
 
 class JudgeConfig(Strict):
     """A judge's section of the configuration."""
 
     model: str = Field(description="a name under `models`")
-    score_mode: Literal["expected", "parsed", "fitted"] = Field(
+    score_mode: Literal["expected", "parsed", "fitted", "feature"] = Field(
         "expected",
         description="expected: expectation over the label probabilities (one token); parsed: read from a JSON reply "
-        "with a reason; fitted: a regression on the model's hidden state, learned from labels by `inverdict fit-judge`",
+        "with a reason; fitted: a regression on the model's hidden state, learned from labels by `fit-judge`; "
+        "feature: set by a model with backend: features",
     )
     prompt: str = Field(
         RUBRIC,
@@ -151,7 +152,7 @@ def unaskable(judge: Judge, config: JudgeConfig, spec: ModelSpec) -> dict[tuple[
                 key=f"evaluate.judges.{judge.name}.max_tokens",
             )
         return {}
-    if judge.mode == FITTED:
+    if judge.is_fixed:
         return {}
     scales = {template.scale for template in judge.templates.values()}
     problems = {scale: labels_problem(spec, LABEL_PREFIX, scale.labels()) for scale in scales}

@@ -32,7 +32,7 @@ FREE_ASPECT, FREE_SCALE = "overall", Scale(1, 5)
 class Offer:
     """What a body is checked against. `templates`: by judge, the (task, aspect) pairs that it can judge.
 
-    `fitted`: the judges that have learned from their own prompt with one text, and follow no other.
+    `fixed`: the judges that rate one text, and follow no other prompt than their own: fitted judges and text features.
     """
 
     templates: Mapping[str, frozenset[tuple[str, str]]]
@@ -40,7 +40,7 @@ class Offer:
     config: Config
     seed: int
     has_integrator: bool = False
-    fitted: frozenset[str] = frozenset()
+    fixed: frozenset[str] = frozenset()
     certified: Certified = field(default_factory=Certified)
 
 
@@ -63,7 +63,7 @@ def to_ask(body: JudgeBody, offer: Offer) -> Ask:
     if any(name not in offer.templates for name in judges):
         raise BadRequest("Unknown judge. GET /v1/judges lists them.", code="unknown_judge", key="options.judges")
     if body.other is not None or body.rubric:
-        judges = _without_fitted(judges, body, offer)
+        judges = _without_fixed(judges, body, offer)
     if len(set(judges)) != len(judges):
         raise BadRequest("Duplicate judge in `options.judges`.", code="duplicate_id", key="options.judges")
     task = _task(body, offer) if body.task else None
@@ -146,11 +146,11 @@ def _able(judges: Sequence[str], body: JudgeBody, aspects: Sequence[str], offer:
     return able
 
 
-def _without_fitted(judges: Sequence[str], body: JudgeBody, offer: Offer) -> list[str]:
-    """The judges that can follow another prompt than their own; it is an error where the client named a fitted one."""
-    left = [name for name in judges if name not in offer.fitted]
+def _without_fixed(judges: Sequence[str], body: JudgeBody, offer: Offer) -> list[str]:
+    """The judges that can follow another prompt; it is an error where the client named one that cannot."""
+    left = [name for name in judges if name not in offer.fixed]
     if not left or (body.options.judges and len(left) < len(judges)):
-        message = "A fitted judge rates one text with the prompt that it was fitted to. Choose other judges."
+        message = "Fitted judges and text features rate one text by the task's aspects. Choose other judges."
         raise BadRequest(message, code="unsupported", key="options.judges")
     return left
 

@@ -11,16 +11,20 @@ import uuid
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
-from cluster.engine import Engine, HttpEngine, ScriptedEngine
+from cluster.engine import Engine, FeaturesEngine, HttpEngine, ScriptedEngine
 from cluster.exchange import Reply, Request
-from cluster.model_specs import HttpSpec, ScriptedSpec
+from cluster.model_specs import FeaturesSpec, HttpSpec, ScriptedSpec
 
 
 class EngineServer:
     """A scripted or http engine as an evaluator."""
 
-    def __init__(self, spec: ScriptedSpec | HttpSpec) -> None:
-        self._engine: Engine = HttpEngine(spec) if isinstance(spec, HttpSpec) else ScriptedEngine(spec)
+    def __init__(self, spec: ScriptedSpec | HttpSpec | FeaturesSpec) -> None:
+        self._engine: Engine
+        if isinstance(spec, FeaturesSpec):
+            self._engine = FeaturesEngine(spec)
+        else:
+            self._engine = HttpEngine(spec) if isinstance(spec, HttpSpec) else ScriptedEngine(spec)
 
     async def answer(self, request: Request) -> Reply:
         return await self._engine.generate(request)

@@ -202,12 +202,12 @@ class Panel:
         template = self._template(asked.judge, ask, aspect)
         judge = dataclasses.replace(asked.judge, templates={(ask.record.task, aspect): template})
         found: list[str] | None = None
-        is_fitted = asked.judge.mode == "fitted"  # it has learned from prompts with their examples
-        if ask.other is None and not ask.templates and asked.chooser is not None and (ask.with_examples or is_fitted):
+        with_examples = ask.with_examples or asked.judge.is_fixed  # a fitted judge has learned from them
+        if ask.other is None and not ask.templates and asked.chooser is not None and with_examples:
             # Encoding and search are CPU-bound: they must not block the event loop.
             (chosen,) = await asyncio.to_thread(asked.chooser.choose, [ask.record], aspect)
             found = chosen.ids
-        if not (ask.with_examples or is_fitted) or ask.other is not None or ask.templates:
+        if not with_examples or ask.other is not None or ask.templates:
             found = []
         records = [ask.record] if ask.other is None else [_with_other(ask.record, ask.other), _turned(ask)]
         replies = await asyncio.gather(

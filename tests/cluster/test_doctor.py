@@ -273,6 +273,7 @@ def test_this_machine_is_looked_over_and_left_as_it_was(tmp_path: Path, capsys: 
         "model m": "ok",
         "model far": "bad",  # nothing listens at the discard port
         "memory m": "ok",
+        "dtype": "ok",
         "resources": "ok",
     }
     assert len(told["nodes"]) == 1

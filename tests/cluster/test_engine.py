@@ -58,7 +58,7 @@ def test_the_hash_gives_probabilities_that_sum_to_nine_tenths(prompt: str, count
 
 def test_the_same_prompt_has_the_same_answer_in_another_process() -> None:
     code = (
-        "from cluster.config import ScriptedSpec\nfrom cluster.engine import ScriptedEngine\n"
+        "from cluster.model_specs import ScriptedSpec\nfrom cluster.engine import ScriptedEngine\n"
         "from cluster.exchange import Request\n"
         "engine = ScriptedEngine(ScriptedSpec(backend='scripted'))\n"
         "print(repr(engine.answer(Request('the prompt', labels=('1', '2', '3')))))"

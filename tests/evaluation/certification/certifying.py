@@ -121,7 +121,7 @@ def ask_here(
     blocks = survey(folder, list(judges.values()), aspects)
     for name, judge in judges.items():
         done = done_keys(folder / "verdicts" / name)
-        parts, _ = pending(blocks, done)
+        parts = pending(blocks, done)
         if not parts:
             continue
         say(f"{name}: starting the model")

@@ -2,6 +2,7 @@
 
 import json
 import random
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -106,3 +107,93 @@ def test_both_are_done_once(fitted: Path, capsys: pytest.CaptureFixture[str]) ->
     for job in ("fit-judge", "evaluate"):
         assert main([job, str(fitted / "c.yaml")]) == 0
     assert capsys.readouterr().err.count("done before") == 2
+
+
+def test_a_killed_job_resumes_from_its_parts_to_the_same_numbers(fitted: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run" / "fit_judge" / "fitted"
+    shutil.copytree(fitted / "run", tmp_path / "run")
+    before = (fitted / "run" / "fit_judge" / "fitted" / "qa.overall.safetensors").read_bytes()
+    (folder / "manifest.json").unlink()
+    (folder / "qa.overall.safetensors").unlink()
+    missing, damaged, kept, *_ = sorted((folder / "states").glob("part-*.parquet"))
+    missing.unlink()
+    damaged.write_bytes(damaged.read_bytes()[:100])
+    was = kept.stat().st_mtime_ns
+    assert main(["fit-judge", str(fitted / "c.yaml"), "--set", f"run={tmp_path / 'run'}"]) == 0
+    assert kept.stat().st_mtime_ns == was
+    assert missing.exists()
+    assert (folder / "qa.overall.safetensors").read_bytes() == before
+
+
+def copied(fitted: Path, folder: Path, **judge: Any) -> str:
+    """The finished run in `folder`, not evaluated yet, with another section of the judge."""
+    shutil.copytree(fitted / "run" / "fit_judge", folder / "run" / "fit_judge")
+    judges = {"fitted": {"model": "m", "score_mode": "fitted", **judge}}
+    return configuration(folder, texts(20), texts(3, first=100), evaluate={"judges": judges})
+
+
+def test_another_prompt_than_that_of_the_fit_is_refused(
+    fitted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = copied(fitted, tmp_path, examples=["r0-0"])
+    assert main(["evaluate", config]) == 2
+    assert "was fitted with another prompt or examples" in capsys.readouterr().err
+    assert main(["evaluate", config, "--set", "models.m.max_prompt_chars=5000"]) == 2
+    assert "was fitted with another model" in capsys.readouterr().err
+    assert not (tmp_path / "run" / "evaluate").exists()
+
+
+@pytest.mark.parametrize("name", ["qa.overall.safetensors", "qa.overall.json"])
+def test_a_changed_or_missing_file_is_refused(
+    fitted: Path, tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = copied(fitted, tmp_path)
+    file = tmp_path / "run" / "fit_judge" / "fitted" / name
+    good = file.read_bytes()
+    file.write_bytes(good.replace(b"1", b"2", 1) if name.endswith("json") else good[:-1] + b"\1")
+    assert main(["evaluate", config]) == 2
+    assert "is missing or was changed after `fit-judge`" in capsys.readouterr().err
+    file.unlink()
+    assert main(["evaluate", config]) == 2
+    assert "is missing or was changed after `fit-judge`" in capsys.readouterr().err
+
+
+def test_an_aspect_without_a_fit_and_no_fit_at_all(
+    fitted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = copied(fitted, tmp_path)
+    assert main(["evaluate", config, "--set", "evaluate.aspects=[overall, utility]"]) == 2
+    assert "was not fitted for qa/utility, only for qa/overall" in capsys.readouterr().err
+    assert main(["evaluate", config, "--set", f"run={tmp_path / 'other'}"]) == 2
+    assert "Run `inverdict fit-judge` first" in capsys.readouterr().err
+
+
+def all_equal(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{**row, "scores": {"overall": 3}} for row in rows]
+
+
+@pytest.mark.parametrize(
+    ("pool", "changes", "code"),
+    [
+        (texts(11), {}, "11 groups"),
+        (texts(12, size=4), {}, "48 labelled texts"),
+        (all_equal(texts(12)), {}, "are equal"),
+        (texts(12), {"fit_judge": {"aspects": ["utility"]}}, "no text of data.pool is rated on 'utility'"),
+        (texts(12), {"fit_judge": {"judges": ["plain"]}}, "is not a judge of `evaluate` with score_mode: fitted"),
+        (texts(12), {"evaluate": {"judges": {"plain": {"model": "m"}}}}, "no judge with score_mode: fitted"),
+        (
+            texts(12),
+            {"models": {"m": {"backend": "http", "base_url": "http://127.0.0.1:1/v1", "model": "x"}}},
+            "reads hidden states",
+        ),
+    ],
+)
+def test_what_cannot_be_fitted_is_one_sentence_and_leaves_nothing(
+    tmp_path: Path, pool: list[dict[str, Any]], changes: dict[str, Any], code: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = configuration(tmp_path, pool, texts(2, first=100), **changes)
+    assert main(["fit-judge", config]) == 2
+    said = capsys.readouterr().err.strip().splitlines()
+    assert len(said) == 1
+    assert code in said[0]
+    assert not (tmp_path / "run" / "fit_judge").exists()
