@@ -18,7 +18,7 @@ from cluster import feasibility as demands
 from cluster import runtime
 from cluster.artifacts import JobDir, Outcome
 from cluster.config import RunConfig
-from cluster.model_specs import ModelSpec
+from cluster.model_specs import ModelSpec, VllmSpec
 from cluster.precision import all_settled
 from cluster.terminal import say, shown
 from cluster.tokens import special_tokens_of
@@ -79,7 +79,7 @@ def main(
             demands.check(run, list(asked))
         specs = served_models(run, list(asked)) if through_serve else all_settled(run).models
         scored, found = judge_all(evaluation, judges, pool, specs)
-        summary = _summary(config, counts, scored, found, job.path)
+        summary = {**_summary(config, counts, scored, found, job.path), "dtypes": _dtypes(config, specs)}
         job.finish(summary)
     return Outcome(_exit_code(summary, config), summary)
 
@@ -184,6 +184,12 @@ def _summary(
         for name, found in scored["judges"].items()
     }
     return {**scored, "judges": judges, "num_left_out": counts.num_left_out, "code": code_fingerprint()}
+
+
+def _dtypes(config: Config, specs: Mapping[str, ModelSpec]) -> dict[str, str]:
+    """The dtype of every model that an engine of this job ran; `auto`: the model's own."""
+    found = {name: specs[name] for name in dict.fromkeys(config.model_names)}
+    return {name: spec.dtype for name, spec in found.items() if isinstance(spec, VllmSpec)}
 
 
 def _check_models(run: RunConfig, config: Config, judges: Mapping[str, Judge]) -> None:

@@ -172,6 +172,7 @@ def _page(
         summary=summary,
         label=label,
         versions=", ".join(f"{name} {version}" for name, version in summary["versions"].items()),
+        dtypes=summary["evaluation"].get("dtypes", {}),
         criterion=CRITERION,
         columns=list(dict.fromkeys(name for part in slices for name in part.estimates)),
         reasons=UNSCORED_REASONS,

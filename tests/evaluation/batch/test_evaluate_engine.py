@@ -104,7 +104,9 @@ def test_a_parsed_reply_is_the_agreed_json_or_has_a_reason_that_is_counted(run: 
             assert parse_reply(again, "overall", Scale(1, 5)).score == row["score"]
         assert 1 < row["num_generated_tokens"] <= 120
     assert [row for row in found.values() if row["score"] is not None]
-    summary = json.loads((run / "run" / "evaluate" / "manifest.json").read_text())["summary"]["judges"]["parsed"]
+    told = json.loads((run / "run" / "evaluate" / "manifest.json").read_text())["summary"]
+    assert told["dtypes"] == {"m": "float32"}
+    summary = told["judges"]["parsed"]
     unscored = [row["unscored"] for row in verdicts(run, "parsed").values() if row["unscored"]]
     assert summary["coverage"] == pytest.approx(1 - len(unscored) / NUM_ROWS)
     assert summary["unscored"] == {reason: unscored.count(reason) for reason in unscored}
