@@ -12,7 +12,7 @@ STAMP := $(VENV)/.ready-$(FLAVOUR)
 PINS := requirements/$(FLAVOUR).txt requirements/models.txt requirements/overrides.txt requirements/uv.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint screenshot bench-batch bench-train bench-retrieval bench-serve bench-plan bench-scale pins audit bom clean
+.PHONY: help setup demo test lint screenshot bench-batch bench-train bench-retrieval bench-serve bench-fitted bench-plan bench-scale pins audit bom clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -48,6 +48,9 @@ bench-retrieval: setup  ## benchmark ranking loss and search: time, as ratios wi
 
 bench-serve: setup  ## benchmark the served panel: time and memory, as ratios within one run
 	@$(BIN)/python -m tests.bench.serve
+
+bench-fitted: setup  ## benchmark a fitted judge against the same model zero-shot: tokens a second, memory
+	@$(BIN)/python -m tests.bench.fitted
 
 bench-plan: setup  ## benchmark `inverdict plan`: its estimates against measurements on this machine
 	@$(BIN)/python -m tests.bench.plan

@@ -44,7 +44,7 @@ def hidden_states(dataset: Dataset, spec: VllmSpec | ScriptedSpec, depths: Seque
         batch_size=None,
         concurrency=spec.num_engines,
         num_cpus=spec.num_cpus,
-        num_gpus=1 if on_gpus(spec) else 0,
+        num_gpus=spec.num_workers if on_gpus(spec) else 0,
         resources=spec.resources or None,
         accelerator_type=spec.accelerator_type,
     )
@@ -59,8 +59,9 @@ class _Model:
 
         torch.set_num_threads(threads)
         self._torch = torch
-        self._device = "cuda" if torch.cuda.is_available() else "cpu"
-        self._model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=spec.dtype).to(self._device).eval()
+        self._has_gpu = torch.cuda.is_available()
+        more = {"device_map": "auto"} if self._has_gpu else {}  # on as many GPUs as an engine has workers
+        self._model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=spec.dtype, **more).eval()
         self._encoder = encoder(folder, spec.prompt_style)
         self._max_len = spec.max_model_len - 1
         self._depths = depths
@@ -80,7 +81,7 @@ class _Model:
             else:
                 asked.append((place, ids, self._label_ids(prefix, labels)))
         asked.sort(key=lambda one: len(one[1]))
-        step = PROMPTS_ON_GPU if self._device == "cuda" else 1
+        step = PROMPTS_ON_GPU if self._has_gpu else 1
         for start in range(0, len(asked), step):
             self._run(asked[start : start + step], found)
         return {**batch, **{name: [one[name] for one in found] for name in found[0]}} if found else batch
@@ -99,14 +100,15 @@ class _Model:
         lengths = torch.tensor([len(ids) for _, ids, _ in asked])
         tokens = torch.nn.utils.rnn.pad_sequence([torch.tensor(ids) for _, ids, _ in asked], batch_first=True)
         mask = (torch.arange(tokens.shape[1])[None] < lengths[:, None]).long()
-        rows, last = torch.arange(len(asked), device=self._device), (lengths - 1).to(self._device)
-        base = self._model.model
+        rows, last = torch.arange(len(asked)), lengths - 1
+        base, device = self._model.model, self._model.device
         with torch.inference_mode(), _Taken(base.layers, self._depths, rows, last) as states:
             whole = base(
-                input_ids=tokens.to(self._device), attention_mask=mask.to(self._device), use_cache=False
+                input_ids=tokens.to(device), attention_mask=mask.to(device), use_cache=False
             ).last_hidden_state[rows, last]
             # The last layer's state is normed by the model itself.
-            normed = [whole if depth == len(base.layers) else base.norm(states[depth]) for depth in self._depths]
+            at = base.norm.weight.device
+            normed = [whole if depth == len(base.layers) else base.norm(states[depth].to(at)) for depth in self._depths]
             logits = self._model.lm_head(whole).float()
             if cap := getattr(self._model.config, "final_logit_softcapping", None):
                 logits = cap * torch.tanh(logits / cap)

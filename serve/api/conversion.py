@@ -255,6 +255,8 @@ def _vote(given: PanelVote, is_certified: bool) -> Vote:
         unscored=verdict.unscored,
         reason=verdict.reason,
         label_mass=verdict.label_mass,
+        interval=verdict.interval,
+        novelty=verdict.novelty,
         certified=is_certified,
         is_consistent=given.is_consistent,
         examples=list(given.examples),

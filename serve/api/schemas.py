@@ -119,6 +119,10 @@ class Vote(BaseModel):
     unscored: str | None = None
     reason: str | None = None
     label_mass: float | None = None
+    interval: tuple[float, float] | None = Field(None, description="of a fitted judge: where people's score lies")
+    novelty: float | None = Field(
+        None, description="of a fitted judge: share of its training texts that are more usual"
+    )
     certified: bool = Field(False, description="a valid certificate covers this judge on this task and aspect")
     is_consistent: bool | None = Field(None, description="pairwise: both orders prefer the same text")
     examples: list[str] = []
