@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from cluster.generate import Batch, Sampling, generate, rows_at_once
 from cluster.model_specs import ModelSpec, VllmSpec
+from cluster.precision import on_gpus
 from cluster.progress import progress
 from cluster.terminal import say
 
@@ -43,7 +44,8 @@ def generate_parts(
         done: rows completed by an earlier run.
     """
     answer = partial(generate, spec=spec, sampling=sampling)
-    at_once = rows_at_once(spec) if isinstance(spec, VllmSpec) else None
+    # On GPUs a block takes seconds, and making its requests once for each part would cost more than it saves.
+    at_once = rows_at_once(spec) if isinstance(spec, VllmSpec) and not on_gpus(spec) else None
     run_parts(blocks, answer, requests=requests, write=write, what=what, total=total, done=done, at_once=at_once)
 
 

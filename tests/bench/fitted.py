@@ -1,7 +1,7 @@
 """A fitted judge against the same model zero-shot: `make bench-fitted`, or with another model as argument.
 
-Prints prompt tokens a second of both from the first saved verdicts to the last, their ratio, the peak memory of each, and
-how many verdicts were saved at once.
+Prints prompt tokens a second of both from the first saved verdicts to the last, their ratio, the peak memory of each,
+and how many verdicts were saved at once.
 """
 
 from __future__ import annotations
