@@ -31,6 +31,7 @@ from evaluation.measure.vote_comparison import CRITERION, Compared, compared
 from evaluation.reporting.certificates_section import certificates_section
 from evaluation.reporting.examples_section import section as neighbours_section
 from evaluation.reporting.examples_section import table_rows as neighbours_rows
+from evaluation.reporting.fitted_section import fitted_section
 from evaluation.reporting.pages import rendered
 from evaluation.reporting.training_section import own_templates, prompts_section, retriever_section, training_section
 from evaluation.reporting.votes_section import section, table_rows
@@ -183,6 +184,7 @@ def _page(
         ],
         certificates=certificates_section(run.run),
         learned_prompts=prompts_section(judges, templates),
+        fitted=fitted_section(run.run, judges),
         training=training_section(run.run),
         retriever=retriever_section(run.run, judges),
         prompts=[

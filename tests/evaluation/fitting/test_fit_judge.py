@@ -99,6 +99,9 @@ def test_new_texts_have_scores_with_intervals_and_what_taught_is_not_judged(fitt
         assert 0 <= row["fitted.novelty"] <= 1
     held = [row["fitted.low"] <= row["label"] <= row["fitted.high"] for row in rows]
     assert sum(held) >= 48  # 90 % are promised; 60 rows of 10 groups
+    page = (fitted / "run" / "report" / "report.html").read_text()
+    assert "Fitted judges" in page
+    assert "120 labelled texts, 20 groups; the lowest 1 layers" in page
     metrics = json.loads((fitted / "run" / "report" / "metrics.json").read_text())
     assert metrics["slices"][0]["agreement"]["fitted"]["group"]["spearman"]["value"] > 0.8
 
