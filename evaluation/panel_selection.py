@@ -149,7 +149,9 @@ def _choose(run: RunConfig, config: Config, folder: Path, judged: Mapping[str, A
         held_out.append(_held_out(part, stacked.dev_R, part.scores[choice.judge], config, run.seed))
         chosen.append(_entry(part, choice))
     save_votes(folder / "votes.json", votes)
-    judges, labels = run.evaluate.told_judges(), run.data.labels  # type: ignore[attr-defined]
+    # As `evaluate` resolved them, which is how the panel's votes are looked up: a text feature has its own score mode.
+    judges = read_json(folder / "evaluate" / "fingerprint.json")["evaluate"]["judges"]  # type: ignore[index]
+    labels = run.data.labels  # type: ignore[attr-defined]
     content = {"criterion": config.criterion, "labels": labels, "judges": judges, "chosen": chosen}
     write_text(folder / "panel.yaml", HEAD + yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=120))
     learned = [

@@ -23,7 +23,7 @@ from cluster.tokens import special_tokens_of
 from evaluation.judges.aggregation import Ballot, VoteConfig, ballot_of, panel_identity
 from evaluation.judges.fitted_judges import FittedJudge, check_covers, uncut, with_fitted
 from evaluation.judges.integrator import IntegratorConfig
-from evaluation.judges.judge_config import JudgeConfig, build_judge
+from evaluation.judges.judge_config import FEATURE, JudgeConfig, build_judge
 from evaluation.judges.prompt_sources import Prompts, find_prompts
 from judging.data_config import DataConfig
 from judging.datasets import read_pool
@@ -145,6 +145,21 @@ class Config(Strict):
         """The models to query, by their names under `models`."""
         return [judge.model for judge in self.judges.values()] + ([self.integrator.model] if self.integrator else [])
 
+    def with_judges(self, judges: Mapping[str, JudgeConfig]) -> Config:
+        """The section with these judges, as `with_fitted` resolves them.
+
+        Raises InputError where the cascade's first judge is a text feature, which only its model tells.
+        """
+        cascade = self.vote.cascade
+        if cascade and judges[cascade.first].score_mode == FEATURE:
+            raise InputError(
+                f"`evaluate.vote.cascade.first`: {cascade.first!r} is a text feature, which has no label "
+                "probabilities. Name another judge.",
+                code="conflict",
+                key="evaluate.vote.cascade.first",
+            )
+        return self.model_copy(update={"judges": dict(judges)})
+
     def told_judges(self) -> dict[str, dict[str, Any]]:
         """Each judge's configuration as plain values."""
         return {name: json.loads(judge.model_dump_json()) for name, judge in self.judges.items()}
@@ -227,7 +242,7 @@ def prepared(run: RunConfig, within: Path | None = None) -> Prepared:
                 key=f"evaluate.judges.{name}.model",
             )
     run, judges, fitted = with_fitted(run, config.judges)
-    config = config.model_copy(update={"judges": judges})
+    config = config.with_judges(judges)
     prompts = {name: find_prompts(run.run, name, uncut(run, one.model), one.prompt) for name, one in judges.items()}
     pool = read_pool(data)
     asked = {name: model_identity(run.models[name]) for name in config.model_names}
@@ -259,7 +274,7 @@ def earlier_evaluation(run: RunConfig) -> tuple[JobDir, dict[str, Any]]:
         return job, done  # a configuration with the run folder only
     config, data = _sections(run)
     run, judges, _ = with_fitted(run, config.judges)
-    config = config.model_copy(update={"judges": judges})
+    config = config.with_judges(judges)
     now = {**_asked_for(config, data), "seed": run.seed}
     now["models"] = {name: spec_identity(run.models[name]) for name in config.model_names if name in run.models}
     for spec in (earlier["models"] or {}).values():

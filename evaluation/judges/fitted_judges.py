@@ -24,6 +24,7 @@ from judging.errors import InputError
 from judging.fitted.regression import Regression, read_files
 
 JOB = "fit_judge"
+FOR_FEATURES = ("model", "score_mode", "not_systems")  # settings of a judge that is a text feature
 
 
 @dataclass(frozen=True)
@@ -153,7 +154,7 @@ def with_fitted(run: RunConfig, judges: Mapping[str, JudgeConfig]) -> Resolved:
 
 def _of_its_model(run: RunConfig, name: str, config: JudgeConfig) -> JudgeConfig:
     """The judge with the score mode `feature` if its model is a text feature. Raises InputError for a conflict."""
-    is_feature, key = isinstance(run.models[config.model], FeaturesSpec), f"evaluate.judges.{name}"
+    is_feature, key = isinstance(run.models.get(config.model), FeaturesSpec), f"evaluate.judges.{name}"
     if not is_feature:
         if config.score_mode == FEATURE:
             raise InputError(
@@ -162,13 +163,15 @@ def _of_its_model(run: RunConfig, name: str, config: JudgeConfig) -> JudgeConfig
                 key=f"{key}.score_mode",
             )
         return config
-    if extra := sorted(config.model_fields_set - {"model", "score_mode", "not_systems"}):
+    # By value, because a served panel is sent the configuration with all defaults filled in.
+    told, defaults = config.model_dump(), JudgeConfig(model=config.model).model_dump()
+    if extra := sorted(key for key in told if key not in FOR_FEATURES and told[key] != defaults[key]):
         raise InputError(
             f"`{key}.{extra[0]}` has no effect: {config.model!r} is a text feature. Remove it.",
             code="conflict",
             key=f"{key}.{extra[0]}",
         )
-    if "score_mode" in config.model_fields_set and config.score_mode != FEATURE:
+    if config.score_mode not in (FEATURE, defaults["score_mode"]):
         raise InputError(
             f"`{key}.score_mode`: {config.model!r} is a text feature. Remove score_mode.",
             code="conflict",

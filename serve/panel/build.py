@@ -86,7 +86,7 @@ def online(run: RunConfig) -> Online:
     for name, judge in evaluate.judges.items():
         spec_of(run, judge.model, f"evaluate.judges.{name}.model")
     run, resolved, fitted = with_fitted(run, evaluate.judges)
-    evaluate = evaluate.model_copy(update={"judges": resolved})
+    evaluate = evaluate.with_judges(resolved)
     pool = read_pool(data) if data is not None else {}
     tasks = _tasks(data)
     judges = {name: _judge(run, name, judge, tasks, pool, fitted.get(name)) for name, judge in evaluate.judges.items()}

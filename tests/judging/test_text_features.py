@@ -24,6 +24,8 @@ SOURCE = "The cat sat on the mat."
         ("novelty", "the cat sat down", 1 / 3),  # the cat, cat sat, sat down
         ("novelty", "a dog barks", 1.0),
         ("novelty", "cat", 0.0),
+        ("novelty", "dog", 1.0),
+        ("novelty", "👍", 0.0),
         ("repetition", "a b c d", 1.0),
         ("repetition", "a b c a b c", 3 / 4),  # abc bca cab abc
         ("repetition", "no no no no no", 1 / 3),
@@ -44,13 +46,22 @@ def test_words_in_many_scripts() -> None:
     assert words("Don't STOP_now, 3.5 Äpfel!") == ["don", "t", "stop", "now", "3", "5", "äpfel"]
     assert words("空が青い sky") == ["空", "が", "青", "い", "sky"]
     assert words("ไทย") == ["ไ", "ท", "ย"]
-    assert words("नमस्ते दुनिया")  # marks belong to words or divide them, but nothing is lost in length
-    assert words("👍👍 \x00\u200b") == []
+    assert words("\U00020000\U00020001 x") == ["\U00020000", "\U00020001", "x"]
+    assert words("👍👍🏽 \x00\u200b\u0301\ufe0f") == []
+    assert words("a\x00b") == ["a", "b"]
+
+
+def test_marks_belong_to_their_word() -> None:
+    assert words("नमस्ते दुनिया") == ["नमस्ते", "दुनिया"]
+    assert words("E\u0301tude e\u0301le\u0300ve") == words("Étude élève") == ["étude", "élève"]
+    assert words("\u1112\u1161\u11ab \u1100\u1173\u11af") == words("한 글") == ["한", "글"]  # Hangul in single letters
+    assert words("ที่นี่") == ["ที่", "นี่"]
+    assert measure("overlap", "e\u0301le\u0300ve", "Élève") == 1
 
 
 @pytest.mark.parametrize("feature", ["length", "overlap", "novelty", "repetition"])
 @pytest.mark.parametrize(
-    "text", ["a" * 3_000_000, "a " * 1_000_000, "空" * 1_000_000, "\x00" * 3_000_000, "é́" * 500_000]
+    "text", ["a" * 3_000_000, "a " * 1_000_000, "空" * 1_000_000, "\x00" * 3_000_000, "a\u0301\u0316" * 500_000]
 )
 def test_long_texts_take_linear_time_and_stay_in_the_range(feature: Feature, text: str) -> None:
     began = time.process_time()

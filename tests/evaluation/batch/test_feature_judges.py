@@ -1,5 +1,6 @@
 """Text features as judges: with a model's judge in a panel, refused settings, and nothing asked without a source."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,7 @@ import pytest
 
 from cluster import jobs
 from cluster.__main__ import main
-from cluster.config import build
+from cluster.config import RunConfig, build
 from cluster.identity import spec_of
 from evaluation.batch.config import prepared
 from evaluation.judges.judge_config import JudgeConfig, build_judge
@@ -59,6 +60,7 @@ def test_a_feature_needs_no_prompt() -> None:
         ({"model": "words", "icl": {"arm": "bm25"}}, "evaluate.judges.j.icl"),
         ({"model": "words", "temperature": 0.5}, "evaluate.judges.j.temperature"),
         ({"model": "words", "score_mode": "parsed"}, "evaluate.judges.j.score_mode"),
+        ({"model": "words", "min_label_mass": 0.5}, "evaluate.judges.j.min_label_mass"),
         ({"model": "m", "score_mode": "feature"}, "evaluate.judges.j.score_mode"),
     ],
 )
@@ -69,8 +71,54 @@ def test_settings_without_effect_are_refused(tmp_path: Path, judge: dict[str, An
         prepared(run)
 
 
+def configured(folder: Path, **evaluate: Any) -> RunConfig:
+    judges = {"j": {"model": "m"}, "w": {"model": "words"}}
+    raw = {"run": str(folder), "data": {"records": ["x"]}, "models": MODELS, "evaluate": {"judges": judges, **evaluate}}
+    return build(raw, jobs.sections(), origin="test")
+
+
+def test_a_configuration_with_its_defaults_filled_in_is_the_same(tmp_path: Path) -> None:
+    """This is how a served panel is sent it."""
+    run = configured(tmp_path)
+    again = build(run.model_dump(mode="json"), jobs.sections(), origin="test")
+    assert prepared(again).evaluation.config == prepared(run).evaluation.config
+
+
+def test_a_cascade_cannot_begin_with_a_feature(tmp_path: Path) -> None:
+    cascade = {"cascade": {"first": "w", "max_entropy": 0.5}}
+    with refused("conflict", "evaluate.vote.cascade.first"):
+        prepared(configured(tmp_path, vote=cascade))
+
+
 def test_a_feature_is_no_model_for_other_jobs() -> None:
     run = build({"run": "r", "models": MODELS}, {}, origin="test")
     assert spec_of(run, "words", "evaluate.judges.j.model")
     with refused("unsupported", "distill.models"):
         spec_of(run, "words", "distill.models")
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("ray_cluster")
+def test_a_learned_vote_uses_a_feature(tmp_path: Path) -> None:
+    """The labels follow the length; the model's judge says nothing about it."""
+    rows = [
+        {
+            "id": f"{group}-{level}",
+            "task": "qa",
+            "group": f"g{group}",
+            "source": f"Question {group}?",
+            "candidate": "word " * 4**level,
+            "scores": {"overall": level},
+            "scale": [1, 5],
+        }
+        for group in range(20)
+        for level in range(1, 6)
+    ]
+    models = {name: MODELS[name] for name in ("m", "words")}
+    config = configuration(tmp_path, rows, models, vote={"rule": "learned"})
+    dev = ["--set", "data.dev_share=0.5"]
+    for job in ("panel", "evaluate", "report"):
+        assert main([job, config, *dev]) == 0
+    assert all(row["panel.score"] == pytest.approx(row["label"], abs=0.5) for row in scores(tmp_path))
+    (part,) = json.loads((tmp_path / "run" / "report" / "metrics.json").read_text())["slices"]
+    assert part["votes"]["rules"]["learned"]["agreement"]["value"] == pytest.approx(1)
