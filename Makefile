@@ -23,7 +23,7 @@ $(STAMP): $(PINS) pyproject.toml
 	@deploy/setup.sh $(FLAVOUR) "$(PYTHON)" "$(VENV)" "$(TORCH_CPU_INDEX)"
 	@touch $@
 
-demo: setup  ## learn a judge's own prompt, judge the constructed demo records with two small models, write the report
+demo: setup  ## learn a judge's own prompt, judge the constructed demo records with two models, write the report
 	@$(BIN)/inverdict run configs/demo.yaml
 
 # Bytecode is written even where the environment forbids it: else every process compiles all tests anew.
