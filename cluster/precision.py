@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from cluster import runtime
-from cluster.artifacts import read_json, write_text
+from cluster.artifacts import write_text
 from cluster.config import RunConfig
 from cluster.errors import UserError
 from cluster.model_specs import ModelSpec, VllmSpec
@@ -65,16 +65,18 @@ def all_settled(run: RunConfig) -> RunConfig:
 def _kept(folder: Path) -> Dtype:
     file, here = folder / FILE, dtype_here()
     try:
-        known = read_json(file)
+        known = json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
         if known is None:
             folder.mkdir(parents=True, exist_ok=True)
             write_text(file, json.dumps({"dtype": here}))
             return here
+    except (ValueError, RecursionError):
+        known = {}
     except OSError as error:
         raise UserError(
             f"{file} cannot be written: {error.strerror}. Choose another `run`.", code="store_unwritable", key="run"
         ) from error
-    if known.get("dtype") not in ("bfloat16", "float32"):
+    if not isinstance(known, dict) or known.get("dtype") not in ("bfloat16", "float32"):
         raise UserError(f"{file} is damaged. Delete it and run the job again.", code="damaged_artifact")
     kept: Dtype = known["dtype"]
     if kept == "bfloat16" and here == "float32":

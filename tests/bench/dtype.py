@@ -3,7 +3,7 @@
 The prompts are those of a judge on the first texts of examples/constructed.jsonl. Every engine computes all of their
 tokens (no prefix cache), as the forward pass of transformers does, which takes one prompt at a time in bfloat16. Each
 side runs in a process of its own, in turns, because the machine's speed drifts; engine start excluded. Arguments:
-model, then `NAME={engine arguments as JSON}` for further variants of the bfloat16 engine.
+the model, then `NAME={engine arguments as JSON}` for variants of the bfloat16 engine.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from tests.bench.measure import ROOT, in_child
 
 MODEL = "embedded:qwen2.5-coder-0.5b-instruct"
 NUM_TEXTS, NUM_ROUNDS = 60, 3
-ENVIRONMENT = "environment"  # key of a variant: environment variables instead of engine arguments
+ENVIRONMENT = "environment"  # key of a variant beside its engine arguments: environment variables
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -35,13 +35,23 @@ def main(arguments: Sequence[str]) -> int:
     found: dict[str, list[float]] = {name: [] for name in sides}
     for number in range(NUM_ROUNDS):
         for name in list(sides) if number % 2 == 0 else list(sides)[::-1]:
-            one = in_child("tests.bench.dtype", name, model, json.dumps(sides[name]))
+            one = _in_child(name, model, dict(sides[name]))
             found[name].append(one["tokens_per_s"])
             print(f"round {number + 1}, {name}: {one['tokens_per_s']:.0f} tokens/s", flush=True)
     middle = {name: statistics.median(values) for name, values in found.items()}
     ratios = {name: round(value / middle["bare"], 3) for name, value in middle.items()}
     print(json.dumps({"tokens_per_s": found, "median": middle, "of_bare": ratios}))
     return 0
+
+
+def _in_child(name: str, model: str, changed: dict[str, Any]) -> dict[str, Any]:
+    before = dict(os.environ)
+    os.environ |= changed.pop(ENVIRONMENT, {})  # at its start a process reads what concerns its libraries
+    try:
+        return in_child("tests.bench.dtype", name, model, json.dumps(changed))
+    finally:
+        os.environ.clear()
+        os.environ |= before
 
 
 def prompts(model: str) -> list[list[int]]:
@@ -68,7 +78,7 @@ def _engine_child(model: str, changed: dict[str, Any]) -> dict[str, float]:
 
     spec = VllmSpec(source=model, num_gpus=0, max_model_len=4096)
     arguments = vllm_arguments(spec)
-    os.environ |= {**arguments["runtime_env"]["env_vars"], **changed.pop(ENVIRONMENT, {})}
+    os.environ |= arguments["runtime_env"]["env_vars"]
     if not changed.get("enforce_eager", True):
         os.environ.pop("TORCHDYNAMO_DISABLE", None)
     from vllm import LLM, SamplingParams, TokensPrompt

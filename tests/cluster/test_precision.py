@@ -81,7 +81,9 @@ def test_nothing_is_decided_for_a_named_dtype_a_gpu_or_other_backends(
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '{"dtype": "int8"}', "{}", '{"dtype": ["bfloat16"]}'])
+@pytest.mark.parametrize(
+    "text", ["{", "[]", pytest.param("[" * 200_000, id="deep"), '{"dtype": "int8"}', "{}", '{"dtype": ["bfloat16"]}']
+)
 def test_a_damaged_file_is_refused(text: str, tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "dtype.json").write_text(text)
