@@ -15,6 +15,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, Validati
 from cluster.config_errors import as_user_error
 from cluster.configfile import read, with_overrides
 from cluster.errors import UserError
+from cluster.model_specs import HttpSpec as HttpSpec  # an older name, for code that imports it from here
 from cluster.model_specs import ModelSpec
 from cluster.publish import address_problem
 from cluster.strict import Strict
