@@ -174,7 +174,8 @@ def _pipeline_child() -> dict[str, Any]:
     from evaluation.batch import evaluate as batch
 
     with tempfile.TemporaryDirectory() as folder:
-        model = {"source": "embedded:smollm2-135m-instruct", "max_model_len": ENGINE["max_model_len"]}
+        model = {"source": "embedded:smollm2-135m-instruct", "dtype": ENGINE["dtype"]}
+        model["max_model_len"] = ENGINE["max_model_len"]
         run = _run_config(folder, _write_records(folder), {"smollm2": model})
         return watched(lambda: batch.main(run), [request["prompt"] for request in _requests(run)], folder)
 

@@ -31,7 +31,13 @@ def _config(folder: str) -> Any:
     raw = {
         "run": f"{folder}/run",
         "data": {"records": [str(DATA / "topical_chat.jsonl")], "pool": [str(DATA / "topical_chat.jsonl")]},
-        "models": {"m": {"source": "embedded:smollm2-135m-instruct", "max_model_len": ENGINE["max_model_len"]}},
+        "models": {
+            "m": {
+                "source": "embedded:smollm2-135m-instruct",
+                "dtype": ENGINE["dtype"],
+                "max_model_len": ENGINE["max_model_len"],
+            }
+        },
         "feedback": {
             "model": "m",
             "aspects": ["overall"],

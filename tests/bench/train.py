@@ -65,7 +65,7 @@ def _config(folder: str) -> Any:
     raw = {
         "run": f"{folder}/run",
         "instructions": {"files": [str(DATA / "sft_self_instruct.jsonl")], "limit": NUM_INSTRUCTIONS},
-        "models": {"m": {"source": SMOLLM2, "max_model_len": MAX_LEN}},
+        "models": {"m": {"source": SMOLLM2, "dtype": "float32", "max_model_len": MAX_LEN}},
         "distill": {"models": ["m"], "max_tokens": MAX_TOKENS, "temperature": TEMPERATURE, "top_p": TOP_P},
     }
     return build(raw, sections(), origin="bench")

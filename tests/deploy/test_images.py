@@ -89,7 +89,7 @@ def test_what_the_installation_reads_is_copied() -> None:
         *("pyproject.toml", "README.md", "LICENSE", "deploy/setup.sh", "configs/serving.yaml", "configs/demo.yaml"),
         *(f"requirements/{name}.txt" for name in ("cpu", "gpu", "models", "overrides", "uv", "cloud")),
         *(f"{package}/__init__.py" for package in ("judging", "cluster", "evaluation", "serve", "train", "retrieval")),
-        *("judging/prompts/qa.yaml", "examples/constructed.jsonl"),
+        *("judging/prompts/qa.yaml", "examples/constructed.jsonl", "examples/labelled.jsonl"),
         *(f"serve/api/{page}.html" for page in ("page", "endpoints")),
     ]
     for path in needed:
