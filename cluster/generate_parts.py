@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from cluster.generate import Batch, Sampling, generate, rows_at_once
-from cluster.model_specs import FeaturesSpec, ModelSpec, VllmSpec
+from cluster.model_specs import ModelSpec, VllmSpec
 from cluster.precision import on_gpus
 from cluster.progress import progress
 from cluster.terminal import say
@@ -84,8 +84,7 @@ def run_parts(
         _from_start, fn_args=(at_once, *requests), batch_size=None
     )
     written = answer(asked).map_batches(write[0], fn_args=write[1:], batch_size=None)
-    if not isinstance(spec, FeaturesSpec):
-        say(f"{what}: starting the model")
+    say(f"{what}: starting the model")
     with progress(what, total, done) as bar:
         for batch in written.iter_batches(batch_size=None, prefetch_batches=0):
             bar.add(int(sum(batch["num_rows"])))
