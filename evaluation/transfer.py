@@ -16,6 +16,7 @@ from pydantic import Field
 
 from cluster.artifacts import JobDir, Outcome, write_text
 from cluster.config import RunConfig, section
+from cluster.identity import spec_of
 from cluster.strict import Strict
 from cluster.tables import aligned
 from cluster.terminal import say
@@ -81,6 +82,7 @@ def _cells(run: RunConfig, config: Config) -> Iterator[tuple[Key, dict[str, Judg
                 code="unknown_model",
                 key="transfer.judges",
             )
+        spec_of(run, judge, "transfer.judges")  # refuses a text feature, which has no prompt
         for source in config.sources:
             if source == RUBRIC:
                 yield (RUBRIC, judge), {RUBRIC: JudgeConfig(model=judge)}

@@ -102,9 +102,7 @@ class Judge:
         if self.mode == "fitted":
             return self._fitted(task, aspect, scale, reply["hidden_state"])
         if self.mode == "feature":
-            value = measure(**json.loads(reply["reply"]))
-            score = None if value is None else scale.low + value * scale.width
-            return Verdict(self.name, aspect, score, self.mode, "no_source" if score is None else None)
+            return self._feature(aspect, scale, json.loads(reply["reply"]))
         if unfinished := UNFINISHED.get(reply["finish_reason"]):
             return self._unscored(aspect, unfinished, _words(reply))
         if self.mode == "expected":
@@ -133,6 +131,13 @@ class Judge:
             label_mass=expected.label_mass,
             label_probabilities=expected.probabilities,
         )
+
+    def _feature(self, aspect: str, scale: Scale, asked: Mapping[str, Any]) -> Verdict:
+        value = measure(**asked)
+        if value is None:
+            return Verdict(self.name, aspect, None, self.mode, "no_source")
+        reason = f"text feature {asked['feature']}: {value:.3f}"
+        return Verdict(self.name, aspect, scale.low + value * scale.width, self.mode, reason=reason)
 
     def _fitted(self, task: str, aspect: str, scale: Scale, hidden: Sequence[float]) -> Verdict:
         regression = self.regressions[task, aspect]

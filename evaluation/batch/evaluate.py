@@ -32,7 +32,8 @@ from evaluation.batch.served_models import served_models
 from evaluation.batch.verdicts import ON_PURPOSE, aspects_of, aspects_of_row, forget_unscored, most_frequent_details
 from evaluation.judges.few_shot import choose_examples, say_what_is_missing
 from evaluation.judges.few_shot import summary as examples_summary
-from evaluation.judges.judge_config import check_indexes, judge_chooser, unaskable
+from evaluation.judges.fitted_judges import feature_of
+from evaluation.judges.judge_config import FEATURE, check_indexes, judge_chooser, unaskable
 from evaluation.judges.prompt_sources import warnings
 from judging.datasets import dev_groups
 from judging.errors import InputError
@@ -41,6 +42,7 @@ from judging.records import Record
 
 EXIT_UNSCORED = 3
 SHOWN = {"model", "prompt", "score_mode", "examples"}  # keys of a judge's configuration in the summary
+SHOWN_OF_FEATURES = {"model", "score_mode"}
 
 
 def main(
@@ -73,13 +75,14 @@ def main(
         evaluation.ballot.check(wanted)
         job.claim()
         for name, judge in judges.items():
-            evaluation.prompts[name].save(judge.templates, job.path / "templates" / name)
+            if judge.mode != FEATURE:  # which has no prompt
+                evaluation.prompts[name].save(judge.templates, job.path / "templates" / name)
         runtime.start(run.ray)
         if not through_serve:
             demands.check(run, list(asked))
         specs = served_models(run, list(asked)) if through_serve else all_settled(run).models
         scored, found = judge_all(evaluation, judges, pool, specs)
-        summary = {**_summary(config, counts, scored, found, job.path), "dtypes": _dtypes(config, specs)}
+        summary = {**_summary(evaluation, counts, scored, found), "dtypes": _dtypes(config, specs)}
         job.finish(summary)
     return Outcome(_exit_code(summary, config), summary)
 
@@ -167,23 +170,30 @@ def _details(folder: Path, name: str, found: Mapping[str, Any]) -> list[dict[str
 
 
 def _summary(
-    config: Config,
-    counts: Ingested,
-    scored: Mapping[str, Any],
-    examples: Mapping[str, Mapping[str, Any]],
-    folder: Path,
+    evaluation: Evaluation, counts: Ingested, scored: Mapping[str, Any], examples: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, Any]:
     """The summary of `scores.parquet`, with each judge's configuration and the number of excluded records."""
     judges = {
         name: {
             **found,
-            **(config.judges[name].model_dump(include=SHOWN) if name in config.judges else {}),
+            **_told(evaluation, name),
             **({"icl": dict(examples[name])} if name in examples else {}),
-            **({"details": details} if (details := _details(folder, name, found)) else {}),
+            **({"details": details} if (details := _details(evaluation.folder, name, found)) else {}),
         }
         for name, found in scored["judges"].items()
     }
     return {**scored, "judges": judges, "num_left_out": counts.num_left_out, "code": code_fingerprint()}
+
+
+def _told(evaluation: Evaluation, name: str) -> dict[str, Any]:
+    """A judge's configuration; of a text feature, which has no prompt, the `feature`. Empty for the panel."""
+    judge = evaluation.config.judges.get(name)
+    if judge is None:
+        return {}
+    feature = feature_of(evaluation.run.models[judge.model])
+    if feature is None:
+        return judge.model_dump(include=SHOWN)
+    return {**judge.model_dump(include=SHOWN_OF_FEATURES), "feature": feature}
 
 
 def _dtypes(config: Config, specs: Mapping[str, ModelSpec]) -> dict[str, str]:

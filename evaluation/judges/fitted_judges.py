@@ -17,7 +17,7 @@ from cluster.artifacts import JobDir, file_hash
 from cluster.config import RunConfig
 from cluster.identity import model_identity
 from cluster.model_layers import CutSpec
-from cluster.model_specs import FeaturesSpec, VllmSpec
+from cluster.model_specs import FeaturesSpec, ModelSpec, VllmSpec
 from evaluation.judges.judge_config import FEATURE, FITTED, JudgeConfig
 from evaluation.judges.prompt_sources import find_prompts
 from judging.errors import InputError
@@ -150,6 +150,11 @@ def with_fitted(run: RunConfig, judges: Mapping[str, JudgeConfig]) -> Resolved:
             specs[cut] = CutSpec(**spec.model_dump(exclude={"source", "revision"}), source=source, cut_from=model)
             resolved[name] = judges[name].model_copy(update={"model": cut})
     return Resolved(run.model_copy(update={"models": specs}) if found else run, resolved, found)
+
+
+def feature_of(spec: ModelSpec) -> str | None:
+    """The text feature that a model stands for; None for a model."""
+    return spec.feature if isinstance(spec, FeaturesSpec) else None
 
 
 def _of_its_model(run: RunConfig, name: str, config: JudgeConfig) -> JudgeConfig:

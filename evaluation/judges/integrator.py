@@ -18,6 +18,7 @@ from pydantic import Field
 from cluster.engine import Engine
 from cluster.exchange import Reply, Request
 from cluster.strict import Strict
+from evaluation.judges.judge_config import FEATURE
 from judging.parse import UNFINISHED, parse_reply
 from judging.records import Record, Verdict
 from judging.tasks import FieldSpec
@@ -126,17 +127,21 @@ def integration_request(
 def judgements(verdicts: Sequence[Verdict], seed: int, key: str) -> str:
     """Scores and reasons under letters, in an order shuffled by seed and record; missing scores are left out.
 
+    Text features follow without a letter, as what was measured: they are no judge's opinion.
+
     Args:
         verdicts: of all judges.
         seed: of the order.
         key: the record's id.
     """
-    scored = sorted((one for one in verdicts if one.score is not None), key=lambda one: one.judge)
+    known = sorted((one for one in verdicts if one.score is not None), key=lambda one: one.judge)
+    scored = [one for one in known if one.mode != FEATURE]
     random.Random(f"{seed}/{key}").shuffle(scored)
     lines = []
     for index, one in enumerate(scored):
         reason = f" Reason: {' '.join(one.reason.split())}" if one.reason else " No reason given."
         lines.append(f"Judge {chr(ord('A') + index)}: {one.score:.2f}.{reason}")
+    lines += [f"Measured: {one.reason}." for one in known if one.mode == FEATURE]
     return "\n".join(lines)
 
 

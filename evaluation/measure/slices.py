@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import takewhile
 from operator import ne
@@ -60,6 +60,11 @@ class Slice:
     unscored: Mapping[str, Mapping[str, int]]
     modes: Mapping[str, str]
     rows: Sequence[Mapping[str, Any]] = field(repr=False)
+    features: Mapping[str, str] = field(default_factory=dict)  # text feature by judge, for judges that are one
+
+    def named(self, column: str) -> str:
+        """A score column's name for the reader: a text feature is not to be taken for a judge's opinion."""
+        return f"{column} (feature: {self.features[column]})" if column in self.features else column
 
     @property
     def title(self) -> str:
@@ -95,7 +100,13 @@ class Slice:
 
 
 def measure(
-    scores: Path, *, resamples: int, seed: int, interval: Method, pairs: Sequence[Comparison] = ()
+    scores: Path,
+    *,
+    resamples: int,
+    seed: int,
+    interval: Method,
+    pairs: Sequence[Comparison] = (),
+    features: Mapping[str, str] | None = None,
 ) -> list[Slice]:
     """The agreement of all labelled slices of a scores file, in the order of their first row.
 
@@ -105,10 +116,12 @@ def measure(
         seed: of the bootstrap.
         interval: how the bootstrap's interval is computed.
         pairs: judges to compare with each other, see `comparisons`.
+        features: text feature by judge, for judges that are one.
     """
     slices = labelled_slices(scores)
     settings: dict[str, Any] = {"resamples": resamples, "seed": seed, "interval": interval}
-    return [_measure_slice(key[:3], rows, pairs, settings) for key, rows in slices.items()]
+    found = [_measure_slice(key[:3], rows, pairs, settings) for key, rows in slices.items()]
+    return [replace(part, features=features or {}) for part in found]
 
 
 def labelled_slices(scores: Path) -> dict[tuple[str, str, str, float, float], list[dict[str, Any]]]:

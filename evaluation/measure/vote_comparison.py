@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from cluster.artifacts import JobDir
 from cluster.parts import parts_of
 from evaluation.batch.verdicts import mean_tokens
 from evaluation.judges.aggregation import NOT_ASKED, PANEL, Ballot, VoteConfig, ballot_of
+from evaluation.judges.judge_config import FEATURE
 from evaluation.measure.slices import Slice
 from judging.errors import InputError
 from judging.records import Scale, Verdict
@@ -43,12 +44,24 @@ class Rule:
 
 
 @dataclass(frozen=True)
+class WithoutFeatures:
+    """A rule without the text features among the judges, and how much more agreement it has with them (paired)."""
+
+    agreement: Estimate
+    gain: Estimate
+
+
+@dataclass(frozen=True)
 class Compared:
-    """All rules on the rows of one slice; `first`: the judge that the cascade queries first."""
+    """All rules on the rows of one slice; `first`: the judge that the cascade queries first.
+
+    `without_features`: by rule; empty unless the panel has both judges and text features.
+    """
 
     rules: Mapping[str, Rule]
     first: str | None
     cascade: Sequence[Point]
+    without_features: Mapping[str, WithoutFeatures] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -61,6 +74,10 @@ class Compared:
                     "tokens": one.tokens,
                 }
                 for name, one in self.rules.items()
+            },
+            "without_features": {
+                name: {"agreement": one.agreement.to_json(), "gain": one.gain.to_json()}
+                for name, one in self.without_features.items()
             },
             "cascade": {
                 "first": self.first,
@@ -119,7 +136,25 @@ def compared(run: Path, part: Slice, *, resamples: int, seed: int) -> Compared |
             tokens[name],
         )
     first, points = _cascade(columns, scores, outputs, part, ballot, resamples=resamples, seed=seed)
-    return Compared(rules, first, points)
+    return Compared(rules, first, points, _without_features(columns, scores, part, ballot, settings))
+
+
+def _without_features(
+    columns: Columns, scores: Mapping[str, Scores], part: Slice, ballot: Ballot, settings: Mapping[str, Any]
+) -> dict[str, WithoutFeatures]:
+    """Mean, median and learned vote over the judges alone; a learned vote takes a feature's score as missing."""
+    judges = [name for name, mode in part.modes.items() if mode != FEATURE]
+    if not judges or len(judges) == len(part.modes):
+        return {}
+    found = {}
+    for rule in ("mean", "median", "learned"):
+        if rule in scores:
+            alone = [_aggregated(ballot, rule, part, row, judges) for row in part.rows]
+            found[rule] = WithoutFeatures(
+                agreement(replace(columns, score=alone), shuffles=0, **settings)[CRITERION],
+                compare(replace(columns, score=scores[rule]), alone, **settings)[CRITERION],
+            )
+    return found
 
 
 @dataclass(frozen=True)

@@ -47,7 +47,7 @@ def forest(part: Slice, statistics: Sequence[str]) -> str:
         if part.ceiling and statistic in part.ceiling:
             axis.axvline(part.ceiling[statistic].value, color="#444444", linestyle=":", linewidth=1)
         axis.set_title(statistic, fontsize=9)
-        axis.set_yticks(range(len(names)), names, fontsize=9)
+        axis.set_yticks(range(len(names)), list(map(part.named, names)), fontsize=9)
         axis.set_ylim(-0.6, len(names) - 0.4)
         axis.grid(axis="x", color="#eeeeee")
     return _png(figure)
@@ -59,7 +59,7 @@ def distributions(part: Slice, label_name: str) -> str:
     figure, axes = _figure(len(names) + 1, height=2.1, width=2.4, sharex=True)
     bins = np.linspace(*part.scale, 21)
     columns = [(label_name, [row["label"] for row in part.rows], GREY)]
-    columns += [(name, [row[f"{name}.score"] for row in part.rows], _colour(part, name)) for name in names]
+    columns += [(part.named(name), [row[f"{name}.score"] for row in part.rows], _colour(part, name)) for name in names]
     for axis, (name, values, colour) in zip(axes, columns, strict=True):
         known = [value for value in values if value is not None]
         axis.hist(known, bins=bins, color=colour)
@@ -79,7 +79,7 @@ def against_labels(part: Slice, label_name: str) -> str:
         axis.scatter(
             x, [part.rows[place][f"{name}.score"] for place in scored], s=9, alpha=0.45, color=_colour(part, name)
         )
-        axis.set_title(name, fontsize=9)
+        axis.set_title(part.named(name), fontsize=9)
         axis.set_xlabel(label_name, fontsize=8)
     axes[0].set_ylabel("score", fontsize=8)
     return _png(figure)

@@ -34,7 +34,7 @@ from evaluation.reporting.examples_section import table_rows as neighbours_rows
 from evaluation.reporting.fitted_section import fitted_section
 from evaluation.reporting.pages import rendered
 from evaluation.reporting.training_section import own_templates, prompts_section, retriever_section, training_section
-from evaluation.reporting.votes_section import section, table_rows
+from evaluation.reporting.votes_section import feature_rows, section, table_rows
 from judging.records import UNSCORED_REASONS
 from judging.stats.bootstrap import Method
 from judging.template import Templates
@@ -81,6 +81,7 @@ def main(run: RunConfig) -> Outcome:
         seed=run.seed,
         interval=config.interval,
         pairs=comparisons(judges),
+        features={name: judge["feature"] for name, judge in judges.items() if "feature" in judge},
     )
     means = means_of(run.run, judges)
     settings: dict[str, Any] = {"resamples": config.resamples, "seed": run.seed}
@@ -126,7 +127,9 @@ def _table(slices: Sequence[Slice], more: Sequence[_More], label: str) -> str:
         rows = [["", *SHOWN, "coverage"]]
         for name, found in part.estimates.items():
             known = [found.get(statistic) for statistic in SHOWN]
-            rows.append([name, *(with_interval(one) for one in known), f"{found['group.spearman'].coverage:.3f}"])
+            rows.append(
+                [part.named(name), *(with_interval(one) for one in known), f"{found['group.spearman'].coverage:.3f}"]
+            )
         chance = part.estimates[PANEL]
         rows.append(["chance (panel)", *(with_interval(chance.get(f"floor.{statistic}")) for statistic in SHOWN), ""])
         if part.ceiling:
@@ -137,7 +140,8 @@ def _table(slices: Sequence[Slice], more: Sequence[_More], label: str) -> str:
         if one.neighbours:
             blocks.append(aligned(neighbours_rows(one.neighbours)))
         if one.votes:
-            blocks.append(aligned(table_rows(one.votes)))
+            blocks.append(aligned(table_rows(one.votes, part)))
+            blocks += [aligned(rows) for rows in [feature_rows(one.votes)] if rows]
     return (
         "\n\n".join(blocks)
         + "\n\n[ ]: 95 % bootstrap interval over groups. length: baseline, the candidate's number of characters."
@@ -175,7 +179,7 @@ def _page(
         versions=", ".join(f"{name} {version}" for name, version in summary["versions"].items()),
         dtypes=summary["evaluation"].get("dtypes", {}),
         criterion=CRITERION,
-        columns=list(dict.fromkeys(name for part in slices for name in part.estimates)),
+        columns={name: part.named(name) for part in slices for name in part.estimates},
         reasons=UNSCORED_REASONS,
         details=[{"judge": name, **one} for name, judge in judges.items() for one in judge.get("details", ())],
         slices=[
@@ -211,12 +215,12 @@ def _slice(
         "aeollm": aeollm,
         "aeollm_chance_names": [f"floor.{name}" for name in aeollm],
         "differences": [
-            *((f"{name} minus length", found) for name, found in part.against_length.items()),
-            *((f"panel minus {name}", found) for name, found in part.against_panel.items()),
+            *((f"{part.named(name)} minus length", found) for name, found in part.against_length.items()),
+            *((f"panel minus {part.named(name)}", found) for name, found in part.against_panel.items()),
             *((_named(pair), found) for pair, found in part.against_baseline.items()),
         ],
         "neighbours": neighbours_section(more.neighbours, label),
-        "votes": section(more.votes) if more.votes else "",
+        "votes": section(more.votes, part) if more.votes else "",
         "forest": plots.forest(part, statistics),
         "distributions": plots.distributions(part, label),
         "against_labels": plots.against_labels(part, label),
@@ -230,7 +234,7 @@ def _disagreement(part: Slice, row: Mapping[str, Any], texts: Mapping[str, str])
         "label": row["label"],
         "panel": row[f"{PANEL}.score"],
         "name": row["system"] or row["id"],
-        "given": {name: _given(row, name) for name in part.modes},
+        "given": {part.named(name): _given(row, name) for name in part.modes},
         "source": texts["source"],
         "candidate": texts["candidate"],
     }

@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 from evaluation.measure.formatting import with_interval
-from evaluation.measure.slices import LENGTH
+from evaluation.measure.slices import LENGTH, Slice
 from evaluation.measure.vote_comparison import CRITERION, Compared, Rule
 from evaluation.reporting.pages import rendered
 from judging.stats.cascade import Point
 
 
-def table_rows(found: Compared) -> list[list[str]]:
+def table_rows(found: Compared, part: Slice) -> list[list[str]]:
     """The terminal's table: a head, then one row per rule."""
     head = ["votes", CRITERION, "minus mean", "minus length", "tokens a text", "coverage"]
-    return [head, *([name, *_cells(one)] for name, one in found.rules.items())]
+    return [head, *([part.named(name), *_cells(one)] for name, one in found.rules.items())]
+
+
+def feature_rows(found: Compared) -> list[list[str]]:
+    """The terminal's table of what the text features add to the judges; empty where the panel has not both."""
+    head = ["what the features add", "with", "without", "difference"]
+    rows = [
+        [name, *map(with_interval, (found.rules[name].agreement, one.agreement, one.gain))]
+        for name, one in found.without_features.items()
+    ]
+    return [head, *rows] if rows else []
 
 
 def _cells(one: Rule) -> list[str]:
@@ -21,7 +31,7 @@ def _cells(one: Rule) -> list[str]:
     return [*shared, tokens, f"{one.agreement.coverage:.3f}"]
 
 
-def section(found: Compared) -> str:
+def section(found: Compared, part: Slice) -> str:
     """The report's section of one slice."""
     from evaluation.reporting import plots
 
@@ -32,7 +42,8 @@ def section(found: Compared) -> str:
         length=LENGTH,
         n=found.rules["mean"].agreement.n,
         learned=bool({"best", "learned"} & set(found.rules)),
-        rows={name: _cells(one) for name, one in found.rules.items()},
+        rows={part.named(name): _cells(one) for name, one in found.rules.items()},
+        features=feature_rows(found)[1:],
         first=found.first,
         cascade=[_point(point) for point in cascade],
         cascade_png=plots.cascade(cascade, CRITERION) if cascade else "",

@@ -107,7 +107,7 @@ class Certificate(Strict):
     dataset: str
     aspect: str
     scale: tuple[float, float]
-    score_modes: dict[str, str] = Field(description="by judge: expected or parsed")
+    score_modes: dict[str, str] = Field(description="by judge: expected, parsed, fitted or feature")
     labels: Literal["human", "constructed"]
     date: str = Field(description="UTC")
     num_rows: int

@@ -21,7 +21,7 @@ from cluster.tokens import special_tokens_of
 from evaluation.batch.config import Config as EvaluateConfig
 from evaluation.batch.fingerprints import code_fingerprint
 from evaluation.judges.aggregation import Ballot, ballot_of
-from evaluation.judges.fitted_judges import FittedJudge, uncut, with_fitted
+from evaluation.judges.fitted_judges import FittedJudge, feature_of, uncut, with_fitted
 from evaluation.judges.integrator import Integrator
 from evaluation.judges.judge_config import (
     JudgeConfig,
@@ -192,7 +192,7 @@ def versions(found: Online) -> Versions:
     weights = {
         name: models.resolve(spec.source, revision=spec.revision).fingerprint[:16]
         if isinstance(spec, VllmSpec)
-        else f"{spec.backend}:{getattr(spec, 'model', name)}"
+        else f"{spec.backend}:{getattr(spec, 'model', feature_of(spec) or name)}"
         for name, spec in found.models.items()
     }
     manifest = found.run.run / "index" / "manifest.json"
@@ -205,12 +205,13 @@ def describe(found: Online) -> list[dict[str, Any]]:
     described = []
     for name, judge in found.judges.items():
         config = found.evaluate.judges[name]
+        feature = feature_of(found.run.models[config.model])
         templates = [
             {
                 "task": task,
                 "aspect": aspect,
                 "scale": [template.scale.low, template.scale.high],
-                "origin": template.origin,
+                "origin": "feature" if feature else template.origin,
                 "fingerprint": template.fingerprint[:16],
                 "fields": [field.name for field in template.fields],
             }
@@ -222,7 +223,8 @@ def describe(found: Online) -> list[dict[str, Any]]:
                 "object": "judge",
                 "model": config.model,
                 "score_mode": config.score_mode,
-                "prompt": config.prompt,
+                "prompt": None if feature else config.prompt,
+                "feature": feature,
                 "examples": config.icl.arm if config.icl else ("named" if config.examples else "none"),
                 "templates": templates,
             }

@@ -121,7 +121,7 @@ def write_verdicts_file(folder: Path, name: str, scores: Mapping[tuple[str, str]
 def scores_file(folder: Path, rows: Iterable[Mapping[str, Any]]) -> Path:
     """`scores.parquet` as the job `evaluate` writes it, from rows with `id`, `group`, `label`, `scores` (by judge).
 
-    The panel's score is the mean; `unscored` (by judge) gives the reason where the score is None.
+    The panel's score is the mean; `unscored` (by judge) gives the reason where the score is None, `modes` score modes.
     """
     tables = []
     for one in rows:
@@ -145,7 +145,7 @@ def scores_file(folder: Path, rows: Iterable[Mapping[str, Any]]) -> Path:
             columns |= {
                 f"{name}.score": score,
                 f"{name}.unscored": reasons.get(name, "unparsed") if score is None else None,
-                f"{name}.mode": "expected",
+                f"{name}.mode": one.get("modes", {}).get(name, "expected"),
                 f"{name}.label_mass": 0.9,
                 f"{name}.reason": one.get("reason"),
             }

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from cluster.__main__ import main
-from cluster.config import load
+from cluster.config import RunConfig, load
 from cluster.jobs import sections
 from evaluation import transfer
 from judging.tasks import load_task
@@ -119,6 +119,10 @@ def test_bad_input_is_refused_and_leaves_nothing(tmp_path: Path, capsys: pytest.
         transferred(tmp_path)
     with refused("unknown_model", "transfer.judges", naming="'nobody'"):
         transferred(tmp_path, judges=["nobody"])
+    features = {"models": {"words": {"backend": "features", "feature": "length"}}}
+    run = RunConfig.model_validate({"run": str(tmp_path / "run"), **features})
+    with refused("unsupported", "transfer.judges", naming="'words'"):
+        list(transfer._cells(run, transfer.Config(judges=("words",), sources=("rubric",))))
     assert not (tmp_path / "run").exists()
     learned(tmp_path / "run", "sure", "inverse", "Rate it.")
     learned(tmp_path / "run", "sure", "inverse", "Rate it.", task="story")

@@ -14,10 +14,10 @@ import httpx
 import uvicorn
 
 from cluster.config import build
-from cluster.engine import Engine, ScriptedEngine
+from cluster.engine import Engine, FeaturesEngine, ScriptedEngine
 from cluster.exchange import Reply, Request
 from cluster.jobs import sections
-from cluster.model_specs import ScriptedSpec
+from cluster.model_specs import FeaturesSpec, ScriptedSpec
 from judging.records import Record
 from serve.api.api_keys import Keys
 from serve.api.conversion import Offer
@@ -66,8 +66,9 @@ class Local:
     """A service without Ray. `engines` replace those of the configuration, by model."""
 
     def __init__(self, found: Online, engines: Mapping[str, Engine] | None = None) -> None:
-        known = {name: ScriptedEngine(spec) for name, spec in found.models.items() if isinstance(spec, ScriptedSpec)}
-        self._engines: dict[str, Engine] = {**known, **(engines or {})}
+        scripted = {name: ScriptedEngine(spec) for name, spec in found.models.items() if isinstance(spec, ScriptedSpec)}
+        measured = {name: FeaturesEngine(spec) for name, spec in found.models.items() if isinstance(spec, FeaturesSpec)}
+        self._engines: dict[str, Engine] = {**scripted, **measured, **(engines or {})}
         self._found = found
         self.panel = build_panel(found, self._engines)
         self.offer = Offer(
@@ -76,13 +77,14 @@ class Local:
             found.serve,
             found.run.seed,
             has_integrator=found.evaluate.integrator is not None,
+            fixed=frozenset(name for name, judge in found.judges.items() if judge.is_fixed),
             certified=found.certified,
         )
         told = versions(found)._asdict()
         self.about = About(
             judges=describe(found),
             tasks=found.tasks(),
-            models=list(found.models),
+            models=[name for name in found.models if name not in measured],
             versions=told,
             min_votes=found.evaluate.vote.min_votes,
         )

@@ -23,6 +23,7 @@ from tests.serve.online import BODY, HOSTILE, SCRIPTED
 from tests.serve.serving import PLANTED, ROOT, SMALL, Served, configuration, free_port, serving
 
 pytestmark = pytest.mark.ray
+OVERLAP = {"backend": "features", "feature": "overlap"}
 RECORDS = ROOT / "examples" / "constructed.jsonl"
 SHARED = ROOT.parent / "shared" / "data" / "topical_chat.jsonl"
 
@@ -36,11 +37,12 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         "first": {"model": "a"},
         "second": {"model": "b", "score_mode": "parsed"},
         "slow": {"model": "hung"},
+        "shared": {"model": "overlap"},
     }
     config = configuration(
         folder,
         data={"records": [str(RECORDS)], "labels": "constructed"},
-        models={"a": SCRIPTED, "b": SCRIPTED, "hung": {**SCRIPTED, "delay_s": 40}},
+        models={"a": SCRIPTED, "b": SCRIPTED, "hung": {**SCRIPTED, "delay_s": 40}, "overlap": OVERLAP},
         evaluate={"judges": judges, "vote": {"min_votes": 1}},
         serve={
             "port": port,
@@ -97,7 +99,8 @@ def test_a_hung_judge_costs_its_vote(served: Served) -> None:
     assert time.monotonic() - began < 6
     told = answer.json()
     assert (answer.status_code, told["quorum"], told["degraded"]) == (200, True, True)
-    assert told["results"][0]["votes"][2]["unscored"] == "timeout"
+    unscored = {vote["judge"]: vote["unscored"] for vote in told["results"][0]["votes"]}
+    assert unscored == {"first": None, "second": None, "slow": "timeout", "shared": None}
 
 
 @pytest.mark.usefixtures("ray_cluster")
@@ -110,19 +113,25 @@ def test_batch_and_online_give_the_same_scores(served: Served, tmp_path: Path) -
     config = configuration(
         tmp_path,
         data={"records": [str(tmp_path / "rows.jsonl")]},
-        models={"a": SCRIPTED, "b": SCRIPTED},
+        models={"a": SCRIPTED, "b": SCRIPTED, "overlap": OVERLAP},
         evaluate={
-            "judges": {"first": {"model": "a"}, "second": {"model": "b", "score_mode": "parsed"}},
+            "judges": {
+                "first": {"model": "a"},
+                "second": {"model": "b", "score_mode": "parsed"},
+                "shared": {"model": "overlap"},
+            },
             "aspects": ["overall"],
         },
     )
     assert main(["evaluate", str(config)]) == 0
     batch = {row["id"]: row for row in pq.read_table(tmp_path / "run" / "evaluate" / "scores.parquet").to_pylist()}
 
+    whole = {"judges": ["first", "second", "shared"]}
+
     def online(row: dict[str, Any]) -> dict[str, Any]:
         known = ("source", "candidate", "fact")
         fields = {name: row[name] for name in known if row.get(name)}
-        body = {"task": row["task"], "fields": fields, "aspects": ["overall"], "options": FAST}
+        body = {"task": row["task"], "fields": fields, "aspects": ["overall"], "options": whole}
         return dict(served.post("/v1/judge", body).json())
 
     with ThreadPoolExecutor(8) as pool:
@@ -133,9 +142,9 @@ def test_batch_and_online_give_the_same_scores(served: Served, tmp_path: Path) -
     assert len(ids) == len(batch) == len(answers)
     for id, told in zip(ids, answers, strict=True):
         one = batch[id]
-        first, second = told["results"][0]["votes"]
+        first, second, shared = told["results"][0]["votes"]
         assert first["score"] == pytest.approx(one["first.score"], abs=1e-12)
-        assert second["score"] == one["second.score"]
+        assert (second["score"], shared["score"]) == (one["second.score"], one["shared.score"])
         assert told["score"] == pytest.approx(one["panel.score"], abs=1e-12)
 
 
@@ -146,8 +155,8 @@ def test_a_batch_through_the_running_evaluators_gives_the_same_scores(
     config = configuration(
         tmp_path,
         data={"records": [str(RECORDS)], "labels": "constructed"},
-        models={"a": SCRIPTED, "b": SCRIPTED},
-        evaluate={"judges": {"first": {"model": "a"}, "second": {"model": "b", "score_mode": "parsed"}}},
+        models={"a": SCRIPTED, "overlap": OVERLAP},
+        evaluate={"judges": {"first": {"model": "a"}, "shared": {"model": "overlap"}}},
     )
     address = next(line for line in served.log.read_text().splitlines() if "ray.address=" in line).partition("ray.")[2]
     # This process has a cluster of its own already: the server's is another process's.

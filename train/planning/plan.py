@@ -14,6 +14,7 @@ from typing import Any
 from cluster.artifacts import Outcome
 from cluster.config import RunConfig
 from cluster.errors import UserError
+from cluster.model_specs import FeaturesSpec
 from train.planning.costs import BYTES_A_TOKEN, asking, generation, hours, memory, operations, weights_on_disk
 from train.planning.facts import Config, Facts, Node, Texts
 from train.planning.model_size import Size
@@ -271,6 +272,9 @@ def _judged(facts: Facts, job: str, part: Part, share: float) -> Iterator[Row]:
         "assumed: fixed",
     )
     for name, judge in config.judges.items():
+        if isinstance(facts.run.models.get(judge.model), FeaturesSpec):
+            facts.assume(f"{name}: a text feature, which costs nothing", f"models.{judge.model}.backend")
+            continue
         written, place = judge.max_tokens if judge.score_mode == "parsed" else 1, f"evaluate.judges.{name}.model"
         examples, are_fixed = len(judge.examples) / max(1, num_tasks) * asked.example, True
         if judge.icl:

@@ -38,7 +38,7 @@ def test_features_vote_beside_a_model(tmp_path: Path) -> None:
     assert found["a"]["shared.score"] == pytest.approx(1 + 4 * 1 / 4)
     assert found["b"]["shared.score"] == pytest.approx(5)
     assert (found["c"]["shared.score"], found["c"]["shared.unscored"]) == (None, "no_source")
-    assert found["a"]["words.mode"] == "feature"
+    assert (found["a"]["shared.mode"], found["a"]["shared.reason"]) == ("feature", "text feature overlap: 0.250")
     assert found["a"]["words.score"] < found["b"]["words.score"]
     assert found["a"]["panel.num_votes"] == 3
     assert found["c"]["panel.num_votes"] == 2
@@ -122,3 +122,9 @@ def test_a_learned_vote_uses_a_feature(tmp_path: Path) -> None:
     assert all(row["panel.score"] == pytest.approx(row["label"], abs=0.5) for row in scores(tmp_path))
     (part,) = json.loads((tmp_path / "run" / "report" / "metrics.json").read_text())["slices"]
     assert part["votes"]["rules"]["learned"]["agreement"]["value"] == pytest.approx(1)
+    assert set(part["votes"]["without_features"]) == {"mean", "median", "learned"}
+    # It is named as what it is, and has no prompt.
+    assert "<th>words (feature: length)" in (tmp_path / "run" / "report" / "report.html").read_text()
+    told = json.loads((tmp_path / "run" / "evaluate" / "manifest.json").read_text())["summary"]["judges"]["words"]
+    assert (told["feature"], "prompt" in told) == ("length", False)
+    assert [one.name for one in (tmp_path / "run" / "evaluate" / "templates").iterdir()] == ["m"]

@@ -23,6 +23,12 @@ def test_names_are_hidden_and_missing_scores_left_out() -> None:
     assert "a whole number from 1 to 5" in prompt
 
 
+def test_a_text_feature_is_told_as_what_was_measured() -> None:
+    words = Verdict("words", "overall", 4.5, "feature", reason="text feature length: 0.875")
+    told = judgements([words, verdict("gemma", 2.0, "Too short.")], 0, "r")
+    assert told == "Judge A: 2.00. Reason: Too short.\nMeasured: text feature length: 0.875."
+
+
 def test_the_order_depends_on_seed_and_record_not_on_the_judges() -> None:
     said = [verdict(name, float(place + 1)) for place, name in enumerate("abcde")]
     assert judgements(said, 0, "r") == judgements(said[::-1], 0, "r")

@@ -12,10 +12,10 @@ import pytest
 
 from evaluation.batch.integration import SCHEMA
 from evaluation.batch.verdicts import VERDICT_SCHEMA
-from evaluation.measure.slices import measure
+from evaluation.measure.slices import Slice, measure
 from evaluation.measure.vote_comparison import compared
 from evaluation.reporting import report
-from evaluation.reporting.votes_section import section, table_rows
+from evaluation.reporting.votes_section import feature_rows, section, table_rows
 from tests.evaluation.making import scores_file
 from tests.evaluation.reporting.test_report import Page, finished
 
@@ -69,9 +69,13 @@ def run(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def sliced(run: Path, **more: Any) -> Slice:
+    (part,) = measure(run / "evaluate" / "scores.parquet", resamples=100, seed=0, interval="percentile", **more)
+    return part
+
+
 def of(run: Path) -> Any:
-    (part,) = measure(run / "evaluate" / "scores.parquet", resamples=100, seed=0, interval="percentile")
-    return compared(run, part, resamples=100, seed=0)
+    return compared(run, sliced(run), resamples=100, seed=0)
 
 
 def test_every_rule_on_the_same_rows(run: Path) -> None:
@@ -123,10 +127,38 @@ def test_one_judge_has_nothing_to_compare(tmp_path: Path) -> None:
 
 def test_without_verdicts_there_is_no_cost_and_no_cascade(tmp_path: Path) -> None:
     scores_file(tmp_path / "evaluate", rows(a=float, b=turned))
-    found = of(tmp_path)
+    found, part = of(tmp_path), sliced(tmp_path)
     assert found.rules["mean"].tokens is None and found.cascade == [] and found.first is None
-    assert table_rows(found)[1][-2:] == ["–", "1.000"]
-    assert "Cascade" not in section(found)
+    assert table_rows(found, part)[1][-2:] == ["–", "1.000"]
+    assert "Cascade" not in section(found, part)
+
+
+def test_what_text_features_add_to_the_judges(tmp_path: Path) -> None:
+    given = rows(judge=turned, words=float)
+    scores_file(tmp_path / "evaluate", [{**one, "modes": {"words": "feature"}} for one in given])
+    part = sliced(tmp_path, features={"words": "length"})
+    found = compared(tmp_path, part, resamples=100, seed=0)
+    assert found is not None
+    # Together 1 2.5 2.5 4 against 1 2 3 4: Spearman 4.5 / sqrt(4.5 * 5) = .949; the judge alone .8.
+    for rule in ("mean", "median"):
+        one = found.without_features[rule]
+        assert (one.agreement.value, one.gain.value) == (pytest.approx(0.8), pytest.approx(0.9486833 - 0.8))
+    assert [row[0] for row in table_rows(found, part)] == [
+        "votes",
+        "judge",
+        "words (feature: length)",
+        "mean",
+        "median",
+    ]
+    assert [row[:3] for row in feature_rows(found)][1] == ["mean", ".95 [.95, .95]", ".80 [.80, .80]"]
+    assert "What the text features add" in section(found, part)
+    assert found.to_json()["without_features"]["mean"]["agreement"]["value"] == pytest.approx(0.8)
+
+
+@pytest.mark.parametrize("modes", [{}, {"judge": "feature", "words": "feature"}])
+def test_without_both_kinds_there_is_nothing_to_add(tmp_path: Path, modes: Any) -> None:
+    scores_file(tmp_path / "evaluate", [{**one, "modes": modes} for one in rows(judge=turned, words=float)])
+    assert feature_rows(of(tmp_path)) == [] and "features add" not in section(of(tmp_path), sliced(tmp_path))
 
 
 def test_the_report_and_the_table_show_them(run: Path) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -167,3 +168,40 @@ async def test_judges_and_models_are_listed(service: Local) -> None:
         assert (await http.get("/v1/models/a")).json()["id"] == "a"
         error = (await http.get("/v1/models/secret")).json()["error"]
         assert (error["type"], error["code"], error["param"]) == ("not_found_error", "unknown_model", "model")
+
+
+@pytest.fixture
+def measuring(tmp_path: Path) -> Local:
+    """A model's judge and a text feature."""
+    models = {"a": {"backend": "scripted"}, "words": {"backend": "features", "feature": "length"}}
+    judges = {"first": {"model": "a"}, "words": {"model": "words"}}
+    return Local(configured(tmp_path, models=models, evaluate={"judges": judges}), {"a": Noting()})
+
+
+async def test_a_text_feature_votes_by_its_measure(measuring: Local) -> None:
+    told = (await post(measuring, "/v1/judge", BODY)).json()
+    _, vote = told["results"][0]["votes"]
+    score = 1 + 4 * math.log(6) / math.log(1001)  # five words
+    assert vote["score"] == pytest.approx(score)
+    assert (vote["reason"], vote["usage"]["total_tokens"]) == ("text feature length: 0.259", 0)
+    assert told["score"] == pytest.approx((3 + score) / 2)
+
+
+async def test_a_text_feature_compares_nothing_and_follows_no_rubric(measuring: Local) -> None:
+    pair = {**BODY, "other": "It is blue."}
+    free = {"rubric": "Is it polite?", "fields": {"candidate": "Thanks!"}}
+    for body in (pair, free):
+        told = (await post(measuring, "/v1/judge", body)).json()
+        assert [vote["judge"] for vote in told["results"][0]["votes"]] == ["first"]
+        refusal = await post(measuring, "/v1/judge", {**body, "options": {"judges": ["words"]}})
+        error = refusal.json()["error"]
+        assert (refusal.status_code, error["code"], error["param"]) == (400, "unsupported", "options.judges")
+
+
+async def test_a_text_feature_is_listed_as_one_and_is_no_model(measuring: Local) -> None:
+    async with client(measuring) as http:
+        first, words = (await http.get("/v1/judges")).json()["data"]
+        models = [one["id"] for one in (await http.get("/v1/models")).json()["data"]]
+    assert (first["feature"], first["prompt"]) == (None, "rubric")
+    assert (words["feature"], words["prompt"], words["templates"][0]["origin"]) == ("length", None, "feature")
+    assert models == ["a", "inverdict-panel"]

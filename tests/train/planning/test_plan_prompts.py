@@ -172,6 +172,14 @@ def test_every_judging_job_is_counted_for_models_elsewhere(model: dict[str, Any]
     assert summary["total"]["gpu_hours"] == 0
 
 
+def test_a_text_feature_costs_nothing(tmp_path: Path) -> None:
+    rows = jsonl(tmp_path / "rows.jsonl", [row_of(f"g{number}") for number in range(6)])
+    spec = {"backend": "features", "feature": "length"}
+    summary = planned(spec, data={"records": [rows]}, evaluate={"judges": {"j": {"model": "m"}}})
+    assert (summary["jobs"], summary["total"]["tokens_in"]) == ([], 0)
+    assert words(summary)["j: a text feature, which costs nothing"] == "models.m.backend"
+
+
 def test_examples_are_cut_at_their_budget(folder: Path, tmp_path: Path) -> None:
     records = jsonl(tmp_path / "records.jsonl", [ROW])
     judges = {"j": {"model": "m", "icl": {"arm": "random", "k": 4, "max_tokens": 10}}}
