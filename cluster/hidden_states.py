@@ -3,19 +3,21 @@
 Input columns: those of cluster.generate. Output columns, in their place: `hidden_states` (for each depth a list of
 float: the last prompt token after that many layers and the final norm), `label_logprobs` (of the whole model, where the
 request has labels), `num_prompt_tokens`, `error` ("" or "too_long"). Only `fit-judge` needs several depths; a fitted
-judge then runs on the engine (cluster/model_layers.py).
+judge then runs on the engine (cluster/model_layers.py). On CPUs prompts of a block that begin alike, as those of one
+source do, share the computation of that beginning.
 """
 
 from __future__ import annotations
 
+import copy
 import os
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cluster import models
 from cluster.engine import ScriptedEngine
 from cluster.exchange import Request
-from cluster.generate import REQUEST_COLUMNS, Batch
+from cluster.generate import KEEP_FREED_MEMORY, REQUEST_COLUMNS, Batch
 from cluster.model_specs import ScriptedSpec, VllmSpec, most
 from cluster.precision import on_gpus
 from cluster.tokens import encoder
@@ -23,7 +25,18 @@ from cluster.tokens import encoder
 if TYPE_CHECKING:
     from ray.data import Dataset
 
-PROMPTS_ON_GPU = 16  # of a forward pass; on CPUs one prompt at a time wastes nothing on padding
+PROMPTS_ON_GPU = 16  # of a forward pass
+TOKENS_ON_CPU = 1024  # of a forward pass, with padding
+PADDING = 0.5
+SHARED = 0.25
+
+
+class Asked(NamedTuple):
+    """A prompt: its place in the batch, its token ids, and those of its labels."""
+
+    place: int
+    ids: list[int]
+    label_ids: list[int]
 
 
 def hidden_states(dataset: Dataset, spec: VllmSpec | ScriptedSpec, depths: Sequence[int]) -> Dataset:
@@ -47,6 +60,7 @@ def hidden_states(dataset: Dataset, spec: VllmSpec | ScriptedSpec, depths: Seque
         num_gpus=spec.num_workers if on_gpus(spec) else 0,
         resources=spec.resources or None,
         accelerator_type=spec.accelerator_type,
+        runtime_env={"env_vars": KEEP_FREED_MEMORY},
     )
 
 
@@ -55,7 +69,7 @@ class _Model:
 
     def __init__(self, folder: str, spec: VllmSpec, depths: tuple[int, ...], threads: int) -> None:
         import torch
-        from transformers import AutoModelForCausalLM
+        from transformers import AutoModelForCausalLM, DynamicCache
 
         torch.set_num_threads(threads)
         self._torch = torch
@@ -65,12 +79,14 @@ class _Model:
         self._encoder = encoder(folder, spec.prompt_style)
         self._max_len = spec.max_model_len - 1
         self._depths = depths
+        # A layer of sliding windows forgets, so what it knows of a prompt's beginning is gone at its end.
+        self._has_windows = any(DynamicCache(config=self._model.config).is_sliding)
 
     def __call__(self, batch: Batch) -> Batch:
         columns = [list(batch.pop(name)) for name in REQUEST_COLUMNS]
         size = len(columns[0])
         found: list[dict[str, Any]] = [{} for _ in range(size)]
-        asked: list[tuple[int, list[int], list[int]]] = []
+        asked: list[Asked] = []
         for place, (prompt, prefix, labels, _) in enumerate(zip(*columns, strict=True)):
             spelled = self._encoder.spelled_prefix(prefix, tuple(labels))
             ids = self._encoder.prompt_ids(prompt, spelled, self._max_len)
@@ -79,11 +95,15 @@ class _Model:
                 found[place] = {"hidden_states": [none for _ in self._depths], "label_logprobs": none}
                 found[place] |= {"num_prompt_tokens": 0, "error": "too_long"}
             else:
-                asked.append((place, ids, self._label_ids(prefix, labels)))
-        asked.sort(key=lambda one: len(one[1]))
-        step = PROMPTS_ON_GPU if self._has_gpu else 1
-        for start in range(0, len(asked), step):
-            self._run(asked[start : start + step], found)
+                asked.append(Asked(place, ids, self._label_ids(prefix, labels)))
+        if self._has_gpu or self._has_windows:
+            asked.sort(key=lambda one: len(one.ids))
+            step = PROMPTS_ON_GPU if self._has_gpu else 1
+            for start in range(0, len(asked), step):
+                self._run(asked[start : start + step], found)
+        else:
+            for some, known in alike(asked):
+                self._run_behind(known, some, found)
         return {**batch, **{name: [one[name] for one in found] for name in found[0]}} if found else batch
 
     def _label_ids(self, prefix: str, labels: Sequence[str]) -> list[int]:
@@ -94,17 +114,43 @@ class _Model:
         except UserError:
             return []
 
-    def _run(self, asked: Sequence[tuple[int, list[int], list[int]]], found: list[dict[str, Any]]) -> None:
-        """One forward pass; prompts are padded on the right, which a causal model's last real token never sees."""
+    def _run_behind(self, known: int, asked: Sequence[Asked], found: list[dict[str, Any]]) -> None:
+        """Prompts with the same first `known` tokens: one pass over these, then passes over the rest."""
+        from transformers import DynamicCache
+
+        first = DynamicCache(config=self._model.config)
+        if known:
+            tokens = self._torch.tensor([asked[0].ids[:known]])
+            with self._torch.inference_mode():
+                self._model.model(input_ids=tokens, past_key_values=first, use_cache=True)
+        for some in of_like_length(asked, known):
+            cache = copy.deepcopy(first) if known else None
+            if cache is not None:
+                cache.batch_repeat_interleave(len(some))
+            self._run(some, found, cache, known)
+
+    def _run(self, asked: Sequence[Asked], found: list[dict[str, Any]], cache: Any = None, known: int = 0) -> None:
+        """One forward pass; prompts are padded on the right, which a causal model's last real token never sees.
+
+        Args:
+            asked: the prompts.
+            found: gets the output at each place.
+            cache: keys and values of the first `known` tokens of each prompt; None: there are none.
+            known: number of these tokens.
+        """
         torch = self._torch
-        lengths = torch.tensor([len(ids) for _, ids, _ in asked])
-        tokens = torch.nn.utils.rnn.pad_sequence([torch.tensor(ids) for _, ids, _ in asked], batch_first=True)
-        mask = (torch.arange(tokens.shape[1])[None] < lengths[:, None]).long()
+        lengths = torch.tensor([len(one.ids) - known for one in asked])
+        rest = [torch.tensor(one.ids[known:]) for one in asked]
+        tokens = torch.nn.utils.rnn.pad_sequence(rest, batch_first=True)
+        mask = (torch.arange(known + tokens.shape[1])[None] < known + lengths[:, None]).long()
         rows, last = torch.arange(len(asked)), lengths - 1
         base, device = self._model.model, self._model.device
         with torch.inference_mode(), _Taken(base.layers, self._depths, rows, last) as states:
             whole = base(
-                input_ids=tokens.to(device), attention_mask=mask.to(device), use_cache=False
+                input_ids=tokens.to(device),
+                attention_mask=mask.to(device),
+                past_key_values=cache,
+                use_cache=cache is not None,
             ).last_hidden_state[rows, last]
             # The last layer's state is normed by the model itself.
             at = base.norm.weight.device
@@ -113,13 +159,51 @@ class _Model:
             if cap := getattr(self._model.config, "final_logit_softcapping", None):
                 logits = cap * torch.tanh(logits / cap)
             logprobs = torch.log_softmax(logits, dim=-1).cpu()
-        for row, (place, ids, labels) in enumerate(asked):
-            found[place] = {
+        for row, one in enumerate(asked):
+            found[one.place] = {
                 "hidden_states": [state[row].float().cpu().tolist() for state in normed],
-                "label_logprobs": logprobs[row, labels].tolist() if labels else [],
-                "num_prompt_tokens": len(ids),
+                "label_logprobs": logprobs[row, one.label_ids].tolist() if one.label_ids else [],
+                "num_prompt_tokens": len(one.ids),
                 "error": "",
             }
+
+
+def alike(asked: Sequence[Asked]) -> Iterator[tuple[list[Asked], int]]:
+    """Prompts that begin alike together, each set with the number of its common first tokens, 0 for a single prompt.
+
+    The common tokens are at least `SHARED` of each prompt, and never all of one.
+    """
+    some: list[Asked] = []
+    known = 0
+    for one in sorted(asked, key=lambda one: one.ids):
+        # In sorted order what the first and the last have in common, all between them have.
+        common = min(num_equal(some[0].ids, one.ids), len(some[0].ids) - 1, len(one.ids) - 1) if some else 0
+        if some and common < SHARED * max(len(one.ids), *(len(other.ids) for other in some)):
+            yield some, known
+            some, known = [], 0
+        some, known = [*some, one], common if some else 0
+    if some:
+        yield some, known
+
+
+def of_like_length(asked: Sequence[Asked], known: int) -> Iterator[list[Asked]]:
+    """Parts of a pass's size whose rests, behind `known` tokens, are padded by at most `PADDING` of their length."""
+    some: list[Asked] = []
+    for one in sorted(asked, key=lambda one: len(one.ids)):
+        length = len(one.ids) - known
+        longest = (1 + PADDING) * (len(some[0].ids) - known) if some else length
+        if some and (length > longest or (len(some) + 1) * length > TOKENS_ON_CPU):
+            yield some
+            some = []
+        some.append(one)
+    if some:
+        yield some
+
+
+def num_equal(one: Sequence[int], other: Sequence[int]) -> int:
+    """The number of first tokens that are the same."""
+    pairs = zip(one, other, strict=False)
+    return next((place for place, (a, b) in enumerate(pairs) if a != b), min(len(one), len(other)))
 
 
 class _Taken:

@@ -2,8 +2,9 @@
 
 Below `{run}/fit_judge/JUDGE`: `states/part-*.parquet` (hidden states of the labelled texts, kept for resuming),
 `TASK.ASPECT.safetensors` and `TASK.ASPECT.json` (the regression, how well it agrees with people, what taught it),
-`manifest.json`. Below `{run}/fit_judge/models`: the model cut to the layers that are read. The texts come from
-`data.pool` (or its `data.pool_share`); their groups are never judged by this run.
+`held_out.parquet` (each label with the held-out scores of the judge and its baselines), `manifest.json`. Below
+`{run}/fit_judge/models`: the model cut to the layers that are read. The texts come from `data.pool` (or its
+`data.pool_share`); their groups are never judged by this run.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from cluster import feasibility as demands
 from cluster import models, runtime
@@ -27,7 +30,7 @@ from cluster.terminal import say
 from cluster.tokens import special_tokens_of
 from evaluation.batch.config import Config as EvaluateConfig
 from evaluation.fitting.config import Config
-from evaluation.fitting.learning import POOLED, STATISTIC, Key, Learned, learn, usable
+from evaluation.fitting.learning import POOLED, STATISTIC, Examples, Key, Learned, learn, usable
 from evaluation.fitting.states import read_all
 from evaluation.judges.fitted_judges import JOB, cut_model, judge_identity
 from evaluation.judges.judge_config import FITTED, JudgeConfig, build_judge, judge_chooser
@@ -42,6 +45,7 @@ from judging.template_io import file_name
 from retrieval.encode import encode
 from retrieval.pool import pool_identity, rated_data, rated_pool
 
+HELD_OUT = "held_out.parquet"
 ENCODED_TOKENS = 256  # of a text, for the baseline of embeddings
 
 
@@ -134,15 +138,20 @@ def _fit(
     say(f"fit-judge: {name}: fitting {len(pairs)} labels")
     learned = learn(examples, _embeddings(config, pairs), config, run.seed)
     depth = depths[next(iter(learned.values())).choice.depth]
-    cut_print = None
-    if isinstance(spec, VllmSpec):
-        folder = cut_model(run.run, chosen.model, depth)
-        cut(models.resolve(spec.source, revision=spec.revision).path, depth, folder)
-        cut_print = models.resolve(str(folder)).fingerprint
+    made = _cut(run, chosen.model, spec, depth) if isinstance(spec, VllmSpec) else None
     fits = {}
     for (task, aspect), one in learned.items():
         fits[f"{task}/{aspect}"] = _write(job.path, (task, aspect), one, examples[task, aspect].records, depth)
-    return {"depth": depth, "depths": depths, "cut_model": cut_print, "fits": fits, "folder": str(job.path)}
+    _write_held_out(job.path / HELD_OUT, examples, learned)
+    return {"depth": depth, "depths": depths, "cut_model": made, "fits": fits, "folder": str(job.path)}
+
+
+def _cut(run: RunConfig, model: str, spec: VllmSpec, depth: int) -> dict[str, str]:
+    """Make the cut model; returns its folder below the run's and its fingerprint."""
+    whole = models.resolve(spec.source, revision=spec.revision)
+    folder = cut_model(run.run, model, whole.fingerprint, depth)
+    cut(whole.path, depth, folder)
+    return {"folder": str(folder.relative_to(run.run)), "fingerprint": models.resolve(str(folder)).fingerprint}
 
 
 def _wanted(pool: Mapping[str, Record], config: Config) -> list[Key]:
@@ -218,6 +227,26 @@ def _write(folder: Path, key: Key, one: Learned, records: Sequence[Record], dept
     beside.replace(file)
     write_text(file.with_suffix(".json"), text)
     return told
+
+
+def _write_held_out(file: Path, examples: Mapping[Key, Examples], learned: Mapping[Key, Learned]) -> None:
+    """A row for each label: what people said, and each column's score by a fit that has not seen the text's group."""
+    tables = []
+    for (task, aspect), one in examples.items():
+        size = len(one.records)
+        columns: dict[str, Any] = {
+            "id": [record.id for record in one.records],
+            "group": [record.group_key for record in one.records],
+            "task": [task] * size,
+            "aspect": [aspect] * size,
+            "label": one.label_N,
+        }
+        for name, score_N in learned[task, aspect].held_out.items():
+            columns[name] = pa.array([None] * size if score_N is None else score_N, pa.float64(), from_pandas=True)
+        tables.append(pa.table(columns))
+    beside = file.with_name(f".{file.name}")
+    pq.write_table(pa.concat_tables(tables), beside)
+    beside.replace(file)
 
 
 def render(summary: Mapping[str, Any]) -> str:

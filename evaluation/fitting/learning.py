@@ -38,10 +38,14 @@ class Examples(NamedTuple):
 
 
 class Learned(NamedTuple):
-    """`agreements`: by column (`fitted` and the baselines) the estimates by statistic, and by `fitted - NAME`."""
+    """`held_out`: the score of each text by column, `fitted` and the baselines; NaN or None: there is none.
+
+    `agreements`: by column the estimates by statistic, and by `fitted - NAME`.
+    """
 
     regression: Regression
     choice: Choice
+    held_out: Mapping[str, np.ndarray | None]
     agreements: Mapping[str, Mapping[str, Estimate]]
 
 
@@ -108,7 +112,7 @@ def learn(
             "embeddings": None if other is None else other.score_N,
             "length": np.array([len(record.candidate) for record in one.records], dtype=float),
         }
-        learned[key] = Learned(regression, crossed.choice, _agreements(one, scores, seed))
+        learned[key] = Learned(regression, crossed.choice, scores, _agreements(one, scores, seed))
     return learned
 
 

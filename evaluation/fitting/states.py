@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
+from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -86,12 +87,32 @@ def read_all(
 def _blocks(
     judge: Judge, pairs: Sequence[tuple[Record, str]], chooser: Chooser | None, block_rows: int
 ) -> Iterator[Mapping[str, Any]]:
-    for start in range(0, len(pairs), block_rows):
+    """Blocks of whole sources, whose prompts begin alike, as far as `block_rows` has room for them."""
+    for some in _of_whole_sources(pairs, block_rows):
         rows = []
-        for record, aspect in pairs[start : start + block_rows]:
+        for record, aspect in some:
             found = chooser.choose([record], aspect)[0].ids if chooser else None
             rows.append({"id": record.id, "aspect": aspect, **judge.request(record, aspect, found)})
         yield {"rows": json.dumps(rows), "num_rows": len(rows)}
+
+
+def _of_whole_sources(pairs: Sequence[tuple[Record, str]], block_rows: int) -> Iterator[list[tuple[Record, str]]]:
+    def source(pair: tuple[Record, str]) -> tuple[str, str, str]:
+        record, aspect = pair
+        return record.task, aspect, record.group_key
+
+    block: list[tuple[Record, str]] = []
+    for _, group in groupby(sorted(pairs, key=source), key=source):
+        of_source = list(group)
+        if block and len(block) + len(of_source) > block_rows:
+            yield block
+            block = []
+        block += of_source
+        while len(block) > block_rows:  # one source with more texts
+            yield block[:block_rows]
+            block = block[block_rows:]
+    if block:
+        yield block
 
 
 def _requests(batch: Batch) -> Batch:

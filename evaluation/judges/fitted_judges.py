@@ -30,13 +30,15 @@ FOR_FEATURES = ("model", "score_mode", "not_systems")  # settings of a judge tha
 @dataclass(frozen=True)
 class FittedJudge:
     """`regressions` by (task, aspect); `groups`: the group keys whose human scores they learned from, and `texts`: the
-    hashes of those texts (`Record.text_hash`). `depth`: layers of the model that are run. `files`: name -> sha256.
+    hashes of those texts (`Record.text_hash`). `depth`: layers of the model that are run, and `cut_model`: the folder
+    with these layers; None for a scripted model. `files`: name -> sha256.
     """
 
     regressions: Mapping[tuple[str, str], Regression]
     groups: frozenset[str]
     texts: frozenset[str]
     depth: int
+    cut_model: Path | None
     files: Mapping[str, str]
 
 
@@ -45,9 +47,16 @@ def folder_of(run: Path, judge: str) -> Path:
     return run / JOB / judge
 
 
-def cut_model(run: Path, model: str, depth: int) -> Path:
-    """The folder of a model cut to `depth` layers; judges of one model and depth share it."""
-    return run / JOB / "models" / f"{model}-{depth}"
+def cut_model(run: Path, model: str, fingerprint: str, depth: int) -> Path:
+    """The folder of a model cut to `depth` layers; judges of one model and depth share it.
+
+    Args:
+        run: the run folder.
+        model: a key of `models`.
+        fingerprint: of the whole model's content, so that another model of that name has its own folder.
+        depth: number of layers.
+    """
+    return run / JOB / "models" / f"{model}-{depth}-{fingerprint[:8]}"
 
 
 def judge_identity(run: RunConfig, name: str, config: JudgeConfig) -> dict[str, Any]:
@@ -99,15 +108,16 @@ def load_fitted(run: RunConfig, name: str, config: JudgeConfig) -> FittedJudge:
         regressions[about["task"], about["aspect"]] = one
         groups |= set(about["taught"]["groups"])
         texts |= set(about["taught"]["texts"])
+    found = done["summary"]["cut_model"]
+    folder = _checked(run.run / found["folder"], found["fingerprint"], key) if found else None
     depth = int(done["summary"]["depth"])
-    if isinstance(run.models[config.model], VllmSpec):
-        _check_model(cut_model(run.run, config.model, depth), done["summary"]["cut_model"], key)
-    return FittedJudge(regressions, frozenset(groups), frozenset(texts), depth, done["files"])
+    return FittedJudge(regressions, frozenset(groups), frozenset(texts), depth, folder, done["files"])
 
 
-def _check_model(folder: Path, fingerprint: str, key: str) -> None:
+def _checked(folder: Path, fingerprint: str, key: str) -> Path:
     if not folder.is_dir() or models.resolve(str(folder)).fingerprint != fingerprint:
         raise _damaged(folder, key)
+    return folder
 
 
 def _damaged(path: Path, key: str) -> InputError:
@@ -146,8 +156,8 @@ def with_fitted(run: RunConfig, judges: Mapping[str, JudgeConfig]) -> Resolved:
         spec = specs[model]
         if isinstance(spec, VllmSpec):
             cut = f"{model}.layers{one.depth}"
-            source = str(cut_model(run.run, model, one.depth))
-            specs[cut] = CutSpec(**spec.model_dump(exclude={"source", "revision"}), source=source, cut_from=model)
+            told = spec.model_dump(exclude={"source", "revision"})
+            specs[cut] = CutSpec(**told, source=str(one.cut_model), cut_from=model)
             resolved[name] = judges[name].model_copy(update={"model": cut})
     return Resolved(run.model_copy(update={"models": specs}) if found else run, resolved, found)
 

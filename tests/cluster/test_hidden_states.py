@@ -9,7 +9,7 @@ import torch
 from transformers import AutoModel, AutoModelForCausalLM
 
 from cluster import models
-from cluster.hidden_states import _Model, _scripted
+from cluster.hidden_states import Asked, _Model, _scripted, alike, of_like_length
 from cluster.model_layers import cut, num_layers
 from cluster.model_specs import ScriptedSpec, VllmSpec
 from cluster.tokens import encoder
@@ -57,10 +57,57 @@ def test_states_are_those_of_transformers_at_every_depth_padded_or_not(
     # On GPUs several prompts are padded into one pass.
     rows: list[dict[str, Any]] = [{} for _ in PROMPTS]
     prefix = known.label_tokens("Score: ", LABELS).prefix
-    asked = [(place, known.prompt_ids(one, prefix, 128) or [], []) for place, one in enumerate(PROMPTS)]
+    asked = [Asked(place, known.prompt_ids(one, prefix, 128) or [], []) for place, one in enumerate(PROMPTS)]
     reader._run(asked, rows)
     for place, row in enumerate(rows):
         assert row["hidden_states"][1] == pytest.approx(alone["hidden_states"][place][1], abs=1e-5)
+
+
+def test_what_prompts_share_is_computed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tiny_model(tmp_path / "m", kind="qwen2")
+    reader = _Model(folder, VllmSpec(source=folder, max_model_len=128), (1, 2), 1)
+    passes: list[tuple[int, ...]] = []
+    base = reader._model.model
+    forward = base.forward
+
+    def counted(**given: Any) -> Any:
+        passes.append(tuple(given["input_ids"].shape))
+        return forward(**given)
+
+    monkeypatch.setattr(base, "forward", counted)
+    shared = "One and the same beginning of a source that many texts answer, and a long one at that."
+    prompts = [f"{shared} Yes.", "Something else.", f"{shared} No.", f"{shared} Yes."]
+    found = reader(batch(prompts))
+    lengths = found["num_prompt_tokens"]
+    assert sum(rows * tokens for rows, tokens in passes) < sum(lengths) - lengths[0]
+    assert [rows for rows, _ in passes].count(1) == 2  # the beginning, and the prompt of its own
+    passes.clear()
+    again = [reader(batch([prompt])) for prompt in prompts]
+    assert passes == [(1, length) for length in lengths]  # nothing is kept from block to block
+    for place, one in enumerate(again):
+        for depth in (0, 1):
+            assert one["hidden_states"][0][depth] == pytest.approx(found["hidden_states"][place][depth], abs=1e-5)
+        assert one["label_logprobs"][0] == pytest.approx(found["label_logprobs"][place], abs=1e-4)
+
+
+def asked(*prompts: list[int]) -> list[Asked]:
+    return [Asked(place, ids, []) for place, ids in enumerate(prompts)]
+
+
+def test_prompts_are_put_together_where_a_quarter_is_common() -> None:
+    some = asked([1, 2, 3, 4], [5, 6, 7, 8], [1, 2, 3, 9, 9, 9], [5, *range(20, 29)], [1, 2, 3, 4])
+    parts = [([one.place for one in part], known) for part, known in alike(some)]
+    # The second and the fourth have one token of ten in common; of an equal prompt the last token is left.
+    assert parts == [([0, 4, 2], 3), ([1], 0), ([3], 0)]
+    assert list(alike([])) == []
+
+
+def test_a_pass_has_prompts_of_like_length() -> None:
+    some = asked([0] * 12, [0] * 30, [0] * 15, [0] * 10)
+    assert [[len(one.ids) for one in part] for part in of_like_length(some, 0)] == [[10, 12, 15], [30]]
+    assert [[len(one.ids) for one in part] for part in of_like_length(some, 6)] == [[10, 12], [15], [30]]
+    assert [len(part) for part in of_like_length(asked(*[[0] * 400] * 5), 0)] == [2, 2, 1]
+    assert [len(part) for part in of_like_length(asked([0] * 3000), 0)] == [1]
 
 
 def test_a_prompt_that_is_too_long_is_an_error_of_its_row(tmp_path: Path) -> None:

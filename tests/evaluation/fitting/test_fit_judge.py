@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from scipy.stats import spearmanr
 
 from cluster.__main__ import main
 from cluster.artifacts import read_json
@@ -84,6 +85,12 @@ def test_the_regression_agrees_with_people_and_says_how_far(fitted: Path) -> Non
     assert agreement["fitted - zero_shot"]["group.spearman"]["low"] > 0
     assert 0 < regression.half_width < 2
     assert len(about["taught"]["groups"]) == 20
+    # The stated agreement can be computed again from the held-out scores.
+    held_out = pq.read_table(fitted / "run" / "fit_judge" / "fitted" / "held_out.parquet").to_pandas()
+    assert list(held_out.columns[:5]) == ["id", "group", "task", "aspect", "label"]
+    assert held_out["embeddings"].isna().all()
+    by_group = [spearmanr(rows["label"], rows["fitted"]).statistic for _, rows in held_out.groupby("group")]
+    assert sum(by_group) / 20 == pytest.approx(agreement["fitted"]["group.spearman"]["value"])
 
 
 def test_new_texts_have_scores_with_intervals_and_what_taught_is_not_judged(fitted: Path) -> None:

@@ -12,7 +12,6 @@ from cluster import models
 from cluster.__main__ import main
 from cluster.tokens import encoder
 from evaluation.batch.config import prepared
-from evaluation.judges.fitted_judges import cut_model
 from judging.fitted.regression import read_files
 from judging.records import Record
 from tests.evaluation.fitting.test_fit_judge import texts, write
@@ -50,7 +49,7 @@ def test_the_scores_are_those_of_transformers_hidden_states(config: Path) -> Non
     run = load(config, [], sections())
     evaluation = prepared(run).evaluation
     regression, about = read_files(config.parent / "run" / "fit_judge" / "fitted" / "qa.overall.safetensors")
-    folder = cut_model(run.run, "m", about["depth"])
+    [folder] = (run.run / "fit_judge" / "models").glob(f"m-{about['depth']}-*")
     model = AutoModel.from_pretrained(folder, dtype=torch.float32).eval()
     known = encoder(str(models.resolve(SOURCE).path), "auto")
     judge = evaluation.judge("fitted", [("qa", "overall")], {})
