@@ -7,6 +7,7 @@ from typing import Annotated
 from pydantic import Field
 
 from cluster.strict import Strict
+from evaluation.fitting.labels import Source
 
 MIN_GROUPS, MIN_ROWS = 12, 60
 
@@ -17,8 +18,11 @@ class Config(Strict):
     judges: tuple[str, ...] | None = Field(
         None, min_length=1, description="judges of `evaluate` with score_mode fitted; unset: all of them"
     )
+    labels: Source = Field(
+        "pool", description="the labelled texts: data.pool, or the dev part (data.dev or data.dev_share)"
+    )
     aspects: tuple[str, ...] | None = Field(
-        None, min_length=1, description="aspects to fit; unset: every aspect that data.pool is rated on"
+        None, min_length=1, description="aspects to fit; unset: every aspect that the labelled texts are rated on"
     )
     depths: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(
         (1 / 3, 1 / 2, 2 / 3),

@@ -4,7 +4,7 @@ Below `{run}/fit_judge/JUDGE`: `states/part-*.parquet` (hidden states of the lab
 `TASK.ASPECT.safetensors` and `TASK.ASPECT.json` (the regression, how well it agrees with people, what taught it),
 `held_out.parquet` (each label with the held-out scores of the judge and its baselines), `manifest.json`. Below
 `{run}/fit_judge/models`: the model cut to the layers that are read. The texts come from `data.pool` (or its
-`data.pool_share`); their groups are never judged by this run.
+`data.pool_share`) or from the dev part; their groups are never judged by this run.
 """
 
 from __future__ import annotations
@@ -30,8 +30,9 @@ from cluster.terminal import say
 from cluster.tokens import special_tokens_of
 from evaluation.batch.config import Config as EvaluateConfig
 from evaluation.fitting.config import Config
-from evaluation.fitting.learning import POOLED, STATISTIC, Examples, Key, Learned, learn, usable
-from evaluation.fitting.states import read_all
+from evaluation.fitting.labels import Labels, read_labels
+from evaluation.fitting.learning import POOLED, STATISTIC, Examples, Key, Learned, learn, of_source, usable
+from evaluation.fitting.states import State, read_all
 from evaluation.judges.fitted_judges import JOB, cut_model, judge_identity
 from evaluation.judges.judge_config import FITTED, JudgeConfig, build_judge, judge_chooser
 from evaluation.judges.prompt_sources import find_prompts
@@ -43,7 +44,6 @@ from judging.records import Record
 from judging.tasks import load_task
 from judging.template_io import file_name
 from retrieval.encode import encode
-from retrieval.pool import pool_identity, rated_data, rated_pool
 
 HELD_OUT = "held_out.parquet"
 ENCODED_TOKENS = 256  # of a text, for the baseline of embeddings
@@ -56,10 +56,9 @@ def main(run: RunConfig) -> Outcome:
     """
     config, evaluate = section(run, "fit_judge", Config), section(run, "evaluate", EvaluateConfig)
     names = _names(config, evaluate)
-    data = rated_data(run)
+    labels = read_labels(run, config.labels)
     for name in names:
         _depths(config, run.models[evaluate.judges[name].model], name)
-    pool = rated_pool(data)
     summaries = {}
     for name in names:
         judge = evaluate.judges[name]
@@ -67,13 +66,13 @@ def main(run: RunConfig) -> Outcome:
         fingerprint = {
             "fit_judge": json.loads(config.model_dump_json(exclude={"judges", "block_rows"})),
             "judge": judge_identity(run, name, judge),
-            "pool": pool_identity(data),
+            "labels": labels.identity,
             "seed": run.seed,
             "versions": runtime.versions(),
         }
 
         def work(name: str = name, judge: JudgeConfig = judge, job: JobDir = job) -> dict[str, Any]:
-            return _fit(run, config, name, judge, job, pool)
+            return _fit(run, config, name, judge, job, labels)
 
         summaries[name] = job.complete(fingerprint, work, what=f"fit-judge: {name}")
     return Outcome(0, {"judges": summaries})
@@ -114,17 +113,16 @@ def _depths(config: Config, spec: ModelSpec | None, name: str) -> list[int]:
     return sorted({max(1, round(share * layers)) for share in config.depths})
 
 
-def _fit(
-    run: RunConfig, config: Config, name: str, chosen: JudgeConfig, job: JobDir, pool: Mapping[str, Record]
-) -> dict[str, Any]:
+def _fit(run: RunConfig, config: Config, name: str, chosen: JudgeConfig, job: JobDir, labels: Labels) -> dict[str, Any]:
+    records, pool = labels.records, labels.pool
     spec = run.models[chosen.model]
     assert isinstance(spec, VllmSpec | ScriptedSpec)
-    wanted = _wanted(pool, config)
+    wanted = _wanted(records, config)
     prompts = find_prompts(run.run, name, chosen.model, chosen.prompt)
     judge = build_judge(name, chosen, wanted, pool, special_tokens_of(spec), prompts)
     depths = _depths(config, spec, name)
-    pairs = [(record, aspect) for task, aspect in wanted for record in _rated(pool, task, aspect)]
-    _check_numbers(judge, pool)
+    pairs = [(record, aspect) for task, aspect in wanted for record in _rated(records, task, aspect)]
+    _check_numbers(judge, records, config)
     job.claim()
     runtime.start(run.ray)
     demands.check(run, [chosen.model])
@@ -133,7 +131,8 @@ def _fit(
     chooser = judge_chooser(chosen, spec, judge, pool, run) if chosen.icl else None
     states = read_all(job.path / "states", judge, pairs, settled_spec, depths, chooser, config.block_rows)
     examples = {
-        key: usable(name, key, judge.templates[key].scale, _rated(pool, *key), states) for key in judge.templates
+        key: usable(name, key, judge.templates[key].scale, _rated(records, *key), states, config.labels)
+        for key in judge.templates
     }
     say(f"fit-judge: {name}: fitting {len(pairs)} labels")
     learned = learn(examples, _embeddings(config, pairs), config, run.seed)
@@ -154,43 +153,43 @@ def _cut(run: RunConfig, model: str, spec: VllmSpec, depth: int) -> dict[str, st
     return {"folder": str(folder.relative_to(run.run)), "fingerprint": models.resolve(str(folder)).fingerprint}
 
 
-def _wanted(pool: Mapping[str, Record], config: Config) -> list[Key]:
+def _wanted(labelled: Mapping[str, Record], config: Config) -> list[Key]:
     """(task, aspect) pairs to fit. Raises InputError where no text is rated on an aspect of the configuration."""
     rated = dict.fromkeys(
         (record.task, aspect)
-        for record in pool.values()
+        for record in labelled.values()
         for aspect in load_task(record.task).aspects
         if aspect in record.scores
     )
     for aspect in config.aspects or ():
         if not any(aspect == known for _, known in rated):
             raise InputError(
-                f"`fit_judge.aspects`: no text of data.pool is rated on {aspect!r}.",
+                f"`fit_judge.aspects`: no text of {of_source(config.labels)} is rated on {aspect!r}.",
                 code="no_scores",
                 key="fit_judge.aspects",
             )
     found = sorted(key for key in rated if config.aspects is None or key[1] in config.aspects)
     if not found:
         raise InputError(
-            "`data.pool` has no human score on an aspect of its tasks. Check data.aspects, or add rated texts.",
+            f"No text of {of_source(config.labels)} has a human score on an aspect of its task. Check data.aspects, or "
+            "add rated texts.",
             code="no_scores",
-            key="data.pool",
+            key=f"data.{config.labels}",
         )
     return found
 
 
-def _rated(pool: Mapping[str, Record], task: str, aspect: str) -> list[Record]:
-    return [record for record in pool.values() if record.task == task and aspect in record.scores]
+def _rated(labelled: Mapping[str, Record], task: str, aspect: str) -> list[Record]:
+    return [record for record in labelled.values() if record.task == task and aspect in record.scores]
 
 
-def _check_numbers(judge: Judge, pool: Mapping[str, Record]) -> None:
+def _check_numbers(judge: Judge, labelled: Mapping[str, Record], config: Config) -> None:
     """Check the labels before a model is started; hidden states are all taken to be there."""
-    from evaluation.fitting.states import State
-
     there = State((), (), "")
     for key, template in judge.templates.items():
-        records = _rated(pool, *key)
-        usable(judge.name, key, template.scale, records, {(record.id, key[1]): there for record in records})
+        records = _rated(labelled, *key)
+        states = {(record.id, key[1]): there for record in records}
+        usable(judge.name, key, template.scale, records, states, config.labels)
 
 
 def _embeddings(config: Config, pairs: Sequence[tuple[Record, str]]) -> dict[str, np.ndarray]:

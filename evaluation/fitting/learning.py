@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from evaluation.fitting.config import MIN_GROUPS, MIN_ROWS, Config
+from evaluation.fitting.labels import Source
 from evaluation.fitting.states import State
 from judging.errors import InputError
 from judging.expected import expected_score
@@ -49,12 +50,31 @@ class Learned(NamedTuple):
     agreements: Mapping[str, Mapping[str, Estimate]]
 
 
+def of_source(labels: Source) -> str:
+    """The source of the labels in words."""
+    return {"pool": "data.pool", "dev": "the dev part"}[labels]
+
+
 def usable(
-    judge: str, key: Key, scale: Scale, records: Sequence[Record], states: Mapping[tuple[str, str], State]
+    judge: str,
+    key: Key,
+    scale: Scale,
+    records: Sequence[Record],
+    states: Mapping[tuple[str, str], State],
+    labels: Source,
 ) -> Examples:
     """The texts of a task and aspect that have a hidden state.
 
-    Raises InputError where there are too few of them or of their groups, or where all labels are equal.
+    Args:
+        judge: its name.
+        key: task and aspect.
+        scale: of the judge.
+        records: the labelled texts, of any task and aspect.
+        states: by record id and aspect.
+        labels: where the texts come from.
+
+    Raises:
+        InputError: there are too few texts or groups, or all labels are equal, or a state is not finite.
     """
     task, aspect = key
     kept = [record for record in records if record.task == task and aspect in record.scores]
@@ -64,17 +84,17 @@ def usable(
     if len(kept) < MIN_ROWS or num_groups < MIN_GROUPS:
         raise InputError(
             f"`fit_judge`: {judge}: {task}/{aspect} has {len(kept)} labelled texts in {num_groups} groups (sources) "
-            f"that fit the model; at least {MIN_ROWS} in {MIN_GROUPS} are needed. Add labels to data.pool, or set "
-            "fit_judge.aspects.",
+            f"that fit the model; at least {MIN_ROWS} in {MIN_GROUPS} are needed. Add labels to {of_source(labels)}, "
+            "or set fit_judge.aspects.",
             code="not_enough_groups",
-            key="data.pool",
+            key=f"data.{labels}",
         )
     if np.ptp(label_N) == 0:
         raise InputError(
-            f"`fit_judge`: all labels of {task}/{aspect} in data.pool are equal, so there is nothing to learn. Set "
-            "fit_judge.aspects, or add other labels.",
+            f"`fit_judge`: all labels of {task}/{aspect} in {of_source(labels)} are equal, so there is nothing to "
+            "learn. Set fit_judge.aspects, or add other labels.",
             code="constant_labels",
-            key="data.pool",
+            key=f"data.{labels}",
         )
     found = [states[record.id, aspect] for record in kept]
     if any(not np.isfinite(one).all() for state in found for one in state.hidden):

@@ -29,6 +29,10 @@ class Cost(NamedTuple):
         """One after the other."""
         return Cost(self[0] + other[0], self[1] + other[1], max(self[2], other[2]), max(self[3], other[3]))
 
+    def times(self, share: float) -> Cost:
+        """Of a model of which only this share is loaded and run."""
+        return Cost(self[0] * share, self[1] * share, self[2] * share, self[3])
+
 
 # ---------------------------------------------------------------------- inference
 

@@ -18,7 +18,7 @@ from cluster.model_specs import FeaturesSpec
 from train.planning.costs import BYTES_A_TOKEN, asking, generation, hours, memory, operations, weights_on_disk
 from train.planning.facts import Config, Facts, Node, Texts
 from train.planning.model_size import Size
-from train.planning.prompts import Part
+from train.planning.prompts import Part, Prompts
 from train.planning.table import render
 
 __all__ = ["Config", "main", "render"]
@@ -55,6 +55,7 @@ def main(run: RunConfig) -> Outcome:
         "invert": _invert,
         "optimise": _optimise,
         "feedback": _feedback,
+        "fit_judge": _fit_judge,
         "panel": _panel,
         "evaluate": _evaluate,
     }
@@ -229,6 +230,25 @@ def _feedback(facts: Facts) -> Iterator[Row]:
     yield Row("feedback", config.model, found.read, float(num), *found.cost, {"pairs": float(VERDICT_BYTES * num)})
 
 
+def _fit_judge(facts: Facts) -> Iterator[Row]:
+    """One pass of the whole model over every labelled text; fitted judges then run on a part of its layers."""
+    config, evaluate = facts.section("fit_judge"), facts.section("evaluate")
+    asked = facts.prompts("fit-judge", config.aspects, config.labels, rated=True) if evaluate else None
+    if asked is None:
+        return
+    facts.assume("hidden states on disk: 4 bytes per width and depth", "fit_judge.depths")
+    for name, judge in evaluate.judges.items():
+        if judge.score_mode != "fitted" or name not in (config.judges or (name,)):
+            continue
+        place = f"evaluate.judges.{name}.model"
+        examples, are_fixed = _examples(facts, judge, asked, place)
+        found = asking(facts, judge.model, place, asked, asked.num, 0, examples=examples, are_fixed=are_fixed)
+        size, share = facts.size(judge.model, place), max(config.depths)
+        width, params = (size.shape.width, size.params) if size else (0, 0)
+        disk = {"states": 4.0 * width * len(config.depths) * asked.num, "cut model": 2 * params * share}
+        yield Row("fit-judge", name, found.read, 0.0, *found.cost, disk)
+
+
 def _panel(facts: Facts) -> Iterator[Row]:
     """The dev part; where a judge has an optimised prompt, without the groups that selected it."""
     optimise, evaluate = facts.section("optimise"), facts.section("evaluate")
@@ -260,7 +280,7 @@ def _judged(facts: Facts, job: str, part: Part, share: float) -> Iterator[Row]:
     asked = facts.prompts(job, config.aspects, part) if config else None
     if asked is None:
         return
-    num, num_tasks = round(asked.num * share), len({task for task, _ in asked.num_of})
+    num = round(asked.num * share)
     facts.assume(
         f"{job}: {num:,} prompts per judge, {asked.mean:,.0f} characters each; "
         f"{asked.shared / max(1, asked.chars):.0%} of them are cached from the previous prompt",
@@ -275,11 +295,27 @@ def _judged(facts: Facts, job: str, part: Part, share: float) -> Iterator[Row]:
         if isinstance(facts.run.models.get(judge.model), FeaturesSpec):
             facts.assume(f"{name}: a text feature, which costs nothing", f"models.{judge.model}.backend")
             continue
-        written, place = judge.max_tokens if judge.score_mode == "parsed" else 1, f"evaluate.judges.{name}.model"
-        examples, are_fixed = len(judge.examples) / max(1, num_tasks) * asked.example, True
-        if judge.icl:
-            budget = judge.icl.max_tokens * facts.chars_a_token(judge.model, place, asked)
-            examples, are_fixed = min(judge.icl.wanted * asked.example, budget), False
+        place, is_fitted = f"evaluate.judges.{name}.model", judge.score_mode == "fitted"
+        written = judge.max_tokens if judge.score_mode == "parsed" else 0 if is_fitted else 1
+        examples, are_fixed = _examples(facts, judge, asked, place)
         found = asking(facts, judge.model, place, asked, num, written, examples=examples, are_fixed=are_fixed)
+        cost = found.cost.times(_share_of_layers(facts, name)) if is_fitted else found.cost
         disk = {"verdicts": float(VERDICT_BYTES * num + num * written * BYTES_A_TOKEN)}
-        yield Row(job, name, found.read, float(num * written), *found.cost, disk)
+        yield Row(job, name, found.read, float(num * written), *cost, disk)
+
+
+def _examples(facts: Facts, judge: Any, asked: Prompts, place: str) -> tuple[float, bool]:
+    """Characters of the examples in a prompt, and whether they are the same in all of them."""
+    if judge.icl:
+        budget = judge.icl.max_tokens * facts.chars_a_token(judge.model, place, asked)
+        return min(judge.icl.wanted * asked.example, budget), False
+    num_tasks = len({task for task, _ in asked.num_of})
+    return len(judge.examples) / max(1, num_tasks) * asked.example, True
+
+
+def _share_of_layers(facts: Facts, name: str) -> float:
+    """The part of its model that a fitted judge runs: at most the deepest that `fit-judge` tries."""
+    config = facts.section("fit_judge")
+    share = max(config.depths) if config else 1.0
+    facts.assume(f"{name}: fitted: the lowest {share:.0%} of its model's layers", "fit_judge.depths: the largest")
+    return float(share)

@@ -178,6 +178,22 @@ def test_an_aspect_without_a_fit_and_no_fit_at_all(
     assert "Run `inverdict fit-judge` first" in capsys.readouterr().err
 
 
+def test_labels_of_the_dev_part_teach_and_are_not_judged(tmp_path: Path) -> None:
+    data = {
+        "records": [write(tmp_path / "rows.jsonl", [*texts(14), *texts(2, first=100)])],
+        "dev": [write(tmp_path / "dev.jsonl", texts(12))],
+    }
+    fit_judge = {"labels": "dev", "max_novelty": None, "baseline_encoder": None}
+    config = configuration(tmp_path, [], [], data=data, fit_judge=fit_judge)
+    assert main(["fit-judge", config]) == 0
+    assert main(["evaluate", config]) == 0
+    rows = pq.read_table(tmp_path / "run" / "evaluate" / "scores.parquet").to_pylist()
+    assert {row["group"] for row in rows} == {"g12", "g13", "g100", "g101"}
+    _, about = read_files(tmp_path / "run" / "fit_judge" / "fitted" / "qa.overall.safetensors")
+    assert about["taught"]["groups"] == sorted(about["taught"]["groups"])
+    assert about["num_groups"] == 12
+
+
 def all_equal(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{**row, "scores": {"overall": 3}} for row in rows]
 
@@ -188,6 +204,7 @@ def all_equal(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         (texts(11), {}, "11 groups"),
         (texts(12, size=4), {}, "48 labelled texts"),
         (all_equal(texts(12)), {}, "are equal"),
+        (texts(12), {"fit_judge": {"labels": "dev"}}, "Set data.dev or data.dev_share"),
         (texts(12), {"fit_judge": {"aspects": ["utility"]}}, "no text of data.pool is rated on 'utility'"),
         (texts(12), {"fit_judge": {"judges": ["plain"]}}, "is not a judge of `evaluate` with score_mode: fitted"),
         (texts(12), {"evaluate": {"judges": {"plain": {"model": "m"}}}}, "no judge with score_mode: fitted"),

@@ -185,3 +185,26 @@ def test_examples_are_cut_at_their_budget(folder: Path, tmp_path: Path) -> None:
     judges = {"j": {"model": "m", "icl": {"arm": "random", "k": 4, "max_tokens": 10}}}
     (row,) = planned(folder, data={"records": [records]}, evaluate={"judges": judges})["jobs"]
     assert row["tokens_in"] == prompt_tokens(ROW) + 10
+
+
+def test_a_fitted_judge_reads_the_labels_once_and_runs_a_part_of_its_model(folder: Path, tmp_path: Path) -> None:
+    pool = jsonl(tmp_path / "pool.jsonl", [ROW])
+    records = jsonl(tmp_path / "records.jsonl", [{**ROW, "id": "other", "group": "other"}])
+    judges = {"f": {"model": "m", "score_mode": "fitted"}, "j": {"model": "m"}}
+    told = {"data": {"records": [records], "pool": [pool]}, "evaluate": {"judges": judges}}
+    summary = planned(folder, **told, fit_judge={"depths": [0.25, 0.5]})
+    learned, fitted, plain = summary["jobs"]
+    assert [row["job"] for row in summary["jobs"]] == ["fit-judge", "evaluate", "evaluate"]
+    assert learned["tokens_in"] == fitted["tokens_in"] == plain["tokens_in"] == prompt_tokens(ROW)
+    assert (learned["tokens_out"], fitted["tokens_out"], plain["tokens_out"]) == (0, 0, 1)
+    assert learned["gpu_hours"] == plain["gpu_hours"]
+    assert fitted["gpu_hours"] == pytest.approx(plain["gpu_hours"] / 2)
+    assert fitted["gpu_memory_bytes"] == pytest.approx(plain["gpu_memory_bytes"] / 2)
+    width = summary["jobs"][0]["disk"]["states"] / (4 * 2)  # one text, two depths
+    assert width == int(width) > 0
+    assert words(summary)["f: fitted: the lowest 50% of its model's layers"] == "fit_judge.depths: the largest"
+    # Labels of the dev part instead.
+    rows = jsonl(tmp_path / "rows.jsonl", [row_of(f"g{number}") for number in range(6)])
+    told = {"data": {"records": [rows], "dev": [pool]}, "evaluate": {"judges": judges}}
+    summary = planned(folder, **told, fit_judge={"labels": "dev", "judges": ["f"]})
+    assert summary["jobs"][0]["tokens_in"] == prompt_tokens(ROW)
