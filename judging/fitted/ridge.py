@@ -99,13 +99,13 @@ def cross_validate(
         penalties: what to choose from, as multiples of D.
         seed: draws the folds.
     """
-    choices = _choose(targets, penalties, seed)
+    choices = choose(targets, penalties, seed)
     held_out = [np.full(len(target.score_N), math.nan) for target in targets]
     fold_choices: list[list[Choice]] = [[] for _ in targets]
     for number, fold in enumerate(group_folds(_groups(targets), seed)):
         out = [np.isin(target.group_N, fold) for target in targets]
         training = [target.rows(~out_N) for target, out_N in zip(targets, out, strict=True)]
-        for place, one in enumerate(_choose(training, penalties, seed + 1 + number)):
+        for place, one in enumerate(choose(training, penalties, seed + 1 + number)):
             known, out_N = training[place], out[place]
             fitted = fit(known.depths_LND[one.depth], known.score_N, one.penalty)
             held_out[place][out_N] = fitted.predict(np.asarray(targets[place].depths_LND[one.depth])[out_N])
@@ -147,8 +147,16 @@ def _groups(targets: Sequence[Target]) -> Codes:
     return np.unique(np.concatenate([target.group_N for target in targets]))
 
 
-def _choose(targets: Sequence[Target], penalties: Sequence[float], seed: int) -> list[Choice]:
-    """The best depth for all and the best penalty of each target. Of equal ones the lower depth, the higher penalty."""
+def choose(targets: Sequence[Target], penalties: Sequence[float], seed: int) -> list[Choice]:
+    """The best depth for all and the best penalty of each target by `within_group_correlation` of held-out scores.
+
+    Of equal ones the lower depth and the higher penalty.
+
+    Args:
+        targets: see `cross_validate`.
+        penalties: see there.
+        seed: draws the folds.
+    """
     descending = sorted(penalties, reverse=True)
     parts = group_folds(_groups(targets), seed)
     values_TLP = np.array([_correlations(target, parts, descending) for target in targets])
