@@ -12,7 +12,6 @@ from cluster.models import num_parameters
 from cluster.node_checks import Seen
 
 GPU_SHARE = 0.9  # the fraction of a GPU's memory that vLLM uses
-BYTES_ON_GPU = 2  # per parameter, in bfloat16
 LOOPBACK = ("127.", "::1", "::ffff:127.")
 
 
@@ -88,7 +87,8 @@ def memory_findings(run: RunConfig, folders: Mapping[str, str], nodes: Sequence[
             continue
         largest = max((size for node in nodes for _, size in node.gpus), default=0)
         if spec.num_gpus != 0 and largest:
-            need, room, where = num * BYTES_ON_GPU / spec.num_workers, largest * GPU_SHARE, "on a GPU"
+            need = num * (4 if spec.dtype == "float32" else 2) / spec.num_workers
+            room, where = largest * GPU_SHARE, "on a GPU"
         else:
             dtypes = {node.dtype for node in nodes} if spec.dtype == "auto" else {spec.dtype}
             need = num * (4 if "float32" in dtypes else 2) / spec.num_workers + spec.kv_cache_gib * 2**30

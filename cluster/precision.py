@@ -8,6 +8,7 @@ job of the run folder, computes alike.
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from pathlib import Path
 from typing import Literal
 
@@ -57,9 +58,10 @@ def settled(run: RunConfig, spec: ModelSpec) -> ModelSpec:
     return spec.model_copy(update={"dtype": _kept(run.run)})
 
 
-def all_settled(run: RunConfig) -> RunConfig:
-    """The configuration with every model `settled`."""
-    return run.model_copy(update={"models": {name: settled(run, spec) for name, spec in run.models.items()}})
+def all_settled(run: RunConfig, names: Collection[str]) -> RunConfig:
+    """The configuration with the models of these names `settled`; the others are not used."""
+    known = {name: settled(run, spec) if name in names else spec for name, spec in run.models.items()}
+    return run.model_copy(update={"models": known})
 
 
 def _kept(folder: Path) -> Dtype:
@@ -74,7 +76,10 @@ def _kept(folder: Path) -> Dtype:
         known = {}
     except OSError as error:
         raise UserError(
-            f"{file} cannot be written: {error.strerror}. Choose another `run`.", code="store_unwritable", key="run"
+            f"{file} cannot be written: {error.strerror}. Choose another `run`, or set `dtype` of the models, which "
+            "this file keeps.",
+            code="store_unwritable",
+            key="run",
         ) from error
     if not isinstance(known, dict) or known.get("dtype") not in ("bfloat16", "float32"):
         raise UserError(f"{file} is damaged. Delete it and run the job again.", code="damaged_artifact")

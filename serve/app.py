@@ -64,7 +64,7 @@ def build_app(run: RunConfig) -> Any:
         Keys(found.serve.keys_file)  # a missing or damaged file fails here, not in a replica
     runtime.start(run.ray)
     demands.check(found.run, found.models)
-    found = dataclasses.replace(found, run=all_settled(found.run))
+    found = dataclasses.replace(found, run=all_settled(found.run, found.models))
     evaluators = {name: _evaluator(name, spec, found) for name, spec in found.models.items()}
     made = {"raw": run.model_dump(mode="json"), "cwd": str(Path.cwd())}
     ongoing = 4 * found.serve.max_in_flight

@@ -30,9 +30,9 @@ from evaluation.batch.integration import integrate_all, integrated
 from evaluation.batch.scores import write_scores
 from evaluation.batch.served_models import served_models
 from evaluation.batch.verdicts import ON_PURPOSE, aspects_of, aspects_of_row, forget_unscored, most_frequent_details
+from evaluation.judges.feature_judges import feature_of
 from evaluation.judges.few_shot import choose_examples, say_what_is_missing
 from evaluation.judges.few_shot import summary as examples_summary
-from evaluation.judges.fitted_judges import feature_of
 from evaluation.judges.judge_config import FEATURE, check_indexes, judge_chooser, unaskable
 from evaluation.judges.prompt_sources import warnings
 from judging.datasets import dev_groups
@@ -80,7 +80,7 @@ def main(
         runtime.start(run.ray)
         if not through_serve:
             demands.check(run, list(asked))
-        specs = served_models(run, list(asked)) if through_serve else all_settled(run).models
+        specs = served_models(run, list(asked)) if through_serve else all_settled(run, asked).models
         scored, found = judge_all(evaluation, judges, pool, specs)
         summary = {**_summary(evaluation, counts, scored, found), "dtypes": _dtypes(config, specs)}
         job.finish(summary)

@@ -91,8 +91,9 @@ def main(run: RunConfig) -> Outcome:
         job.reopen()
         if _has_inference(config.probes):
             runtime.start(run.ray)
-            judged = dataclasses.replace(prepared.evaluation, run=all_settled(prepared.evaluation.run))
-            prepared = prepared._replace(evaluation=judged)
+            evaluation = prepared.evaluation
+            with_dtypes = all_settled(evaluation.run, evaluation.config.model_names)
+            prepared = prepared._replace(evaluation=dataclasses.replace(evaluation, run=with_dtypes))
             judge_probes(prepared, config.probes, measured, job.path / "probes", config.seed, judges=queried)
         context = Context(
             list(prepared.evaluation.config.judges),

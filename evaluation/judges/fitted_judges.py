@@ -17,14 +17,14 @@ from cluster.artifacts import JobDir, file_hash
 from cluster.config import RunConfig
 from cluster.identity import model_identity
 from cluster.model_layers import CutSpec
-from cluster.model_specs import FeaturesSpec, ModelSpec, VllmSpec
-from evaluation.judges.judge_config import FEATURE, FITTED, JudgeConfig
+from cluster.model_specs import VllmSpec
+from evaluation.judges.feature_judges import as_feature
+from evaluation.judges.judge_config import FITTED, JudgeConfig
 from evaluation.judges.prompt_sources import find_prompts
 from judging.errors import InputError
 from judging.fitted.regression import Regression, read_files
 
 JOB = "fit_judge"
-FOR_FEATURES = ("model", "score_mode", "not_systems")  # settings of a judge that is a text feature
 
 
 @dataclass(frozen=True)
@@ -149,7 +149,7 @@ def with_fitted(run: RunConfig, judges: Mapping[str, JudgeConfig]) -> Resolved:
     Raises:
         InputError, UserError: see `load_fitted`.
     """
-    specs, resolved = dict(run.models), {name: _of_its_model(run, name, one) for name, one in judges.items()}
+    specs, resolved = dict(run.models), {name: as_feature(run, name, one) for name, one in judges.items()}
     found = {name: load_fitted(run, name, one) for name, one in resolved.items() if one.score_mode == FITTED}
     for name, one in found.items():
         model = judges[name].model
@@ -160,39 +160,6 @@ def with_fitted(run: RunConfig, judges: Mapping[str, JudgeConfig]) -> Resolved:
             specs[cut] = CutSpec(**told, source=str(one.cut_model), cut_from=model)
             resolved[name] = judges[name].model_copy(update={"model": cut})
     return Resolved(run.model_copy(update={"models": specs}) if found else run, resolved, found)
-
-
-def feature_of(spec: ModelSpec) -> str | None:
-    """The text feature that a model stands for; None for a model."""
-    return spec.feature if isinstance(spec, FeaturesSpec) else None
-
-
-def _of_its_model(run: RunConfig, name: str, config: JudgeConfig) -> JudgeConfig:
-    """The judge with the score mode `feature` if its model is a text feature. Raises InputError for a conflict."""
-    is_feature, key = isinstance(run.models.get(config.model), FeaturesSpec), f"evaluate.judges.{name}"
-    if not is_feature:
-        if config.score_mode == FEATURE:
-            raise InputError(
-                f"`{key}.score_mode`: feature is for models with backend: features. Remove it.",
-                code="conflict",
-                key=f"{key}.score_mode",
-            )
-        return config
-    # By value, because a served panel is sent the configuration with all defaults filled in.
-    told, defaults = config.model_dump(), JudgeConfig(model=config.model).model_dump()
-    if extra := sorted(key for key in told if key not in FOR_FEATURES and told[key] != defaults[key]):
-        raise InputError(
-            f"`{key}.{extra[0]}` has no effect: {config.model!r} is a text feature. Remove it.",
-            code="conflict",
-            key=f"{key}.{extra[0]}",
-        )
-    if config.score_mode not in (FEATURE, defaults["score_mode"]):
-        raise InputError(
-            f"`{key}.score_mode`: {config.model!r} is a text feature. Remove score_mode.",
-            code="conflict",
-            key=f"{key}.score_mode",
-        )
-    return config.model_copy(update={"score_mode": FEATURE})
 
 
 def uncut(run: RunConfig, model: str) -> str:

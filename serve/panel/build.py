@@ -21,7 +21,8 @@ from cluster.tokens import special_tokens_of
 from evaluation.batch.config import Config as EvaluateConfig
 from evaluation.batch.fingerprints import code_fingerprint
 from evaluation.judges.aggregation import Ballot, ballot_of
-from evaluation.judges.fitted_judges import FittedJudge, feature_of, uncut, with_fitted
+from evaluation.judges.feature_judges import feature_of
+from evaluation.judges.fitted_judges import FittedJudge, uncut, with_fitted
 from evaluation.judges.integrator import Integrator
 from evaluation.judges.judge_config import (
     JudgeConfig,

@@ -139,6 +139,7 @@ def weights(folder: Path, *shape: int) -> str:
         ({}, [{"gpus": [("T", GIB)]}, {"gpus": [("T", 2 * GIB)]}], "bad", "2.0 GiB of "),
         # Two workers hold half of it each.
         ({"tensor_parallel_size": 2}, [{"gpus": [("T", 2 * GIB)]}], "ok", "1.0 GiB of "),
+        ({"dtype": "float32"}, [{"gpus": [("T", 4 * GIB)]}], "bad", "4.0 GiB of 3.6 GiB on a GPU"),
         # On a CPU 4 bytes each and the cache of 2 GiB: 6 of 8 GiB.
         ({}, [{}], "ok", "6.0 GiB of 8.0 GiB on a node"),
         ({"kv_cache_gib": 5}, [{}], "bad", "9.0 GiB of "),

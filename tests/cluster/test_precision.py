@@ -51,7 +51,7 @@ def run_of(folder: Path, **spec: object) -> RunConfig:
 
 
 def dtype_in(run: RunConfig) -> str:
-    spec = precision.all_settled(run).models["m"]
+    spec = precision.all_settled(run, ["m"]).models["m"]
     assert isinstance(spec, VllmSpec)
     return spec.dtype
 
@@ -78,6 +78,10 @@ def test_nothing_is_decided_for_a_named_dtype_a_gpu_or_other_backends(
     assert dtype_in(run_of(tmp_path, num_gpus=1)) == "auto"
     monkeypatch.setattr(runtime, "num_gpus", lambda: 8)
     assert dtype_in(run_of(tmp_path)) == "auto"
+    monkeypatch.setattr(runtime, "num_gpus", lambda: 0)
+    unused = precision.all_settled(run_of(tmp_path), ["s"]).models["m"]
+    assert isinstance(unused, VllmSpec)
+    assert unused.dtype == "auto"
     assert not (tmp_path / "run").exists()
 
 
@@ -88,13 +92,13 @@ def test_a_damaged_file_is_refused(text: str, tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "dtype.json").write_text(text)
     with refused("damaged_artifact"):
-        precision.all_settled(run_of(tmp_path))
+        precision.all_settled(run_of(tmp_path), ["m"])
 
 
 def test_a_folder_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
     (tmp_path / "run").write_text("a file")
     with refused("store_unwritable", "run"):
-        precision.all_settled(run_of(tmp_path))
+        precision.all_settled(run_of(tmp_path), ["m"])
 
 
 def test_the_engine_arguments_beside_do_not_name_it() -> None:
