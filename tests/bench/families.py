@@ -1,9 +1,9 @@
-"""Fitted judges against people on five data sets: `python -m tests.bench.families DATA OUT [MODEL ...]`.
+"""Fitted judges against people on five data sets: `python -m tests.bench.families DATA OUT [NAME ...]`.
 
-DATA holds the rated files of `FAMILIES`, in the project's own format. For each of them and each model, an embedded one
-by name, `inverdict fit-judge` learns from all rows and states its agreement, cross-validated over groups, beside the
-same model zero-shot, embeddings and length. OUT keeps the runs: a killed one resumes by the same command, and
-`tests.bench.fitted_panels` reads them.
+DATA holds the rated files of `FAMILIES`, in the project's own format. For each of them and each of `MODELS`, or for the
+data sets and models of these names, `inverdict fit-judge` learns from all rows and states its agreement,
+cross-validated over groups, beside the same model zero-shot, embeddings and length. OUT keeps the runs: a killed one resumes by the
+same command, and `tests.bench.fitted_panels` reads them.
 """
 
 from __future__ import annotations
@@ -40,9 +40,10 @@ FAMILIES = {
 
 
 def main(arguments: Sequence[str]) -> int:
-    data, out, *models = arguments
-    for name, family in FAMILIES.items():
-        for model in models or MODELS:
+    data, out, *names = arguments
+    families = [name for name in names if name in FAMILIES] or list(FAMILIES)
+    for name, family in ((name, FAMILIES[name]) for name in families):
+        for model in [name for name in names if name not in FAMILIES] or MODELS:
             config = configuration(Path(data), Path(out), name, family, model)
             if (code := inverdict(["fit-judge", str(config)])) != 0:
                 return code
