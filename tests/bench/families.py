@@ -2,8 +2,8 @@
 
 DATA holds the rated files of `FAMILIES`, in the project's own format. For each of them and each of `MODELS`, or for the
 data sets and models of these names, `inverdict fit-judge` learns from all rows and states its agreement,
-cross-validated over groups, beside the same model zero-shot, embeddings and length. OUT keeps the runs: a killed one resumes by the
-same command, and `tests.bench.fitted_panels` reads them.
+cross-validated over groups, beside the same model zero-shot, embeddings and length. OUT keeps the runs: a killed one
+resumes by the same command, and `tests.bench.fitted_panels` reads them.
 """
 
 from __future__ import annotations
