@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 PROMPTS_ON_GPU = 16  # of a forward pass
 TOKENS_ON_CPU = 1024  # of a forward pass, with padding
+CACHED_ON_CPU = 16 * TOKENS_ON_CPU  # tokens whose keys and values are kept for it
 PADDING = 0.5
 SHARED = 0.25
 
@@ -53,7 +54,7 @@ def hidden_states(dataset: Dataset, spec: VllmSpec | ScriptedSpec, depths: Seque
     threads = max(1, (os.cpu_count() or 1) // most(spec.num_engines))
     return dataset.map_batches(
         _Model,
-        fn_constructor_args=(folder, spec, tuple(depths), threads),
+        fn_constructor_args=(folder, spec, tuple(depths), threads, on_gpus(spec)),
         batch_size=None,
         concurrency=spec.num_engines,
         num_cpus=spec.num_cpus,
@@ -67,13 +68,15 @@ def hidden_states(dataset: Dataset, spec: VllmSpec | ScriptedSpec, depths: Seque
 class _Model:
     """The loaded model in its own process."""
 
-    def __init__(self, folder: str, spec: VllmSpec, depths: tuple[int, ...], threads: int) -> None:
+    def __init__(
+        self, folder: str, spec: VllmSpec, depths: tuple[int, ...], threads: int, is_on_gpus: bool = False
+    ) -> None:
         import torch
         from transformers import AutoModelForCausalLM, DynamicCache
 
         torch.set_num_threads(threads)
         self._torch = torch
-        self._has_gpu = torch.cuda.is_available()
+        self._has_gpu = is_on_gpus
         more = {"device_map": "auto"} if self._has_gpu else {}  # on as many GPUs as an engine has workers
         self._model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=spec.dtype, **more).eval()
         self._encoder = encoder(folder, spec.prompt_style)
@@ -192,7 +195,8 @@ def of_like_length(asked: Sequence[Asked], known: int) -> Iterator[list[Asked]]:
     for one in sorted(asked, key=lambda one: len(one.ids)):
         length = len(one.ids) - known
         longest = (1 + PADDING) * (len(some[0].ids) - known) if some else length
-        if some and (length > longest or (len(some) + 1) * length > TOKENS_ON_CPU):
+        is_too_much = (len(some) + 1) * length > TOKENS_ON_CPU or (len(some) + 1) * len(one.ids) > CACHED_ON_CPU
+        if some and (length > longest or is_too_much):
             yield some
             some = []
         some.append(one)

@@ -11,6 +11,7 @@ from cluster import models
 from cluster.artifacts import file_hash
 from cluster.config import RunConfig
 from cluster.errors import UserError
+from cluster.model_layers import CutSpec
 from cluster.model_specs import FeaturesSpec, ModelSpec, VllmSpec
 
 # Settings that change the speed or the place of the work, never its result.
@@ -47,7 +48,10 @@ def spec_of(run: RunConfig, name: str, place: str) -> ModelSpec:
 
 def spec_identity(spec: ModelSpec) -> dict[str, Any]:
     """A model's specification without the settings that only change speed or place."""
-    return {key: value for key, value in json.loads(spec.model_dump_json()).items() if key not in NOT_IDENTITY}
+    known = {key: value for key, value in json.loads(spec.model_dump_json()).items() if key not in NOT_IDENTITY}
+    if isinstance(spec, CutSpec):
+        del known["source"]  # a place in the run folder, which may be moved
+    return known
 
 
 def model_identity(spec: ModelSpec) -> dict[str, Any]:

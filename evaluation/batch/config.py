@@ -246,7 +246,7 @@ def prepared(run: RunConfig, within: Path | None = None) -> Prepared:
     prompts = {name: find_prompts(run.run, name, uncut(run, one.model), one.prompt) for name, one in judges.items()}
     pool = read_pool(data)
     asked = {name: model_identity(run.models[name]) for name in config.model_names}
-    ballot = ballot_of(run.run, config.vote, config.told_judges())
+    ballot = ballot_of(run.run, config.vote, config.told_judges(), {name: one.files for name, one in fitted.items()})
     evaluation = Evaluation(run, config, data, (within or run.run) / "evaluate", prompts, ballot, fitted)
     return Prepared(evaluation, pool, asked)
 
@@ -273,7 +273,7 @@ def earlier_evaluation(run: RunConfig) -> tuple[JobDir, dict[str, Any]]:
     if getattr(run, "evaluate", None) is None or getattr(run, "data", None) is None:
         return job, done  # a configuration with the run folder only
     config, data = _sections(run)
-    run, judges, _ = with_fitted(run, config.judges)
+    run, judges, _ = with_fitted(run, config.judges, load=False)
     config = config.with_judges(judges)
     now = {**_asked_for(config, data), "seed": run.seed}
     now["models"] = {name: spec_identity(run.models[name]) for name in config.model_names if name in run.models}

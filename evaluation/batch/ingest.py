@@ -145,8 +145,8 @@ def _check_counts(data: DataConfig, num_records: int, num_left_out: int, rejecte
         pool = ", or set data.pool_share if they are also in data.pool" if data.pool else ""
         raise InputError(
             f"All {num_left_out} records are excluded: human scores of their groups were used for a judge's prompt"
-            f" (`groups` in its template file) or for selection. Evaluate other records (data.records) or use another"
-            f" prompt{pool}.",
+            f" (`groups` in its template file), for a fitted judge or for selection. Evaluate other records "
+            f"(data.records) or use another prompt{pool}.",
             code="contaminated",
             key="data.records",
         )

@@ -76,7 +76,8 @@ def main(run: RunConfig) -> Outcome:
     parts = _slices(config, prepared, scores)
     _check_measurable(parts, subjects)
     measured = list({record.id: record for part in parts for record in part.records}.values())
-    used = used_data(run, prepared.evaluation.data, prepared.pool, measured)
+    evaluation = prepared.evaluation
+    used = used_data(run, evaluation.data, prepared.pool, measured, evaluation.fitted)
     check_contamination(measured, used)
     job = JobDir(run.run, "certify")
     with job.opened(_fingerprint(config, done)):
@@ -91,10 +92,10 @@ def main(run: RunConfig) -> Outcome:
         job.reopen()
         if _has_inference(config.probes):
             runtime.start(run.ray)
-            evaluation = prepared.evaluation
             with_dtypes = all_settled(evaluation.run, evaluation.config.model_names)
-            prepared = prepared._replace(evaluation=dataclasses.replace(evaluation, run=with_dtypes))
-            judge_probes(prepared, config.probes, measured, job.path / "probes", config.seed, judges=queried)
+            # Only to query: a certificate is of the configured models, by which a server finds it.
+            querying = prepared._replace(evaluation=dataclasses.replace(evaluation, run=with_dtypes))
+            judge_probes(querying, config.probes, measured, job.path / "probes", config.seed, judges=queried)
         context = Context(
             list(prepared.evaluation.config.judges),
             prepared.evaluation.data.labels,

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from cluster.config import RunConfig
 from cluster.parts import parts_of
 from evaluation.batch.ingest import iter_rows
+from evaluation.judges.fitted_judges import FittedJudge
 from judging.data_config import DataConfig
 from judging.errors import InputError
 from judging.records import Record
@@ -32,7 +33,11 @@ class UsedData:
 
 
 def used_data(
-    run: RunConfig, data: DataConfig, pool: Mapping[str, Record], measured: Sequence[Record]
+    run: RunConfig,
+    data: DataConfig,
+    pool: Mapping[str, Record],
+    measured: Sequence[Record],
+    fitted: Mapping[str, FittedJudge] | None = None,
 ) -> list[UsedData]:
     """All data with human scores that this run used for training or selection.
 
@@ -41,6 +46,7 @@ def used_data(
         data: the configuration's `data` section.
         pool: the records of `data.pool` that can be few-shot examples, by id.
         measured: the records to certify.
+        fitted: the fitted judges by name.
 
     Returns:
         One entry per source that has at least one group.
@@ -52,6 +58,7 @@ def used_data(
         UsedData("evaluate/templates", _of_templates(run.run / "evaluate" / "templates")),
         UsedData("index", _of_indexes(run.run / "index")),
         UsedData("feedback", _of_feedback(run.run / "feedback", measured)),
+        *(UsedData(f"fit_judge/{name}", one.groups, one.texts) for name, one in (fitted or {}).items()),
     ]
     return [one for one in found if one.groups]
 

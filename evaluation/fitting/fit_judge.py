@@ -11,18 +11,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from cluster import feasibility as demands
 from cluster import models, runtime
-from cluster.artifacts import JobDir, Outcome, write_text
+from cluster.artifacts import JobDir, Outcome, read_json
 from cluster.config import RunConfig, section
-from cluster.model_layers import cut, num_layers
+from cluster.model_layers import num_layers
 from cluster.model_specs import ModelSpec, ScriptedSpec, VllmSpec
 from cluster.precision import settled
 from cluster.tables import aligned
@@ -31,19 +28,27 @@ from cluster.tokens import special_tokens_of
 from evaluation.batch.config import Config as EvaluateConfig
 from evaluation.fitting.config import Config
 from evaluation.fitting.labels import Labels, read_labels
-from evaluation.fitting.learning import POOLED, STATISTIC, Examples, Key, Learned, learn, of_source, usable
+from evaluation.fitting.learning import (
+    POOLED,
+    STATISTIC,
+    Key,
+    learn,
+    merged_groups,
+    of_source,
+    usable,
+)
 from evaluation.fitting.states import State, read_all
-from evaluation.judges.fitted_judges import JOB, cut_model, judge_identity
+from evaluation.fitting.writing import write_cut_model, write_held_out, write_regression
+from evaluation.judges.fitted_judges import JOB, has_its_model, judge_identity
 from evaluation.judges.judge_config import FITTED, JudgeConfig, build_judge, judge_chooser
 from evaluation.judges.prompt_sources import find_prompts
 from evaluation.measure.formatting import with_interval
 from judging.errors import InputError
-from judging.fitted.regression import as_files
 from judging.judge import Judge
 from judging.records import Record
 from judging.tasks import load_task
-from judging.template_io import file_name
 from retrieval.encode import encode
+from retrieval.retriever import LEARNED
 
 HELD_OUT = "held_out.parquet"
 ENCODED_TOKENS = 256  # of a text, for the baseline of embeddings
@@ -57,8 +62,9 @@ def main(run: RunConfig) -> Outcome:
     config, evaluate = section(run, "fit_judge", Config), section(run, "evaluate", EvaluateConfig)
     names = _names(config, evaluate)
     labels = read_labels(run, config.labels)
+    _check_labels(run, config, evaluate, names)
     for name in names:
-        _depths(config, run.models[evaluate.judges[name].model], name)
+        _depths(config, run, evaluate.judges[name].model, name)
     summaries = {}
     for name in names:
         judge = evaluate.judges[name]
@@ -74,7 +80,10 @@ def main(run: RunConfig) -> Outcome:
         def work(name: str = name, judge: JudgeConfig = judge, job: JobDir = job) -> dict[str, Any]:
             return _fit(run, config, name, judge, job, labels)
 
-        summaries[name] = job.complete(fingerprint, work, what=f"fit-judge: {name}")
+        def lost(job: JobDir = job) -> bool:
+            return (done := job.manifest()) is not None and not has_its_model(run.run, done)
+
+        summaries[name] = job.complete(fingerprint, work, what=f"fit-judge: {name}", reopens=lost)
     return Outcome(0, {"judges": summaries})
 
 
@@ -98,9 +107,29 @@ def _names(config: Config, evaluate: EvaluateConfig) -> list[str]:
     return list(config.judges or fitted)
 
 
-def _depths(config: Config, spec: ModelSpec | None, name: str) -> list[int]:
+def _check_labels(run: RunConfig, config: Config, evaluate: EvaluateConfig, names: Sequence[str]) -> None:
+    """Raises InputError where the labels have another use that excludes this one."""
+    if config.labels == "dev" and getattr(run, "panel", None) is not None:
+        raise InputError(
+            "`fit_judge.labels: dev` leaves `panel` no text, because a judge may not be selected on what taught it. "
+            "Set fit_judge.labels to pool.",
+            code="conflict",
+            key="fit_judge.labels",
+        )
+    for name in names:
+        icl = evaluate.judges[name].icl
+        if config.labels == "pool" and icl and icl.arm in LEARNED:
+            raise InputError(
+                f"`evaluate.judges.{name}.icl.arm`: {icl.arm} was trained on the labels of data.pool, which would "
+                "flatter the fitted judge. Set fit_judge.labels to dev, or another arm.",
+                code="conflict",
+                key=f"evaluate.judges.{name}.icl.arm",
+            )
+
+
+def _depths(config: Config, run: RunConfig, spec_name: str, name: str) -> list[int]:
     """The numbers of layers to read. Raises InputError or UserError where the model has no readable hidden states."""
-    key = f"evaluate.judges.{name}.model"
+    key, spec = f"evaluate.judges.{name}.model", run.models[spec_name]
     if isinstance(spec, ScriptedSpec):
         return [1]
     if not isinstance(spec, VllmSpec):
@@ -109,48 +138,65 @@ def _depths(config: Config, spec: ModelSpec | None, name: str) -> list[int]:
             code="unsupported",
             key=key,
         )
+    if changing := sorted({"quantization", "hf_overrides"} & set(spec.engine)):
+        raise InputError(
+            f"`models.{spec_name}.engine.{changing[0]}`: a fitted judge is learned without it. Remove it.",
+            code="unsupported",
+            key=f"models.{spec_name}.engine.{changing[0]}",
+        )
     layers = num_layers(models.resolve(spec.source, revision=spec.revision).path)
     return sorted({max(1, round(share * layers)) for share in config.depths})
 
 
 def _fit(run: RunConfig, config: Config, name: str, chosen: JudgeConfig, job: JobDir, labels: Labels) -> dict[str, Any]:
-    records, pool = labels.records, labels.pool
-    spec = run.models[chosen.model]
+    spec, pool = run.models[chosen.model], labels.pool
     assert isinstance(spec, VllmSpec | ScriptedSpec)
-    wanted = _wanted(records, config)
     prompts = find_prompts(run.run, name, chosen.model, chosen.prompt)
+    # What the prompt was learned or selected on would flatter the agreement.
+    seen = prompts.seen_groups()
+    records = {id: record for id, record in labels.records.items() if record.group_key not in seen}
+    wanted = _wanted(records, config)
     judge = build_judge(name, chosen, wanted, pool, special_tokens_of(spec), prompts)
-    depths = _depths(config, spec, name)
+    depths = _depths(config, run, chosen.model, name)
     pairs = [(record, aspect) for task, aspect in wanted for record in _rated(records, task, aspect)]
-    _check_numbers(judge, records, config)
+    groups = merged_groups(records.values())
+    _check_numbers(judge, records, groups, config)
     job.claim()
     runtime.start(run.ray)
     demands.check(run, [chosen.model])
-    settled_spec = settled(run, spec)
-    assert isinstance(settled_spec, VllmSpec | ScriptedSpec)
+    settled_spec = _with_own_dtype(settled(run, spec))
     chooser = judge_chooser(chosen, spec, judge, pool, run) if chosen.icl else None
     states = read_all(job.path / "states", judge, pairs, settled_spec, depths, chooser, config.block_rows)
     examples = {
-        key: usable(name, key, judge.templates[key].scale, _rated(records, *key), states, config.labels)
-        for key in judge.templates
+        key: usable(name, key, template.scale, _rated(records, *key), states, groups, config.labels)
+        for key, template in judge.templates.items()
     }
     say(f"fit-judge: {name}: fitting {len(pairs)} labels")
     learned = learn(examples, _embeddings(config, pairs), config, run.seed)
     depth = depths[next(iter(learned.values())).choice.depth]
-    made = _cut(run, chosen.model, spec, depth) if isinstance(spec, VllmSpec) else None
+    made = write_cut_model(run, chosen.model, spec, depth) if isinstance(spec, VllmSpec) else None
     fits = {}
     for (task, aspect), one in learned.items():
-        fits[f"{task}/{aspect}"] = _write(job.path, (task, aspect), one, examples[task, aspect].records, depth)
-    _write_held_out(job.path / HELD_OUT, examples, learned)
-    return {"depth": depth, "depths": depths, "cut_model": made, "fits": fits, "folder": str(job.path)}
+        fits[f"{task}/{aspect}"] = write_regression(job.path, (task, aspect), one, examples[task, aspect], depth)
+    write_held_out(job.path / HELD_OUT, examples, learned)
+    dtype = settled_spec.dtype if isinstance(settled_spec, VllmSpec) else None
+    return {
+        "depth": depth,
+        "depths": depths,
+        "cut_model": made,
+        "dtype": dtype,
+        "fits": fits,
+        "folder": str(job.path),
+    }
 
 
-def _cut(run: RunConfig, model: str, spec: VllmSpec, depth: int) -> dict[str, str]:
-    """Make the cut model; returns its folder below the run's and its fingerprint."""
-    whole = models.resolve(spec.source, revision=spec.revision)
-    folder = cut_model(run.run, model, whole.fingerprint, depth)
-    cut(whole.path, depth, folder)
-    return {"folder": str(folder.relative_to(run.run)), "fingerprint": models.resolve(str(folder)).fingerprint}
+def _with_own_dtype(spec: ModelSpec) -> VllmSpec | ScriptedSpec:
+    """The model with its own dtype instead of `auto`, which transformers and vLLM decide differently."""
+    if isinstance(spec, VllmSpec) and spec.dtype == "auto":
+        config = read_json(models.resolve(spec.source, revision=spec.revision).path / "config.json") or {}
+        return spec.model_copy(update={"dtype": config.get("dtype") or config.get("torch_dtype") or "float32"})
+    assert isinstance(spec, VllmSpec | ScriptedSpec)
+    return spec
 
 
 def _wanted(labelled: Mapping[str, Record], config: Config) -> list[Key]:
@@ -183,13 +229,13 @@ def _rated(labelled: Mapping[str, Record], task: str, aspect: str) -> list[Recor
     return [record for record in labelled.values() if record.task == task and aspect in record.scores]
 
 
-def _check_numbers(judge: Judge, labelled: Mapping[str, Record], config: Config) -> None:
+def _check_numbers(judge: Judge, labelled: Mapping[str, Record], groups: Mapping[str, str], config: Config) -> None:
     """Check the labels before a model is started; hidden states are all taken to be there."""
     there = State((), (), "")
     for key, template in judge.templates.items():
         records = _rated(labelled, *key)
         states = {(record.id, key[1]): there for record in records}
-        usable(judge.name, key, template.scale, records, states, config.labels)
+        usable(judge.name, key, template.scale, records, states, groups, config.labels)
 
 
 def _embeddings(config: Config, pairs: Sequence[tuple[Record, str]]) -> dict[str, np.ndarray]:
@@ -198,54 +244,6 @@ def _embeddings(config: Config, pairs: Sequence[tuple[Record, str]]) -> dict[str
     records = {record.id: record for record, _ in pairs}
     texts = [f"{record.source}\n\n{record.candidate}" for record in records.values()]
     return dict(zip(records, encode(config.baseline_encoder, texts, ENCODED_TOKENS), strict=True))
-
-
-def _write(folder: Path, key: Key, one: Learned, records: Sequence[Record], depth: int) -> dict[str, Any]:
-    """Write the regression of a task and aspect; returns what the summary says of it."""
-    task, aspect = key
-    told = {
-        "n": len(records),
-        "num_groups": len({record.group_key for record in records}),
-        "depth": depth,
-        "penalty": one.choice.penalty,
-        "half_width": one.regression.half_width if np.isfinite(one.regression.half_width) else None,
-        "agreement": {
-            name: {statistic: estimate.to_json() for statistic, estimate in found.items()}
-            for name, found in one.agreements.items()
-        },
-    }
-    taught = {
-        "ids": [record.id for record in records],
-        "groups": sorted({record.group_key for record in records}),
-        "texts": sorted({record.text_hash for record in records}),
-    }
-    numbers, text = as_files(one.regression, {"task": task, "aspect": aspect, **told, "taught": taught})
-    file = (folder / file_name(task, aspect)).with_suffix(".safetensors")
-    beside = file.with_name(f".{file.name}")
-    beside.write_bytes(numbers)
-    beside.replace(file)
-    write_text(file.with_suffix(".json"), text)
-    return told
-
-
-def _write_held_out(file: Path, examples: Mapping[Key, Examples], learned: Mapping[Key, Learned]) -> None:
-    """A row for each label: what people said, and each column's score by a fit that has not seen the text's group."""
-    tables = []
-    for (task, aspect), one in examples.items():
-        size = len(one.records)
-        columns: dict[str, Any] = {
-            "id": [record.id for record in one.records],
-            "group": [record.group_key for record in one.records],
-            "task": [task] * size,
-            "aspect": [aspect] * size,
-            "label": one.label_N,
-        }
-        for name, score_N in learned[task, aspect].held_out.items():
-            columns[name] = pa.array([None] * size if score_N is None else score_N, pa.float64(), from_pandas=True)
-        tables.append(pa.table(columns))
-    beside = file.with_name(f".{file.name}")
-    pq.write_table(pa.concat_tables(tables), beside)
-    beside.replace(file)
 
 
 def render(summary: Mapping[str, Any]) -> str:

@@ -6,7 +6,7 @@ model's answer) and `length` have learned nothing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -30,12 +30,17 @@ RESAMPLES = 2000
 
 
 class Examples(NamedTuple):
-    """The usable texts of one task and aspect, and the scale of their labels."""
+    """The usable texts of one task and aspect, their groups (see `merged_groups`), and the scale of their labels.
+
+    `num_unreadable`: labelled texts beside them without a hidden state, since their prompts are too long.
+    """
 
     records: Sequence[Record]
     states: Sequence[State]
+    groups: Sequence[str]
     label_N: np.ndarray
     scale: Scale
+    num_unreadable: int
 
 
 class Learned(NamedTuple):
@@ -55,12 +60,34 @@ def of_source(labels: Source) -> str:
     return {"pool": "data.pool", "dev": "the dev part"}[labels]
 
 
+def merged_groups(records: Iterable[Record]) -> dict[str, str]:
+    """The groups of texts: those with a near copy of the same text are one, so that none is taught and held out.
+
+    Returns:
+        For each record's `group_key` the first key of all groups that are one with it.
+    """
+    root: dict[str, str] = {}
+    holds: dict[str, str] = {}  # text -> a group that has it
+
+    def find(key: str) -> str:
+        while root[key] != key:
+            key = root[key]
+        return key
+
+    for record in records:
+        root.setdefault(record.group_key, record.group_key)
+        one, other = find(record.group_key), find(holds.setdefault(record.text_hash, record.group_key))
+        root[max(one, other)] = min(one, other)
+    return {key: find(key) for key in root}
+
+
 def usable(
     judge: str,
     key: Key,
     scale: Scale,
     records: Sequence[Record],
     states: Mapping[tuple[str, str], State],
+    groups: Mapping[str, str],
     labels: Source,
 ) -> Examples:
     """The texts of a task and aspect that have a hidden state.
@@ -71,16 +98,18 @@ def usable(
         scale: of the judge.
         records: the labelled texts, of any task and aspect.
         states: by record id and aspect.
+        groups: see `merged_groups`.
         labels: where the texts come from.
 
     Raises:
         InputError: there are too few texts or groups, or all labels are equal, or a state is not finite.
     """
     task, aspect = key
-    kept = [record for record in records if record.task == task and aspect in record.scores]
-    kept = [record for record in kept if not states[record.id, aspect].error]
+    rated = [record for record in records if record.task == task and aspect in record.scores]
+    kept = [record for record in rated if not states[record.id, aspect].error]
     label_N = np.array([record.score_on(aspect, scale) for record in kept], dtype=float)
-    num_groups = len({record.group_key for record in kept})
+    group = [groups[record.group_key] for record in kept]
+    num_groups = len(set(group))
     if len(kept) < MIN_ROWS or num_groups < MIN_GROUPS:
         raise InputError(
             f"`fit_judge`: {judge}: {task}/{aspect} has {len(kept)} labelled texts in {num_groups} groups (sources) "
@@ -103,7 +132,7 @@ def usable(
             code="not_finite",
             key=f"evaluate.judges.{judge}.model",
         )
-    return Examples(kept, found, label_N, scale)
+    return Examples(kept, found, group, label_N, scale, len(rated) - len(kept))
 
 
 def learn(
@@ -127,9 +156,9 @@ def learn(
             target, crossed, one.scale, level=config.level, max_novelty=config.max_novelty, seed=seed
         )
         scores = {
-            "fitted": crossed.score_N,
+            "fitted": np.clip(crossed.score_N, one.scale.low, one.scale.high),
             "zero_shot": _zero_shot(one),
-            "embeddings": None if other is None else other.score_N,
+            "embeddings": None if other is None else np.clip(other.score_N, one.scale.low, one.scale.high),
             "length": np.array([len(record.candidate) for record in one.records], dtype=float),
         }
         learned[key] = Learned(regression, crossed.choice, scores, _agreements(one, scores, seed))
@@ -137,12 +166,12 @@ def learn(
 
 
 def _group_keys(examples: Mapping[Key, Examples]) -> list[str]:
-    return sorted({record.group_key for one in examples.values() for record in one.records})
+    return sorted({group for one in examples.values() for group in one.groups})
 
 
 def _target(one: Examples, codes: Mapping[str, int]) -> Target:
     depths = [np.stack(states) for states in zip(*(state.hidden for state in one.states), strict=True)]
-    return Target(depths, one.label_N, np.array([codes[record.group_key] for record in one.records]))
+    return Target(depths, one.label_N, np.array([codes[group] for group in one.groups]))
 
 
 def _on_embeddings(
@@ -165,7 +194,7 @@ def _zero_shot(one: Examples) -> np.ndarray | None:
 
 
 def _agreements(one: Examples, scores: Mapping[str, np.ndarray | None], seed: int) -> dict[str, dict[str, Estimate]]:
-    group = [record.group_key for record in one.records]
+    group = list(one.groups)
     found: dict[str, dict[str, Any]] = {}
     for name, score_N in scores.items():
         if score_N is None:

@@ -160,13 +160,19 @@ def load_panel(path: Path) -> PanelFile:
         ) from error
 
 
-def ballot_of(run: Path, config: VoteConfig, judges: Mapping[str, Mapping[str, Any]]) -> Ballot:
+def ballot_of(
+    run: Path,
+    config: VoteConfig,
+    judges: Mapping[str, Mapping[str, Any]],
+    fitted: Mapping[str, Mapping[str, str]] | None = None,
+) -> Ballot:
     """The aggregation that `config` describes; a learned rule is read from `{run}/panel`.
 
     Args:
         run: the run folder.
         config: the section `evaluate.vote`.
         judges: configuration by name, which must be that of the judges in `{run}/panel`.
+        fitted: files of each fitted judge, name -> sha256, which must be those of the judges there.
 
     Raises:
         InputError: the job `panel` has not finished, or was run with other judges.
@@ -180,8 +186,10 @@ def ballot_of(run: Path, config: VoteConfig, judges: Mapping[str, Mapping[str, A
             code="missing_job",
             key="evaluate.vote.rule",
         )
-    known = load_panel(folder / "panel.yaml")
-    if changed := [name for name, judge in judges.items() if known.judges.get(name) != judge]:
+    known, fits = load_panel(folder / "panel.yaml"), _fits_of(folder)
+    changed = [name for name, judge in judges.items() if known.judges.get(name) != judge]
+    changed += [name for name, files in (fitted or {}).items() if fits.get(name) != files]
+    if changed:
         raise InputError(
             f"evaluate.judges.{changed[0]} has changed since {folder} was made. Delete that folder and run `inverdict "
             "panel` again.",
@@ -190,6 +198,13 @@ def ballot_of(run: Path, config: VoteConfig, judges: Mapping[str, Mapping[str, A
         )
     best = {(one.task, one.aspect): one.judge for one in known.chosen}
     return Ballot(config, load_votes(folder / "votes.json"), best)
+
+
+def _fits_of(folder: Path) -> Mapping[str, Any]:
+    """The files of the fitted judges that the panel's votes were learned with."""
+    known = read_json(folder / "evaluate" / "fingerprint.json") or {}
+    found: Mapping[str, Any] = known.get("fitted") or {}
+    return found
 
 
 def panel_identity(run: Path, config: VoteConfig) -> Any:

@@ -13,25 +13,38 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from cluster import models
-from cluster.artifacts import JobDir, file_hash
+from cluster.artifacts import JobDir, file_hash, read_json
 from cluster.config import RunConfig
-from cluster.identity import model_identity
+from cluster.errors import UserError
+from cluster.identity import input_hashes, model_identity
 from cluster.model_layers import CutSpec
 from cluster.model_specs import VllmSpec
 from evaluation.judges.feature_judges import as_feature
 from evaluation.judges.judge_config import FITTED, JudgeConfig
 from evaluation.judges.prompt_sources import find_prompts
+from judging.data_config import DataConfig
 from judging.errors import InputError
 from judging.fitted.regression import Regression, read_files
+from judging.tasks import FOLDER as TASK_FOLDER
+from retrieval.pool import finished, pool_identity, rated_data
+from retrieval.retriever import INDEXED
 
 JOB = "fit_judge"
+# Of a judge's identity, in words.
+PARTS = {
+    "model": "another model",
+    "prompts": "other prompts",
+    "judge": "another prompt or examples",
+    "tasks": "another rubric of a task",
+    "examples": "another data.pool, index or seed, from which its examples come",
+}
 
 
 @dataclass(frozen=True)
 class FittedJudge:
     """`regressions` by (task, aspect); `groups`: the group keys whose human scores they learned from, and `texts`: the
     hashes of those texts (`Record.text_hash`). `depth`: layers of the model that are run, and `cut_model`: the folder
-    with these layers; None for a scripted model. `files`: name -> sha256.
+    with these layers, computed in `dtype`; None for a scripted model. `files`: name -> sha256.
     """
 
     regressions: Mapping[tuple[str, str], Regression]
@@ -39,6 +52,7 @@ class FittedJudge:
     texts: frozenset[str]
     depth: int
     cut_model: Path | None
+    dtype: str | None
     files: Mapping[str, str]
 
 
@@ -66,11 +80,40 @@ def judge_identity(run: RunConfig, name: str, config: JudgeConfig) -> dict[str, 
     """
     spec = run.models[config.model]
     prompts = find_prompts(run.run, name, config.model, config.prompt)
+    data: DataConfig | None = getattr(run, "data", None)
     return {
         "judge": json.loads(config.model_dump_json(include={"model", "prompt", "examples", "icl"})),
         "model": model_identity(spec),
         "prompts": file_hash(prompts.path) if prompts.path else None,
+        "tasks": [file_hash(TASK_FOLDER), input_hashes(data.task_files if data else ())],
+        "examples": _examples_identity(run, config),
     }
+
+
+def _examples_identity(run: RunConfig, config: JudgeConfig) -> Any:
+    """What decides which examples are shown and their texts; None where there are none."""
+    if not (config.examples or config.icl):
+        return None
+    data, is_indexed = rated_data(run), bool(config.icl and config.icl.arm in INDEXED)
+    index = JobDir(run.run, "index")
+    if is_indexed:
+        finished(index, data)
+    return {
+        "pool": pool_identity(data),
+        "index": read_json(index.path / "fingerprint.json") if is_indexed else None,
+        "seed": run.seed if config.icl else None,
+    }
+
+
+def _manifest(run: RunConfig, name: str) -> dict[str, Any]:
+    job = JobDir(run.run, f"{JOB}/{name}")
+    if (done := job.manifest()) is None:
+        raise InputError(
+            f"`evaluate.judges.{name}`: no finished `fit-judge` found in {job.path}. Run `inverdict fit-judge` first.",
+            code="missing_job",
+            key=f"evaluate.judges.{name}",
+        )
+    return done
 
 
 def load_fitted(run: RunConfig, name: str, config: JudgeConfig) -> FittedJudge:
@@ -78,19 +121,10 @@ def load_fitted(run: RunConfig, name: str, config: JudgeConfig) -> FittedJudge:
 
     Raises InputError where `fit-judge` has not finished, was run with another model or prompt, or is damaged.
     """
-    key = f"evaluate.judges.{name}"
-    job = JobDir(run.run, f"{JOB}/{name}")
-    done = job.manifest()
-    if done is None:
-        raise InputError(
-            f"`{key}`: no finished `fit-judge` found in {job.path}. Run `inverdict fit-judge` first.",
-            code="missing_job",
-            key=key,
-        )
+    key, done, job = f"evaluate.judges.{name}", _manifest(run, name), JobDir(run.run, f"{JOB}/{name}")
     now = json.loads(json.dumps(judge_identity(run, name, config)))
-    for part in ("model", "prompts", "judge"):
-        if done["fingerprint"]["judge"][part] != now[part]:
-            what = {"model": "another model", "prompts": "other prompts", "judge": "another prompt or examples"}[part]
+    for part, what in PARTS.items():
+        if done["fingerprint"]["judge"].get(part) != now[part]:
             raise InputError(
                 f"`{key}`: {job.path} was fitted with {what}. Delete it and run `inverdict fit-judge` again.",
                 code="other_configuration",
@@ -108,21 +142,35 @@ def load_fitted(run: RunConfig, name: str, config: JudgeConfig) -> FittedJudge:
         regressions[about["task"], about["aspect"]] = one
         groups |= set(about["taught"]["groups"])
         texts |= set(about["taught"]["texts"])
-    found = done["summary"]["cut_model"]
-    folder = _checked(run.run / found["folder"], found["fingerprint"], key) if found else None
-    depth = int(done["summary"]["depth"])
-    return FittedJudge(regressions, frozenset(groups), frozenset(texts), depth, folder, done["files"])
+    if not has_its_model(run.run, done):
+        raise _damaged(run.run / done["summary"]["cut_model"]["folder"], key)
+    return FittedJudge(regressions, frozenset(groups), frozenset(texts), *_model_of(run.run, done), done["files"])
 
 
-def _checked(folder: Path, fingerprint: str, key: str) -> Path:
-    if not folder.is_dir() or models.resolve(str(folder)).fingerprint != fingerprint:
-        raise _damaged(folder, key)
-    return folder
+def has_its_model(run: Path, done: Mapping[str, Any]) -> bool:
+    """Whether the cut model of a finished `fit-judge`, if there is one, is as it was made. `done`: the manifest."""
+    made = done["summary"]["cut_model"]
+    return made is None or is_model(run / made["folder"], made["fingerprint"])
+
+
+def is_model(folder: Path, fingerprint: str) -> bool:
+    """Whether a folder holds the model of that fingerprint."""
+    try:
+        return folder.is_dir() and models.resolve(str(folder)).fingerprint == fingerprint
+    except UserError:  # files are missing
+        return False
+
+
+def _model_of(run: Path, done: Mapping[str, Any]) -> tuple[int, Path | None, str | None]:
+    """Depth, folder and dtype of the cut model."""
+    told = done["summary"]
+    made = told["cut_model"]
+    return int(told["depth"]), run / made["folder"] if made else None, told["dtype"]
 
 
 def _damaged(path: Path, key: str) -> InputError:
     return InputError(
-        f"`{key}`: {path} is missing or was changed after `fit-judge`. Delete {path.parent} and run it again.",
+        f"`{key}`: {path} is missing or was changed after `fit-judge`. Delete it and run `inverdict fit-judge` again.",
         code="damaged_artifact",
         key=key,
     )
@@ -139,27 +187,35 @@ class Resolved(NamedTuple):
     fitted: dict[str, FittedJudge]
 
 
-def with_fitted(run: RunConfig, judges: Mapping[str, JudgeConfig]) -> Resolved:
+def with_fitted(run: RunConfig, judges: Mapping[str, JudgeConfig], *, load: bool = True) -> Resolved:
     """Look up the fitted judges of a configuration; one without them is returned as it is.
 
     Args:
         run: the configuration.
         judges: the judges of `evaluate`, by name, with known models.
+        load: read and check what they learned; False: only name their cut models, without their files.
 
     Raises:
         InputError, UserError: see `load_fitted`.
     """
     specs, resolved = dict(run.models), {name: as_feature(run, name, one) for name, one in judges.items()}
-    found = {name: load_fitted(run, name, one) for name, one in resolved.items() if one.score_mode == FITTED}
+    wanted = {name: one for name, one in resolved.items() if one.score_mode == FITTED}
+    found = {name: load_fitted(run, name, one) if load else _named(run, name) for name, one in wanted.items()}
     for name, one in found.items():
         model = judges[name].model
         spec = specs[model]
         if isinstance(spec, VllmSpec):
             cut = f"{model}.layers{one.depth}"
-            told = spec.model_dump(exclude={"source", "revision"})
-            specs[cut] = CutSpec(**told, source=str(one.cut_model), cut_from=model)
+            told = spec.model_dump(exclude={"source", "revision", "dtype"})
+            specs[cut] = CutSpec(**told, source=str(one.cut_model), dtype=one.dtype, cut_from=model)
             resolved[name] = judges[name].model_copy(update={"model": cut})
     return Resolved(run.model_copy(update={"models": specs}) if found else run, resolved, found)
+
+
+def _named(run: RunConfig, name: str) -> FittedJudge:
+    """A fitted judge of which only the cut model's name is known."""
+    done = _manifest(run, name)
+    return FittedJudge({}, frozenset(), frozenset(), *_model_of(run.run, done), done["files"])
 
 
 def uncut(run: RunConfig, model: str) -> str:

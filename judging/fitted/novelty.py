@@ -55,19 +55,22 @@ def measure(features_ND: Floats, folds: Sequence[npt.NDArray[np.intp]]) -> Novel
     """
     features_ND = np.asarray(features_ND, dtype=float)
     held_out_N = np.empty(len(features_ND))
+    # As many directions in every fit: distances along more of them are longer.
+    fewest = len(features_ND) - max(map(len, folds))
+    num = max(1, min(MAX_DIRECTIONS, fewest // ROWS_A_DIRECTION, features_ND.shape[1]))
     for fold in folds:
         training = np.setdiff1d(np.arange(len(features_ND)), fold)
-        held_out_N[fold] = _shape(features_ND[training]).distance(features_ND[fold])
+        held_out_N[fold] = _shape(features_ND[training], num).distance(features_ND[fold])
     quantile_Q = np.quantile(held_out_N, np.linspace(0, 1, NUM_QUANTILES))
-    return _shape(features_ND)._replace(quantile_Q=quantile_Q)
+    return _shape(features_ND, num)._replace(quantile_Q=quantile_Q)
 
 
-def _shape(features_ND: Floats) -> Novelty:
-    num_rows, num_features = features_ND.shape
+def _shape(features_ND: Floats, num: int) -> Novelty:
+    """Centre and spread of the rows along the `num` directions in which they vary most, and in the rest."""
+    num_rows = len(features_ND)
     center_D = features_ND.mean(axis=0)
     offset_ND = features_ND - center_D
     _, singular, direction_KD = np.linalg.svd(offset_ND, full_matrices=False)
-    num = max(1, min(MAX_DIRECTIONS, num_rows // ROWS_A_DIRECTION, num_features))
     tiny = max(1e-9 * float(singular[0]), 1e-12)
     deviation_K = np.maximum(singular[:num], tiny) / np.sqrt(num_rows)
     rest = np.sqrt(float((singular[num:] ** 2).sum()) / num_rows)

@@ -93,7 +93,8 @@ def online(run: RunConfig) -> Online:
     judges = {name: _judge(run, name, judge, tasks, pool, fitted.get(name)) for name, judge in evaluate.judges.items()}
     if evaluate.integrator:
         spec_of(run, evaluate.integrator.model, "evaluate.integrator.model")
-    ballot = ballot_of(run.run, evaluate.vote, evaluate.told_judges())
+    files = {name: one.files for name, one in fitted.items()}
+    ballot = ballot_of(run.run, evaluate.vote, evaluate.told_judges(), files)
     found = Online(run, config, evaluate, pool, judges, ballot)
     _check_indexes(found, data)
     certificates = certified(run, evaluate, {name: judge.templates for name, judge in judges.items()}, pool)

@@ -1,7 +1,7 @@
 """The job `certify`: planted biases are found, an unbiased judge passes, unsuitable evaluations are refused."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +10,10 @@ import pytest
 import yaml
 
 from cluster.__main__ import main
-from cluster.config import load
+from cluster.config import RunConfig, load
 from cluster.jobs import sections
+from evaluation.batch.config import prepared
+from evaluation.batch.fingerprints import Known
 from evaluation.certification.certify import main as certify
 from evaluation.certification.store import load_certificates
 from judging.certificates.certificate import Certificate, load_certificate
@@ -61,6 +63,29 @@ def test_the_chain_on_ray(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     }
     page = (tmp_path / "run" / "report" / "report.html").read_text()
     assert "<h2>Certificates</h2>" in page and "another evaluation" not in page
+
+
+@pytest.mark.usefixtures("here")
+def test_a_certificate_is_of_the_configured_models_not_of_the_dtype_they_ran_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`dtype: auto` is settled to query the engines; a server compares its certificates with the configuration."""
+
+    def settled(run: RunConfig, names: Collection[str]) -> RunConfig:
+        changed = {name: run.models[name].model_copy(update={"max_prompt_chars": 100_000}) for name in names}
+        return run.model_copy(update={"models": {**run.models, **changed}})
+
+    probes = {"position": 12, "length": 0, "format": 0, "injection": 0, "rerun": 0}
+    config = configuration(tmp_path, {"sure": JUDGES["sure"]}, MODELS, certify={"resamples": 100, "probes": probes})
+    assert main(["evaluate", config]) == 0
+    monkeypatch.setattr("evaluation.certification.certify.all_settled", settled)
+    assert main(["certify", config]) == 0
+    [found] = load_certificates(tmp_path / "run")
+    now = prepared(load(Path(config), [], sections()))
+    evaluation = now.evaluation
+    templates = {"sure": {("qa", "overall"): evaluation.prompts["sure"].template("qa", "overall")}}
+    known = Known(evaluation.run, evaluation.config, templates, now.pool)
+    assert found.fingerprints == known.of("sure", "qa", "overall")
 
 
 @pytest.mark.usefixtures("here")

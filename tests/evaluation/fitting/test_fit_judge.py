@@ -14,6 +14,7 @@ from scipy.stats import spearmanr
 from cluster.__main__ import main
 from cluster.artifacts import read_json
 from judging.fitted.regression import read_files
+from judging.tasks import FOLDER
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
 WORDS = ["sky", "air", "small", "waves", "scatter", "blue light", "the", "of", "short", "more than long ones"]
@@ -179,8 +180,9 @@ def test_an_aspect_without_a_fit_and_no_fit_at_all(
 
 
 def test_labels_of_the_dev_part_teach_and_are_not_judged(tmp_path: Path) -> None:
+    copy = {**texts(1)[0], "id": "copy", "group": "other", "source": "why is NUMBER 0 blue"}
     data = {
-        "records": [write(tmp_path / "rows.jsonl", [*texts(14), *texts(2, first=100)])],
+        "records": [write(tmp_path / "rows.jsonl", [copy, *texts(14)[72:], *texts(2, first=100)])],
         "dev": [write(tmp_path / "dev.jsonl", texts(12))],
     }
     fit_judge = {"labels": "dev", "max_novelty": None, "baseline_encoder": None}
@@ -189,13 +191,62 @@ def test_labels_of_the_dev_part_teach_and_are_not_judged(tmp_path: Path) -> None
     assert main(["evaluate", config]) == 0
     rows = pq.read_table(tmp_path / "run" / "evaluate" / "scores.parquet").to_pylist()
     assert {row["group"] for row in rows} == {"g12", "g13", "g100", "g101"}
+    done = read_json(tmp_path / "run" / "evaluate" / "manifest.json")
+    assert done is not None
+    assert done["summary"]["num_left_out"] == 1  # the near copy, of a group that dev does not have
     _, about = read_files(tmp_path / "run" / "fit_judge" / "fitted" / "qa.overall.safetensors")
-    assert about["taught"]["groups"] == sorted(about["taught"]["groups"])
+    assert set(about["taught"]["groups"]) == {f"qa//g{number}" for number in range(12)}
     assert about["num_groups"] == 12
+
+
+def test_another_rubric_or_example_than_that_of_the_fit_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    task = tmp_path / "mine.yaml"
+    task.write_text(
+        (FOLDER / "qa.yaml").read_text(encoding="utf-8").replace("name: qa", "name: mine"), encoding="utf-8"
+    )
+    rows = [{key: value for key, value in row.items() if key != "task"} for row in texts(14)]
+    data = {
+        "records": [write(tmp_path / "rows.jsonl", rows[72:])],
+        "pool": [write(tmp_path / "labelled.jsonl", rows[:72])],
+        "task": str(task),
+    }
+    judges = {"fitted": {"model": "m", "score_mode": "fitted", "examples": ["r0-0"]}}
+    config = configuration(tmp_path, [], [], data=data, evaluate={"judges": judges})
+    assert main(["fit-judge", config]) == 0
+    write(tmp_path / "labelled.jsonl", [{**rows[0], "candidate": "Something else."}, *rows[1:72]])
+    assert main(["evaluate", config]) == 2
+    assert "another data.pool, index or seed" in capsys.readouterr().err
+    write(tmp_path / "labelled.jsonl", rows[:72])
+    task.write_text(task.read_text(encoding="utf-8").replace("question: ", "question: Really, ", 1), encoding="utf-8")
+    assert main(["evaluate", config]) == 2
+    assert "another rubric of a task" in capsys.readouterr().err
+
+
+def test_a_vote_that_was_learned_with_another_fit_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = {"vote": {"rule": "learned"}, "judges": {"fitted": {"model": "m", "score_mode": "fitted"}}}
+    pool, rows = texts(12), texts(6, first=100)
+    config = configuration(tmp_path, pool, rows, evaluate=told, panel={})
+    dev = ["--set", "data.dev_share=0.5"]
+    for job in ("fit-judge", "panel"):
+        assert main([job, config, *dev]) == 0
+    shutil.rmtree(tmp_path / "run" / "fit_judge")
+    write(tmp_path / "pool.jsonl", texts(13))
+    assert main(["fit-judge", config, *dev]) == 0
+    capsys.readouterr()
+    assert main(["evaluate", config, *dev]) == 2
+    assert "evaluate.judges.fitted has changed since" in capsys.readouterr().err
 
 
 def all_equal(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{**row, "scores": {"overall": 3}} for row in rows]
+
+
+def again(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{**row, "id": f"again-{row['id']}", "group": f"again-{row['group']}"} for row in rows]
 
 
 @pytest.mark.parametrize(
@@ -205,6 +256,13 @@ def all_equal(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         (texts(12, size=4), {}, "48 labelled texts"),
         (all_equal(texts(12)), {}, "are equal"),
         (texts(12), {"fit_judge": {"labels": "dev"}}, "Set data.dev or data.dev_share"),
+        # Twice the same texts under other names are no more groups.
+        (texts(11) + again(texts(11)), {}, "11 groups"),
+        (
+            texts(12),
+            {"evaluate": {"judges": {"f": {"model": "m", "score_mode": "fitted", "icl": {"arm": "trained"}}}}},
+            "was trained on the labels of data.pool",
+        ),
         (texts(12), {"fit_judge": {"aspects": ["utility"]}}, "no text of data.pool is rated on 'utility'"),
         (texts(12), {"fit_judge": {"judges": ["plain"]}}, "is not a judge of `evaluate` with score_mode: fitted"),
         (texts(12), {"evaluate": {"judges": {"plain": {"model": "m"}}}}, "no judge with score_mode: fitted"),

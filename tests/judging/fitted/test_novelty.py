@@ -29,6 +29,19 @@ def test_like_rows_are_spread_evenly_and_unlike_ones_are_beyond_all() -> None:
     assert (known.share_below(like + 8 * random.normal(size=300)) == 1).mean() > 0.99
 
 
+def test_the_fewest_rows_that_are_fitted_give_honest_shares_too() -> None:
+    random = np.random.default_rng(1)
+    above, means = [], []
+    for _ in range(30):
+        rows, like = random.normal(size=(60, 100)), random.normal(size=(200, 100))
+        shares = measure(rows, folds(np.repeat(np.arange(12), 5), 0)).share_below(like)
+        above.append((shares > 0.9).mean())
+        means.append(shares.mean())
+    # A tenth and a half; of 60 quantiles the standard error of a share is .04, of the mean of 30 draws .01.
+    assert 0.07 < np.mean(above) < 0.15
+    assert 0.46 < np.mean(means) < 0.55
+
+
 def test_rows_that_are_all_alike_have_no_distance_and_anything_else_is_new() -> None:
     known = measure(np.ones((30, 5)), folds(np.repeat(np.arange(10), 3), 0))
     assert known.distance(np.ones((1, 5))) == pytest.approx([0])
