@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from cluster.parts import sound_rows
 from judging.datasets import read_records
-from judging.fitted.ridge import PENALTIES, Target, choose, fit
+from judging.fitted.ridge import PENALTIES, Target, choose, cross_validate, fit, folds
 from judging.records import Record, Scale
 from judging.stats.agreement import agreement, compare
 from judging.stats.bootstrap import Floats
@@ -47,6 +47,21 @@ class Part(NamedTuple):
     scale: Scale
     scores: Mapping[str, Floats]
     states: Mapping[str, Sequence[Floats]]
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        return self.scale.low, self.scale.high
+
+    def only(self, keep_N: np.ndarray) -> Part:
+        """These rows only."""
+        return Part(
+            [record for record, keeps in zip(self.records, keep_N, strict=True) if keeps],
+            self.label_N[keep_N],
+            self.group_N[keep_N],
+            self.scale,
+            {name: score_N[keep_N] for name, score_N in self.scores.items()},
+            {name: [state_ND[keep_N] for state_ND in depths] for name, depths in self.states.items()},
+        )
 
     def columns(self, score_N: Floats) -> Columns:
         return Columns(list(self.group_N), self.label_N, score_N)
@@ -118,7 +133,8 @@ def _part(records: Mapping[str, Record], aspect: str, folders: Mapping[str, Path
         kept = kept or [records[id] for id in rows]
         model = judge.removeprefix("fitted-")
         for column, shown in (("fitted", judge), ("zero_shot", f"zero-shot-{model}"), ("embeddings", "embeddings")):
-            scores[shown] = np.array([rows[record.id][column] for record in kept], dtype=float)
+            known_N = np.array([rows[record.id][column] for record in kept], dtype=float)
+            scores[shown] = np.clip(known_N, scale.low, scale.high)
         found = sound_rows(folder / "states", ("id", "aspect", "hidden_states"))
         of = {row["id"]: row["hidden_states"] for row in found if row["aspect"] == aspect}
         states[judge] = [np.array(one) for one in zip(*(of[record.id] for record in kept), strict=True)]
@@ -144,34 +160,55 @@ class Panel(NamedTuple):
 def chosen_panel(part: Part, features: Sequence[str]) -> Panel:
     """The best of single judges, the mean of the fitted ones and a learned vote of all, chosen on other groups.
 
-    Each fifth of the groups is scored by what agrees best with people on the other four; a learned vote learns there.
+    Each fifth of the groups is scored by what agrees best with people on the other four. Fitted judges and the learned
+    vote learn on these four alone, and what they are chosen by is held out within them.
     """
-    judges = [name for name in part.scores if name.startswith(("fitted", "zero-shot"))]
-    fitted = [name for name in judges if name.startswith("fitted")]
-    voters = [*judges, *(f"feature {name}" for name in features)]
-    score_NJ = np.stack([part.scores[name] for name in voters], axis=1)
-    of_mean_N = np.mean([part.scores[name] for name in fitted], axis=0)
     scores_N, chosen = np.full(len(part.label_N), np.nan), []
     groups = np.random.default_rng(SEED).permutation(np.unique(part.group_N))
     for fold in np.array_split(groups, FOLDS):
         out_N = np.isin(part.group_N, fold)
         labels, of_group = part.label_N[~out_N], list(part.group_N[~out_N])
-        stacked = stack(score_NJ[~out_N], labels, of_group, voters, scale=part.scale, seed=SEED)
-        offers = {name: part.scores[name] for name in judges} | {"mean of fitted": of_mean_N}
-        on_dev = {name: (score_N[~out_N], score_N[out_N]) for name, score_N in offers.items()}
-        on_dev["learned"] = (stacked.dev_R, stacked.vote.scores(score_NJ[out_N], voters))
-        worth = {name: _value(labels, of_group, dev_N) for name, (dev_N, _) in on_dev.items()}
-        best = max(worth, key=lambda name: worth[name])
-        scores_N[out_N] = on_dev[best][1]
+        # By judge: the scores on the four fifths, held out, and on the fifth.
+        offers = {name: (part.scores[name][~out_N], part.scores[name][out_N]) for name in part.scores}
+        for judge in part.states:
+            offers[judge] = _taught(part, judge, ~out_N)
+        judges = [name for name in offers if name.startswith(("fitted", "zero-shot"))]
+        voters = [*judges, *(f"feature {name}" for name in features)]
+        dev_NJ, out_MJ = (np.stack([offers[name][side] for name in voters], axis=1) for side in (0, 1))
+        stacked = stack(dev_NJ, labels, of_group, voters, scale=part.scale, seed=SEED)
+        offers["learned vote"] = (stacked.dev_R, stacked.vote.scores(out_MJ, voters))
+        both = [offers[name] for name in part.states]
+        offers["mean of fitted"] = (
+            np.mean([one for one, _ in both], axis=0),
+            np.mean([one for _, one in both], axis=0),
+        )
+        candidates = [*judges, "mean of fitted", "learned vote"]
+        worth = {name: _value(labels, of_group, offers[name][0]) for name in candidates}
+        best = max(candidates, key=lambda name: -1 if np.isnan(worth[name]) else worth[name])
+        scores_N[out_N] = offers[best][1]
         chosen.append(best)
     return Panel(scores_N, tuple(chosen))
 
 
+def _taught(part: Part, judge: str, taught_N: np.ndarray) -> tuple[Floats, Floats]:
+    """A fitted judge that learned from some rows: held-out scores of these, and the scores of the others."""
+    codes_N = np.unique(part.group_N, return_inverse=True)[1]
+    target = Target(part.states[judge], part.label_N, codes_N).rows(taught_N)
+    [choice] = choose([target], PENALTIES, SEED)
+    features_ND = np.asarray(target.depths_LND[choice.depth])
+    own_N = np.full(len(target.score_N), np.nan)
+    for fold in folds(target.group_N, SEED):
+        rest_N = np.setdiff1d(np.arange(len(own_N)), fold)
+        own_N[fold] = fit(features_ND[rest_N], target.score_N[rest_N], choice.penalty).predict(features_ND[fold])
+    others_ND = np.asarray(part.states[judge][choice.depth])[~taught_N]
+    others_N = fit(features_ND, target.score_N, choice.penalty).predict(others_ND)
+    return np.clip(own_N, *part.ends), np.clip(others_N, *part.ends)
+
+
 def _value(label_N: Floats, groups: Sequence[str], score_N: Floats) -> float:
-    """The statistic alone; -1 where it is undefined, as for constant scores."""
+    """The statistic alone; NaN where it is undefined, as for constant scores."""
     columns = Columns(list(groups), label_N, score_N)
-    value = agreement(columns, levels=("group",), resamples=2, shuffles=0)[STATISTIC].value
-    return -1.0 if np.isnan(value) else value
+    return agreement(columns, levels=("group",), resamples=2, shuffles=0)[STATISTIC].value
 
 
 # ---------------------------------------------------------------------- labels
@@ -185,8 +222,11 @@ def _print_growth(parts: Mapping[str, Part]) -> None:
         for judge in part.states:
             cells = []
             for num in NUM_GROUPS:
-                values = list(_drawn(part, judge, num))
-                cells.append(f"{np.mean(values):.2f} [{min(values):.2f}, {max(values):.2f}]" if values else "")
+                drawn = list(_drawn(part, judge, num))
+                values = [value for value in drawn if not np.isnan(value)]
+                undefined = f", {len(drawn) - len(values)} undefined" if len(values) < len(drawn) else ""
+                shown = f"{np.mean(values):.2f} [{min(values):.2f}, {max(values):.2f}]{undefined}" if values else ""
+                cells.append(shown)
             print(f"| {name}, {judge} |", " | ".join(cells), "|", flush=True)
 
 
@@ -194,17 +234,8 @@ def _drawn(part: Part, judge: str, num: int) -> Iterator[float]:
     groups = np.unique(part.group_N)
     for draw in range(DRAWS if num <= len(groups) - 5 else 0):
         taught_N = np.isin(part.group_N, np.random.default_rng((SEED, draw)).permutation(groups)[:num])
-        score_N = _fitted_to(part, judge, taught_N)
-        yield _value(part.label_N[~taught_N], list(part.group_N[~taught_N]), score_N[~taught_N])
-
-
-def _fitted_to(part: Part, judge: str, taught_N: np.ndarray) -> Floats:
-    """Scores of all rows by a judge that learned from some."""
-    codes_N = np.unique(part.group_N, return_inverse=True)[1]
-    target = Target(part.states[judge], part.label_N, codes_N).rows(taught_N)
-    [choice] = choose([target], PENALTIES, SEED)
-    linear = fit(target.depths_LND[choice.depth], target.score_N, choice.penalty)
-    return linear.predict(part.states[judge][choice.depth])
+        _, score_M = _taught(part, judge, taught_N)
+        yield _value(part.label_N[~taught_N], list(part.group_N[~taught_N]), score_M)
 
 
 # ---------------------------------------------------------------------- another data set
@@ -220,14 +251,21 @@ def _print_transfer(parts: Mapping[str, Part]) -> None:
         except KeyError:
             continue  # not measured yet
         taught_N = np.array([one in record.dataset.lower() for record in part.records])
+        here = part.only(~taught_N)
         for judge in part.states:
-            score_N = _fitted_to(part, judge, taught_N)
-            zero_shot = part.scores[judge.replace("fitted", "zero-shot")]
-            shown = (score_N, part.scores[judge], zero_shot, part.scores["length"])
-            there = part._replace(label_N=part.label_N[~taught_N], group_N=part.group_N[~taught_N])
-            shape = f"{len(there.label_N)}, {len(set(there.group_N))}"
-            cells = " | ".join(_words(there.of(score_N[~taught_N])) for score_N in shown)
-            print(f"| {one} to {other}, {judge} | {shape} | {cells} |")
+            target = Target(here.states[judge], here.label_N, np.unique(here.group_N, return_inverse=True)[1])
+            [own] = cross_validate([target], seed=SEED)
+            zero_shot = here.scores[judge.replace("fitted", "zero-shot")]
+            shown = (
+                _taught(part, judge, taught_N)[1],
+                np.clip(own.score_N, *part.ends),
+                zero_shot,
+                here.scores["length"],
+            )
+            shape = f"{len(here.label_N)}, {len(set(here.group_N))}"
+            print(
+                f"| {one} to {other}, {judge} | {shape} | {' | '.join(_words(here.of(score_N)) for score_N in shown)} |"
+            )
 
 
 def _both(parts: Mapping[str, Part], one: str, other: str) -> Part:
