@@ -37,9 +37,6 @@ DRY_BATCH = 64  # rows; Ray Data requires a batch size for actors that request G
 # get vLLM's lowest values, 2048 and 128, which are for an engine whose usage context is unknown.
 ROWS_ON_GPU, ROWS_ON_CPU = 64, 16
 BATCH_ON_CPU = {"max_num_batched_tokens": 4096, "max_num_seqs": 256}
-# For a process that runs a model on a CPU: glibc gives the memory of each large activation back to the kernel, and the
-# next one costs a page fault every 4 KiB; so freed memory is kept.
-KEEP_FREED_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(2**30), "MALLOC_TRIM_THRESHOLD_": str(2**32)}
 BATCH_ON_GPU = {"max_num_batched_tokens": 8192, "max_num_seqs": 256}
 
 
@@ -214,7 +211,11 @@ def vllm_arguments(spec: VllmSpec, *, sampled: bool = False) -> dict[str, Any]:
             engine["enable_chunked_prefill"] = False
             engine["max_num_batched_tokens"] = max(engine["max_num_batched_tokens"], spec.max_model_len)
         threads = max(1, (os.cpu_count() or 1) // most(spec.num_engines))
-        environment |= {"VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": str(threads), **KEEP_FREED_MEMORY}
+        environment |= {
+            "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+            "OMP_NUM_THREADS": str(threads),
+            **runtime.KEEP_FREED_MEMORY,
+        }
         if spec.num_workers == 1:
             # Run the model in the engine's process: saves one import of vLLM (10 s) and one hop per step.
             environment["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"

@@ -14,10 +14,10 @@ import os
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from cluster import models
+from cluster import models, runtime
 from cluster.engine import ScriptedEngine
 from cluster.exchange import Request
-from cluster.generate import KEEP_FREED_MEMORY, REQUEST_COLUMNS, Batch
+from cluster.generate import REQUEST_COLUMNS, Batch
 from cluster.model_specs import ScriptedSpec, VllmSpec, most
 from cluster.precision import on_gpus
 from cluster.tokens import encoder
@@ -61,7 +61,7 @@ def hidden_states(dataset: Dataset, spec: VllmSpec | ScriptedSpec, depths: Seque
         num_gpus=spec.num_workers if on_gpus(spec) else 0,
         resources=spec.resources or None,
         accelerator_type=spec.accelerator_type,
-        runtime_env={"env_vars": KEEP_FREED_MEMORY},
+        runtime_env={"env_vars": runtime.KEEP_FREED_MEMORY},
     )
 
 

@@ -14,6 +14,9 @@ from cluster.config import RayConfig
 from cluster.errors import UserError
 
 MIN_OBJECT_STORE_BYTES = 80 * 2**20
+# Environment of a process that runs or trains a model on a CPU: glibc gives the memory of each large activation back to
+# the kernel, and the next one costs a page fault every 4 KiB; so freed memory is kept.
+KEEP_FREED_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(2**30), "MALLOC_TRIM_THRESHOLD_": str(2**32)}
 
 
 def start(config: RayConfig) -> None:
