@@ -12,6 +12,7 @@ import json
 import os
 import select
 import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -137,7 +138,7 @@ def _tool(module: str) -> Callable[[argparse.Namespace], int]:
 
 
 def _run(args: argparse.Namespace) -> int:
-    from cluster import models, publish
+    from cluster import embedded, models, publish
     from cluster.config import load
 
     run = load(args.config, args.overrides, sections())
@@ -145,8 +146,12 @@ def _run(args: argparse.Namespace) -> int:
     store = run.publish if args.name not in LOOKS else None
     if store:
         publish.check(run.run, store)
-    worst, published, summaries = 0, 0, {}
+    if args.name == "run":
+        sources = [str(getattr(spec, "source", "")) for spec in run.models.values()]
+        embedded.download_beside(one.removeprefix("embedded:") for one in sources if one.startswith("embedded:"))
+    worst, published, summaries, took = 0, 0, {}, {}
     for job in jobs:
+        start = time.monotonic()
         module = importlib.import_module({**JOBS, **LOOKS}[job][0])
         options = {"retry_failed": args.retry_failed} if job in RETRIES else {}
         if getattr(args, "through_serve", False):
@@ -155,11 +160,13 @@ def _run(args: argparse.Namespace) -> int:
             options["out"] = args.out
         with models.looked_up_once():
             code, summaries[job] = module.main(run, **options)
-        worst = max(worst, code)
+        worst, took[job] = max(worst, code), time.monotonic() - start
         if not args.json and (args.name != "run" or job == jobs[-1]):
             print(shown(module.render(summaries[job])), flush=True)
         if store:
             published = _publish(run, store)  # the last call copies what an earlier one could not
+    if args.name == "run":
+        say(f"run: {', '.join(f'{job} {seconds:.0f} s' for job, seconds in took.items())}")
     if args.json:
         print(json.dumps(summaries if args.name == "run" else summaries[args.name], indent=1))
     return max(worst, published)

