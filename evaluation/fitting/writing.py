@@ -78,9 +78,9 @@ def write_cut_model(run: RunConfig, model: str, spec: VllmSpec, depth: int) -> d
     folder = cut_model(run.run, model, whole.fingerprint, depth)
     beside = folder.with_name(f"{folder.name}.json")
     known = read_json(beside) or {}
-    if not is_model(folder, known.get("fingerprint", "")):
+    if not is_model(folder, known.get("fingerprint", ""), verify=True):
         shutil.rmtree(folder, ignore_errors=True)
         cut(whole.path, depth, folder)
-        known = {"fingerprint": models.resolve(str(folder)).fingerprint}
+        known = {"fingerprint": models.resolve(str(folder), verify=True).fingerprint}
         write_text(beside, json.dumps(known))
     return {"folder": str(folder.relative_to(run.run)), **known}

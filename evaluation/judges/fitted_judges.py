@@ -153,10 +153,10 @@ def has_its_model(run: Path, done: Mapping[str, Any]) -> bool:
     return made is None or is_model(run / made["folder"], made["fingerprint"])
 
 
-def is_model(folder: Path, fingerprint: str) -> bool:
-    """Whether a folder holds the model of that fingerprint."""
+def is_model(folder: Path, fingerprint: str, *, verify: bool = False) -> bool:
+    """Whether a folder holds the model of that fingerprint. `verify`: now, not when this job first looked."""
     try:
-        return folder.is_dir() and models.resolve(str(folder)).fingerprint == fingerprint
+        return folder.is_dir() and models.resolve(str(folder), verify=verify).fingerprint == fingerprint
     except UserError:  # files are missing
         return False
 
