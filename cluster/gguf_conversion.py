@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import io
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -64,6 +66,7 @@ def _read_once() -> Iterator[None]:
 
 def _save_weights(gguf_file: Path, folder: Path) -> None:
     import torch
+    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, GenerationConfig, GgufConfig
 
     # Saving is refused while the weights count as quantised.
@@ -75,7 +78,12 @@ def _save_weights(gguf_file: Path, folder: Path) -> None:
     )
     ids = ("bos_token_id", "eos_token_id", "pad_token_id")
     model.generation_config = GenerationConfig(**{key: getattr(model.config, key) for key in ids})
-    model.save_pretrained(folder)
+    try:
+        model.save_pretrained(folder)
+    except SafetensorError as error:
+        if f"(os error {errno.ENOSPC})" in str(error):  # the library has no error of its own for a full disk
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder)) from error
+        raise
 
 
 def _save_tokenizer(model: Embedded, gguf_file: Path, folder: Path) -> None:

