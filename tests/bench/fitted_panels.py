@@ -83,18 +83,18 @@ def main(arguments: Sequence[str]) -> int:
     panels = {}
     for name, part in parts.items():
         panels[name] = {what: chosen_panel(part, features) for what, features in (("with", FEATURES), ("without", ()))}
-        found = [part.of(part.scores[judge]) for judge in names]
-        found += [part.of(panel.score_N) for panel in panels[name].values()]
+        found = [_words(part.of(part.scores[judge])) if judge in part.scores else "" for judge in names]
+        found += [_words(part.of(panel.score_N)) for panel in panels[name].values()]
         shape = f"{len(part.records)}, {len(set(part.group_N))}"
-        print(f"| {name} | {shape} |", " | ".join(map(_words, found)), "|")
+        print(f"| {name} | {shape} |", " | ".join(found), "|", flush=True)
     print("\nThe panel with features minus each, and what the folds chose\n")
     print("|  |", " | ".join(names), "| without features | chosen |")
     print("|---" * (len(names) + 3) + "|")
     for name, part in parts.items():
         panel, plain = panels[name].values()
-        others = [part.minus(panel.score_N, part.scores[judge]) for judge in names]
-        others.append(part.minus(panel.score_N, plain.score_N))
-        print(f"| {name} |", " | ".join(map(_words, others)), f"| {', '.join(panel.chosen)} |")
+        scores = [part.scores.get(judge) for judge in names] + [plain.score_N]
+        others = ["" if one is None else _words(part.minus(panel.score_N, one)) for one in scores]
+        print(f"| {name} |", " | ".join(others), f"| {', '.join(panel.chosen)} |", flush=True)
     _print_growth(parts)
     _print_transfer(parts)
     return 0
