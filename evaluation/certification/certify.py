@@ -68,15 +68,15 @@ def main(run: RunConfig) -> Outcome:
     """
     config = section_or_default(run, "certify", Config)
     prepared, done = finished_evaluation(run)
-    scores = prepared.evaluation.folder / "scores.parquet"
+    evaluation = prepared.evaluation
+    scores = evaluation.folder / "scores.parquet"
     _check_untouched(done, scores)
-    judges = list(prepared.evaluation.config.judges)
+    judges = list(evaluation.config.judges)
     subjects = _subjects(config, judges)
     queried = judges if PANEL in subjects else subjects
     parts = _slices(config, prepared, scores)
     _check_measurable(parts, subjects)
     measured = list({record.id: record for part in parts for record in part.records}.values())
-    evaluation = prepared.evaluation
     used = used_data(run, evaluation.data, prepared.pool, measured, evaluation.fitted)
     check_contamination(measured, used)
     job = JobDir(run.run, "certify")
@@ -92,19 +92,12 @@ def main(run: RunConfig) -> Outcome:
         job.reopen()
         if _has_inference(config.probes):
             runtime.start(run.ray)
-            with_dtypes = all_settled(evaluation.run, evaluation.config.model_names)
             # Only to query: a certificate is of the configured models, by which a server finds it.
+            with_dtypes = all_settled(evaluation.run, evaluation.config.model_names)
             querying = prepared._replace(evaluation=dataclasses.replace(evaluation, run=with_dtypes))
             judge_probes(querying, config.probes, measured, job.path / "probes", config.seed, judges=queried)
-        context = Context(
-            list(prepared.evaluation.config.judges),
-            prepared.evaluation.data.labels,
-            config.criteria,
-            used,
-            done["fingerprint"]["versions"],
-            config.resamples,
-            run.seed,
-        )
+        versions = done["fingerprint"]["versions"]
+        context = Context(judges, evaluation.data.labels, config.criteria, used, versions, config.resamples, run.seed)
         found = _certificates(prepared, config, parts, subjects, context=context, folder=job.path, queried=queried)
         _write(job.path, found)
         summary = _summary(config, job.path, found)

@@ -81,6 +81,7 @@ def merged_groups(records: Iterable[Record]) -> dict[str, str]:
     return {key: find(key) for key in root}
 
 
+# Long because each of its three refusals says what is missing and the way out.
 def usable(
     judge: str,
     key: Key,
