@@ -140,6 +140,17 @@ def read_pool(data: DataConfig, *, check: Check = lambda record: None) -> dict[s
     return pool
 
 
+def read_dev(data: DataConfig, *, check: Check = lambda record: None) -> Iterator[Record]:
+    """The texts of the dev part, in the order of the files. Raises InputError for a row that may not be invalid."""
+    dev = data.model_copy(update={"part": "dev"})
+    for row in read_records(dev.judged, check=check, **data.reading()):
+        if isinstance(row, Rejected):
+            if data.max_rejected_share == 0 and not isinstance(row, Empty):
+                raise row.error()
+        elif dev.takes(row):
+            yield row
+
+
 # Long because its docstring explains eight arguments; the body is one loop.
 def read_records(
     paths: Iterable[str | Path],

@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from cluster.artifacts import JobDir, file_hash
+from cluster.artifacts import JobDir, file_hash, read_json
 from cluster.config import RunConfig, section
 from cluster.identity import input_hashes
 from judging.data_config import DataConfig
@@ -76,6 +76,13 @@ def finished(job: JobDir, data: DataConfig) -> dict[str, Any]:
             key="data.pool",
         )
     return summary
+
+
+def index_identity(run: Path, data: DataConfig) -> Any:
+    """The fingerprint of the run's indexes. Raises InputError where they are missing or of another pool."""
+    job = JobDir(run, "index")
+    finished(job, data)
+    return read_json(job.path / "fingerprint.json")
 
 
 def towers_identity(folder: Path) -> str:

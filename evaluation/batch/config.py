@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from pydantic import Field, model_validator
 
 from cluster import runtime
-from cluster.artifacts import JobDir, differences, file_hash, read_json
+from cluster.artifacts import JobDir, differences, file_hash
 from cluster.config import RunConfig, section
 from cluster.identity import input_hashes, model_identity, spec_identity, spec_of
 from cluster.strict import Strict
@@ -33,7 +33,7 @@ from judging.readers import RowError
 from judging.records import Record
 from judging.tasks import FOLDER as TASK_FOLDER
 from judging.tasks import is_task_file, load_task, unknown_aspect
-from retrieval.pool import finished
+from retrieval.pool import index_identity
 from retrieval.retriever import INDEXED
 
 JUDGE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
@@ -308,9 +308,7 @@ def _index_identity(run: RunConfig, config: Config, data: DataConfig) -> Any:
     """The identity of the indexes, or None where no judge uses one. Raises InputError where they do not fit."""
     if not any(judge.icl and judge.icl.arm in INDEXED for judge in config.judges.values()):
         return None
-    job = JobDir(run.run, "index")
-    finished(job, data)
-    return read_json(job.path / "fingerprint.json")
+    return index_identity(run.run, data)
 
 
 def _asked_for(config: Config, data: DataConfig) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from cluster.artifacts import file_hash
 from cluster.config import RunConfig, section
 from cluster.identity import input_hashes
 from judging.data_config import DataConfig
-from judging.datasets import Empty, Rejected, read_records
+from judging.datasets import read_dev
 from judging.errors import InputError
 from judging.records import Record
 from judging.tasks import FOLDER as TASK_FOLDER
@@ -43,21 +43,10 @@ def read_labels(run: RunConfig, source: Source) -> Labels:
             key="data.dev_share",
         )
     known = {
-        "data": json.loads(data.model_dump_json(exclude={"part", "groups_share"})),
+        "data": json.loads(data.model_dump_json(exclude={"part"})),
         "files": input_hashes(sorted({*(data.dev or data.records), *data.pool, *data.task_files})),
         "tasks": file_hash(TASK_FOLDER),
     }
     identity = hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
-    return Labels(_of_dev(data), identity, rated_pool(data) if data.pool else {})
-
-
-def _of_dev(data: DataConfig) -> dict[str, Record]:
-    dev = data.model_copy(update={"part": "dev", "groups_share": 1.0})
-    found = {}
-    for row in read_records(dev.judged, check=unknown_aspect, **data.reading()):
-        if isinstance(row, Rejected):
-            if data.max_rejected_share == 0 and not isinstance(row, Empty):
-                raise row.error()
-        elif dev.takes(row):
-            found[row.id] = row
-    return found
+    records = {record.id: record for record in read_dev(data, check=unknown_aspect)}
+    return Labels(records, identity, rated_pool(data) if data.pool else {})

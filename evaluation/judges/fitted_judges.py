@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from cluster import models
-from cluster.artifacts import JobDir, file_hash, read_json
+from cluster.artifacts import JobDir, file_hash
 from cluster.config import RunConfig
 from cluster.errors import UserError
 from cluster.identity import input_hashes, model_identity
@@ -26,7 +26,7 @@ from judging.data_config import DataConfig
 from judging.errors import InputError
 from judging.fitted.regression import Regression, read_files
 from judging.tasks import FOLDER as TASK_FOLDER
-from retrieval.pool import finished, pool_identity, rated_data
+from retrieval.pool import index_identity, pool_identity, rated_data
 from retrieval.retriever import INDEXED
 
 JOB = "fit_judge"
@@ -94,13 +94,10 @@ def _examples_identity(run: RunConfig, config: JudgeConfig) -> Any:
     """What decides which examples are shown and their texts; None where there are none."""
     if not (config.examples or config.icl):
         return None
-    data, is_indexed = rated_data(run), bool(config.icl and config.icl.arm in INDEXED)
-    index = JobDir(run.run, "index")
-    if is_indexed:
-        finished(index, data)
+    data = rated_data(run)
     return {
         "pool": pool_identity(data),
-        "index": read_json(index.path / "fingerprint.json") if is_indexed else None,
+        "index": index_identity(run.run, data) if config.icl and config.icl.arm in INDEXED else None,
         "seed": run.seed if config.icl else None,
     }
 

@@ -1,9 +1,9 @@
-"""What the judges of `tests.bench.families` are worth: `python -m tests.bench.fitted_panels DATA OUT`.
+"""What the judges of `tests.bench.families` are worth: `python -m tests.bench.fitted_panels DATA OUT [NAME ...]`.
 
-For each data set and aspect, group.spearman with people of the fitted judges, their models zero-shot, embeddings and
-length; of the panel that the other groups choose (`chosen_panel`), with and without text features, and its paired
-differences; how the fitted judges' agreement grows with labelled groups; and what is left of it on another data set of
-the task. Everything is held out: no group's labels take part in its own scores. Prints Markdown.
+For each data set (or those named) and aspect, group.spearman with people of the fitted judges, their models zero-shot,
+embeddings and length; of the panel that the other groups choose (`chosen_panel`), with and without text features, and
+its paired differences; how the fitted judges' agreement grows with labelled groups; and what is left of it on another
+data set of the task. Everything is held out: no group's labels take part in its own scores. Prints Markdown.
 """
 
 from __future__ import annotations
@@ -74,8 +74,8 @@ class Part(NamedTuple):
 
 
 def main(arguments: Sequence[str]) -> int:
-    data, out = map(Path, arguments)
-    parts = dict(_parts(data, out))
+    data, out, *names = arguments
+    parts = dict(_parts(Path(data), Path(out), names or list(FAMILIES)))
     print(f"\n{STATISTIC} with people, held out\n")
     names = [name for name in next(iter(parts.values())).scores if not name.startswith("feature")]
     print("| | rows, groups |", " | ".join(names), "| panel | panel without features |")
@@ -107,8 +107,8 @@ def _words(found: Estimate) -> str:
 # ---------------------------------------------------------------------- reading
 
 
-def _parts(data: Path, out: Path) -> Iterator[tuple[str, Part]]:
-    for name, family in FAMILIES.items():
+def _parts(data: Path, out: Path, names: Sequence[str]) -> Iterator[tuple[str, Part]]:
+    for name, family in ((name, FAMILIES[name]) for name in names):
         file = out / f"{name}.jsonl" if family.where else data / family.file
         judges = [f"fitted-{size(model)}" for model in MODELS]
         folders = {judge: out / name / "fit_judge" / judge for judge in judges}

@@ -18,7 +18,7 @@ from cluster.artifacts import JobDir, Outcome, file_hash
 from cluster.config import RunConfig, section
 from cluster.identity import input_hashes, model_identity, spec_of
 from judging.data_config import DataConfig
-from judging.datasets import Empty, Rejected, read_records
+from judging.datasets import read_dev
 from judging.errors import InputError
 from judging.records import Record, content_id
 from judging.tasks import FOLDER as TASK_FOLDER
@@ -47,16 +47,9 @@ def main(run: RunConfig) -> Outcome:
 
 def _labelled(data: DataConfig, config: Config) -> dict[tuple[str, str], list[Record]]:
     """The rated records of the dev part by task and aspect, in the order of their ids."""
-    dev = data.model_copy(update={"part": "dev"})
     found: dict[tuple[str, str], list[Record]] = {}
-    for row in read_records(dev.judged, check=unknown_aspect, **data.reading()):
-        if isinstance(row, Empty):
-            continue
-        if isinstance(row, Rejected):
-            if data.max_rejected_share == 0:
-                raise row.error()
-            continue
-        for aspect in load_task(row.task).aspects if dev.takes(row) else ():
+    for row in read_dev(data, check=unknown_aspect):
+        for aspect in load_task(row.task).aspects:
             if aspect in row.scores and aspect in (config.aspects or (aspect,)):
                 found.setdefault((row.task, aspect), []).append(row)
     if not found:
