@@ -44,7 +44,6 @@ from evaluation.judges.judge_config import FITTED, JudgeConfig, build_judge, jud
 from evaluation.judges.prompt_sources import find_prompts
 from evaluation.measure.formatting import with_interval
 from judging.errors import InputError
-from judging.judge import Judge
 from judging.records import Record
 from judging.tasks import load_task
 from retrieval.encode import encode
@@ -63,6 +62,8 @@ def main(run: RunConfig) -> Outcome:
     names = _names(config, evaluate)
     labels = read_labels(run, config.labels)
     _check_labels(run, config, evaluate, names)
+    for name in names:  # before a model is fetched
+        _check_numbers(name, _teaching(run, name, evaluate.judges[name], labels), config)
     for name in names:
         _depths(config, run, evaluate.judges[name].model, name)
     summaries = {}
@@ -152,15 +153,12 @@ def _fit(run: RunConfig, config: Config, name: str, chosen: JudgeConfig, job: Jo
     spec, pool = run.models[chosen.model], labels.pool
     assert isinstance(spec, VllmSpec | ScriptedSpec)
     prompts = find_prompts(run.run, name, chosen.model, chosen.prompt)
-    # What the prompt was learned or selected on would flatter the agreement.
-    seen = prompts.seen_groups()
-    records = {id: record for id, record in labels.records.items() if record.group_key not in seen}
+    records = _teaching(run, name, chosen, labels)
     wanted = _wanted(records, config)
     judge = build_judge(name, chosen, wanted, pool, special_tokens_of(spec), prompts)
     depths = _depths(config, run, chosen.model, name)
     pairs = [(record, aspect) for task, aspect in wanted for record in _rated(records, task, aspect)]
     groups = merged_groups(records.values())
-    _check_numbers(judge, records, groups, config)
     job.claim()
     runtime.start(run.ray)
     demands.check(run, [chosen.model])
@@ -229,13 +227,22 @@ def _rated(labelled: Mapping[str, Record], task: str, aspect: str) -> list[Recor
     return [record for record in labelled.values() if record.task == task and aspect in record.scores]
 
 
-def _check_numbers(judge: Judge, labelled: Mapping[str, Record], groups: Mapping[str, str], config: Config) -> None:
-    """Check the labels before a model is started; hidden states are all taken to be there."""
-    there = State((), (), "")
-    for key, template in judge.templates.items():
-        records = _rated(labelled, *key)
-        states = {(record.id, key[1]): there for record in records}
-        usable(judge.name, key, template.scale, records, states, groups, config.labels)
+def _teaching(run: RunConfig, name: str, judge: JudgeConfig, labels: Labels) -> dict[str, Record]:
+    """The labelled texts without the groups that the judge's prompt was learned or selected on.
+
+    Those would flatter the agreement that is stated.
+    """
+    seen = find_prompts(run.run, name, judge.model, judge.prompt).seen_groups()
+    return {id: record for id, record in labels.records.items() if record.group_key not in seen}
+
+
+def _check_numbers(name: str, labelled: Mapping[str, Record], config: Config) -> None:
+    """Check the labels before a model is fetched or started; hidden states are all taken to be there."""
+    there, groups = State((), (), ""), merged_groups(labelled.values())
+    for task, aspect in _wanted(labelled, config):
+        records = _rated(labelled, task, aspect)
+        states = {(record.id, aspect): there for record in records}
+        usable(name, (task, aspect), load_task(task).scale_of(aspect), records, states, groups, config.labels)
 
 
 def _embeddings(config: Config, pairs: Sequence[tuple[Record, str]]) -> dict[str, np.ndarray]:
