@@ -1,0 +1,171 @@
+"""Cells of systems and groups -> least-squares means of the systems, in the sample and in resamples of groups.
+
+Legend: G groups, S systems, B resamples. A cell is a system in a group: the mean of its rows there.
+score = group + system (+ slope * length): with every system in every group the means are plain means, and a system
+that lacks the easy groups is not punished for it. Systems that share no group with others are compared without the
+groups' part. It knows no ranks and no tests.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from judging.stats.bootstrap import Floats, Resample, percentile_interval, replicates, weigh
+from judging.stats.estimate import Estimate
+from judging.stats.rows import encode
+
+CHARACTERS = 100  # the unit of lengths, so that a slope is in points for 100 characters more
+SMALLEST_EIGENVALUE = 1e-9  # of equations with a diagonal of ones; below it they have no solution
+
+
+@dataclass(frozen=True)
+class Cells:
+    """Mean score of each system in each group, and mean length in `CHARACTERS`, less the mean of all; NaN: no rows."""
+
+    names: Sequence[str]
+    score_GS: Floats
+    length_GS: Floats
+
+    @staticmethod
+    def of(group: Sequence[str], system: Sequence[str], score_N: Floats, length_N: Floats) -> Cells:
+        """The cells of N scored rows; systems in alphabetical order.
+
+        Args:
+            group: of each row.
+            system: of each row.
+            score_N: without NaN.
+            length_N: in characters.
+        """
+        group_N, num_groups = encode(group)
+        system_N, num_systems = encode(system)
+        cell_N = group_N * num_systems + system_N
+        count = np.bincount(cell_N, minlength=num_groups * num_systems).astype(float)
+        count[count == 0] = math.nan
+        score, length = (np.bincount(cell_N, one, minlength=len(count)) / count for one in (score_N, length_N))
+        length_GS = (length - np.nanmean(length)).reshape(num_groups, num_systems) / CHARACTERS
+        return Cells(sorted(set(map(str, system))), score.reshape(num_groups, num_systems), length_GS)
+
+    @cached_property
+    def has_GS(self) -> npt.NDArray[np.bool_]:
+        return ~np.isnan(self.score_GS)
+
+    @cached_property
+    def is_paired(self) -> bool:
+        """Whether all systems can be compared within groups, directly or over further systems."""
+        shared_SS = self.has_GS.T.astype(float) @ self.has_GS.astype(float) > 0
+        reached_S = np.arange(len(self.names)) == 0
+        for _ in self.names:
+            reached_S = shared_SS[reached_S].any(axis=0)
+        return bool(reached_S.all())
+
+
+@dataclass(frozen=True)
+class Means:
+    """Means of the systems, then the slope if length is in the model, with their replicates; NaN: undetermined."""
+
+    values_K: Floats
+    replicates_BK: Floats
+
+    def of(self, place: int, num_groups: int, coverage: float) -> Estimate:
+        """The estimate of one mean, or of the slope, which comes last."""
+        return _estimate(float(self.values_K[place]), self.replicates_BK[:, place], num_groups, coverage)
+
+    def apart_B(self, first: int, second: int) -> Floats:
+        """Replicates of the first mean minus the second."""
+        return np.asarray(self.replicates_BK[:, first] - self.replicates_BK[:, second])
+
+    def difference(self, first: int, second: int, num_groups: int, coverage: float) -> Estimate:
+        """The estimate of the first mean minus the second; the same resamples for both."""
+        value = float(self.values_K[first] - self.values_K[second])
+        return _estimate(value, self.apart_B(first, second), num_groups, coverage)
+
+
+def system_means(cells: Cells, *, with_length: bool, resamples: int, seed: int) -> Means | None:
+    """Fit the model to the cells and to resamples of their groups. With fewer than two groups replicates are NaN.
+
+    Args:
+        cells: at least one.
+        with_length: whether length is in the model; the means are then those at the average length of a cell.
+        resamples: bootstrap resamples of groups.
+        seed: of the resamples.
+
+    Returns:
+        None where lengths say nothing beside groups and systems, so that their slope is undetermined.
+    """
+    fit = _model(cells, with_length)
+    num_groups = len(cells.score_GS)
+    values_K = fit(np.ones((1, num_groups)))[0]
+    if np.isnan(values_K).any():
+        return None
+    if num_groups < 2:
+        return Means(values_K, np.full((1, len(values_K)), math.nan))
+    return Means(values_K, replicates(fit, num_groups, resamples=resamples, seed=seed))
+
+
+def _estimate(value: float, replicates_B: Floats, num_groups: int, coverage: float) -> Estimate:
+    found = percentile_interval(replicates_B)
+    return Estimate(value, found.low, found.high, num_groups, coverage, 0, found.dropped_share)
+
+
+def _model(cells: Cells, with_length: bool) -> Resample:
+    """W_BG -> means of the systems, then the slope."""
+    gram_GKK, right_GK = _equations(cells, with_length)
+    num_groups, num = right_GK.shape
+    num_systems = len(cells.names)
+    flat = np.concatenate([gram_GKK.reshape(num_groups, -1), right_GK], axis=1)
+    constant_KK = np.zeros((num, num))
+    if cells.is_paired:
+        constant_KK[:num_systems, :num_systems] = 1  # effects have a sum of 0: only their differences are determined
+    # By group the means of its cells: score, then 1 or 0 for each system and length.
+    size_G1 = cells.has_GS.sum(axis=1, keepdims=True)
+    parts = [cells.score_GS, *(cells.has_GS[:, [place]] for place in range(num_systems)), cells.length_GS]
+    mean_GK = np.concatenate([np.nansum(part, axis=1, keepdims=True) / size_G1 for part in parts], axis=1)
+
+    def fitted(weights_BG: Floats) -> Floats:
+        sums = weigh(weights_BG, flat)
+        found_BK = _solved(sums[:, : num * num].reshape(-1, num, num) + constant_KK, sums[:, num * num :])
+        if cells.is_paired:  # effects -> means: around the score of an average group
+            average_BK = weigh(weights_BG, mean_GK) / weights_BG.sum(axis=1, keepdims=True)
+            level_B = average_BK[:, 0] - (average_BK[:, 1 : num + 1] * found_BK).sum(axis=1)
+            found_BK[:, :num_systems] += level_B[:, None]
+        return found_BK
+
+    return fitted
+
+
+def _equations(cells: Cells, with_length: bool) -> tuple[Floats, Floats]:
+    """Each group's part of the normal equations, gram_GKK and right_GK; K: the systems, then length."""
+    has_GS = cells.has_GS.astype(float)
+    num = has_GS.shape[1]
+    size_G1 = has_GS.sum(axis=1, keepdims=True)
+    score_GS, length_GS = np.nan_to_num(cells.score_GS), np.nan_to_num(cells.length_GS)
+    gram_GKK = np.zeros((len(has_GS), num + with_length, num + with_length))
+    gram_GKK[:, range(num), range(num)] = has_GS
+    if cells.is_paired:  # what all cells of a group have in common says nothing about systems
+        gram_GKK[:, :num, :num] -= has_GS[:, :, None] * has_GS[:, None, :] / size_G1[..., None]
+        score_GS, length_GS = (
+            has_GS * (one - one.sum(axis=1, keepdims=True) / size_G1) for one in (score_GS, length_GS)
+        )
+    if not with_length:
+        return gram_GKK, score_GS
+    gram_GKK[:, :num, num] = gram_GKK[:, num, :num] = length_GS
+    gram_GKK[:, num, num] = (length_GS**2).sum(axis=1)
+    return gram_GKK, np.concatenate([score_GS, (length_GS * score_GS).sum(axis=1, keepdims=True)], axis=1)
+
+
+def _solved(gram_BKK: Floats, right_BK: Floats) -> Floats:
+    """Solutions (B, K) of symmetric equations; NaN where there is not exactly one."""
+    scale_BK = np.sqrt(np.maximum(np.diagonal(gram_BKK, axis1=1, axis2=2), 0))
+    scale_BK = np.where(scale_BK > 1e-12, scale_BK, np.inf)
+    unit_BKK = gram_BKK / scale_BK[:, :, None] / scale_BK[:, None, :]
+    has_one_B = np.linalg.eigvalsh(unit_BKK)[:, 0] > SMALLEST_EIGENVALUE
+    found_BK = np.full(right_BK.shape, math.nan)
+    scaled_BK1 = (right_BK / scale_BK)[has_one_B][..., None]
+    found_BK[has_one_B] = np.linalg.solve(unit_BKK[has_one_B], scaled_BK1)[..., 0] / scale_BK[has_one_B]
+    return found_BK
