@@ -123,6 +123,8 @@ def _add_job_arguments(parser: argparse.ArgumentParser, name: str) -> None:
     parser.add_argument("--json", action="store_true", help="print the summary as JSON")
     if name in (*RETRIES, "run"):
         parser.add_argument("--retry-failed", action="store_true", help="run inference again for rows without a score")
+    if name in ("report", "run"):
+        parser.add_argument("--verbose", action="store_true", help="print the agreement of every judge with the labels")
     if name == "plan-labels":
         parser.add_argument("--out", type=Path, metavar="FILE.jsonl", help="write the texts to label, in order")
     if name == "evaluate":
@@ -162,7 +164,8 @@ def _run(args: argparse.Namespace) -> int:
             code, summaries[job] = module.main(run, **options)
         worst, took[job] = max(worst, code), time.monotonic() - start
         if not args.json and (args.name != "run" or job == jobs[-1]):
-            print(shown(module.render(summaries[job])), flush=True)
+            told = {"verbose": args.verbose} if job == "report" else {}
+            print(shown(module.render(summaries[job], **told)), flush=True)
         if store:
             published = _publish(run, store)  # the last call copies what an earlier one could not
     if args.name == "run":

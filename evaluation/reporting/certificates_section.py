@@ -35,6 +35,11 @@ def certificates_section(run: Path) -> str:
     )
 
 
+def current_certificates(run: Path) -> list[Certificate]:
+    """The certificates that were made of this evaluation; empty if there are none. Raises as `certificates_section`."""
+    return load_certificates(run) if _is_of_this_evaluation(run) else []
+
+
 def _is_of_this_evaluation(run: Path) -> bool:
     certified, evaluated = (read_json(run / job / "manifest.json") for job in ("certify", "evaluate"))
     return bool(certified and evaluated and certified["fingerprint"]["scores"] == evaluated["files"])

@@ -12,6 +12,7 @@ import numpy as np
 
 from evaluation.judges.aggregation import PANEL
 from evaluation.measure.slices import LENGTH, Slice, score_columns
+from evaluation.measure.system_comparison import PEOPLE, SystemsPart
 from judging.stats.cascade import Point
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 COLOURS = ("#3b6fb6", "#d1495b", "#2e8b57", "#8f5ea2", "#c77d1e", "#4d8a99")
 GREY = "#9aa0a6"
+MOST_CHARACTERS = 28  # of a name beside an axis
 
 
 def forest(part: Slice, statistics: Sequence[str]) -> str:
@@ -51,6 +53,38 @@ def forest(part: Slice, statistics: Sequence[str]) -> str:
         axis.set_ylim(-0.6, len(names) - 0.4)
         axis.grid(axis="x", color="#eeeeee")
     return _png(figure)
+
+
+def ranking(part: SystemsPart, label_name: str) -> str:
+    """Mean and 95 % interval of each system, the best on top: by the panel, by the labels, by both (PPI++)."""
+    panel = part.rankings[PANEL]
+    names = [one.system for one in panel.systems][::-1]
+    columns = [("panel", "#222222", {one.system: one.mean for one in panel.systems})]
+    if PEOPLE in part.rankings:
+        people = {one.system: one.mean for one in part.rankings[PEOPLE].systems}
+        columns.append((label_name, COLOURS[1], people))
+    if PANEL in part.powered:
+        both = {name: ways.powered for name, ways in part.powered[PANEL].means.items()}
+        columns.append(("both (PPI++)", COLOURS[0], both))
+    figure, (axis,) = _figure(1, height=0.3 * len(names) + 1.1, width=7.5)
+    for number, (title, colour, means) in enumerate(columns):
+        known = [(place, means[name]) for place, name in enumerate(names) if name in means]
+        at = [place - 0.2 * (number - (len(columns) - 1) / 2) for place, _ in known]
+        axis.plot([one.value for _, one in known], at, "o", color=colour, markersize=5, label=title)
+        for place, (_, one) in zip(at, known, strict=True):
+            axis.plot([one.low, one.high], [place, place], color=colour, linewidth=2)
+    axis.set_yticks(range(len(names)), [_short(name) for name in names], fontsize=9)
+    axis.set_ylim(-0.6, len(names) - 0.4)
+    axis.set_xlabel(f"mean {part.aspect}", fontsize=9)
+    axis.grid(axis="x", color="#eeeeee")
+    if len(columns) > 1:
+        axis.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
+    return _png(figure)
+
+
+def _short(name: str) -> str:
+    """A name that leaves room for the axes; a dollar sign would begin a formula."""
+    return (name if len(name) <= MOST_CHARACTERS else f"{name[: MOST_CHARACTERS - 1]}…").replace("$", r"\$")
 
 
 def distributions(part: Slice, label_name: str) -> str:
@@ -112,8 +146,7 @@ def cascade(points: Sequence[Point], criterion: str) -> str:
 
 def probes(certificates: Sequence[Certificate], names: Sequence[str]) -> str:
     """Effect and 95 % interval of each probe, one plot per probe; the grey band is the configured limit."""
-    # Longer names would leave no room for the axes.
-    subjects = [one.subject if len(one.subject) <= 28 else f"{one.subject[:27]}…" for one in certificates][::-1]
+    subjects = [_short(one.subject) for one in certificates][::-1]
     figure, axes = _figure(len(names), height=0.34 * len(subjects) + 0.9, width=2.0, sharey=True)
     for axis, name in zip(axes, names, strict=True):
         for place, one in enumerate(reversed(certificates)):

@@ -1,4 +1,4 @@
-"""Job `report`: measures the agreement with the labels, and writes `metrics.json` and a self-contained `report.html`.
+"""Job `report`: compares systems, measures agreement with labels; writes `metrics.json`, self-contained `report.html`.
 
 Reads `{run}/evaluate`; writes `{run}/report`. The page's template is `templates/report.html`.
 """
@@ -27,8 +27,10 @@ from evaluation.judges.prompt_sources import warnings
 from evaluation.measure.example_baseline import Neighbours, means_of, neighbours
 from evaluation.measure.formatting import shown, with_interval
 from evaluation.measure.slices import Comparison, Slice, comparisons, measure, worst
+from evaluation.measure.system_comparison import compare_systems
 from evaluation.measure.vote_comparison import CRITERION, Compared, compared
-from evaluation.reporting.certificates_section import certificates_section
+from evaluation.reporting.answer_section import Answer, answer_html, answer_text, answers
+from evaluation.reporting.certificates_section import certificates_section, current_certificates
 from evaluation.reporting.examples_section import section as neighbours_section
 from evaluation.reporting.examples_section import table_rows as neighbours_rows
 from evaluation.reporting.fitted_section import fitted_section
@@ -83,6 +85,8 @@ def main(run: RunConfig) -> Outcome:
         pairs=comparisons(judges),
         features={name: judge["feature"] for name, judge in judges.items() if "feature" in judge},
     )
+    parts = compare_systems(scores, resamples=config.resamples, seed=run.seed)
+    found = answers(parts, slices, current_certificates(run.run), done["fingerprint"]["data"]["labels"])
     means = means_of(run.run, judges)
     settings: dict[str, Any] = {"resamples": config.resamples, "seed": run.seed}
     more = [
@@ -98,20 +102,35 @@ def main(run: RunConfig) -> Outcome:
         "versions": done["fingerprint"]["versions"],
         "resamples": config.resamples,
         "interval": config.interval,
+        "systems": [answer.to_json() for answer in found],
         "slices": [{**part.to_json(), **one.to_json()} for part, one in zip(slices, more, strict=True)],
         "file": str((folder / "report.html").resolve()),
     }
     folder.mkdir(parents=True, exist_ok=True)
-    page = _page(run, config, summary, slices, more, templates)
+    page = _page(run, config, summary, found, slices, more, templates)
     write_text(folder / "metrics.json", json.dumps(summary, indent=1))
     write_text(folder / "report.html", page)
-    return Outcome(0, {**summary, "table": _table(slices, more, _label_name(summary))})
+    label = _label_name(summary)
+    texts = {"answer": "\n\n".join(answer_text(answer, label) for answer in found)}
+    return Outcome(0, {**summary, **texts, "table": _table(slices, more, label)})
 
 
-def render(summary: Mapping[str, Any]) -> str:
-    """For the terminal: the path of the report, warnings, and the agreement table."""
+def render(summary: Mapping[str, Any], *, verbose: bool = False) -> str:
+    """For the terminal: what was found about the systems, and the agreement where that is asked for or all there is.
+
+    Args:
+        summary: of `main`.
+        verbose: whether to print the agreement of every judge too.
+    """
     warned = "".join(f"WARNING: {line}\n" for line in summary["warnings"])
-    return f"Report: {summary['file']}\n{warned}\n{summary['table']}"
+    has_more = bool(summary["slices"])
+    shows_table = verbose or (has_more and not any(part["rankings"] for part in summary["systems"]))
+    blocks = [summary["answer"]]
+    if shows_table:
+        blocks.append(summary["table"])
+    elif has_more:
+        blocks.append("[ ]: 95 % intervals. `--verbose` prints each judge's agreement; the report has all details.")
+    return "\n\n".join([*([warned.rstrip()] if warned else []), *blocks, f"Report: {summary['file']}"])
 
 
 def _label_name(summary: Mapping[str, Any]) -> str:
@@ -164,6 +183,7 @@ def _page(
     run: RunConfig,
     config: Config,
     summary: Mapping[str, Any],
+    found: Sequence[Answer],
     slices: Sequence[Slice],
     more: Sequence[_More],
     templates: Mapping[str, Templates],
@@ -179,6 +199,7 @@ def _page(
         versions=", ".join(f"{name} {version}" for name, version in summary["versions"].items()),
         dtypes=summary["evaluation"].get("dtypes", {}),
         criterion=CRITERION,
+        answers=[answer_html(answer, label, slices) for answer in found],
         columns={name: part.named(name) for part in slices for name in part.estimates},
         reasons=UNSCORED_REASONS,
         details=[{"judge": name, **one} for name, judge in judges.items() for one in judge.get("details", ())],

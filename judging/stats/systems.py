@@ -214,7 +214,10 @@ def _degrees(cells: Cells, first: int, second: int) -> int:
 
 
 def _p_value(means: Means, first: int, second: int, degrees: int) -> float:
-    """Of no difference, two-sided, from Student's t; 1 where nothing can be said."""
+    """Of no difference, two-sided, from Student's t; 1 where nothing can be said.
+
+    At least that of a sign test in which all groups agree: a few groups that agree by luck have no variance.
+    """
     from scipy.stats import t
 
     value = abs(float(means.values_K[first] - means.values_K[second]))
@@ -224,7 +227,8 @@ def _p_value(means: Means, first: int, second: int, degrees: int) -> float:
         return 1.0
     # A resample of n groups has the variance (n - 1) / n of a fresh sample.
     error = float(apart_B.std(ddof=1)) * math.sqrt((degrees + 1) / degrees)
-    return float(2 * t.sf(value / error, degrees)) if error > ROUNDING * value else 0.0
+    p = float(2 * t.sf(value / error, degrees)) if error > ROUNDING * value else 0.0
+    return max(p, 2.0**-degrees)
 
 
 def _is_equal(one: Floats, other: Floats | float) -> npt.NDArray[np.bool_]:

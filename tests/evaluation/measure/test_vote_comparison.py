@@ -171,7 +171,7 @@ def test_the_report_and_the_table_show_them(run: Path) -> None:
     votes = metrics["slices"][0]["votes"]
     assert votes["rules"]["big"]["agreement"]["value"] == pytest.approx(1)
     assert votes["cascade"]["first"] == "small" and votes["cascade"]["points"][-1]["threshold"] is None
-    text = report.render(summary)
+    text = report.render(summary, verbose=True)
     assert "minus mean" in text and "tokens a text" in text
     page = Page((run / "again" / "report" / "report.html").read_text())
     assert "Aggregation rules" in page.text and "The judge small is queried first" in page.text

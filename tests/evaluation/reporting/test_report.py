@@ -108,8 +108,13 @@ def test_the_files_and_the_numbers(tmp_path: Path, capsys: pytest.CaptureFixture
     agreement = written["slices"][0]["agreement"]["j"]["dataset"]["spearman"]
     assert (agreement["value"], agreement["n"], agreement["coverage"]) == (pytest.approx(1), 4, 1)
     assert (written["labels"], written["resamples"], written["interval"]) == ("human", 100, "percentile")
-    shown = report.render(done.summary)
-    assert shown.startswith(f"Report: {tmp_path / 'run' / 'report' / 'report.html'}\n")
+    # Two groups that agree tell no systems apart; their ranks are open.
+    answer = "No system can be called the best on overall: s1 and s0 cannot be told apart."
+    assert written["systems"][0]["sentence"] == answer
+    assert written["systems"][0]["trust"]["light"] == "yellow"
+    assert report.render(done.summary).startswith(f"qa / d / overall\n{answer}\nThe panel's group.spearman with people")
+    shown = report.render(done.summary, verbose=True)
+    assert shown.endswith(f"Report: {tmp_path / 'run' / 'report' / 'report.html'}")
     assert (
         "qa / d / overall: agreement with the human score, 4 rows, 2 groups, 2 systems; fewer than 10 groups" in shown
     )
@@ -124,8 +129,8 @@ def test_the_page_is_self_contained(tmp_path: Path) -> None:
     check_self_contained(found)
     assert "http://" not in found.source
     assert "https://" not in found.source
-    assert found.tags.count("img") == 3
-    assert "Summary" not in found.text
+    assert found.tags.count("img") == 4
+    assert "all parts of the data" not in found.text
     assert "human score" in found.text
 
 
@@ -155,9 +160,9 @@ def test_constructed_levels_are_never_called_human(tmp_path: Path) -> None:
     examples_parts(tmp_path / "run", "j", [1, 2, 3, 4])
     found = page(run)
     assert "the mean constructed level of a text's few-shot examples" in found.text
-    assert "agreement with the constructed levels" in found.text
+    assert "Agreement with the constructed levels" in found.text
     assert "They are not human ratings" in found.text
-    output = report.render(report.main(run).summary) + found.source
+    output = report.render(report.main(run).summary, verbose=True) + found.source
     assert "human" not in output.lower().replace("they are not human ratings", "")
     assert "people" not in output.lower().replace("not that a judge agrees with people", "")
     assert "agreement with the constructed level," in output
@@ -195,16 +200,59 @@ def test_without_labels_there_is_no_agreement(tmp_path: Path) -> None:
     run = finished(tmp_path / "run", given)
     found = page(run)
     assert "No record has a label" in found.text
-    assert "img" not in found.tags
+    assert found.tags.count("img") == 1  # the ranking of the systems
     summary = report.main(run).summary
-    assert summary["slices"] == []
-    assert "No record has a label" in report.render(summary)
+    assert summary["slices"] == [] and summary["systems"][0]["trust"]["light"] == "grey"
+    shown = report.render(summary)
+    assert "since no text has a label" in shown and "3.00 [2.00, 4.00]" in shown
+
+
+def test_without_systems_the_agreement_is_the_answer(tmp_path: Path) -> None:
+    given = rows([1, 4, 2, 5])
+    for one in given:
+        one["system"] = ""
+    run = finished(tmp_path / "run", given)
+    shown = report.render(report.main(run).summary)
+    assert "No systems are compared on overall: no row names a system." in shown
+    assert "4 of 4 rows name no system and are left out here. Set `system` in the data." in shown
+    assert "agreement with the human score, 4 rows" in shown
+    assert page(run).tags.count("img") == 3
+
+
+def test_labels_on_some_groups_give_three_estimates(tmp_path: Path) -> None:
+    run = finished(tmp_path / "run", few_labels())
+    (part,) = report.main(run).summary["systems"]
+    assert (part["num_groups"], part["num_labelled_groups"]) == (12, 4)
+    means = {one["system"]: one for one in part["with_few_labels"]["panel"]["means"]}
+    # People's scores are one point above the judge's everywhere: the judge alone is wrong by it, both together are not.
+    assert means["s0"]["labels_alone"]["value"] == pytest.approx(3.5) and means["s0"]["labels_alone"]["n"] == 4
+    assert means["s0"]["judge_alone"]["value"] == pytest.approx(2.5)
+    assert means["s0"]["prediction_powered"]["value"] == pytest.approx(3.5)
+    assert means["s0"]["effective_labelled_groups"] > 4
+    shown = report.render(report.main(run).summary)
+    assert "both (PPI++)" in shown and "s1 minus s0" in shown
+    assert "4 of 12 groups have a human score" in page(run).text
+
+
+def few_labels() -> list[dict[str, Any]]:
+    """12 groups, of which 4 have labels, one point above the judge's scores of 1, 2, 3, 4 in turn; s1 gains a point."""
+    return [
+        {
+            "id": f"r{group}-{system}",
+            "group": f"g{group:02}",
+            "system": f"s{system}",
+            "label": group % 4 + 2 + system if group < 4 else None,
+            "scores": {"j": float(group % 4 + 1 + system)},
+        }
+        for group in range(12)
+        for system in (0, 1)
+    ]
 
 
 def test_slices_have_their_own_tables(tmp_path: Path) -> None:
     run = finished(tmp_path / "run", [*rows([1, 4, 2, 5]), *rows([5, 2, 4, 1], aspect="utility")])
     found = page(run)
-    assert found.tags.count("img") == 6
+    assert found.tags.count("img") == 8
     assert "qa / d / overall" in found.text
     assert "qa / d / utility" in found.text
     found_slices = json.loads((run.run / "report" / "metrics.json").read_text())["slices"]
@@ -213,9 +261,10 @@ def test_slices_have_their_own_tables(tmp_path: Path) -> None:
     assert values[0] == pytest.approx(1)
     assert values[1] == pytest.approx(-1)
     # The summary: one row per slice with a link to it.
-    assert found.text.index("Summary") < found.text.index("Coverage")
+    assert found.text.index("all parts of the data") < found.text.index("Coverage")
     for place in (0, 1):
-        assert found.source.count(f"'#slice-{place}'") == found.source.count(f"id=slice-{place}>") == 1
+        assert found.source.count(f"id=slice-{place}>") == 1
+        assert found.source.count(f"'#slice-{place}'") == 2  # from the summary and from the answer
 
 
 @pytest.mark.parametrize("number", [0, 1])

@@ -111,7 +111,7 @@ def test_a_fallback_is_a_warning_on_the_page_and_on_the_terminal(tmp_path: Path)
     summary = report.main(run).summary
     assert summary["warnings"] == [f"new, qa: {FALLBACK}"]
     shown = report.render(summary)
-    assert shown.splitlines()[1] == f"WARNING: new, qa: {FALLBACK}"
+    assert shown.splitlines()[0] == f"WARNING: new, qa: {FALLBACK}"
     assert json.loads((run.run / "report" / "metrics.json").read_text())["warnings"] == summary["warnings"]
 
 
@@ -139,7 +139,7 @@ def test_hostile_templates_stay_text(tmp_path: Path) -> None:
 
 def test_the_difference_to_the_rubric_in_the_table_and_on_the_page(tmp_path: Path) -> None:
     run = learned(tmp_path / "run")
-    shown = report.render(report.main(run).summary)
+    shown = report.render(report.main(run).summary, verbose=True)
     (head, line) = (one for one in shown.splitlines() if "paired difference" in one or "(rubric)" in one)
     assert head.split() == ["paired", "difference", "dataset.spearman", "group.spearman"]
     assert line.startswith("new minus plain (rubric)")

@@ -29,8 +29,9 @@ def test_worked_out_by_hand() -> None:
     first, second, third = found.differences
     assert (first.first, first.second, first.won, first.tied, first.lost) == ("A", "B", 3, 0, 0)
     assert first.value.value == pytest.approx(4 / 3) and first.value.n == 3
-    # Differences 1, 1, 2: t = 4 with 2 degrees of freedom, p = .0572; three pairs, so Holm gives .172.
-    assert first.p == pytest.approx(0.172, abs=0.01) and second.p == first.p and third.p == 1
+    # Differences 1, 1, 2: t = 4 with 2 degrees of freedom, p = .0572, but three groups that agree are no rarer than
+    # 2 / 2^3 = .25; three pairs, so Holm gives .75.
+    assert first.p == second.p == 0.75 and third.p == 1
     assert not any(one.is_told for one in found.differences)
     assert (third.won, third.tied, third.lost) == (1, 1, 1)
     # Nothing is told apart, so each could have any rank.
@@ -38,6 +39,22 @@ def test_worked_out_by_hand() -> None:
     assert found.is_paired and (found.num_groups, found.num_complete) == (3, 3)
     # Without groups and systems, lengths have a slope of -.408 points for 100 characters (least squares below).
     assert found.slope is not None and found.slope.value == pytest.approx(-0.40816, abs=1e-5)
+
+
+def test_the_p_value_is_that_of_a_paired_t_test() -> None:
+    from scipy.stats import ttest_rel
+
+    random = np.random.default_rng(1)
+    one, other = random.normal(0.3, 1, 40), random.normal(0, 1, 40)
+    groups = [str(group) for group in range(40)]
+    found = rank_systems(groups * 2, ["A"] * 40 + ["B"] * 40, [*one, *other], [1.0] * 80, resamples=4000)
+    assert found.differences[0].p == pytest.approx(float(ttest_rel(one, other).pvalue), rel=0.15)
+
+
+def test_few_groups_that_agree_do_not_tell_systems_apart() -> None:
+    groups = [str(group) for group in range(5)]
+    found = rank_systems(groups * 2, ["A"] * 5 + ["B"] * 5, [3.0] * 5 + [2.0] * 5, [1.0] * 10)
+    assert found.differences[0].p == 2 / 2**5 and not found.differences[0].is_told
 
 
 def least_squares(groups: list[str], systems: list[str], scores: list[float], lengths: list[float]) -> np.ndarray:

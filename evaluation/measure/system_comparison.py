@@ -1,0 +1,257 @@
+"""`scores.parquet` -> which system is better by each judge, the panel and people, with or without labels.
+
+A part is one task, data set, aspect and scale. Statistics: `judging.stats.systems` and `prediction_powered`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import combinations
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from evaluation.judges.aggregation import PANEL
+from judging.stats.additive_model import Cells
+from judging.stats.bootstrap import Floats
+from judging.stats.estimate import Estimate
+from judging.stats.prediction_powered import ThreeWays, three_ways
+from judging.stats.systems import Ranking, rank_systems
+
+PART = ("task", "dataset", "aspect", "scale_low", "scale_high")
+PEOPLE = "people"  # the column of the labels
+
+
+class Powered(NamedTuple):
+    """Estimates with few labels by one column: of each system's mean, and of each pair's difference (first, second)."""
+
+    means: Mapping[str, ThreeWays]
+    differences: Mapping[tuple[str, str], ThreeWays]
+
+
+@dataclass(frozen=True)
+class SystemsPart:
+    """The systems of one task, data set and aspect.
+
+    `rankings`: by column, the panel first, then judges, then `PEOPLE` where two groups or more have labels; a column
+    without a score is left out. `powered`: by column, where some groups have labels and others have none.
+    `notes`: what was left out or does not match, in sentences.
+    """
+
+    task: str
+    dataset: str
+    aspect: str
+    scale: tuple[float, float]
+    num_rows: int
+    num_groups: int
+    num_labelled_groups: int
+    systems: Sequence[str]
+    rankings: Mapping[str, Ranking]
+    powered: Mapping[str, Powered] = field(default_factory=dict)
+    notes: Sequence[str] = ()
+
+    @property
+    def title(self) -> str:
+        return f"{self.task} / {self.dataset or 'records'} / {self.aspect}"
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "task": self.task,
+            "dataset": self.dataset,
+            "aspect": self.aspect,
+            "scale": list(self.scale),
+            "num_rows": self.num_rows,
+            "num_groups": self.num_groups,
+            "num_labelled_groups": self.num_labelled_groups,
+            "systems": list(self.systems),
+            "notes": list(self.notes),
+            "rankings": {name: _ranking_json(one) for name, one in self.rankings.items()},
+            "with_few_labels": {name: _powered_json(one) for name, one in self.powered.items()},
+        }
+
+
+def compare_systems(scores: Path, *, resamples: int, seed: int) -> list[SystemsPart]:
+    """Compare the systems in every part of a scores file, in the order of their first row.
+
+    Args:
+        scores: `scores.parquet`.
+        resamples: bootstrap resamples of groups.
+        seed: of the resamples.
+    """
+    table = pq.read_table(scores)
+    return [_part(key, rows, resamples, seed) for key, rows in _parts(table)]
+
+
+def _parts(table: pa.Table) -> Iterator[tuple[tuple[Any, ...], pa.Table]]:
+    keys = table.select(list(PART)).group_by(list(PART), use_threads=False).aggregate([])
+    for key in keys.to_pylist():
+        chosen = pc.and_(pc.equal(table["task"], key["task"]), pc.equal(table["aspect"], key["aspect"]))
+        for name in PART[1:]:
+            if name != "aspect":
+                chosen = pc.and_(chosen, pc.equal(table[name], key[name]))
+        yield tuple(key[name] for name in PART), table.filter(chosen)
+
+
+def _part(key: tuple[Any, ...], table: pa.Table, resamples: int, seed: int) -> SystemsPart:
+    num_rows = len(table)
+    nameless = num_rows - pc.sum(pc.fill_null(pc.greater(pc.utf8_length(table["system"]), 0), False)).as_py()
+    table = table.filter(pc.fill_null(pc.greater(pc.utf8_length(table["system"]), 0), False))
+    groups, systems = table["group"].to_pylist(), table["system"].to_pylist()
+    lengths = np.asarray(table["candidate_chars"], dtype=float)
+    labels_N = _floats(table, "label")
+    names = [name.removesuffix(".score") for name in table.column_names if name.endswith(".score")]
+    names.sort(key=lambda name: name != PANEL)
+    columns = {name: _floats(table, f"{name}.score") for name in names}
+    labelled = {group for group, label in zip(groups, labels_N, strict=True) if not math.isnan(label)}
+    if len(labelled) > 1:
+        columns[PEOPLE] = labels_N
+    rankings = {
+        name: rank_systems(groups, systems, score_N, lengths, resamples=resamples, seed=seed)
+        for name, score_N in columns.items()
+        if not np.isnan(score_N).all()
+    }
+    num_groups = len(set(groups))
+    powered = {}
+    if 1 < len(labelled) < num_groups:
+        powered = {
+            name: _powered(groups, systems, labels_N, columns[name], ranking)
+            for name, ranking in rankings.items()
+            if name != PEOPLE
+        }
+    task, dataset, aspect, *scale = key
+    return SystemsPart(
+        task,
+        dataset,
+        aspect,
+        (scale[0], scale[1]),
+        num_rows,
+        num_groups,
+        len(labelled),
+        sorted(set(systems)),
+        rankings,
+        powered,
+        list(_notes(num_rows, nameless, rankings)),
+    )
+
+
+def _floats(table: pa.Table, name: str) -> Floats:
+    return np.asarray(pc.fill_null(table[name].cast(pa.float64()), math.nan), dtype=float)
+
+
+def _powered(
+    groups: Sequence[str], systems: Sequence[str], label_N: Floats, score_N: Floats, ranking: Ranking
+) -> Powered:
+    """Three estimates of every mean and difference; a cell has a label if all of its rows have one."""
+    everywhere = np.zeros(len(groups))
+    human = Cells.of(groups, systems, label_N, everywhere)  # a NaN among the rows of a cell makes it NaN
+    judge = Cells.of(groups, systems, score_N, everywhere)
+    place = {name: index for index, name in enumerate(judge.names)}
+    order = [one.system for one in ranking.systems]
+    coverage = {one.system: one.mean.coverage for one in ranking.systems}
+    means = {
+        name: three_ways(human.score_GS[:, place[name]], judge.score_GS[:, place[name]], coverage=coverage[name])
+        for name in order
+    }
+    differences = {
+        (first, second): three_ways(
+            human.score_GS[:, place[first]] - human.score_GS[:, place[second]],
+            judge.score_GS[:, place[first]] - judge.score_GS[:, place[second]],
+            coverage=min(coverage[first], coverage[second]),
+        )
+        for first, second in combinations(order, 2)
+    }
+    return Powered(means, differences)
+
+
+def _notes(num_rows: int, nameless: int, rankings: Mapping[str, Ranking]) -> Iterator[str]:
+    if nameless:
+        yield f"{nameless} of {num_rows} rows name no system and are left out here. Set `system` in the data."
+    ranking = next(iter(rankings.values()), None)
+    if ranking is None:
+        return
+    if not ranking.is_paired:
+        yield (
+            "Some systems answer none of the others' groups (sources), so their means are compared without pairing: "
+            "that holds only if their sources are samples of the same kind. Give all systems the same sources."
+        )
+    elif ranking.num_complete < ranking.num_groups and len(ranking.systems) > 1:
+        lacking = [f"{one.system} has {one.mean.n}" for one in ranking.systems if one.mean.n < ranking.num_groups]
+        yield (
+            f"Not every system has a scored text in each of the {ranking.num_groups} groups ({', '.join(lacking)}). "
+            "Means are adjusted for the groups that a system lacks (least squares over groups and systems)."
+        )
+    if ranking.num_groups < 2:
+        yield "All rows answer one source (one group), so no interval can be given. Judge texts on more sources."
+
+
+# ---------------------------------------------------------------------- JSON
+
+
+def _ranking_json(ranking: Ranking) -> dict[str, Any]:
+    return {
+        "num_groups": ranking.num_groups,
+        "num_complete_groups": ranking.num_complete,
+        "is_paired": ranking.is_paired,
+        "points_per_100_characters": _json(ranking.slope),
+        "systems": [
+            {
+                "system": one.system,
+                "mean": one.mean.to_json(),
+                "length_controlled_mean": _json(one.controlled),
+                "rank": one.rank,
+                "rank_low": one.rank_low,
+                "rank_high": one.rank_high,
+                "share_of_groups_won": _number(one.won),
+                "share_of_groups_tied": _number(one.tied),
+            }
+            for one in ranking.systems
+        ],
+        "differences": [
+            {
+                "first": one.first,
+                "second": one.second,
+                "difference": one.value.to_json(),
+                "length_controlled": _json(one.controlled),
+                "p_holm": one.p,
+                "can_be_told_apart": one.is_told,
+                "groups_won": one.won,
+                "groups_tied": one.tied,
+                "groups_lost": one.lost,
+            }
+            for one in ranking.differences
+        ],
+    }
+
+
+def _powered_json(powered: Powered) -> dict[str, Any]:
+    return {
+        "means": [{"system": name, **_ways_json(ways)} for name, ways in powered.means.items()],
+        "differences": [
+            {"first": first, "second": second, **_ways_json(ways)}
+            for (first, second), ways in powered.differences.items()
+        ],
+    }
+
+
+def _ways_json(ways: ThreeWays) -> dict[str, Any]:
+    return {
+        "labels_alone": ways.labels.to_json(),
+        "judge_alone": ways.judge.to_json(),
+        "prediction_powered": ways.powered.to_json(),
+        "weight_of_the_judge": ways.weight,
+        "effective_labelled_groups": _number(ways.effective),
+    }
+
+
+def _json(one: Estimate | None) -> dict[str, Any] | None:
+    return None if one is None else one.to_json()
+
+
+def _number(value: float) -> float | None:
+    return value if math.isfinite(value) else None

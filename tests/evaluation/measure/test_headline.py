@@ -1,0 +1,47 @@
+"""The sentence about the systems, for every outcome."""
+
+import re
+
+import numpy as np
+import pytest
+
+from evaluation.measure.headline import headline
+from judging.stats.systems import Ranking, rank_systems
+
+
+def ranking(*means: float, groups: int = 40) -> Ranking:
+    """Systems A, B, ... with these means; the groups differ, and rows have a little noise."""
+    random = np.random.default_rng(5)
+    hard = random.normal(size=groups)
+    names = [chr(ord("A") + place) for place in range(len(means))]
+    rows = [(str(group), name) for group in range(groups) for name in names]
+    scores = [hard[int(group)] + means[ord(name) - ord("A")] + random.normal(0, 0.5) for group, name in rows]
+    return rank_systems([one for one, _ in rows], [one for _, one in rows], scores, [1.0] * len(rows), resamples=300)
+
+
+@pytest.mark.parametrize(
+    ("means", "sentence"),
+    [
+        ((1,), r"A has a mean of \S+ \[\S+, \S+\] on overall; there is no other system\."),
+        ((3, 1), r"A is better than B on overall by \S+ \[\S+, \S+\] points\."),
+        ((1, 1), r"No system can be called the best on overall: (A and B|B and A) cannot be told apart\."),
+        ((3, 2, 1), r"A is better than the other 2 systems on overall, than B by \S+ \[\S+, \S+\] points\."),
+        (
+            (3, 1, 1),
+            r"A is better than the other 2 systems on overall, than . by \S+ \[\S+, \S+\] points; "
+            r". from . cannot be told\.",
+        ),
+        (
+            (3, 3, 1),
+            r". has the highest mean on overall and cannot be told from .; it is better than C by \S+ "
+            r"\[\S+, \S+\] points\.",
+        ),
+    ],
+)
+def test_every_outcome(means: tuple[float, ...], sentence: str) -> None:
+    assert re.fullmatch(sentence, headline(ranking(*means), "overall")), headline(ranking(*means), "overall")
+
+
+def test_many_systems_are_counted() -> None:
+    words = headline(ranking(*[1] * 9, groups=10), "overall")
+    assert words.count(",") == 2 and "and 6 others cannot be told apart" in words

@@ -1,0 +1,94 @@
+"""From a scores file to rankings by panel, judges and people; what does not match is said."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from evaluation.measure.system_comparison import PEOPLE, SystemsPart, compare_systems
+from tests.evaluation.making import scores_file
+
+
+def row(group: int, system: str, score: float | None, label: float | None = None, **more: Any) -> dict[str, Any]:
+    scores = {"j": score, "k": None if score is None else 6 - score}
+    return {"id": f"{group}{system}", "group": f"g{group}", "system": system, "label": label, "scores": scores, **more}
+
+
+def parts(tmp_path: Path, rows: list[dict[str, Any]]) -> list[SystemsPart]:
+    scores_file(tmp_path, rows)
+    return compare_systems(tmp_path / "scores.parquet", resamples=100, seed=0)
+
+
+def order(part: SystemsPart, column: str) -> list[str]:
+    return [one.system for one in part.rankings[column].systems]
+
+
+def test_each_column_has_its_ranking(tmp_path: Path) -> None:
+    rows = [row(group, name, group % 2 + 1 + step, 5 - step) for group in range(4) for step, name in enumerate("abc")]
+    (part,) = parts(tmp_path, rows)
+    # j likes c, k the opposite, their mean (the panel) nobody; people like a.
+    assert list(part.rankings) == ["panel", "j", "k", PEOPLE]
+    assert order(part, "j") == ["c", "b", "a"] and order(part, "k") == ["a", "b", "c"]
+    assert order(part, PEOPLE) == ["a", "b", "c"]
+    assert [one.rank for one in part.rankings["panel"].systems] == [1, 1, 1]
+    assert part.notes == [] and part.powered == {} and (part.num_groups, part.num_labelled_groups) == (4, 4)
+    json.dumps(part.to_json(), allow_nan=False)
+
+
+def test_parts_of_the_data_stay_apart(tmp_path: Path) -> None:
+    rows = [row(group, name, 2.0) for group in range(2) for name in "ab"]
+    rows += [row(group, name, 4.0, aspect="utility") for group in range(2) for name in "ab"]
+    rows += [row(group, name, 1.0, dataset="e") for group in range(2) for name in "ab"]
+    found = parts(tmp_path, rows)
+    assert [(part.title, part.num_rows) for part in found] == [
+        ("qa / d / overall", 4),
+        ("qa / d / utility", 4),
+        ("qa / e / overall", 4),
+    ]
+    assert [part.rankings["j"].systems[0].mean.value for part in found] == [2, 4, 1]
+
+
+def test_what_does_not_match_is_said(tmp_path: Path) -> None:
+    rows = [row(group, name, 2.0) for group in range(3) for name in "ab"][:-1]
+    (part,) = parts(tmp_path, [*rows, row(9, "", 5.0)])
+    nameless, lacking = part.notes
+    assert nameless == "1 of 6 rows name no system and are left out here. Set `system` in the data."
+    assert lacking.startswith("Not every system has a scored text in each of the 3 groups (b has 2).")
+    (apart,) = parts(tmp_path, [row(1, "a", 2.0), row(2, "a", 3.0), row(3, "b", 2.0)])
+    assert apart.notes[0].startswith("Some systems answer none of the others' groups")
+    (alone,) = parts(tmp_path, [row(1, "a", 2.0), row(1, "b", 3.0)])
+    assert alone.notes == [
+        "All rows answer one source (one group), so no interval can be given. Judge texts on more sources."
+    ]
+    json.dumps(alone.to_json(), allow_nan=False)
+
+
+def test_no_system_and_no_score(tmp_path: Path) -> None:
+    (nameless,) = parts(tmp_path, [row(1, "", 2.0), row(2, "", 3.0)])
+    assert nameless.systems == [] and nameless.rankings == {}
+    (unscored,) = parts(tmp_path, [row(1, "a", None, 3.0), row(2, "a", None, 4.0)])
+    assert list(unscored.rankings) == [PEOPLE]
+
+
+def test_labels_on_some_groups(tmp_path: Path) -> None:
+    rows = [
+        row(group, name, 1.0 + group % 3 + step, 2.0 + group % 3 + step if group < 6 else None)
+        for group in range(12)
+        for step, name in enumerate("ab")
+    ]
+    (part,) = parts(tmp_path, rows)
+    means, differences = part.powered["j"]
+    # Labels of groups 0 to 5: 2, 3, 4 twice, mean 3; the judge is one point lower everywhere, mean 2.
+    assert (means["a"].labels.value, means["a"].judge.value, means["a"].powered.value) == pytest.approx((3, 2, 3))
+    assert (means["a"].labels.n, means["a"].judge.n) == (6, 12)
+    assert differences["b", "a"].powered.value == pytest.approx(1)
+    # k turns the scale around, so a is its best.
+    assert list(part.powered["k"].differences) == [("a", "b")]
+
+
+def test_a_cell_with_an_unlabelled_row_has_no_label(tmp_path: Path) -> None:
+    rows = [row(group, "a", 2.0 + group, 3.0) for group in range(3)]
+    rows += [{**row(0, "a", 2.0), "id": "again"}, row(7, "a", 1.0)]
+    (part,) = parts(tmp_path, rows)
+    assert part.powered["j"].means["a"].labels.n == 2

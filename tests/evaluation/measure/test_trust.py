@@ -1,0 +1,61 @@
+"""The light of the panel, for every reason."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from evaluation.measure.slices import Slice, measure
+from evaluation.measure.trust import trust
+from tests.evaluation.making import scores_file
+
+
+def part(tmp_path: Path, noise: float, groups: int = 20, **more: Any) -> Slice:
+    """Texts of three systems whose scores follow the labels, with noise; lengths are random."""
+    random = np.random.default_rng(0)
+    rows = [
+        {
+            "id": f"r{group}-{system}",
+            "group": f"g{group}",
+            "system": f"s{system}",
+            "label": float(label := random.integers(1, 6)),
+            "scores": {"j": float(np.clip(label + random.normal(0, noise), 1, 5))},
+            "candidate_chars": int(random.integers(10, 900)),
+            **more,
+        }
+        for group in range(groups)
+        for system in range(3)
+    ]
+    scores_file(tmp_path, rows)
+    return measure(tmp_path / "scores.parquet", resamples=200, seed=0, interval="percentile")[0]
+
+
+def test_no_label_is_unknown() -> None:
+    found = trust(None, None, "human")
+    assert found.light == "grey" and "plan-labels" in found.words
+
+
+@pytest.mark.parametrize(
+    ("noise", "groups", "labels", "light", "words"),
+    [
+        (0.5, 20, "human", "green", "above chance and above the texts' length"),
+        (0.5, 8, "human", "yellow", "fewer than 10 groups have labels"),
+        (0.5, 20, "constructed", "yellow", "constructed levels are not ratings"),
+        (50.0, 20, "human", "red", "cannot be told from chance"),
+    ],
+)
+def test_each_light(tmp_path: Path, noise: float, groups: int, labels: str, light: str, words: str) -> None:
+    found = trust(part(tmp_path, noise, groups), None, labels)
+    assert (found.light, words in found.words) == (light, True), found
+
+
+def test_a_judge_that_follows_length_has_a_reservation(tmp_path: Path) -> None:
+    found = part(tmp_path, 0.5)
+    longer = [{**row, "candidate_chars": int(100 * row["panel.score"])} for row in found.rows]
+    from evaluation.measure.slices import _measure_slice
+
+    settings = {"resamples": 200, "seed": 0, "interval": "percentile"}
+    same = _measure_slice((found.task, found.dataset, found.aspect), longer, (), settings)
+    assert trust(same, None, "human").light == "yellow"
+    assert "not surely above the texts' length" in trust(same, None, "human").words
