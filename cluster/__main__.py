@@ -127,6 +127,15 @@ def _add_job_arguments(parser: argparse.ArgumentParser, name: str) -> None:
         parser.add_argument("--verbose", action="store_true", help="print the agreement of every judge with the labels")
     if name == "plan-labels":
         parser.add_argument("--out", type=Path, metavar="FILE.jsonl", help="write the texts to label, in order")
+    if name == "gate":
+        parser.add_argument(
+            "--require",
+            action="append",
+            default=[],
+            metavar="'NAME >= X'",
+            help="what must hold, by the end of the 95 %% interval; repeatable",
+        )
+        parser.add_argument("--junit", type=Path, metavar="FILE.xml", help="write the result as JUnit XML")
     if name == "evaluate":
         parser.add_argument(
             "--through-serve",
@@ -158,8 +167,7 @@ def _run(args: argparse.Namespace) -> int:
         options = {"retry_failed": args.retry_failed} if job in RETRIES else {}
         if getattr(args, "through_serve", False):
             options["through_serve"] = True
-        if getattr(args, "out", None):
-            options["out"] = args.out
+        options |= {name: value for name in ("out", "require", "junit") if (value := getattr(args, name, None))}
         with models.looked_up_once():
             code, summaries[job] = module.main(run, **options)
         worst, took[job] = max(worst, code), time.monotonic() - start

@@ -54,6 +54,14 @@ LOOKS = {
         "train.planning.plan",
         "estimate the cost of a configuration's jobs (tokens, hours, bytes) without running them",
     ),
+    "compare": (
+        "evaluation.compare",
+        "compare the systems of a finished evaluation: ranking, intervals, labels and judge together",
+    ),
+    "gate": (
+        "evaluation.gate",
+        "check requirements against a finished report; exit code 4 if one fails (for continuous integration)",
+    ),
     "submission": (
         "evaluation.submission",
         "write a finished evaluation as the submission file of the AEOLLM task (submission.csv)",
@@ -126,6 +134,8 @@ EXAMPLES = {
     "report": "report configs/topical_chat.yaml --json",
     "transfer": "transfer configs/prompts.yaml",
     "plan": "plan configs/gpu.yaml",
+    "compare": "compare configs/topical_chat.yaml --json",
+    "gate": "gate configs/demo.yaml --require 'panel.group.spearman >= .4' --require 'system writer-a - writer-e > 0'",
     "submission": "submission configs/aeollm.yaml",
     "plan-labels": "plan-labels configs/topical_chat.yaml --out to_label.jsonl",
     "serve": "serve configs/demo.yaml --set serve.port=8080",

@@ -110,7 +110,7 @@ def main(run: RunConfig) -> Outcome:
     page = _page(run, config, summary, found, slices, more, templates)
     write_text(folder / "metrics.json", json.dumps(summary, indent=1))
     write_text(folder / "report.html", page)
-    label = _label_name(summary)
+    label = label_name(summary["labels"])
     texts = {"answer": "\n\n".join(answer_text(answer, label) for answer in found)}
     return Outcome(0, {**summary, **texts, "table": _table(slices, more, label)})
 
@@ -133,8 +133,9 @@ def render(summary: Mapping[str, Any], *, verbose: bool = False) -> str:
     return "\n\n".join([*([warned.rstrip()] if warned else []), *blocks, f"Report: {summary['file']}"])
 
 
-def _label_name(summary: Mapping[str, Any]) -> str:
-    return "constructed level" if summary["labels"] == "constructed" else "human score"
+def label_name(labels: str) -> str:
+    """What labels are called: `human` or `constructed` ones."""
+    return "constructed level" if labels == "constructed" else "human score"
 
 
 def _table(slices: Sequence[Slice], more: Sequence[_More], label: str) -> str:
@@ -188,7 +189,7 @@ def _page(
     more: Sequence[_More],
     templates: Mapping[str, Templates],
 ) -> str:
-    label = _label_name(summary)
+    label = label_name(summary["labels"])
     judges = summary["evaluation"]["judges"]
     texts = _texts(run.run, slices, config.num_worst)
     return rendered(
