@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from cluster.jobs import CONFIG, EXAMPLES, JOBS, LOOKS, RETRIES, RUN, SERVE, TOOLS, section_of, sections
+from cluster.jobs import CONFIG, EXAMPLES, JOBS, LOOKS, RETRIES, RUN, SERVE, TOOLS, jobs_of, sections
 from cluster.terminal import say, shown
 
 
@@ -205,10 +205,10 @@ def _serve(args: argparse.Namespace) -> int:
 
 
 def _chain(run: Any) -> list[str]:
-    """The jobs of `inverdict run`: those with a section, and `report` if there is an evaluation."""
+    """The jobs of `inverdict run`, at least one."""
     from cluster.errors import UserError
 
-    jobs = [job for job in JOBS if getattr(run, section_of(job)) is not None]
+    jobs = jobs_of(run)
     if not jobs:
         raise UserError(
             f"The configuration has no job's section; add at least one of {', '.join(JOBS)}.", code="missing_section"

@@ -153,6 +153,11 @@ def section_of(job: str) -> str:
     return "evaluate" if job == "report" else job.replace("-", "_")
 
 
+def jobs_of(run: Any) -> list[str]:
+    """The jobs of `inverdict run`: those with a section, and `report` if there is an evaluation."""
+    return [job for job in JOBS if getattr(run, section_of(job)) is not None]
+
+
 def sections() -> dict[str, Any]:
     """The class of every section; imports the jobs' modules."""
     places = {name: place.split(":") for name, place in SECTIONS.items()}

@@ -8,7 +8,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "ARCHITECTURE.md"
-PACKAGES = ("cluster", "judging", "train", "retrieval", "evaluation", "serve")
+PACKAGES = ("inverdict", "cluster", "judging", "train", "retrieval", "evaluation", "serve")
 BEGIN, END = "<!-- tree: begin -->\n", "<!-- tree: end -->\n"
 
 

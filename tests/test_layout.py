@@ -11,7 +11,7 @@ from cluster import jobs
 from tests import architecture
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = ("judging", "cluster", "retrieval", "train", "evaluation", "serve")
+PACKAGES = ("inverdict", "judging", "cluster", "retrieval", "train", "evaluation", "serve")
 FILES = {
     ".".join(path.relative_to(ROOT).with_suffix("").parts): path
     for package in PACKAGES

@@ -30,7 +30,12 @@ def headline(ranking: Ranking, aspect: str) -> str:
         return f"{better}{than} by {_by(runner_up)}{_rest(ranking)}."
     rest = [name for name in names[1:] if name not in equals]
     if not rest:
-        return f"No system can be called the best on {aspect}: {_listed([names[0], *equals])} cannot be told apart."
+        last = told[names[0], names[-1]]
+        which = _listed(names) if len(names) == 2 else f"The {len(names)} systems"
+        largest = f"{last.first} minus {last.second}, {_by(last)}"
+        return (
+            f"{which} cannot be told apart on {aspect} ({'' if len(names) == 2 else 'largest difference: '}{largest})."
+        )
     least = told[names[0], rest[0]]
     return (
         f"{names[0]} has the highest mean on {aspect} and cannot be told from {_listed(equals)}; "

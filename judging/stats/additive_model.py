@@ -86,26 +86,26 @@ class Means:
         return _estimate(value, self.apart_B(first, second), num_groups, coverage)
 
 
-def system_means(cells: Cells, *, with_length: bool, resamples: int, seed: int) -> Means | None:
+def system_means(cells: Cells, *, resamples: int, seed: int) -> tuple[Means, Means | None]:
     """Fit the model to the cells and to resamples of their groups. With fewer than two groups replicates are NaN.
 
     Args:
         cells: at least one.
-        with_length: whether length is in the model; the means are then those at the average length of a cell.
         resamples: bootstrap resamples of groups.
         seed: of the resamples.
 
     Returns:
-        None where lengths say nothing beside groups and systems, so that their slope is undetermined.
+        Without length in the model, and with it: means at the average length of a cell, then the slope; None where
+        lengths say nothing beside groups and systems.
     """
-    fit = _model(cells, with_length)
-    num_groups = len(cells.score_GS)
+    fit = _model(cells)
+    num_groups, num = cells.score_GS.shape
     values_K = fit(np.ones((1, num_groups)))[0]
-    if np.isnan(values_K).any():
-        return None
-    if num_groups < 2:
-        return Means(values_K, np.full((1, len(values_K)), math.nan))
-    return Means(values_K, replicates(fit, num_groups, resamples=resamples, seed=seed))
+    replicates_BK = np.full((1, len(values_K)), math.nan)
+    if num_groups > 1:
+        replicates_BK = replicates(fit, num_groups, resamples=resamples, seed=seed)
+    plain, controlled = (Means(values_K[part], replicates_BK[:, part]) for part in (slice(num), slice(num, None)))
+    return plain, None if np.isnan(controlled.values_K).any() else controlled
 
 
 def _estimate(value: float, replicates_B: Floats, num_groups: int, coverage: float) -> Estimate:
@@ -113,47 +113,49 @@ def _estimate(value: float, replicates_B: Floats, num_groups: int, coverage: flo
     return Estimate(value, found.low, found.high, num_groups, coverage, 0, found.dropped_share)
 
 
-def _model(cells: Cells, with_length: bool) -> Resample:
-    """W_BG -> means of the systems, then the slope."""
-    gram_GKK, right_GK = _equations(cells, with_length)
-    num_groups, num = right_GK.shape
-    num_systems = len(cells.names)
-    flat = np.concatenate([gram_GKK.reshape(num_groups, -1), right_GK], axis=1)
-    constant_KK = np.zeros((num, num))
-    if cells.is_paired:
-        constant_KK[:num_systems, :num_systems] = 1  # effects have a sum of 0: only their differences are determined
+def _model(cells: Cells) -> Resample:
+    """W_BG -> means of the S systems without length, then with length and the slope: S + S + 1 values."""
+    gram_GKK, right_GK = _equations(cells)
+    num = right_GK.shape[1]
+    upper = np.triu_indices(num)
+    flat = np.concatenate([gram_GKK[:, upper[0], upper[1]], right_GK], axis=1)
     # By group the means of its cells: score, then 1 or 0 for each system and length.
     size_G1 = cells.has_GS.sum(axis=1, keepdims=True)
-    parts = [cells.score_GS, *(cells.has_GS[:, [place]] for place in range(num_systems)), cells.length_GS]
+    parts = [cells.score_GS, *(cells.has_GS[:, [place]] for place in range(num - 1)), cells.length_GS]
     mean_GK = np.concatenate([np.nansum(part, axis=1, keepdims=True) / size_G1 for part in parts], axis=1)
 
     def fitted(weights_BG: Floats) -> Floats:
         sums = weigh(weights_BG, flat)
-        found_BK = _solved(sums[:, : num * num].reshape(-1, num, num) + constant_KK, sums[:, num * num :])
-        if cells.is_paired:  # effects -> means: around the score of an average group
-            average_BK = weigh(weights_BG, mean_GK) / weights_BG.sum(axis=1, keepdims=True)
-            level_B = average_BK[:, 0] - (average_BK[:, 1 : num + 1] * found_BK).sum(axis=1)
-            found_BK[:, :num_systems] += level_B[:, None]
-        return found_BK
+        gram_BKK = np.empty((len(weights_BG), num, num))
+        gram_BKK[:, upper[0], upper[1]] = gram_BKK[:, upper[1], upper[0]] = sums[:, : len(upper[0])]
+        if cells.is_paired:  # effects have a sum of 0: only their differences are determined
+            gram_BKK[:, :-1, :-1] += 1
+        average_BK = weigh(weights_BG, mean_GK) / weights_BG.sum(axis=1, keepdims=True)
+        both = []
+        for size in (num - 1, num):
+            found_BK = _solved(gram_BKK[:, :size, :size], sums[:, len(upper[0]) :][:, :size])
+            if cells.is_paired:  # effects -> means: around the score of an average group
+                level_B = average_BK[:, 0] - (average_BK[:, 1 : size + 1] * found_BK).sum(axis=1)
+                found_BK[:, : num - 1] += level_B[:, None]
+            both.append(found_BK)
+        return np.concatenate(both, axis=1)
 
     return fitted
 
 
-def _equations(cells: Cells, with_length: bool) -> tuple[Floats, Floats]:
+def _equations(cells: Cells) -> tuple[Floats, Floats]:
     """Each group's part of the normal equations, gram_GKK and right_GK; K: the systems, then length."""
     has_GS = cells.has_GS.astype(float)
     num = has_GS.shape[1]
     size_G1 = has_GS.sum(axis=1, keepdims=True)
     score_GS, length_GS = np.nan_to_num(cells.score_GS), np.nan_to_num(cells.length_GS)
-    gram_GKK = np.zeros((len(has_GS), num + with_length, num + with_length))
+    gram_GKK = np.zeros((len(has_GS), num + 1, num + 1))
     gram_GKK[:, range(num), range(num)] = has_GS
     if cells.is_paired:  # what all cells of a group have in common says nothing about systems
         gram_GKK[:, :num, :num] -= has_GS[:, :, None] * has_GS[:, None, :] / size_G1[..., None]
         score_GS, length_GS = (
             has_GS * (one - one.sum(axis=1, keepdims=True) / size_G1) for one in (score_GS, length_GS)
         )
-    if not with_length:
-        return gram_GKK, score_GS
     gram_GKK[:, :num, num] = gram_GKK[:, num, :num] = length_GS
     gram_GKK[:, num, num] = (length_GS**2).sum(axis=1)
     return gram_GKK, np.concatenate([score_GS, (length_GS * score_GS).sum(axis=1, keepdims=True)], axis=1)

@@ -118,9 +118,7 @@ def rank_systems(
         np.asarray(length, dtype=float)[kept],
     )
     coverage = _coverage(system, known_N)
-    plain = system_means(cells, with_length=False, resamples=resamples, seed=seed)
-    assert plain is not None  # only a slope can be undetermined
-    controlled = system_means(cells, with_length=True, resamples=resamples, seed=seed)
+    plain, controlled = system_means(cells, resamples=resamples, seed=seed)
     order = sorted(range(len(cells.names)), key=lambda place: (-plain.values_K[place], cells.names[place]))
     differences = _differences(cells, plain, controlled, order, coverage)
     return Ranking(
@@ -216,7 +214,7 @@ def _degrees(cells: Cells, first: int, second: int) -> int:
 def _p_value(means: Means, first: int, second: int, degrees: int) -> float:
     """Of no difference, two-sided, from Student's t; 1 where nothing can be said.
 
-    At least that of a sign test in which all groups agree: a few groups that agree by luck have no variance.
+    With few groups at least that of a sign test in which all agree: they may agree, with hardly a variance, by luck.
     """
     from scipy.stats import t
 
@@ -228,7 +226,7 @@ def _p_value(means: Means, first: int, second: int, degrees: int) -> float:
     # A resample of n groups has the variance (n - 1) / n of a fresh sample.
     error = float(apart_B.std(ddof=1)) * math.sqrt((degrees + 1) / degrees)
     p = float(2 * t.sf(value / error, degrees)) if error > ROUNDING * value else 0.0
-    return max(p, 2.0**-degrees)
+    return max(p, of_signs) if (of_signs := 2.0**-degrees) > LEVEL else p
 
 
 def _is_equal(one: Floats, other: Floats | float) -> npt.NDArray[np.bool_]:

@@ -109,7 +109,7 @@ def test_the_files_and_the_numbers(tmp_path: Path, capsys: pytest.CaptureFixture
     assert (agreement["value"], agreement["n"], agreement["coverage"]) == (pytest.approx(1), 4, 1)
     assert (written["labels"], written["resamples"], written["interval"]) == ("human", 100, "percentile")
     # Two groups that agree tell no systems apart; their ranks are open.
-    answer = "No system can be called the best on overall: s1 and s0 cannot be told apart."
+    answer = "s1 and s0 cannot be told apart on overall (s1 minus s0, 3.00 [3.00, 3.00] points)."
     assert written["systems"][0]["sentence"] == answer
     assert written["systems"][0]["trust"]["light"] == "yellow"
     assert report.render(done.summary).startswith(f"qa / d / overall\n{answer}\nThe panel's group.spearman with people")

@@ -1,0 +1,300 @@
+"""`evaluate(...)` and `load(...)`: judge texts and read the result as data frames."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from cluster.artifacts import read_json, write_text
+from judging.errors import InputError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Judges = str | Sequence[str] | Mapping[str, str | Mapping[str, Any]]
+CONFIG = "inverdict.yaml"  # the configuration of a run that Python started, in its folder
+
+
+# Long because of its documentation and example.
+def evaluate(
+    rows: Any,
+    *,
+    judges: Judges,
+    task: str | None = None,
+    run: str | Path | None = None,
+    models: Mapping[str, Mapping[str, Any]] | None = None,
+    data: Mapping[str, Any] | None = None,
+    **settings: Any,
+) -> Evaluation:
+    """Judge texts with one judge or several, and compare their systems.
+
+    Writes the configuration to `{run}/inverdict.yaml`, which every command takes, and runs its jobs as
+    `inverdict run` does: completed steps are skipped, so the same call resumes an interrupted one.
+
+    Args:
+        rows: a data frame, an iterable of mappings, or the path of a data file (or several), with the columns of
+            docs/data.md: `source`, `candidate`, and where known `group`, `system`, `task`, `scores`.
+        judges: a model's source such as `embedded:smollm2-135m-instruct`, a folder or a name on the model hub; several
+            of them; or by the judge's name a source, or its settings as in the configuration's `evaluate.judges`.
+        task: of rows without one, such as `qa`, `dialogue`, `summarisation`.
+        run: folder of the results. Default: one below `runs` that rows and settings determine.
+        models: as in the configuration, where judges name them.
+        data: further keys of the `data` section, such as `columns` or `scale`.
+        **settings: further sections and keys as in the configuration (docs/config.md), such as `seed=1` or
+            `report={"resamples": 500}`; keys of `evaluate`, such as `vote`, within `evaluate={...}`.
+
+    Returns:
+        The finished evaluation.
+
+    Raises:
+        InputError, UserError: rows or settings are invalid; nothing has been judged.
+        JobFailed: a model or the cluster failed.
+
+    Example:
+        >>> import inverdict
+        >>> rows = [
+        ...     {"group": 1, "source": "Why is the sky blue?", "system": "a", "candidate": "Air scatters blue light."},
+        ...     {"group": 1, "source": "Why is the sky blue?", "system": "b", "candidate": "Because of the sea."},
+        ... ]
+        >>> found = inverdict.evaluate(
+        ...     rows, task="qa", judges={"fake": {"model": "fake"}}, models={"fake": {"backend": "scripted"}}
+        ... )
+        >>> found.scores[["system", "fake.score"]].shape
+        (2, 2)
+    """
+    known, asked = _judges(judges, dict(models or {}))
+    config: dict[str, Any] = {
+        "data": {**({"task": task} if task else {}), **dict(data or {})},
+        "models": known,
+        **settings,
+        "evaluate": {**settings.get("evaluate", {}), "judges": asked},
+    }
+    files, text = _files(rows)
+    digest = hashlib.sha256(json.dumps([config, files, text], sort_keys=True, default=str).encode()).hexdigest()
+    folder = Path(run or Path("runs") / f"python-{digest[:12]}").resolve()
+    if text is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+        files = [str(folder / "rows.jsonl")]
+        write_text(Path(files[0]), text)
+    config = {"run": str(folder), **config, "data": {"records": files, **config["data"]}}
+    _run(config)
+    return Evaluation(folder)
+
+
+def load(run: str | Path) -> Evaluation:
+    """A finished evaluation with a report.
+
+    Args:
+        run: its folder.
+
+    Raises:
+        InputError: the folder has no report.
+    """
+    found = Evaluation(Path(run))
+    if not (found.run / "report" / "metrics.json").exists():
+        raise InputError(f"{run} has no report. Run `inverdict report` with its configuration.", code="no_report")
+    return found
+
+
+class Evaluation:
+    """A finished evaluation. `run`: its folder, as of `inverdict run`."""
+
+    def __init__(self, run: Path) -> None:
+        self.run = run
+
+    @cached_property
+    def scores(self) -> pd.DataFrame:
+        """One row per text and aspect: `id`, `group`, `system`, `aspect`, `label`; per judge `NAME.score`, ..."""
+        import pandas as pd
+
+        return pd.read_parquet(self.run / "evaluate" / "scores.parquet")
+
+    @cached_property
+    def metrics(self) -> dict[str, Any]:
+        """The content of `report/metrics.json`."""
+        return read_json(self.run / "report" / "metrics.json") or {}
+
+    def systems(self, by: str = "panel") -> pd.DataFrame:
+        """The systems from best to worst, one row for each task, aspect and system: mean, interval, ranks.
+
+        Args:
+            by: `panel`, a judge's name, or `people` where texts have labels.
+
+        Raises:
+            InputError: nothing of that name has scored texts of a named system.
+        """
+        import pandas as pd
+
+        rows = [
+            {**_part(part), "system": one["system"], **_flat(one["mean"]), **_rest(one)}
+            for part in self.metrics["systems"]
+            for one in part["rankings"].get(by, {"systems": ()})["systems"]
+        ]
+        if not rows:
+            columns = sorted({name for part in self.metrics["systems"] for name in part["rankings"]})
+            raise InputError(
+                f"There is no ranking by {by!r}, only by {', '.join(columns) or 'none'}.",
+                code="invalid_value",
+                key="by",
+            )
+        return pd.DataFrame(rows)
+
+    def differences(self, by: str = "panel") -> pd.DataFrame:
+        """All pairs of systems, one row for each task, aspect and pair: the difference, its interval, p after Holm.
+
+        Args:
+            by: as in `systems`.
+        """
+        import pandas as pd
+
+        rows = [
+            {**_part(part), **_flat(one["difference"]), **{k: v for k, v in one.items() if not isinstance(v, Mapping)}}
+            for part in self.metrics["systems"]
+            for one in part["rankings"].get(by, {"differences": ()})["differences"]
+        ]
+        return pd.DataFrame(rows)
+
+    def agreement(self) -> pd.DataFrame:
+        """The agreement with the labels: one row for each task, aspect, judge and statistic; empty without labels."""
+        import pandas as pd
+
+        rows = [
+            {**_part(part), "judge": name, "statistic": statistic, **_flat(estimate)}
+            for part in self.metrics["slices"]
+            for name, tree in part["agreement"].items()
+            for statistic, estimate in _leaves(tree)
+            if not statistic.startswith("floor.")
+        ]
+        return pd.DataFrame(rows)
+
+    def report(self) -> Path:
+        """The path of the report's page."""
+        return self.run / "report" / "report.html"
+
+    def __repr__(self) -> str:
+        sentences = "\n".join(f"  {_title(part)}: {part['sentence']}" for part in self.metrics["systems"])
+        return f"Evaluation({str(self.run)!r})\n{sentences}"
+
+    def _repr_html_(self) -> str:
+        """For notebooks: what was found, whether it can be trusted, and the table of systems."""
+        from markupsafe import escape
+
+        blocks = [
+            f"<p><b>{escape(_title(part))}</b><br>{escape(part['sentence'])}<br>{escape(part['trust']['words'])}</p>"
+            for part in self.metrics["systems"]
+        ]
+        has_ranking = any("panel" in part["rankings"] for part in self.metrics["systems"])
+        table = self.systems().to_html(index=False, float_format="%.2f") if has_ranking else ""
+        return "".join(blocks) + table
+
+
+def _judges(judges: Judges, models: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The configuration's `models` and `evaluate.judges`."""
+    if isinstance(judges, str):
+        judges = [judges]
+    if not isinstance(judges, Mapping):
+        judges = {_short(source): source for source in judges}
+    asked: dict[str, Any] = {}
+    for name, one in judges.items():
+        if isinstance(one, str) and one not in models:
+            models[name] = {"source": one}
+            one = name
+        asked[name] = {"model": one} if isinstance(one, str) else dict(one)
+    return models, asked
+
+
+def _short(source: str) -> str:
+    """A judge's name from its model's source: the last part."""
+    return source.rstrip("/").replace("embedded:", "").rsplit("/", 1)[-1]
+
+
+def _files(rows: Any) -> tuple[list[str], str | None]:
+    """Paths of data files; or no path, and rows as JSON lines."""
+    if isinstance(rows, str | Path):
+        rows = [rows]
+    if hasattr(rows, "to_dict") and hasattr(rows, "columns"):  # a data frame
+        rows = rows.to_dict("records")
+    rows = list(rows)
+    if not rows:
+        raise InputError("There is no row to judge.", code="no_records", key="rows")
+    if all(isinstance(one, str | Path) for one in rows):
+        return [str(Path(one).resolve()) for one in rows], None
+    for number, one in enumerate(rows, start=1):
+        if not isinstance(one, Mapping):
+            raise InputError(
+                f"Row {number} is {type(one).__name__}; it must be a mapping.", code="wrong_type", key="rows"
+            )
+    return [], "".join(f"{json.dumps(_plain(one), ensure_ascii=False)}\n" for one in rows)
+
+
+def _plain(value: Any) -> Any:
+    """Values as JSON has them; missing ones (None, NaN, NaT) of a row are left out."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(one) for key, one in value.items() if not _is_missing(one)}
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    if hasattr(value, "tolist"):  # numpy
+        return _plain(value.tolist())
+    return value if isinstance(value, str | int | float | bool) or value is None else str(value)
+
+
+def _is_missing(value: Any) -> bool:
+    return (
+        value is None
+        or type(value).__name__ in ("NaTType", "NAType")
+        or (isinstance(value, float) and math.isnan(value))
+    )
+
+
+def _run(config: Mapping[str, Any]) -> None:
+    """Write the configuration to its run folder and run its jobs."""
+    from cluster import jobs, models
+    from cluster.config import load as load_config
+
+    folder = Path(config["run"])
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / CONFIG
+    write_text(file, yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True))
+    run = load_config(file, [], jobs.sections())
+    for job in jobs.jobs_of(run):
+        with models.looked_up_once():
+            importlib.import_module(jobs.JOBS[job][0]).main(run)
+
+
+# ---------------------------------------------------------------------- the report's numbers as rows
+
+
+def _title(part: Mapping[str, Any]) -> str:
+    return f"{part['task']} / {part['dataset'] or 'records'} / {part['aspect']}"
+
+
+def _part(part: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: part[name] for name in ("task", "dataset", "aspect")}
+
+
+def _flat(estimate: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: estimate[name] for name in ("value", "low", "high", "n", "coverage")}
+
+
+def _rest(system: Mapping[str, Any]) -> dict[str, Any]:
+    names = ("rank", "rank_low", "rank_high", "share_of_groups_won", "share_of_groups_tied")
+    controlled = system["length_controlled_mean"]
+    return {**{name: system[name] for name in names}, "at_equal_length": controlled["value"] if controlled else None}
+
+
+def _leaves(tree: Mapping[str, Any], place: str = "") -> Iterable[tuple[str, Mapping[str, Any]]]:
+    """Dotted name and JSON of every estimate."""
+    for name, node in tree.items():
+        path = f"{place}.{name}" if place else name
+        if "low" in node:
+            yield path, node
+        else:
+            yield from _leaves(node, path)
