@@ -38,7 +38,7 @@ def headline(ranking: Ranking, aspect: str) -> str:
         )
     least = told[names[0], rest[0]]
     return (
-        f"{names[0]} has the highest mean on {aspect} and cannot be told from {_listed(equals)}; "
+        f"{names[0]} has the highest mean on {aspect} and cannot be told apart from {_listed(equals)}; "
         f"it is better than {_listed(rest)}{f', than {rest[0]}' if len(rest) > 1 else ''} by {_by(least)}."
     )
 
@@ -55,11 +55,11 @@ def _rest(ranking: Ranking) -> str:
     """Which neighbours among the others cannot be told apart."""
     names = [one.system for one in ranking.systems]
     open_pairs = [
-        f"{one.second} from {one.first}"
+        f"{one.first} and {one.second}"
         for one in ranking.differences
         if not one.is_told and abs(names.index(one.first) - names.index(one.second)) == 1
     ]
-    return f"; {_listed(open_pairs)} cannot be told" if open_pairs else ""
+    return f"; not told apart: {', '.join(open_pairs)}" if open_pairs else ""
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -32,11 +32,11 @@ def ranking(*means: float, groups: int = 40) -> Ranking:
         (
             (3, 1, 1),
             r"A is better than the other 2 systems on overall, than . by \S+ \[\S+, \S+\] points; "
-            r". from . cannot be told\.",
+            r"not told apart: . and .\.",
         ),
         (
             (3, 3, 1),
-            r". has the highest mean on overall and cannot be told from .; it is better than C by \S+ "
+            r". has the highest mean on overall and cannot be told apart from .; it is better than C by \S+ "
             r"\[\S+, \S+\] points\.",
         ),
     ],
@@ -49,4 +49,4 @@ def test_many_systems_are_counted() -> None:
     words = headline(ranking(*[1] * 9, groups=10), "overall")
     assert words.startswith("The 9 systems cannot be told apart on overall (largest difference: ")
     words = headline(ranking(9, *[8.9] * 7, 1, groups=10), "overall")
-    assert re.search(r"cannot be told from ., ., . and \d others; it is better than", words), words
+    assert re.search(r"cannot be told apart from ., ., . and \d others; it is better than", words), words
