@@ -27,8 +27,17 @@ if TYPE_CHECKING:
     from evaluation.batch.config import Config as EvaluateConfig
 
 CODE = ("judging", "cluster", "evaluation", "serve", "retrieval")
-# Excluded from these: code that only displays scores.
-SHOWS = ("serve/api", "evaluation/reporting", "evaluation/measure/formatting.py")
+# Excluded from these: code that only displays and compares scores.
+SHOWS = (
+    "serve/api",
+    "evaluation/reporting",
+    "evaluation/compare.py",
+    "evaluation/gate.py",
+    *(f"evaluation/measure/{name}.py" for name in ("formatting", "headline", "system_comparison", "trust")),
+    "judging/stats/additive_model.py",
+    "judging/stats/prediction_powered.py",
+    "judging/stats/systems.py",
+)
 INTEGRATOR = "integrator"
 # Keys of a judge's configuration that have a fingerprint of their own.
 APART = {"model", "prompt"}
