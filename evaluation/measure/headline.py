@@ -30,16 +30,34 @@ def headline(ranking: Ranking, aspect: str) -> str:
         return f"{better}{than} by {_by(runner_up)}{_rest(ranking)}."
     rest = [name for name in names[1:] if name not in equals]
     if not rest:
-        last = told[names[0], names[-1]]
-        which = _listed(names) if len(names) == 2 else f"The {len(names)} systems"
-        largest = f"{last.first} minus {last.second}, {_by(last)}"
-        return (
-            f"{which} cannot be told apart on {aspect} ({'' if len(names) == 2 else 'largest difference: '}{largest})."
-        )
+        return _without_a_best(ranking, aspect)
     least = told[names[0], rest[0]]
     return (
         f"{names[0]} has the highest mean on {aspect} and cannot be told apart from {_listed(equals)}; "
         f"it is better than {_listed(rest)}{f', than {rest[0]}' if len(rest) > 1 else ''} by {_by(least)}."
+    )
+
+
+def _without_a_best(ranking: Ranking, aspect: str) -> str:
+    """Of systems of which none can be told apart from the one with the highest mean."""
+    names = [one.system for one in ranking.systems]
+    told = [one for one in ranking.differences if one.is_told]
+    if told:
+        surest = min(told, key=lambda one: one.p)
+        more = (
+            f", and {len(told) - 1} more {'pair differs' if len(told) == 2 else 'pairs differ'}"
+            if len(told) > 1
+            else ""
+        )
+        return (
+            f"No system can be called the best on {aspect}; but {surest.first} is better than {surest.second} by "
+            f"{_by(surest)}{more}."
+        )
+    largest = max(ranking.differences, key=lambda one: one.value.value)
+    which = _listed(names) if len(names) == 2 else f"The {len(names)} systems"
+    of_many = "" if len(names) == 2 else "largest difference: "
+    return (
+        f"{which} cannot be told apart on {aspect} ({of_many}{largest.first} minus {largest.second}, {_by(largest)})."
     )
 
 

@@ -1,6 +1,7 @@
 """The sentence about the systems, for every outcome."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -50,3 +51,16 @@ def test_many_systems_are_counted() -> None:
     assert words.startswith("The 9 systems cannot be told apart on overall (largest difference: ")
     words = headline(ranking(9, *[8.9] * 7, 1, groups=10), "overall")
     assert re.search(r"cannot be told apart from ., ., . and \d others; it is better than", words), words
+
+
+def test_no_best_system_but_a_pair_that_differs() -> None:
+    one = ranking(2, 1.8, 1)
+    first, second, third = one.differences
+    # As if the best, known in few groups, could not be told apart from the last, while the second can.
+    unsure = replace(one, differences=[replace(first, p=1.0), replace(second, p=1.0), replace(third, p=0.01)])
+    words = headline(unsure, "overall")
+    assert re.fullmatch(
+        r"No system can be called the best on overall; but B is better than C by \S+ .* points\.", words
+    )
+    both = replace(one, differences=[replace(first, p=1.0), replace(second, p=1.0), third, third])
+    assert headline(both, "overall").endswith("points, and 1 more pair differs.")
