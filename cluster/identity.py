@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from cluster import models
@@ -62,12 +63,15 @@ def model_identity(spec: ModelSpec) -> dict[str, Any]:
     return known
 
 
-def input_hashes(paths: Iterable[str]) -> dict[str, str]:
-    """sha256 of every input file or folder. Raises UserError if one is missing."""
-    found = list(paths)
+def input_hashes(paths: Iterable[str], known: Mapping[str, str] = MappingProxyType({})) -> dict[str, str]:
+    """sha256 of every input file or folder, with the `known` hashes of inputs that are neither.
+
+    Raises UserError if one is missing.
+    """
+    found = [path for path in paths if path not in known]
     for path in found:
         if not Path(path).exists():
             raise UserError(
                 f"File not found: {path}. Paths are relative to the working directory.", code="missing_file"
             )
-    return {path: file_hash(Path(path)) for path in found}
+    return {**known, **{path: file_hash(Path(path)) for path in found}}

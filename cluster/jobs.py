@@ -102,6 +102,10 @@ SECTIONS = {
 
 # Other commands -> their module, which has `add_arguments(parser)` and `main(args)`.
 TOOLS = {
+    "init": (
+        "evaluation.init_config",
+        "look at a file of texts, print what each column is taken for, and write a configuration that runs",
+    ),
     "agreement": (
         "judging.stats.cli",
         "compute agreement statistics for the scores of any tool (JSONL: group, system, human, score)",
@@ -140,6 +144,9 @@ EXAMPLES = {
     "plan-labels": "plan-labels configs/topical_chat.yaml --out to_label.jsonl",
     "serve": "serve configs/demo.yaml --set serve.port=8080",
     "config": "config show configs/demo.yaml --set seed=1",
+    "init": "init examples/constructed.jsonl --out mine.yaml\n"
+    "init answers.csv --systems gpt-4,llama --map prompt=source --task summarisation\n"
+    "init hf://OWNER/NAME:test --out answers.yaml",
     "agreement": "agreement scores.jsonl --baseline length",
     "submit": "submit run configs/gpu.yaml --address http://127.0.0.1:8265 --set run=/shared/runs/gpu",
     "doctor": "doctor configs/gpu.yaml --address auto",

@@ -125,6 +125,18 @@ def is_missing(value: Any) -> bool:
     return value is None or (isinstance(value, float | decimal.Decimal) and value != value)
 
 
+def number_as_text(value: Any) -> Any:
+    """A number that names something as text, 7.0 as "7", as pandas writes 7 beside missing values; others unchanged."""
+    if isinstance(value, bool) or not isinstance(value, int | float | decimal.Decimal | uuid.UUID):
+        return value
+    if isinstance(value, float) and not math.isfinite(value):
+        return value
+    try:
+        return str(int(value) if isinstance(value, float) and value.is_integer() else value)
+    except ValueError:  # more digits than Python converts
+        return value
+
+
 @lru_cache(maxsize=4096)
 def _ours(names: tuple[str, ...], columns: tuple[tuple[str, str], ...], own_task: str, task: str) -> tuple[str, ...]:
     """The record's names of a row's columns. Raises RowError for one that nearly matches a known name."""
@@ -163,6 +175,11 @@ def _known_of(task: str) -> tuple[frozenset[str], frozenset[str]]:
     return frozenset({*KNOWN, *fields}), frozenset(spec.aspects if spec else ())
 
 
+def aspects_of(task: str | None) -> frozenset[str]:
+    """The aspects of a task; none where it is unknown."""
+    return _known_of(task or "")[1]
+
+
 def task_fields(task: str, configured: str | None) -> frozenset[str] | None:
     """The further fields that a prompt of the task can show; None where the task is unknown here."""
     if is_task_file(task) and task != configured:
@@ -176,18 +193,18 @@ def _near(name: str, known: frozenset[str], aspects: frozenset[str], present: se
     outer, dot, inner = name.partition(".")
     if name in known or (dot and outer in INNER and inner):
         return None
-    plain = {_plain(known_name): known_name for known_name in sorted(known)}
+    plain = {folded(known_name): known_name for known_name in sorted(known)}
     head, *rest = PLACES.split(name, maxsplit=1)
     if rest and (near := _nearest(head, {**plain, **dict.fromkeys(LABELS, "scores")}, set())) in INNER:
         return f"{near}.{rest[0].strip(')] ') or 'ASPECT'}"
     if of_aspect := OF_AN_ASPECT.fullmatch(name):
         kind, what = of_aspect.groups()
-        return None if _plain(what) in ABOUT_A_SCORE else f"{kind.lower()}s.{what}"
+        return None if folded(what) in ABOUT_A_SCORE else f"{kind.lower()}s.{what}"
     if "scores" not in present and "ratings" not in present:
-        if _plain(name) in LABELS:
+        if folded(name) in LABELS:
             return "scores.ASPECT"
         for aspect in sorted(aspects):
-            if _plain(name) in {_plain(f"{front}{aspect}{end}") for front in FRONTS for end in ENDS}:
+            if folded(name) in {folded(f"{front}{aspect}{end}") for front in FRONTS for end in ENDS}:
                 return f"scores.{aspect}"
     return _nearest(name, plain, present)
 
@@ -197,16 +214,18 @@ ENDS = ("", "_score", "_scores", "_rating", "_ratings")
 
 
 def _nearest(name: str, plain: Mapping[str, str], present: set[str]) -> str | None:
-    free = {folded: known for folded, known in plain.items() if known not in present}
-    if _plain(name) in free:
-        return free[_plain(name)]
-    if len(_plain(name)) < MIN_NEAR:
+    free = {short: known for short, known in plain.items() if known not in present}
+    short = folded(name)
+    if short in free:
+        return free[short]
+    if len(short) < MIN_NEAR:
         return None
-    near = difflib.get_close_matches(_plain(name), free, 1, NEAR)
+    near = difflib.get_close_matches(short, free, 1, NEAR)
     return free[near[0]] if near else None
 
 
-def _plain(name: str) -> str:
+def folded(name: str) -> str:
+    """A name without case and without anything but letters and digits."""
     return re.sub(r"[\W_]+", "", name).casefold()
 
 

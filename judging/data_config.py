@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, StringConstraints, model_validator
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, StringConstraints, field_validator, model_validator
 
+from judging.columns import KNOWN
 from judging.errors import InputError
 from judging.readers import Format
 from judging.records import Record, content_id
@@ -20,17 +21,25 @@ class DataConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    records: tuple[str, ...] = Field(min_length=1, description="files, or folders of Parquet files, of texts to judge")
+    records: tuple[str, ...] = Field(
+        min_length=1, description="files, folders of files, or `hf://OWNER/NAME:SPLIT`, of texts to judge"
+    )
     pool: tuple[str, ...] = Field((), description="files of rated texts used as few-shot examples")
     format: Format = "auto"
     columns: dict[str, str] = Field(
         default_factory=dict, description="column names in the files -> field names of a record"
     )
+    systems: tuple[NonEmpty, ...] = Field(
+        (),
+        description="wide form: columns that each hold one system's text; a row becomes one record per system",
+    )
     task: str | None = Field(None, description="task of rows without one")
     dataset: str | None = Field(None, description="data set of rows without one")
     scale: tuple[FiniteFloat, FiniteFloat] | None = Field(None, description="scale [low, high] of rows without one")
     group_by_source: bool = Field(
-        False, description="split a group name used for several sources into one group each; false: an error"
+        False,
+        description="make each source a group: of a group name used for several (false: an error), and of rows "
+        "without a group",
     )
     labels: Literal["human", "constructed"] = Field("human", description="origin of the scores, shown in the report")
     aspects: dict[str, tuple[NonEmpty, ...]] = Field(
@@ -57,6 +66,15 @@ class DataConfig(BaseModel):
     max_rejected_share: float = Field(
         0.0, ge=0, lt=1, description="accepted share of invalid rows; above it the command exits with 2"
     )
+
+    @field_validator("systems")
+    @classmethod
+    def _are_systems(cls, systems: tuple[str, ...]) -> tuple[str, ...]:
+        if twice := [name for name in systems if systems.count(name) > 1]:
+            raise ValueError(f"{twice[0]!r} is named twice")
+        if taken := [name for name in systems if name.partition(".")[0] in KNOWN]:
+            raise ValueError(f"{taken[0]!r} is a field of a record. Give the column another name in data.columns.")
+        return systems
 
     @model_validator(mode="after")
     def _shares_something(self) -> DataConfig:
@@ -104,12 +122,16 @@ class DataConfig(BaseModel):
 
     def reading(self) -> dict[str, Any]:
         """The arguments of `read_records`: format, names, defaults, and which aspects count."""
+        return {"format": self.format, **self.row_options()}
+
+    def row_options(self) -> dict[str, Any]:
+        """The arguments of `read_rows`."""
         known = {"task": self.task, "dataset": self.dataset, "scale": self.scale}
         defaults = {name: value for name, value in known.items() if value is not None}
         return {
-            "format": self.format,
             "defaults": defaults,
             "columns": self.columns,
+            "systems": self.systems,
             "aspects": self.aspects,
             "group_by_source": self.group_by_source,
         }

@@ -21,8 +21,10 @@ class Names:
     datasets: set[str] = field(default_factory=set)
     rated: set[tuple[str, str]] = field(default_factory=set)  # task, aspect
 
-    def add(self, raw: Mapping[str, Any], record: Record) -> None:
+    def columns_of(self, raw: Mapping[str, Any]) -> None:
         self.columns.update(map(trimmed, raw))
+
+    def add(self, record: Record) -> None:
         self.tasks.add(record.task)
         self.datasets.add(record.dataset)
         self.rated.update((record.task, aspect) for aspect in (*record.scores, *record.ratings))
@@ -34,6 +36,14 @@ class Names:
                 f"data.columns: no file has a column {missing[0]!r}. The files have {_listed(self.columns)}.",
                 code="unknown_key",
                 key="data.columns",
+            )
+        mapped = {trimmed(theirs): ours.strip() for theirs, ours in data.columns.items()}
+        held = {mapped.get(name, name) for name in self.columns}
+        if missing := [one for one in data.systems if not held & {one, f"{one}.candidate"}]:
+            return InputError(
+                f"data.systems: no file has a column {missing[0]!r}. The files have {_listed(self.columns)}.",
+                code="unknown_key",
+                key="data.systems",
             )
         for task, aspects in data.aspects.items():
             if task not in self.tasks:

@@ -1,4 +1,4 @@
-"""Reads files of rated texts as validated `Record`s, one at a time.
+"""Reads rated texts as validated `Record`s, one at a time: from files, or from rows in memory.
 
 One of the three places where input is validated. An invalid row raises `RowError` inside and reaches the caller as a
 `Rejected` value with file, line and reason; a `Record` is trusted from there on.
@@ -6,52 +6,26 @@ One of the three places where input is validated. An invalid row raises `RowErro
 
 from __future__ import annotations
 
-import difflib
-import math
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any, TypedDict, Unpack
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    FiniteFloat,
-    ValidationError,
-)
-
-from judging.columns import INNER, as_text, renamed, task_fields
-from judging.data_config import DataConfig, NonEmpty
+from judging import in_memory
+from judging.columns import renamed
+from judging.data_config import DataConfig
 from judging.data_names import Names
 from judging.errors import InputError
-from judging.file_errors import CODES
-from judging.readers import Format, RowError, raw_rows
-from judging.records import Record, Scale, content_id
+from judging.readers import Format, RowError, places_of, raw_rows
+from judging.records import Record
+from judging.row_validation import only_aspects, plain, to_record
+from judging.wide import split_systems
 
 # The reason why the caller cannot use a record (code `invalid_value`), or an error with a code of its own, or None.
 Check = Callable[[Record], RowError | str | None]
 
-
-def _no_truth_value(value: Any) -> Any:
-    if isinstance(value, bool):
-        raise ValueError("must be a number, not true or false")
-    return value
-
-
-Number = Annotated[FiniteFloat, BeforeValidator(_no_truth_value)]
-
-
-def _whole_number_as_text(value: Any) -> Any:
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)  # pandas writes integers as floats in a column with missing values
-    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
-
-
-AsText = BeforeValidator(_whole_number_as_text)
 BLANK_KINDS = frozenset(("Cc", "Cf", "Cs", "Zl", "Zp", "Zs"))
 # Letters without ink, and marks that only select how another character looks.
 BLANK_SIGNS = re.compile(
@@ -59,29 +33,33 @@ BLANK_SIGNS = re.compile(
 )
 
 
-class Row(BaseModel):
-    """One row of an input file, as people write it. Unknown text columns become the record's `fields`."""
+class Options(TypedDict, total=False):
+    """How rows become records; all optional.
 
-    model_config = ConfigDict(extra="allow")
+    Keys:
+        defaults: values of fields that a row lacks (`task`, `dataset`, `scale`, `scales`).
+        columns: names in the rows -> names of the record, such as {"article": "source", "rating": "scores.overall"}.
+        systems: wide form: the columns that each hold one system's text; a row becomes one record per system.
+        aspects: by task, the aspects to keep; scores on other aspects of that task are dropped.
+        group_by_source: makes a group of each source where one group name is used for several, or none is given.
+        check: returns the reason why the caller cannot use a record, or None.
+        names: collects the columns, tasks, data sets and aspects of the rows.
+    """
 
-    id: Annotated[NonEmpty | None, AsText] = None
-    task: NonEmpty
-    group: Annotated[NonEmpty, AsText]
-    system: Annotated[str, AsText] = ""
-    dataset: Annotated[str, AsText] = ""
-    source: str
-    candidate: str
-    scores: dict[str, Number] = Field(default_factory=dict)
-    scale: tuple[FiniteFloat, FiniteFloat] | None = None
-    scales: dict[str, tuple[FiniteFloat, FiniteFloat]] = Field(default_factory=dict)
-    ratings: dict[str, list[Number | None]] = Field(default_factory=dict)
+    defaults: Mapping[str, Any]
+    columns: Mapping[str, str]
+    systems: Sequence[str]
+    aspects: Mapping[str, Sequence[str]]
+    group_by_source: bool
+    check: Check
+    names: Names | None
 
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
     """An invalid row: `line` counts from 1 (the header of a CSV is line 1; Parquet rows count from 1).
 
-    `code` and `key` are those of the `RowError`.
+    `file` is empty for a row in memory. `code` and `key` are those of the `RowError`.
     """
 
     file: str
@@ -91,11 +69,15 @@ class Rejected:
     key: str = field(default="", kw_only=True)
 
     def __str__(self) -> str:
-        return f"{self.file}, line {self.line}: {self.reason}"
+        return f"{_place(self.file, self.line)}: {self.reason}"
 
     def error(self) -> InputError:
         """The error to raise where no row may be rejected."""
         return InputError(str(self), code=self.code, key=self.key)
+
+
+def _place(file: str, line: int) -> str:
+    return f"{file}, line {line}" if file else f"row {line}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,17 +133,8 @@ def read_dev(data: DataConfig, *, check: Check = lambda record: None) -> Iterato
             yield row
 
 
-# Long because its docstring explains eight arguments; the body is one loop.
 def read_records(
-    paths: Iterable[str | Path],
-    *,
-    format: Format = "auto",
-    defaults: Mapping[str, Any] | None = None,
-    columns: Mapping[str, str] | None = None,
-    aspects: Mapping[str, Sequence[str]] | None = None,
-    group_by_source: bool = False,
-    check: Check = lambda record: None,
-    names: Names | None = None,
+    paths: Iterable[str | Path], *, format: Format = "auto", **options: Unpack[Options]
 ) -> Iterator[Record | Rejected]:
     """Reads every row of the files, in order, as a `Record` or as `Rejected`.
 
@@ -169,43 +142,89 @@ def read_records(
     candidate is blank is returned as `Empty`.
 
     Args:
-        paths: files, or folders of Parquet files.
+        paths: files, folders of files, or data sets of the Hugging Face hub (judging/hub.py).
         format: of all files; `auto` infers it from each file's suffix.
-        defaults: values of fields that a row lacks (`task`, `dataset`, `scale`, `scales`).
-        columns: names in the files -> names of the record, such as {"article": "source", "rating": "scores.overall"}.
-        aspects: by task, the aspects to keep; scores on other aspects of that task are dropped.
-        group_by_source: makes a group of each source where one group name is used for several.
-        check: returns the reason why the caller cannot use a record, or None.
-        names: collects the columns, tasks, data sets and aspects of the files.
+        **options: see `Options`.
 
     Raises:
         InputError: where a file is missing, empty, of unknown format or unreadable as a whole.
     """
-    places = [str(path) for path in paths]
-    seen = _Seen(places)
-    task = (defaults or {}).get("task")
-    for index, path in enumerate(places):
-        num_rows = 0
-        for line, raw in raw_rows(path, format):
+    places = [place for path in paths for place in places_of(path, format)]
+    door = _Door(places, options)
+    for index, place in enumerate(places):
+        yield from door.records(index, raw_rows(place, format))
+
+
+def read_rows(rows: Any, **options: Unpack[Options]) -> Iterator[Record | Rejected]:
+    """The same for rows in memory, numbered from 1: "row 17: ...".
+
+    Args:
+        rows: an iterable of mappings, such as a list of dicts or a `datasets.Dataset`, or a pandas DataFrame.
+        **options: see `Options`.
+
+    Raises:
+        InputError: where `rows` is none of these, or has no rows.
+    """
+    yield from _Door([""], options).records(0, in_memory.raw_rows(rows))
+
+
+class _Door:
+    """Validates the rows of one set of places, which share ids and groups."""
+
+    def __init__(self, places: Sequence[str], options: Options) -> None:
+        self._places = places
+        self._options = options
+        self._defaults = options.get("defaults") or {}
+        self._columns = options.get("columns") or {}
+        self._systems = tuple(options.get("systems") or ())
+        self._by_source = options.get("group_by_source", False)
+        self._task: str | None = self._defaults.get("task")
+        self._seen = _Seen(places)
+
+    def records(self, index: int, rows: Iterable[tuple[int, dict[str, Any] | RowError]]) -> Iterator[Record | Rejected]:
+        """The rows of the place of that index."""
+        place, num_rows = self._places[index], 0
+        for line, raw in rows:
             num_rows += 1
             try:
-                if isinstance(raw, RowError):
-                    raise raw
-                whole = _to_record(renamed(raw, columns or {}, task), defaults or {}, task, group_by_source)
-                if names is not None:
-                    names.add(raw, whole)
-                record = _only(whole, aspects or {})
-                if problem := check(record) or seen.problem(record, index, line):
-                    raise problem if isinstance(problem, RowError) else RowError(problem, code="invalid_value")
+                split = self._split(raw)
             except RowError as error:
-                yield Rejected(path, line, str(error), code=error.code, key=error.key)
+                yield Rejected(place, line, str(error), code=error.code, key=error.key)
                 continue
-            if is_blank(record.candidate):
-                yield Empty(path, line, "candidate: empty or blank", record, code="invalid_value", key="candidate")
-            else:
-                yield record
+            for one in split:
+                try:
+                    record = self._record(one, index, line)
+                except RowError as error:
+                    yield Rejected(place, line, str(error), code=error.code, key=error.key)
+                    continue
+                if is_blank(record.candidate):
+                    reason = "candidate: empty or blank"
+                    yield Empty(place, line, reason, record, code="invalid_value", key="candidate")
+                else:
+                    yield record
         if num_rows == 0:
-            raise InputError(f"{path} has no rows. The file must have at least one record.", code="empty_file")
+            have = f"{place} has no rows. The file" if place else "There are no rows. The data"
+            raise InputError(f"{have} must have at least one record.", code="empty_file")
+
+    def _split(self, raw: dict[str, Any] | RowError) -> list[dict[str, Any]]:
+        """The row, or in wide form one row per system."""
+        if isinstance(raw, RowError):
+            raise raw
+        if names := self._options.get("names"):
+            names.columns_of(raw)
+        return split_systems(raw, self._columns, self._systems, self._task) if self._systems else [raw]
+
+    def _record(self, raw: Mapping[str, Any], index: int, line: int) -> Record:
+        row = {**self._defaults, **renamed(raw, self._columns, self._task)}
+        from_source = self._by_source or bool(self._systems)
+        whole = to_record(row, task=self._task, group_from_source=from_source, group_by_source=self._by_source)
+        if names := self._options.get("names"):
+            names.add(whole)
+        record = only_aspects(whole, self._options.get("aspects") or {})
+        check = self._options.get("check")
+        if problem := (check(record) if check else None) or self._seen.problem(record, index, line):
+            raise problem if isinstance(problem, RowError) else RowError(problem, code="invalid_value")
+        return record
 
 
 class _Seen:
@@ -218,7 +237,7 @@ class _Seen:
 
     def problem(self, record: Record, index: int, line: int) -> RowError | None:
         here = line * len(self._places) + index
-        source = hash(_plain(record.source))
+        source = hash(plain(record.source))
         known, first = self._groups.setdefault(hash(record.group_key), (source, here))
         if known != source:
             return RowError(
@@ -227,97 +246,19 @@ class _Seen:
                 code="duplicate_group",
                 key="group",
             )
-        first = self._ids.setdefault(hash(record.id), here)
-        if first == here:
+        id = hash(record.id)
+        if id not in self._ids:
+            self._ids[id] = here
             return None
-        return RowError(f"duplicate id {record.id!r}, first in {self._place(first)}", code="duplicate_id", key="id")
+        return RowError(
+            f"duplicate id {record.id!r}, first in {self._place(self._ids[id])}", code="duplicate_id", key="id"
+        )
 
     def _place(self, at: int) -> str:
         line, index = divmod(at, len(self._places))
-        return f"{self._places[index]}, line {line}"
-
-
-def _plain(text: str) -> str:
-    return " ".join(text.split())
+        return _place(self._places[index], line)
 
 
 def is_blank(text: str) -> bool:
     """Whether the text has no visible character: it is empty, whitespace, or of zero width."""
     return not any(unicodedata.category(sign) not in BLANK_KINDS and not BLANK_SIGNS.match(sign) for sign in text)
-
-
-def _to_record(raw: dict[str, Any], defaults: Mapping[str, Any], task: str | None, group_by_source: bool) -> Record:
-    try:
-        row = Row(**{**defaults, **raw})
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        reason = first["msg"].removeprefix("Value error, ")
-        code = CODES.get(first["type"], "invalid_value")
-        raise RowError(f"{key}: {reason[0].lower()}{reason[1:]}", code=code, key=key) from error
-    except TypeError as error:
-        raise RowError(f"field names must be text: {error}", code="invalid_value") from error
-    rated = {*row.scores, *row.ratings}
-    scales = {aspect: _scale(aspect, row) for aspect in rated}
-    for aspect in row.scales.keys() - rated:
-        if near := difflib.get_close_matches(aspect, rated - row.scales.keys(), 1, 0.8):
-            message = f"scales.{aspect}: the aspect has no score. Did you mean {near[0]!r}?"
-            raise RowError(message, code="unknown_aspect", key=f"scales.{aspect}")
-    for aspect, score in row.scores.items():
-        if score not in scales[aspect]:
-            raise _off_scale(f"scores.{aspect}", score, scales[aspect])
-    for aspect, ratings in row.ratings.items():
-        for rating in ratings:
-            if rating is not None and rating not in scales[aspect]:
-                raise _off_scale(f"ratings.{aspect}", rating, scales[aspect])
-    fields = {name: as_text(name, value) for name, value in (row.model_extra or {}).items()}
-    # A further text that a judge reads, such as a fact, makes another record of the same candidate.
-    read = task_fields(row.task, task)
-    more = [text for name in sorted(fields) if read is None or name in read for text in (name, fields[name])]
-    return Record(
-        id=row.id or content_id(row.task, row.dataset, row.group, row.system, row.source, row.candidate, *more),
-        task=row.task,
-        group=f"{row.group}-{content_id(_plain(row.source))[:8]}" if group_by_source else row.group,
-        system=row.system,
-        dataset=row.dataset,
-        source=row.source,
-        candidate=row.candidate,
-        fields=fields,
-        scores={**_means(row), **row.scores},
-        scales=scales,
-        ratings={aspect: tuple(ratings) for aspect, ratings in row.ratings.items()},
-    )
-
-
-def _off_scale(key: str, value: float, scale: Scale) -> RowError:
-    return RowError(f"{key}: {value:g} lies outside the scale {scale}", code="out_of_scale", key=key)
-
-
-def _means(row: Row) -> dict[str, float]:
-    """The mean of the single ratings, by rated aspect."""
-    known = {aspect: [rating for rating in ratings if rating is not None] for aspect, ratings in row.ratings.items()}
-    return {aspect: math.fsum(ratings) / len(ratings) for aspect, ratings in known.items() if ratings}
-
-
-def _only(record: Record, aspects: Mapping[str, Sequence[str]]) -> Record:
-    if record.task not in aspects:
-        return record
-    kept: dict[str, Any] = {
-        name: {aspect: value for aspect, value in getattr(record, name).items() if aspect in aspects[record.task]}
-        for name in INNER
-    }
-    return replace(record, **kept)
-
-
-def _scale(aspect: str, row: Row) -> Scale:
-    ends = row.scales.get(aspect, row.scale)
-    if ends is None:
-        raise RowError(
-            f"scores.{aspect} has no scale. Set `scale` in the row or data.scale in the configuration.",
-            code="missing_scale",
-            key=f"scores.{aspect}",
-        )
-    try:
-        return Scale(*ends)
-    except ValueError as error:
-        raise RowError(f"scales.{aspect}: {error}", code="invalid_value", key=f"scales.{aspect}") from error

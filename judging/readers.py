@@ -1,7 +1,8 @@
-"""Reads the rows of JSONL, CSV and Parquet files one at a time, validated only for their syntax.
+"""Reads the rows of files one at a time, validated only for their syntax.
 
-Formats: `jsonl` (one object a line), `csv` (a header; `scores.ASPECT` columns), `parquet` (a file or a folder of
-files, as the Hugging Face hub lays them out), `aeollm` (the CSV layout of the NTCIR AEOLLM task).
+Formats: `jsonl` (one object a line), `csv` and `tsv` (a header; `scores.ASPECT` columns), `parquet`, `aeollm` (the CSV
+layout of the NTCIR AEOLLM task). A folder holds files of one format, as a data set's repository on the Hugging Face hub
+does, or is one that `Dataset.save_to_disk` wrote.
 """
 
 from __future__ import annotations
@@ -13,16 +14,29 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from judging import strictjson
+from judging import columnar, hub, strictjson
 from judging.errors import InputError
 
-Format = Literal["auto", "jsonl", "csv", "parquet", "aeollm"]
-SUFFIXES: Mapping[str, Format] = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".parquet": "parquet"}
+Format = Literal["auto", "jsonl", "csv", "tsv", "parquet", "aeollm"]
+SUFFIXES: Mapping[str, Format] = {
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".parquet": "parquet",
+}
 
 # The AEOLLM task's columns, and the subtasks that its `taskId` counts.
 AEOLLM_COLUMNS = {"questionId": "group", "question": "source", "answerId": "system", "answer": "candidate"}
 AEOLLM_SUBTASKS = ("dialogue", "expansion", "summarisation", "qa")
-DELIMITERS = {";": "semicolon (;)", "\t": "tab", "|": "bar (|)", "^": "caret (^)", "\uff0c": "full-width comma"}
+DELIMITERS = {
+    ",": "comma",
+    ";": "semicolon (;)",
+    "\t": "tab",
+    "|": "bar (|)",
+    "^": "caret (^)",
+    "\uff0c": "full-width comma",
+}
 BLANK = " \t\r\n\v\f\ufeff\u200b\u200c\u200d\u2060\u00ad"
 SURROGATE = re.compile(r"\\ud[89a-f]", re.IGNORECASE)
 
@@ -42,32 +56,44 @@ class RowError(ValueError):
         self.key = key
 
 
+def places_of(place: str | Path, format: Format = "auto") -> list[str]:
+    """The place itself, or the files of a folder of text files, each of which counts its own lines.
+
+    Raises InputError where a folder has no such files, or files of several formats.
+    """
+    folder = Path(place)
+    if hub.is_hub(str(place)) or not folder.is_dir() or _kind(folder, format) in ("parquet", "saved"):
+        return [str(place)]
+    return [str(file) for file in _data_files(folder, _kind(folder, format))]
+
+
 def raw_rows(place: str | Path, format: Format = "auto") -> Iterator[tuple[int, dict[str, Any] | RowError]]:
-    """Line number and content of every row of a file; a row that cannot be parsed is a RowError.
+    """Line number and content of every row of one of the `places_of`; a row that cannot be parsed is a RowError.
 
     Raises InputError where the file is missing, empty, of unknown format or unreadable as a whole.
     """
+    if hub.is_hub(str(place)):
+        return hub.rows(str(place))
     path = Path(place)
-    kind = _format(path, format)
+    kind = _kind(path, format)
     if kind == "jsonl":
         return _jsonl_rows(path)
+    if kind == "saved":
+        return columnar.saved_rows(path)
     if kind == "parquet":
-        return _parquet_rows(path)
-    rows = _csv_rows(path)
+        return columnar.parquet_rows(_data_files(path, kind) if path.is_dir() else [path])
+    rows = _csv_rows(path, "\t" if kind == "tsv" else ",")
     return _aeollm_rows(path, rows) if kind == "aeollm" else rows
 
 
-def _format(path: Path, format: Format) -> Format:
+def _kind(path: Path, format: Format) -> str:
+    """The format of a file or folder: never `auto`, and `saved` for a saved data set."""
     if not path.exists():
         raise InputError(f"File not found: {path}. Relative paths start at the working directory.", code="missing_file")
-    if path.is_file() and path.stat().st_size == 0:
-        raise InputError(f"{path} is empty. The file must have at least one row.", code="empty_file")
-    if path.is_dir() and format in ("auto", "parquet"):
-        return "parquet"
     if path.is_dir():
-        raise InputError(
-            f"{path} is a folder, and the format {format} needs a file.", code="conflict", key="data.format"
-        )
+        return _kind_of_folder(path, format)
+    if path.stat().st_size == 0:
+        raise InputError(f"{path} is empty. The file must have at least one row.", code="empty_file")
     if format != "auto":
         return format
     if path.suffix.lower() not in SUFFIXES:
@@ -78,6 +104,47 @@ def _format(path: Path, format: Format) -> Format:
             key="data.format",
         )
     return SUFFIXES[path.suffix.lower()]
+
+
+def _kind_of_folder(folder: Path, format: Format) -> str:
+    if format == "aeollm":
+        raise InputError(
+            f"{folder} is a folder, and the format {format} needs a file.", code="conflict", key="data.format"
+        )
+    if format != "auto":
+        return format
+    if columnar.is_saved(folder):
+        return "saved"
+    kinds = sorted({SUFFIXES[file.suffix.lower()] for file in _data_files(folder, "auto")})
+    if len(kinds) > 1:
+        raise InputError(
+            f"{folder} has files of the formats {', '.join(kinds)}. Set data.format to one of them, or name the files.",
+            code="conflict",
+            key="data.format",
+        )
+    return kinds[0]
+
+
+def _data_files(folder: Path, kind: str) -> list[Path]:
+    """The files of a format (`auto`: of any) below a folder; hidden ones and those with `_` in front are ignored."""
+    suffixes = [suffix for suffix, format in SUFFIXES.items() if kind in ("auto", format)]
+    found = sorted(file for file in folder.rglob("*") if file.suffix.lower() in suffixes and file.is_file())
+    places = {file: file.relative_to(folder).parts for file in found}
+    files = [file for file, parts in places.items() if not any(part.startswith((".", "_")) for part in parts)]
+    if not files:
+        raise InputError(
+            f"No {', '.join(suffixes)} file found in {folder} (hidden files are ignored). Set the folder that holds "
+            "them.",
+            code="missing_file",
+        )
+    if columns := [part for file in files for part in places[file][:-1] if "=" in part]:
+        raise InputError(
+            f"{folder}: the partition column in the folder name {columns[0]!r} is not read. Write the column into the "
+            "files.",
+            code="unsupported",
+            key=columns[0].partition("=")[0],
+        )
+    return files
 
 
 def _text_lines(path: Path) -> Iterator[tuple[int, str | RowError]]:
@@ -146,16 +213,16 @@ def _is_unicode(value: Any) -> bool:
     return True
 
 
-def _csv_rows(path: Path) -> Iterator[tuple[int, dict[str, Any] | RowError]]:
+def _csv_rows(path: Path, delimiter: str) -> Iterator[tuple[int, dict[str, Any] | RowError]]:
     csv.field_size_limit(2**31 - 1)
     with path.open(encoding="utf-8-sig", newline="") as file:
         try:
-            if problem := _header_problem(file.readline()):
+            if problem := _header_problem(file.readline(), delimiter):
                 if any(line.strip() for line in file):
                     raise InputError(f"{path}, line 1: {problem}", code="invalid_csv")
                 return
             file.seek(0)
-            reader = csv.reader(file, strict=True)
+            reader = csv.reader(file, delimiter=delimiter, strict=True)
             header = [name.strip(BLANK) for name in next(reader, [])]
             twice = [name for name in header if header.count(name) > 1]
             if twice:
@@ -181,15 +248,17 @@ def _csv_row(header: list[str], cells: list[str]) -> dict[str, Any] | RowError:
     return {name: cell or None for name, cell in zip(header, cells, strict=True)}
 
 
-def _header_problem(line: str) -> str | None:
-    """Why a file's first line is not a comma-separated header, or None."""
+def _header_problem(line: str, delimiter: str) -> str | None:
+    """Why a file's first line is not a header with that delimiter, or None."""
     if not line.strip(BLANK):
         return "the header is blank. The first line must hold the column names."
     if line.lower().startswith(("sep=", '"sep=')):
         return f"`{line.strip()}` declares a delimiter. Remove the line and save the file with commas."
+    wanted, way_out = ("comma", "with commas") if delimiter == "," else ("tab", "with tabs, or set data.format to csv")
     for mark, name in DELIMITERS.items():
-        if line.count(mark) > line.count(","):
-            return f"the delimiter is a {name}, not a comma. Save the file with commas."
+        if mark != delimiter and line.count(mark) > line.count(delimiter):
+            other = ", or set data.format to tsv" if (delimiter, mark) == (",", "\t") else ""
+            return f"the delimiter is a {name}, not a {wanted}. Save the file {way_out}{other}."
     return None
 
 
@@ -215,46 +284,3 @@ def _aeollm_rows(
         if "score" in row:
             row["scores.overall"] = row.pop("score")
         yield line, {"task": AEOLLM_SUBTASKS[int(task)], "dataset": f"aeollm_{task}", **known, **row}
-
-
-def _parquet_rows(path: Path) -> Iterator[tuple[int, dict[str, Any] | RowError]]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    files = _parquet_files(path) if path.is_dir() else [path]
-    line = 0
-    for file in files:
-        try:
-            whole = pq.ParquetFile(file)
-            names = [name.strip() for name in whole.schema_arrow.names]
-            if twice := [name for name in names if names.count(name) > 1]:
-                raise InputError(f"{file}: duplicate column name {twice[0]!r}", code="duplicate_key", key=twice[0])
-            for batch in whole.iter_batches(batch_size=1024):
-                for row in batch.to_pylist():
-                    line += 1
-                    yield line, row
-        except InputError:
-            raise
-        except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
-            message = f"{file} is not a readable Parquet file: {str(error).splitlines()[0]}"
-            raise InputError(message, code="unreadable_file") from error
-
-
-def _parquet_files(folder: Path) -> list[Path]:
-    """The Parquet files below a folder; hidden files and those with `_` in front are ignored, as pyarrow does."""
-    found = sorted(file for file in folder.rglob("*") if file.suffix.lower() == ".parquet" and file.is_file())
-    places = {file: file.relative_to(folder).parts for file in found}
-    files = [file for file, parts in places.items() if not any(part.startswith((".", "_")) for part in parts)]
-    if not files:
-        raise InputError(
-            f"No .parquet file found in {folder} (hidden files are ignored). Set the folder that holds them.",
-            code="missing_file",
-        )
-    if columns := [part for file in files for part in places[file][:-1] if "=" in part]:
-        raise InputError(
-            f"{folder}: the partition column in the folder name {columns[0]!r} is not read. Write the column into the "
-            "files.",
-            code="unsupported",
-            key=columns[0].partition("=")[0],
-        )
-    return files

@@ -16,6 +16,7 @@ from cluster.identity import input_hashes
 from judging.data_config import DataConfig
 from judging.datasets import read_pool
 from judging.errors import InputError
+from judging.hub import hub_hashes
 from judging.readers import RowError
 from judging.records import Record
 from judging.tasks import FOLDER as TASK_FOLDER
@@ -52,10 +53,10 @@ def rated_pool(data: DataConfig) -> dict[str, Record]:
 
 def pool_identity(data: DataConfig) -> str:
     """sha256 of everything that decides which texts the pool holds and what is read from them."""
-    read = {"pool", "pool_share", "columns", "aspects", "format", "task", "dataset", "scale", "group_by_source"}
+    read = {"pool", "pool_share", "columns", "systems", "aspects", "format", "task", "dataset", "scale"}
     known = {
-        "data": json.loads(data.model_dump_json(include=read)),
-        "files": input_hashes([*data.pool, *data.task_files]),
+        "data": json.loads(data.model_dump_json(include=read | {"group_by_source"})),
+        "files": input_hashes([*data.pool, *data.task_files], hub_hashes(data.pool)),
         "tasks": file_hash(TASK_FOLDER),
     }
     return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()

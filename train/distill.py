@@ -28,6 +28,7 @@ from cluster.model_specs import ModelSpec
 from cluster.parts import parts_of, sound_rows, write_part
 from cluster.precision import settled
 from cluster.strict import Strict
+from judging.hub import hub_hashes
 from train.instructions import InstructionConfig, Taken, read_instructions
 
 SCHEMA = pa.schema(
@@ -83,7 +84,7 @@ def _distil(
 ) -> dict[str, Any]:
     job = JobDir(run.run, f"distill/{name}")
     fingerprint = {
-        "instructions": {"limit": chosen.limit, "files": input_hashes(chosen.files)},
+        "instructions": {"limit": chosen.limit, "files": input_hashes(chosen.files, hub_hashes(chosen.files))},
         "distill": json.loads(config.model_dump_json(exclude={"models", "block_rows"})),
         "model": model_identity(spec),
         "seed": run.seed,

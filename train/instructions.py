@@ -20,7 +20,7 @@ from cluster.strict import Strict
 from judging.columns import NEAR, is_missing, trimmed
 from judging.datasets import Rejected, is_blank
 from judging.errors import InputError
-from judging.readers import RowError, raw_rows
+from judging.readers import RowError, places_of, raw_rows
 from judging.records import content_id
 
 KNOWN = ("instruction", "input", "output", "prompt", "completion", "messages", "conversations")
@@ -98,7 +98,7 @@ def _hash(purpose: str, id: str) -> int:
 
 
 def _rows(files: Sequence[str]) -> Iterator[Instruction | Rejected]:
-    for file in files:
+    for file in (place for named in files for place in places_of(named)):
         for line, raw in raw_rows(file):
             try:
                 if isinstance(raw, RowError):

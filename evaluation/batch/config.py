@@ -28,6 +28,7 @@ from evaluation.judges.prompt_sources import Prompts, find_prompts
 from judging.data_config import DataConfig
 from judging.datasets import read_pool
 from judging.errors import InputError
+from judging.hub import hub_hashes
 from judging.judge import Judge
 from judging.readers import RowError
 from judging.records import Record
@@ -322,10 +323,11 @@ def _asked_for(config: Config, data: DataConfig) -> dict[str, Any]:
 def fingerprint(evaluation: Evaluation, asked: Mapping[str, Any]) -> dict[str, Any]:
     """Everything that determines the scores. `asked`: identities of the models, by name."""
     run, config, data = evaluation.run, evaluation.config, evaluation.data
+    files = sorted({*data.records, *data.pool, *data.dev, *data.task_files})
     return {
         **_asked_for(config, data),
         "models": dict(asked),
-        "files": input_hashes(sorted({*data.records, *data.pool, *data.dev, *data.task_files})),
+        "files": input_hashes(files, hub_hashes(files)),
         "prompts": {name: file_hash(one.path) for name, one in evaluation.prompts.items() if one.path},
         "index": _index_identity(run, config, data),
         "fitted": {name: dict(one.files) for name, one in evaluation.fitted.items()},

@@ -13,6 +13,7 @@ from cluster.identity import input_hashes
 from judging.data_config import DataConfig
 from judging.datasets import read_dev
 from judging.errors import InputError
+from judging.hub import hub_hashes
 from judging.records import Record
 from judging.tasks import FOLDER as TASK_FOLDER
 from judging.tasks import unknown_aspect
@@ -42,9 +43,10 @@ def read_labels(run: RunConfig, source: Source) -> Labels:
             code="missing_key",
             key="data.dev_share",
         )
+    files = sorted({*(data.dev or data.records), *data.pool, *data.task_files})
     known = {
         "data": json.loads(data.model_dump_json(exclude={"part"})),
-        "files": input_hashes(sorted({*(data.dev or data.records), *data.pool, *data.task_files})),
+        "files": input_hashes(files, hub_hashes(files)),
         "tasks": file_hash(TASK_FOLDER),
     }
     identity = hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()

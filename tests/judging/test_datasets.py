@@ -67,6 +67,20 @@ def test_the_least_a_row_must_hold(tmp_path: Path) -> None:
     assert records(jsonl(tmp_path, least)) == [Record(content_id("qa", "", "g", "", "", "So."), "qa", "g", "", "So.")]
 
 
+def test_names_may_be_numbers(tmp_path: Path) -> None:
+    first, second = records(jsonl(tmp_path, row(id=7, group=1.0, system=3.5), row(id="8", group="1", system="4")))
+    assert (first.id, first.group, first.system) == ("7", "1", "3.5") and second.group == first.group
+
+
+def test_a_row_without_a_group_belongs_to_its_source(tmp_path: Path) -> None:
+    path = jsonl(tmp_path, row(group=None), row(id="r2", group=None, source=" Why? "), row(id="r3", group="g"))
+    read = records(path, group_by_source=True)
+    # The group of the text "Why?", with white space or without; a name of its own is kept beside it.
+    assert [one.group for one in read] == [content_id("Why?"), content_id("Why?"), f"g-{content_id('Why?')[:8]}"]
+    (missing, *_) = rejected(path)
+    assert (missing.code, missing.key) == ("missing_key", "group") and "data.group_by_source" in missing.reason
+
+
 def test_null_is_the_same_as_nothing(tmp_path: Path) -> None:
     whole = {**GOOD, "id": None, "system": None, "dataset": None, "scales": None, "ratings": None, "task": None}
     read = records(jsonl(tmp_path, whole), defaults={"task": "story"})
@@ -81,9 +95,9 @@ def test_null_is_the_same_as_nothing(tmp_path: Path) -> None:
         ({"task": 7}, "invalid_value", "task", "valid string"),
         ({"group": None}, "missing_key", "group", "required"),
         ({"group": ""}, "invalid_value", "group", "at least 1"),
-        ({"group": 7.5}, "invalid_value", "group", "valid string"),
+        ({"group": True}, "invalid_value", "group", "valid string"),
         ({"source": None}, "missing_key", "source", "required"),
-        ({"source": ["a"]}, "invalid_value", "source", "valid string"),
+        ({"source": ["a"]}, "invalid_value", "source", "`role`"),
         ({"candidate": None}, "missing_key", "candidate", "required"),
         ({"candidate": ""}, "invalid_value", "candidate", "blank"),
         ({"candidate": " \n\u200b\ufeff\u2800"}, "invalid_value", "candidate", "blank"),
@@ -105,8 +119,8 @@ def test_null_is_the_same_as_nothing(tmp_path: Path) -> None:
         ({"task": "dialogue", "facts": "a"}, "unknown_key", "facts", "'fact'"),
         ({"candidate": {"text": "a"}}, "invalid_value", "candidate", "valid string"),
         ({"id": ""}, "invalid_value", "id", "at least 1"),
-        ({"id": 7.5}, "invalid_value", "id", "valid string"),
-        ({"system": 7.5}, "invalid_value", "system", "valid string"),
+        ({"id": True}, "invalid_value", "id", "valid string"),
+        ({"system": float("inf")}, "invalid_value", "system", "valid string"),
         ({"scores": 4}, "invalid_value", "scores", "dictionary"),
         ({"scores": [4]}, "invalid_value", "scores", "dictionary"),
         ({"scores": {"overall": "good"}}, "invalid_value", "scores.overall", "valid number"),

@@ -46,7 +46,7 @@ def test_the_second_file_is_checked_too(tmp_path: Path) -> None:
 
 def test_a_name_that_tells_no_format(tmp_path: Path) -> None:
     path = jsonl(tmp_path, GOOD, name="x.txt")
-    refused_whole("unsupported", path, key="data.format", naming=".jsonl, .ndjson, .csv, .parquet")
+    refused_whole("unsupported", path, key="data.format", naming=".jsonl, .ndjson, .csv, .tsv, .parquet")
     assert records(path, format="jsonl") == [RECORD]
 
 
@@ -55,9 +55,8 @@ def test_names_that_tell_the_format(tmp_path: Path, name: str) -> None:
     assert records(jsonl(tmp_path, GOOD, name=name)) == [RECORD]
 
 
-@pytest.mark.parametrize("format", ["jsonl", "csv", "aeollm"])
-def test_a_folder_is_parquet_or_nothing(tmp_path: Path, format: str) -> None:
-    refused_whole("conflict", tmp_path, key="data.format", naming=format, format=format)
+def test_the_aeollm_layout_is_a_file(tmp_path: Path) -> None:
+    refused_whole("conflict", tmp_path, key="data.format", naming="aeollm", format="aeollm")
 
 
 def test_no_files_no_records() -> None:

@@ -27,6 +27,7 @@ from cluster.terminal import say
 from cluster.tokens import Encoder, encoder
 from cluster.training import TrainingConfig, train
 from judging.errors import InputError
+from judging.hub import hub_hashes
 from judging.parse import UNFINISHED
 from train.finetuning.pairs import Answered, Direction, Encoded, encode, make_pairs
 from train.finetuning.worker_args import Settings
@@ -207,7 +208,7 @@ def _answers(run: RunConfig, name: str, chosen: ModelConfig) -> Iterator[Answere
 def _data_identity(run: RunConfig, name: str, chosen: ModelConfig) -> dict[str, Any]:
     if chosen.mode == "white_box":
         instructions = _instructions(run, name)
-        return {"limit": instructions.limit, "files": input_hashes(instructions.files)}
+        return {"limit": instructions.limit, "files": input_hashes(instructions.files, hub_hashes(instructions.files))}
     return {"distilled": [f"{part.name}={file_hash(part)}" for part in parts_of(_distilled(run, name))]}
 
 

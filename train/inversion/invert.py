@@ -20,6 +20,7 @@ from cluster.model_specs import ModelSpec, VllmSpec
 from judging.data_config import DataConfig
 from judging.datasets import Empty, Rejected, read_pool, read_records
 from judging.errors import InputError
+from judging.hub import hub_hashes
 from judging.records import Record
 from judging.tasks import FOLDER as TASK_FOLDER
 from judging.tasks import unknown_aspect
@@ -78,14 +79,15 @@ def _invert(
 ) -> dict[str, Any]:
     judge, inversion = _specs(run, config, name)
     job = JobDir(run.run, f"invert/{name}")
+    files = [*data.pool, *config.dev, *data.task_files]
     fingerprint = {
         "invert": json.loads(config.model_dump_json(exclude={"models", "inversion", "fallback"})),
         "data": json.loads(
             data.model_dump_json(
-                include={"pool", "pool_share", "columns", "aspects", "format", "task", "dataset", "scale"}
+                include={"pool", "pool_share", "columns", "systems", "aspects", "format", "task", "dataset", "scale"}
             )
         ),
-        "files": input_hashes([*data.pool, *config.dev, *data.task_files]),
+        "files": input_hashes(files, hub_hashes(files)),
         "tasks": input_hashes([str(TASK_FOLDER)])[str(TASK_FOLDER)],
         "judge": model_identity(judge),
         "inversion": model_identity(inversion) if inversion else None,

@@ -20,6 +20,7 @@ from cluster.identity import input_hashes, model_identity, spec_of
 from judging.data_config import DataConfig
 from judging.datasets import read_dev
 from judging.errors import InputError
+from judging.hub import hub_hashes
 from judging.records import Record, content_id
 from judging.tasks import FOLDER as TASK_FOLDER
 from judging.tasks import load_task, unknown_aspect
@@ -93,10 +94,11 @@ def _optimise(
     judge, writer = run.models[name], run.models[config.optimisers.get(name, name)]
     starts = {key: _start_template(run, config, name, *key) for key in labelled}
     job = JobDir(run.run, f"optimise/{name}")
+    files = sorted({*(data.dev or data.records), *data.task_files})
     fingerprint = {
         "optimise": json.loads(config.model_dump_json(exclude={"models", "optimisers"})),
         "data": json.loads(data.model_dump_json(exclude={"part"})),
-        "files": input_hashes(sorted({*(data.dev or data.records), *data.task_files})),
+        "files": input_hashes(files, hub_hashes(files)),
         "labelled": {"/".join(key): content_id(*(one.id for one in records)) for key, records in labelled.items()},
         "start": {"/".join(key): one.fingerprint for key, one in starts.items()},
         "tasks": file_hash(TASK_FOLDER),

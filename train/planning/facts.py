@@ -21,6 +21,7 @@ from cluster.model_specs import VllmSpec
 from cluster.strict import Strict
 from judging.data_config import DataConfig
 from judging.datasets import Rejected, read_records
+from judging.hub import is_hub
 from judging.records import Record
 from train.instructions import read_instructions
 from train.inversion.one_shot import as_reply, units
@@ -305,7 +306,7 @@ class Facts:
 
 
 def missing(files: Iterable[str]) -> list[str]:
-    return [file for file in files if not Path(file).exists()]
+    return [file for file in files if not is_hub(file) and not Path(file).exists()]
 
 
 def _chars_a_token(place: Path, texts: Sequence[str]) -> float:

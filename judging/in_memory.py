@@ -1,0 +1,78 @@
+"""Rows in memory -> plain values with row numbers: mappings, a pandas DataFrame, a `datasets.Dataset`.
+
+It imports neither pandas nor datasets nor numpy: whoever passes one has loaded it.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from judging.errors import InputError
+from judging.readers import RowError
+
+PANDAS_MISSING = ("NAType", "NaTType")
+
+
+def raw_rows(rows: Any) -> Iterator[tuple[int, dict[str, Any] | RowError]]:
+    """Number, from 1, and content of each row; a row that is not a mapping is a RowError.
+
+    Raises InputError where `rows` is a single mapping or text, or cannot be iterated over.
+    """
+    for line, row in enumerate(_iterable(rows), start=1):
+        if not isinstance(row, Mapping):
+            message = f"must be a mapping from column names to values, not {type(row).__name__}"
+            yield line, RowError(message, code="invalid_value")
+            continue
+        yield line, _plain_row(row)
+
+
+def _iterable(rows: Any) -> Iterable[Any]:
+    pandas = sys.modules.get("pandas")
+    if pandas is not None and isinstance(rows, pandas.DataFrame):
+        names = [str(name) for name in rows.columns]
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise InputError(f"duplicate column name {twice[0]!r}", code="duplicate_key", key=twice[0])
+        return (dict(zip(names, cells, strict=True)) for cells in rows.itertuples(index=False, name=None))
+    if isinstance(rows, Mapping):
+        keys = [str(key) for key in rows]
+        inner = f", such as its part {keys[0]!r}" if keys else ""
+        raise InputError(
+            f"The rows are one mapping with the keys {', '.join(keys) or 'none'}. Pass a list of rows, a DataFrame or "
+            f"a Dataset{inner}.",
+            code="invalid_value",
+        )
+    if isinstance(rows, str | bytes) or not isinstance(rows, Iterable):
+        raise InputError(
+            f"The rows must be a list of mappings, a DataFrame or a Dataset, not {type(rows).__name__}.",
+            code="invalid_value",
+        )
+    return rows
+
+
+def _plain_row(row: Mapping[Any, Any]) -> dict[str, Any] | RowError:
+    found: dict[str, Any] = {}
+    for name, value in row.items():
+        try:
+            str(name).encode()
+            found[str(name)] = _plain(value)
+        except UnicodeEncodeError:
+            return RowError(f"{name!a}: an unpaired surrogate", code="invalid_value", key=str(name))
+        except RecursionError:
+            return RowError(f"{name}: nested too deeply", code="invalid_value", key=str(name))
+    return found
+
+
+def _plain(value: Any) -> Any:
+    """The value as JSON would hold it: lists, dicts and Python's own numbers; what pandas calls missing is None."""
+    if isinstance(value, str):
+        value.encode()  # raises UnicodeEncodeError for an unpaired surrogate
+        return str(value)
+    if type(value).__module__ == "numpy":
+        return _plain(value.tolist())
+    if isinstance(value, Mapping):
+        return {_plain(str(key)): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return None if type(value).__name__ in PANDAS_MISSING else value
