@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import importlib
 import json
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +14,8 @@ import yaml
 
 from cluster.artifacts import read_json, write_text
 from judging.errors import InputError
+from judging.in_memory import raw_rows
+from judging.readers import RowError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -40,8 +41,8 @@ def evaluate(
     `inverdict run` does: completed steps are skipped, so the same call resumes an interrupted one.
 
     Args:
-        rows: a data frame, an iterable of mappings, or the path of a data file (or several), with the columns of
-            docs/data.md: `source`, `candidate`, and where known `group`, `system`, `task`, `scores`.
+        rows: a data frame, a `datasets.Dataset`, an iterable of mappings, or the path of a data file (or several), with
+            the columns of docs/data.md: `source`, `candidate`, and where known `group`, `system`, `task`, `scores`.
         judges: a model's source such as `embedded:smollm2-135m-instruct`, a folder or a name on the model hub; several
             of them; or by the judge's name a source, or its settings as in the configuration's `evaluate.judges`.
         task: of rows without one, such as `qa`, `dialogue`, `summarisation`.
@@ -217,41 +218,25 @@ def _short(source: str) -> str:
 
 
 def _files(rows: Any) -> tuple[list[str], str | None]:
-    """Paths of data files; or no path, and rows as JSON lines."""
-    if isinstance(rows, str | Path):
-        rows = [rows]
-    if hasattr(rows, "to_dict") and hasattr(rows, "columns"):  # a data frame
-        rows = rows.to_dict("records")
-    rows = list(rows)
-    if not rows:
+    """Places of data files; or none, and rows as JSON lines."""
+    places = [rows] if isinstance(rows, str | Path) else rows
+    if isinstance(places, list | tuple) and places and all(isinstance(one, str | Path) for one in places):
+        return [one if isinstance(one, str) and "://" in one else str(Path(one).resolve()) for one in places], None
+    lines = []
+    for number, row in raw_rows(rows):
+        if isinstance(row, RowError):
+            raise InputError(f"Row {number}: {row}.", code=row.code, key=row.key)
+        lines.append(json.dumps(_without_missing(row), ensure_ascii=False, default=str) + "\n")
+    if not lines:
         raise InputError("There is no row to judge.", code="no_records", key="rows")
-    if all(isinstance(one, str | Path) for one in rows):
-        return [str(Path(one).resolve()) for one in rows], None
-    for number, one in enumerate(rows, start=1):
-        if not isinstance(one, Mapping):
-            raise InputError(
-                f"Row {number} is {type(one).__name__}; it must be a mapping.", code="wrong_type", key="rows"
-            )
-    return [], "".join(f"{json.dumps(_plain(one), ensure_ascii=False)}\n" for one in rows)
+    return [], "".join(lines)
 
 
-def _plain(value: Any) -> Any:
-    """Values as JSON has them; missing ones (None, NaN, NaT) of a row are left out."""
+def _without_missing(value: Any) -> Any:
+    """The value without the entries of mappings that are null, or NaN as pandas writes missing values."""
     if isinstance(value, Mapping):
-        return {str(key): _plain(one) for key, one in value.items() if not _is_missing(one)}
-    if isinstance(value, list | tuple):
-        return [_plain(one) for one in value]
-    if hasattr(value, "tolist"):  # numpy
-        return _plain(value.tolist())
-    return value if isinstance(value, str | int | float | bool) or value is None else str(value)
-
-
-def _is_missing(value: Any) -> bool:
-    return (
-        value is None
-        or type(value).__name__ in ("NaTType", "NAType")
-        or (isinstance(value, float) and math.isnan(value))
-    )
+        return {key: _without_missing(one) for key, one in value.items() if one is not None and one == one}
+    return value
 
 
 def _run(config: Mapping[str, Any]) -> None:

@@ -63,7 +63,12 @@ def test_the_example_of_the_docstring(tmp_path: Path, ray_cluster: None, monkeyp
 
 @pytest.mark.parametrize(
     ("given", "code"),
-    [([], "no_records"), ([["a"]], "wrong_type"), (["no/such/file.jsonl"], "missing_file")],
+    [
+        ([], "no_records"),
+        ([["a"]], "invalid_value"),
+        ({"source": "s"}, "invalid_value"),
+        (["no/such/file.jsonl"], "missing_file"),
+    ],
 )
 def test_rows_that_are_none(given: Any, code: str, tmp_path: Path) -> None:
     with refused_code(code):
