@@ -117,6 +117,10 @@ TOOLS = {
     "doctor": ("cluster.doctor", "check whether this machine or a cluster can run a configuration"),
     "models": ("cluster.models", "list or fetch the embedded models"),
     "keys": ("serve.api.api_keys", "create, list or revoke API keys of a server"),
+    "view": (
+        "serve.view",
+        "show a run's report and records in a browser on this machine, also while it goes on",
+    ),
 }
 
 
@@ -152,6 +156,7 @@ EXAMPLES = {
     "doctor": "doctor configs/gpu.yaml --address auto",
     "models": "models fetch smollm2-135m-instruct\ndoctor configs/demo.yaml",
     "keys": "keys new keys.json --name ci\nserve configs/demo.yaml --set serve.keys_file=keys.json",
+    "view": "view runs/demo",
 }
 
 

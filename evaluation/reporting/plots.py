@@ -199,6 +199,6 @@ def _png(figure: Figure) -> str:
 
     buffer = io.BytesIO()
     figure.tight_layout()
-    figure.savefig(buffer, format="png", dpi=130)
+    figure.savefig(buffer, format="png", dpi=130, transparent=True)
     plt.close(figure)
     return base64.b64encode(buffer.getvalue()).decode()

@@ -35,6 +35,7 @@ from evaluation.reporting.examples_section import section as neighbours_section
 from evaluation.reporting.examples_section import table_rows as neighbours_rows
 from evaluation.reporting.fitted_section import fitted_section
 from evaluation.reporting.pages import rendered
+from evaluation.reporting.records import write_records
 from evaluation.reporting.training_section import own_templates, prompts_section, retriever_section, training_section
 from evaluation.reporting.votes_section import feature_rows, section, table_rows
 from judging.records import UNSCORED_REASONS
@@ -52,6 +53,13 @@ class Config(Strict):
     resamples: int = Field(2000, ge=100, description="bootstrap resamples of groups")
     interval: Method = Field("percentile", description="how the bootstrap interval is computed")
     num_worst: int = Field(5, ge=0, description="number of the panel's largest errors shown per slice")
+    records: int = Field(
+        20_000,
+        ge=0,
+        le=100_000,
+        description="maximum rows of records.html; of more, those with the largest disagreement and a random sample; "
+        "0: no such page",
+    )
 
 
 @dataclass(frozen=True)
@@ -109,6 +117,7 @@ def main(run: RunConfig) -> Outcome:
     folder.mkdir(parents=True, exist_ok=True)
     page = _page(run, config, summary, found, slices, more, templates)
     write_text(folder / "metrics.json", json.dumps(summary, indent=1))
+    write_records(run.run, config.records)
     write_text(folder / "report.html", page)
     label = label_name(summary["labels"])
     texts = {"answer": "\n\n".join(answer_text(answer, label) for answer in found)}
@@ -201,6 +210,7 @@ def _page(
         dtypes=summary["evaluation"].get("dtypes", {}),
         criterion=CRITERION,
         answers=[answer_html(answer, label, slices) for answer in found],
+        has_records=config.records > 0,
         columns={name: part.named(name) for part in slices for name in part.estimates},
         reasons=UNSCORED_REASONS,
         details=[{"judge": name, **one} for name, judge in judges.items() for one in judge.get("details", ())],

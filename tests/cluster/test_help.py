@@ -13,7 +13,7 @@ from cluster.__main__ import _parser, main
 ROOT = Path(__file__).parents[2]
 COMMANDS = ("run", *jobs.JOBS, *jobs.LOOKS, "serve", "config", *jobs.TOOLS)
 # Commands whose example reads no configuration.
-WITHOUT = ("agreement", "init")
+WITHOUT = ("agreement", "init", "view")
 # Jobs whose section may be omitted: they have defaults.
 OPTIONAL = ("certify", "report")
 

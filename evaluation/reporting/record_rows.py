@@ -1,0 +1,203 @@
+"""The rows of the record browser, one per record and aspect, as columns: of a finished evaluation, or of one under way.
+
+Columns: id, task, dataset, group, system, aspect, label, ratings, scale_low, scale_high, source, candidate, fields, and
+for each judge (and the panel, once the evaluation is finished) those of `scores.parquet`, such as `NAME.score`.
+Nothing is written: a damaged part is left out, and removed by the job that computes it again.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from cluster.errors import UserError
+from cluster.parts import parts_of
+from evaluation.batch.scores import VERDICT_COLUMNS
+from evaluation.judges.aggregation import PANEL
+from evaluation.reporting.progress import with_times
+from judging.records import Scale
+from judging.tasks import load_task
+
+TEXTS = ("source", "candidate", "fields")
+MAX_PARTS = 4096  # of verdicts, kept in memory while an evaluation is under way
+Key = tuple[str, str]  # record id, aspect
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Columns of equal length, the judges' names (last the panel's), and in words what was left out."""
+
+    columns: Mapping[str, Sequence[Any]]
+    judges: tuple[str, ...]
+    note: str = ""
+
+    def __len__(self) -> int:
+        return len(self.columns["id"])
+
+
+def finished_rows(evaluation: Path, limit: int) -> Rows:
+    """The rows of `scores.parquet`; of more than `limit`, those that `selected` keeps.
+
+    Args:
+        evaluation: the job's folder.
+        limit: the largest number of rows.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    path = evaluation / "scores.parquet"
+    try:
+        file = pq.ParquetFile(path)
+        names = [name.removesuffix(".score") for name in file.schema_arrow.names if name.endswith(".score")]
+        numbers = ["label", "scale_low", "scale_high", *(f"{name}.score" for name in names)]
+        modes = [f"{name}.mode" for name in names if name != PANEL]
+        rows, top = selected(_disagreement(file.read(columns=[*numbers, *modes]), names), limit)
+        scores = _taken(file, rows)
+    except (pa.ArrowException, OSError) as error:
+        message = f"{path} cannot be read. Delete it and run `inverdict evaluate` again."
+        raise UserError(message, code="damaged_artifact") from error
+    columns = {name: scores.column(name).to_pylist() for name in scores.column_names}
+    texts = _records_of(evaluation / "records", set(columns["id"]), ("id", *TEXTS))
+    columns |= {name: [texts[id][name] if id in texts else "" for id in columns["id"]] for name in TEXTS}
+    lost = sum(id not in texts for id in columns["id"])
+    said = f"The texts of {lost:,} rows cannot be read." if lost else ""
+    return Rows(columns, tuple(names), f"{_note(file.metadata.num_rows, len(rows), top)} {said}".strip())
+
+
+def _note(total: int, shown: int, top: int) -> str:
+    if total == shown:
+        return ""
+    largest = f"the {top:,} rows with the largest disagreement and " if top else ""
+    return f"Of {total:,} rows this page has {largest}{shown - top:,} drawn at random (report.records: {shown:,})."
+
+
+def selected(disagreement: np.ndarray, limit: int) -> tuple[np.ndarray, int]:
+    """The numbers of the rows to keep, sorted, and how many of them were chosen for their disagreement.
+
+    Of more rows than `limit`, half are those with the largest disagreement, the others a random sample of the rest.
+
+    Args:
+        disagreement: of each row, 0 to 1; NaN where it is unknown.
+        limit: the largest number of rows.
+    """
+    if len(disagreement) <= limit:
+        return np.arange(len(disagreement)), 0
+    top = min(limit // 2, int((~np.isnan(disagreement)).sum()))
+    by_size = np.argsort(-np.nan_to_num(disagreement, nan=-1.0), kind="stable")
+    drawn = np.random.default_rng(0).choice(by_size[top:], limit - top, replace=False)
+    return np.sort(np.concatenate([by_size[:top], drawn])), top
+
+
+def _disagreement(scores: pa.Table, names: Sequence[str]) -> np.ndarray:
+    """The larger of two, as a share of the scale: the judges' highest minus lowest score, and panel against label."""
+    width = _numbers(scores, "scale_high") - _numbers(scores, "scale_low")
+    voices = [
+        _numbers(scores, f"{name}.score")
+        for name in names
+        if name != PANEL and scores.num_rows and scores.column(f"{name}.mode")[0].as_py() != "feature"
+    ]
+    spread = np.fmax.reduce(voices) - np.fmin.reduce(voices) if len(voices) > 1 else np.full(len(width), np.nan)
+    error = np.abs(_numbers(scores, f"{PANEL}.score") - _numbers(scores, "label"))
+    found: np.ndarray = np.fmax(spread, error) / width
+    return found
+
+
+def _numbers(table: pa.Table, name: str) -> np.ndarray:
+    """A column of numbers, NaN where it is null."""
+    found: np.ndarray = table.column(name).to_numpy(zero_copy_only=False).astype(float)
+    return found
+
+
+def _taken(file: pq.ParquetFile, rows: np.ndarray) -> pa.Table:
+    """The rows of these numbers, with one batch in memory besides them."""
+    is_wanted, first, batches = np.zeros(file.metadata.num_rows, dtype=bool), 0, []
+    is_wanted[rows] = True
+    for batch in file.iter_batches():
+        batches.append(batch.filter(pa.array(is_wanted[first : first + len(batch)])))
+        first += len(batch)
+    return pa.Table.from_batches(batches, schema=file.schema_arrow)
+
+
+def rows_so_far(evaluation: Path, judges: Sequence[str], limit: int) -> Rows:
+    """The rows that at least one judge has judged while `evaluate` is under way, the newest first; no panel yet.
+
+    Args:
+        evaluation: the job's folder.
+        judges: their names.
+        limit: the largest number of rows.
+
+    Raises:
+        InputError: a record's task cannot be read from here.
+    """
+    parts = [(name, *one) for name in judges for one in with_times(evaluation / "verdicts" / name)]
+    if len(parts) > MAX_PARTS:
+        note = f"With more than {MAX_PARTS:,} parts of verdicts the rows are shown once the evaluation is finished."
+        return Rows({"id": []}, tuple(judges), note)
+    newest: dict[Key, int] = {}
+    for _, part, time in sorted(parts, key=lambda one: -one[2]):
+        for row in part_rows(part, time):
+            if len(newest) < limit:
+                newest.setdefault((row["id"], row["aspect"]), len(newest))
+    verdicts: dict[Key, dict[str, Mapping[str, Any]]] = {key: {} for key in newest}
+    for name, part, time in parts:
+        for row in part_rows(part, time):
+            if (key := (row["id"], row["aspect"])) in verdicts:
+                verdicts[key].setdefault(name, row)
+    records = _records_of(evaluation / "records", {id for id, _ in newest}, None)
+    rows = [_row(records[key[0]], key[1], by_judge) for key, by_judge in verdicts.items() if key[0] in records]
+    names = dict.fromkeys(name for row in rows for name in row)
+    note = f"The {limit:,} newest rows are shown until the evaluation is finished." if len(newest) == limit else ""
+    columns = {name: [row.get(name) for row in rows] for name in names} if rows else {"id": []}
+    return Rows(columns, tuple(judges), note)
+
+
+def _row(record: Mapping[str, Any], aspect: str, verdicts: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """One row like those of `scores.parquet`, in points of the human scale."""
+    labels, scales, ratings = (json.loads(record[name]) for name in ("scores", "scales", "ratings"))
+    scale = load_task(record["task"]).scale_of(aspect)
+    to = Scale(*scales[aspect]) if aspect in scales else scale
+    row: dict[str, Any] = {
+        **{name: record[name] for name in ("id", "task", "dataset", "group", "system", *TEXTS)},
+        "aspect": aspect,
+        "label": labels.get(aspect),
+        "ratings": json.dumps(ratings.get(aspect, [])),
+        "scale_low": to.low,
+        "scale_high": to.high,
+    }
+    for name, verdict in verdicts.items():
+        low, high = verdict["interval"] or (None, None)
+        points = {"score": verdict["score"], "low": low, "high": high}
+        row |= {f"{name}.{key}": verdict[key] for key in ("mode", "unscored", "label_mass", "reason", "novelty")}
+        row |= {f"{name}.{key}": None if one is None else scale.rescale(one, to) for key, one in points.items()}
+    return row
+
+
+@lru_cache(maxsize=MAX_PARTS)
+def part_rows(part: Path, time: int) -> tuple[Mapping[str, Any], ...]:
+    """The verdicts of one part; none where it is damaged or gone. `time`: of its last change."""
+    try:
+        return tuple(pq.read_table(part, columns=list(VERDICT_COLUMNS)).to_pylist())
+    except (pa.ArrowException, OSError):
+        return ()
+
+
+def _records_of(folder: Path, ids: Collection[str], columns: Sequence[str] | None) -> dict[str, Mapping[str, Any]]:
+    """The records of these ids, by id. `columns`: None for all."""
+    wanted, found = pa.array(sorted(ids), pa.large_string()), {}
+    for part in parts_of(folder):
+        try:
+            table = pq.read_table(part, columns=list(columns) if columns else None)
+        except (pa.ArrowException, OSError):
+            continue
+        kept = table.filter(pc.is_in(table.column("id"), wanted))
+        found.update({row["id"]: row for row in kept.to_pylist()})
+    return found

@@ -1,0 +1,94 @@
+"""The progress of a run: read from its files, changing none of them."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from cluster.artifacts import JobDir
+from evaluation.reporting.progress import progress
+from tests.evaluation.making import write_verdicts_file
+from tests.evaluation.reporting.test_records import under_way
+from tests.evaluation.reporting.test_report import finished, page, rows
+from tests.refusals import refused
+
+
+def begun(run: Path, job: str, *, is_done: bool) -> None:
+    one = JobDir(run, job)
+    with one.opened({}):
+        one.claim()
+        if is_done:
+            one.finish({})
+
+
+def files(folder: Path) -> dict[Path, int]:
+    return {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+
+
+def test_jobs_are_done_when_every_folder_of_theirs_is(tmp_path: Path) -> None:
+    begun(tmp_path, "distill/a", is_done=True)
+    begun(tmp_path, "distill/b", is_done=True)
+    begun(tmp_path, "sft/a/inverse", is_done=True)
+    begun(tmp_path, "sft/a/forward", is_done=False)
+    begun(tmp_path, "fit_judge/a", is_done=True)
+    begun(tmp_path, "panel", is_done=True)
+    begun(tmp_path, "panel/evaluate", is_done=False)  # below a job with a folder of its own
+    begun(tmp_path, "something", is_done=True)
+    found = progress(tmp_path)
+    assert [(one["job"], one["state"]) for one in found["jobs"]] == [
+        ("distill", "done"),
+        ("sft", "unfinished"),
+        ("fit-judge", "done"),
+        ("panel", "done"),
+    ]
+    assert (found["has_report"], found["judges"], found["problems"]) == (False, [], [])
+
+
+def test_verdicts_of_how_many_by_judge(tmp_path: Path) -> None:
+    folder = under_way(tmp_path / "run", "j", "k")
+    write_verdicts_file(folder, "j", {("a", "overall"): 3, ("b", "overall"): "timeout"})
+    before = files(tmp_path)
+    first = progress(tmp_path / "run")
+    assert first["judges"] == [{"judge": "j", "done": 2, "of": 3}, {"judge": "k", "done": 0, "of": 3}]
+    assert first["jobs"] == [{"job": "evaluate", "state": "unfinished"}]
+    assert files(tmp_path) == before
+    write_verdicts_file(folder, "k", {("a", "overall"): 3})
+    assert progress(tmp_path / "run")["version"] != first["version"] == first["version"]
+
+
+def test_a_damaged_part_is_named_and_kept(tmp_path: Path) -> None:
+    folder = under_way(tmp_path / "run", "j")
+    write_verdicts_file(folder, "j", {("a", "overall"): 3})
+    broken = folder / "verdicts" / "j" / "part-1.parquet"
+    broken.write_bytes(b"PAR1")
+    found = progress(tmp_path / "run")
+    assert found["judges"] == [{"judge": "j", "done": 1, "of": 3}]
+    assert len(found["problems"]) == 1 and "j's verdicts" in found["problems"][0]
+    assert broken.exists()
+
+
+def test_before_the_records_are_written_the_total_is_unknown(tmp_path: Path) -> None:
+    job = JobDir(tmp_path, "evaluate")
+    with job.opened({"evaluate": {"judges": {"j": {}}}}):
+        job.claim()
+    assert progress(tmp_path)["judges"] == [{"judge": "j", "done": 0, "of": None}]
+
+
+def test_a_report_older_than_the_evaluation_is_none(tmp_path: Path) -> None:
+    run = finished(tmp_path / "run", rows([1, 4, 2, 5]))
+    assert not progress(run.run)["has_report"]
+    page(run)
+    assert progress(run.run)["has_report"]
+    os.utime(run.run / "report" / "report.html", ns=(1, 1))
+    assert not progress(run.run)["has_report"]
+    page(run)
+    JobDir(run.run, "evaluate").reopen()
+    assert not progress(run.run)["has_report"]
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff", b"[1]"])
+def test_a_damaged_fingerprint_is_one_sentence(tmp_path: Path, content: bytes) -> None:
+    folder = under_way(tmp_path / "run", "j")
+    (folder / "fingerprint.json").write_bytes(content)
+    with refused("damaged_artifact", naming="fingerprint.json"):
+        progress(tmp_path / "run")
