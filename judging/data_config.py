@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, StringConstraints, field_validator, model_validator
@@ -119,6 +120,18 @@ class DataConfig(BaseModel):
     def serves(self, record: Record) -> bool:
         """Whether a record of the pool may be used for training or as an example: of all groups or of `pool_share`."""
         return self.pool_share is None or _share_of("pool", record) < self.pool_share
+
+    def identity(self, *, include: set[str] | None = None, exclude: set[str] | None = None) -> dict[str, Any]:
+        """The keys that decide which records are read, as plain values, for fingerprints.
+
+        A key that came later is left out at its default, so that finished runs of before stay valid.
+
+        Args:
+            include: these keys only; None: all.
+            exclude: all but these.
+        """
+        found: dict[str, Any] = json.loads(self.model_dump_json(include=include, exclude=exclude))
+        return {name: value for name, value in found.items() if name != "systems" or value}
 
     def reading(self) -> dict[str, Any]:
         """The arguments of `read_records`: format, names, defaults, and which aspects count."""

@@ -55,7 +55,7 @@ def pool_identity(data: DataConfig) -> str:
     """sha256 of everything that decides which texts the pool holds and what is read from them."""
     read = {"pool", "pool_share", "columns", "systems", "aspects", "format", "task", "dataset", "scale"}
     known = {
-        "data": json.loads(data.model_dump_json(include=read | {"group_by_source"})),
+        "data": data.identity(include=read | {"group_by_source"}),
         "files": input_hashes([*data.pool, *data.task_files], hub_hashes(data.pool)),
         "tasks": file_hash(TASK_FOLDER),
     }

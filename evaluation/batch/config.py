@@ -315,7 +315,7 @@ def _index_identity(run: RunConfig, config: Config, data: DataConfig) -> Any:
 def _asked_for(config: Config, data: DataConfig) -> dict[str, Any]:
     """The sections of the configuration that determine the scores, as plain values."""
     return {
-        "data": json.loads(data.model_dump_json()),
+        "data": data.identity(),
         "evaluate": json.loads(config.model_dump_json(exclude={"max_unscored_share", "block_rows"})),
     }
 

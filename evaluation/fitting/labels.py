@@ -45,7 +45,7 @@ def read_labels(run: RunConfig, source: Source) -> Labels:
         )
     files = sorted({*(data.dev or data.records), *data.pool, *data.task_files})
     known = {
-        "data": json.loads(data.model_dump_json(exclude={"part"})),
+        "data": data.identity(exclude={"part"}),
         "files": input_hashes(files, hub_hashes(files)),
         "tasks": file_hash(TASK_FOLDER),
     }

@@ -82,10 +82,8 @@ def _invert(
     files = [*data.pool, *config.dev, *data.task_files]
     fingerprint = {
         "invert": json.loads(config.model_dump_json(exclude={"models", "inversion", "fallback"})),
-        "data": json.loads(
-            data.model_dump_json(
-                include={"pool", "pool_share", "columns", "systems", "aspects", "format", "task", "dataset", "scale"}
-            )
+        "data": data.identity(
+            include={"pool", "pool_share", "columns", "systems", "aspects", "format", "task", "dataset", "scale"}
         ),
         "files": input_hashes(files, hub_hashes(files)),
         "tasks": input_hashes([str(TASK_FOLDER)])[str(TASK_FOLDER)],

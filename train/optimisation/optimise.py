@@ -97,7 +97,7 @@ def _optimise(
     files = sorted({*(data.dev or data.records), *data.task_files})
     fingerprint = {
         "optimise": json.loads(config.model_dump_json(exclude={"models", "optimisers"})),
-        "data": json.loads(data.model_dump_json(exclude={"part"})),
+        "data": data.identity(exclude={"part"}),
         "files": input_hashes(files, hub_hashes(files)),
         "labelled": {"/".join(key): content_id(*(one.id for one in records)) for key, records in labelled.items()},
         "start": {"/".join(key): one.fingerprint for key, one in starts.items()},
