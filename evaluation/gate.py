@@ -1,11 +1,11 @@
 """`inverdict gate CONFIG --require '...'`: checks requirements against a finished report, for continuous integration.
 
 Reads `{run}/report/metrics.json`. A requirement holds where the end of the 95 % interval does, in every part of the
-data (task, data set, aspect) or in the named one:
+data (task, data set, aspect) or in the named one; a part that lacks the figure fails it:
 
     panel.group.spearman >= .4               agreement with the labels, of a judge or the panel
     panel.minus_length.group.spearman > 0    the same, less that of the texts' length
-    panel.coverage >= .95                    share of texts with a score (no interval)
+    panel.coverage >= .95                    share of labelled texts with a score (no interval)
     system B - A > 0                         systems' means by the panel, or their difference; `powered`: by labels and
     powered B > 3.5 on qa/overall            judge together (PPI++), where some groups have labels
 """
@@ -119,14 +119,12 @@ def check(requirement: Requirement, metrics: Mapping[str, Any]) -> list[Checked]
     Raises:
         InputError: it names nothing in the report.
     """
-    is_of_systems = requirement.what.startswith(OF_SYSTEMS)
-    parts = metrics["systems"] if is_of_systems else metrics["slices"]
-    chosen = [part for part in parts if _is_named(part, requirement.part)]
-    found = [(part, _found(part, requirement.what)) for part in chosen]
-    known = [(part, one) for part, one in found if one is not None]
-    if not known:
-        raise InputError(_names_nothing(requirement, parts, chosen), code="unknown_name")
-    return [_checked(requirement, part, one) for part, one in known]
+    measured = {_title(part): part for part in metrics["slices"]}
+    chosen = [part for part in metrics["systems"] if _is_named(part, requirement.part)]
+    found = [(part, _found({**part, **measured.get(_title(part), {})}, requirement.what)) for part in chosen]
+    if all(one is None for _, one in found):
+        raise InputError(_names_nothing(requirement, metrics, chosen), code="unknown_name")
+    return [_checked(requirement, part, one) for part, one in found]
 
 
 def _metrics(run: Path) -> dict[str, Any]:
@@ -143,7 +141,8 @@ def _metrics(run: Path) -> dict[str, Any]:
 
 
 def _title(part: Mapping[str, Any]) -> str:
-    return f"{part['task']} / {part['dataset'] or 'records'} / {part['aspect']}"
+    low, high = part["scale"]
+    return f"{part['task']} / {part['dataset'] or 'records'} / {part['aspect']} ({low:g} to {high:g})"
 
 
 def _is_named(part: Mapping[str, Any], name: str) -> bool:
@@ -159,7 +158,7 @@ def _found(part: Mapping[str, Any], what: str) -> Found | None:
         if what.startswith(prefix):
             return _of_systems(part, what.removeprefix(prefix).strip(), is_powered=prefix == "powered ")
     # A judge's name may have dots.
-    for name in sorted(part["agreement"], key=len, reverse=True):
+    for name in sorted(part.get("agreement", ()), key=len, reverse=True):
         if what.startswith(f"{name}."):
             return _of_judge(part, name, what[len(name) + 1 :])
     return None
@@ -182,30 +181,26 @@ def _of_systems(part: Mapping[str, Any], names: str, *, is_powered: bool) -> Fou
     table = part["with_few_labels"].get(PANEL) if is_powered else part["rankings"].get(PANEL)
     if table is None:
         return None
-    means = {one["system"]: one for one in table["means" if is_powered else "systems"]}
     figure = "prediction_powered" if is_powered else None
-    if names in means:
-        found: Mapping[str, Any] = means[names][figure or "mean"]
-        return found
+    found = [one[figure or "mean"] for one in table["means" if is_powered else "systems"] if one["system"] == names]
     for pair in table["differences"]:
-        found = pair[figure or "difference"]
+        one = pair[figure or "difference"]
         if names == f"{pair['first']} - {pair['second']}":
-            return found
-        if names == f"{pair['second']} - {pair['first']}":
-            return {
-                **found,
-                "value": _minus(found["value"]),
-                "low": _minus(found["high"]),
-                "high": _minus(found["low"]),
-            }
-    return None
+            found.append(one)
+        elif names == f"{pair['second']} - {pair['first']}":
+            value, low, high = (None if one[end] is None else -one[end] for end in ("value", "high", "low"))
+            found.append({**one, "value": value, "low": low, "high": high})
+    if len(found) > 1:
+        words = (
+            f"{names!r} is the name of a system and a difference, or of two differences. Rename a system in the data."
+        )
+        raise InputError(words, code="ambiguous_name")
+    return found[0] if found else None
 
 
-def _minus(value: float | None) -> float | None:
-    return None if value is None else -value
-
-
-def _checked(requirement: Requirement, part: Mapping[str, Any], found: Found) -> Checked:
+def _checked(requirement: Requirement, part: Mapping[str, Any], found: Found | None) -> Checked:
+    if found is None:
+        return Checked(requirement.text, _title(part), False, "no such figure")
     if isinstance(found, float):
         end: float | None = found
         words = shown(found, 3)
@@ -216,20 +211,23 @@ def _checked(requirement: Requirement, part: Mapping[str, Any], found: Found) ->
     return Checked(requirement.text, _title(part), holds, words)
 
 
-def _names_nothing(
-    requirement: Requirement, parts: Sequence[Mapping[str, Any]], chosen: Sequence[Mapping[str, Any]]
-) -> str:
+def _names_nothing(requirement: Requirement, metrics: Mapping[str, Any], chosen: Sequence[Mapping[str, Any]]) -> str:
     start = f"--require {requirement.text!r} names nothing in the report."
-    if not parts:
-        return f"{start} It has no labels, so only systems can be required, such as 'system B - A > 0'."
     if not chosen:
-        return f"{start} Parts of the data: {', '.join(map(_title, parts))}."
+        return f"{start} Parts of the data: {', '.join(map(_title, metrics['systems']))}."
     if requirement.what.startswith(OF_SYSTEMS):
         systems = list(dict.fromkeys(name for part in chosen for name in part["systems"]))
         few = " Some groups, but not all, must have labels." if requirement.what.startswith("powered") else ""
         return f"{start} Systems: {', '.join(systems) or 'none'}.{few}"
-    judges = list(dict.fromkeys(name for part in chosen for name in part["agreement"]))
+    if not metrics["slices"]:
+        return f"{start} It has no labels, so only systems can be required, such as 'system B - A > 0'."
+    judges = list(dict.fromkeys(name for part in metrics["slices"] for name in part["agreement"]))
     return f"{start} Judges: {', '.join(judges)}; a statistic is, for example, group.spearman or dataset.pearson."
+
+
+def _xml(text: str) -> str:
+    """The text with control characters made visible, and without the others that XML forbids."""
+    return re.sub("[\ufffe\uffff]", "?", visible(text))
 
 
 def _junit(checked: Sequence[Checked]) -> str:
@@ -237,7 +235,7 @@ def _junit(checked: Sequence[Checked]) -> str:
     suite = ET.Element("testsuite", name="inverdict gate", tests=str(len(checked)), failures=str(failed))
     for one in checked:
         # Control characters, which XML forbids, are made visible.
-        case = ET.SubElement(suite, "testcase", classname=visible(one.part), name=visible(one.requirement))
+        case = ET.SubElement(suite, "testcase", classname=_xml(one.part), name=_xml(one.requirement))
         if not one.holds:
-            ET.SubElement(case, "failure", message=visible(f"{one.requirement}: {one.found}"))
+            ET.SubElement(case, "failure", message=_xml(f"{one.requirement}: {one.found}"))
     return ET.tostring(suite, encoding="unicode", xml_declaration=True)

@@ -67,7 +67,7 @@ class Client:
             "task": task,
             "rubric": rubric,
             "other": other,
-            "aspects": aspects and list(aspects),
+            "aspects": [aspects] if isinstance(aspects, str) else aspects and list(aspects),
             "options": options,
         }
         given = {name: value for name, value in body.items() if value is not None}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import json
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from cluster.artifacts import read_json, write_text
+from cluster.artifacts import file_hash, read_json, write_text
 from judging.errors import InputError
 from judging.in_memory import raw_rows
 from judging.readers import RowError
@@ -20,8 +21,8 @@ from judging.readers import RowError
 if TYPE_CHECKING:
     import pandas as pd
 
-Judges = str | Sequence[str] | Mapping[str, str | Mapping[str, Any]]
-CONFIG = "inverdict.yaml"  # the configuration of a run that Python started, in its folder
+Judges = str | Path | Sequence[str | Path] | Mapping[str, str | Path | Mapping[str, Any]]
+CONFIG, ROWS = "inverdict.yaml", "rows.jsonl"  # in the folder of a run that Python started
 
 
 # Long because of its documentation and example.
@@ -46,14 +47,14 @@ def evaluate(
         judges: a model's source such as `embedded:smollm2-135m-instruct`, a folder or a name on the model hub; several
             of them; or by the judge's name a source, or its settings as in the configuration's `evaluate.judges`.
         task: of rows without one, such as `qa`, `dialogue`, `summarisation`.
-        run: folder of the results. Default: one below `runs` that rows and settings determine.
+        run: folder of the results. Default: one below `runs` that the rows' content and the settings determine.
         models: as in the configuration, where judges name them.
         data: further keys of the `data` section, such as `columns` or `scale`.
         **settings: further sections and keys as in the configuration (docs/config.md), such as `seed=1` or
             `report={"resamples": 500}`; keys of `evaluate`, such as `vote`, within `evaluate={...}`.
 
     Returns:
-        The finished evaluation.
+        The finished evaluation. Warns where more texts than `evaluate.max_unscored_share` have no score.
 
     Raises:
         InputError, UserError: rows or settings are invalid; nothing has been judged.
@@ -79,14 +80,12 @@ def evaluate(
         "evaluate": {**settings.get("evaluate", {}), "judges": asked},
     }
     files, text = _files(rows)
-    digest = hashlib.sha256(json.dumps([config, files, text], sort_keys=True, default=str).encode()).hexdigest()
+    contents = [file_hash(Path(one)) if Path(one).is_file() else one for one in files]
+    digest = hashlib.sha256(json.dumps([config, contents, text], sort_keys=True, default=str).encode()).hexdigest()
     folder = Path(run or Path("runs") / f"python-{digest[:12]}").resolve()
-    if text is not None:
-        folder.mkdir(parents=True, exist_ok=True)
-        files = [str(folder / "rows.jsonl")]
-        write_text(Path(files[0]), text)
+    files = [str(folder / ROWS)] if text is not None else files
     config = {"run": str(folder), **config, "data": {"records": files, **config["data"]}}
-    _run(config)
+    _run(json.loads(json.dumps(config, default=_plain)), text)
     return Evaluation(folder)
 
 
@@ -100,8 +99,9 @@ def load(run: str | Path) -> Evaluation:
         InputError: the folder has no report.
     """
     found = Evaluation(Path(run))
-    if not (found.run / "report" / "metrics.json").exists():
-        raise InputError(f"{run} has no report. Run `inverdict report` with its configuration.", code="no_report")
+    if "systems" not in found.metrics:
+        words = f"{run} has no report, or one of an earlier version. Run `inverdict report` with its configuration."
+        raise InputError(words, code="no_report")
     return found
 
 
@@ -136,16 +136,9 @@ class Evaluation:
 
         rows = [
             {**_part(part), "system": one["system"], **_flat(one["mean"]), **_rest(one)}
-            for part in self.metrics["systems"]
-            for one in part["rankings"].get(by, {"systems": ()})["systems"]
+            for part, ranking in self._rankings(by)
+            for one in ranking["systems"]
         ]
-        if not rows:
-            columns = sorted({name for part in self.metrics["systems"] for name in part["rankings"]})
-            raise InputError(
-                f"There is no ranking by {by!r}, only by {', '.join(columns) or 'none'}.",
-                code="invalid_value",
-                key="by",
-            )
         return pd.DataFrame(rows)
 
     def differences(self, by: str = "panel") -> pd.DataFrame:
@@ -156,12 +149,22 @@ class Evaluation:
         """
         import pandas as pd
 
+        names = ("first", "second", "p_holm", "can_be_told_apart", "groups_won", "groups_tied", "groups_lost")
         rows = [
-            {**_part(part), **_flat(one["difference"]), **{k: v for k, v in one.items() if not isinstance(v, Mapping)}}
-            for part in self.metrics["systems"]
-            for one in part["rankings"].get(by, {"differences": ()})["differences"]
+            {**_part(part), **{name: one[name] for name in names}, **_flat(one["difference"]), **_at_equal_length(one)}
+            for part, ranking in self._rankings(by)
+            for one in ranking["differences"]
         ]
         return pd.DataFrame(rows)
+
+    def _rankings(self, by: str) -> list[tuple[Mapping[str, Any], Mapping[str, Any]]]:
+        """Each part of the data that has a ranking by that column, with it; at least one."""
+        parts = self.metrics["systems"]
+        if found := [(part, part["rankings"][by]) for part in parts if by in part["rankings"]]:
+            return found
+        columns = sorted({name for part in parts for name in part["rankings"]})
+        words = f"There is no ranking by {by!r}, only by {', '.join(columns) or 'none'}."
+        raise InputError(words, code="invalid_value", key="by")
 
     def agreement(self) -> pd.DataFrame:
         """The agreement with the labels: one row for each task, aspect, judge and statistic; empty without labels."""
@@ -199,16 +202,23 @@ class Evaluation:
 
 def _judges(judges: Judges, models: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """The configuration's `models` and `evaluate.judges`."""
-    if isinstance(judges, str):
+    if isinstance(judges, str | Path):
         judges = [judges]
     if not isinstance(judges, Mapping):
-        judges = {_short(source): source for source in judges}
+        names = [_short(str(source)) for source in judges]
+        if twice := [name for name in names if names.count(name) > 1]:
+            words = f"Two judges would be called {twice[0]!r}. Pass a mapping from names to sources."
+            raise InputError(words, code="duplicate_name", key="judges")
+        judges = dict(zip(names, map(str, judges), strict=True))
     asked: dict[str, Any] = {}
     for name, one in judges.items():
-        if isinstance(one, str) and one not in models:
-            models[name] = {"source": one}
+        if isinstance(one, str | Path) and str(one) not in models:
+            if name in models:
+                words = f"`models` has a {name!r} already. Call the judge of {one} by another name."
+                raise InputError(words, code="duplicate_name", key="judges")
+            models[name] = {"source": str(one)}
             one = name
-        asked[name] = {"model": one} if isinstance(one, str) else dict(one)
+        asked[name] = dict(one) if isinstance(one, Mapping) else {"model": str(one)}
     return models, asked
 
 
@@ -239,19 +249,32 @@ def _without_missing(value: Any) -> Any:
     return value
 
 
-def _run(config: Mapping[str, Any]) -> None:
-    """Write the configuration to its run folder and run its jobs."""
+def _plain(value: Any) -> Any:
+    """A number of numpy as one of Python, a path as text."""
+    return value.item() if hasattr(value, "item") else str(value)
+
+
+def _run(config: Mapping[str, Any], text: str | None) -> None:
+    """Validate the configuration, write it (and the rows) to its run folder, and run its jobs."""
+    from cluster import config as configuration
     from cluster import jobs, models
-    from cluster.config import load as load_config
 
     folder = Path(config["run"])
+    run = configuration.build(config, jobs.sections(), origin="inverdict.evaluate")
+    rows = folder / ROWS
+    if text is not None and (folder / "evaluate").exists() and rows.exists() and rows.read_text("utf-8") != text:
+        words = f"{folder} holds the evaluation of other rows. Choose another `run`."
+        raise InputError(words, code="other_rows", key="run")
     folder.mkdir(parents=True, exist_ok=True)
-    file = folder / CONFIG
-    write_text(file, yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True))
-    run = load_config(file, [], jobs.sections())
+    if text is not None:
+        write_text(rows, text)
+    write_text(folder / CONFIG, yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True))
     for job in jobs.jobs_of(run):
         with models.looked_up_once():
-            importlib.import_module(jobs.JOBS[job][0]).main(run)
+            module = importlib.import_module(jobs.JOBS[job][0])
+            code, summary = module.main(run)
+        if code != 0:
+            warnings.warn(f"{job}: {module.render(summary)}", stacklevel=3)
 
 
 # ---------------------------------------------------------------------- the report's numbers as rows
@@ -273,6 +296,11 @@ def _rest(system: Mapping[str, Any]) -> dict[str, Any]:
     names = ("rank", "rank_low", "rank_high", "share_of_groups_won", "share_of_groups_tied")
     controlled = system["length_controlled_mean"]
     return {**{name: system[name] for name in names}, "at_equal_length": controlled["value"] if controlled else None}
+
+
+def _at_equal_length(pair: Mapping[str, Any]) -> dict[str, Any]:
+    controlled = pair["length_controlled"]
+    return {"at_equal_length": controlled["value"] if controlled else None}
 
 
 def _leaves(tree: Mapping[str, Any], place: str = "") -> Iterable[tuple[str, Mapping[str, Any]]]:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from judging.errors import InputError
 
+PAIR_COLUMNS = ["first", "second", "difference", "low", "high", "p", "can_be_told_apart", "won", "tied", "lost"]
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -16,19 +18,25 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SystemComparison:
-    """`systems`: from best to worst; `differences`: all pairs of them. Columns: docs/systems.md."""
+    """`systems`: from best to worst; `differences`: all pairs of them. Columns: docs/systems.md.
+
+    `sentence`: what was found; `notes`: what else a reader has to know, such as systems that are not compared.
+    """
 
     systems: pd.DataFrame
     differences: pd.DataFrame
     sentence: str
+    notes: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
-        return f"{self.sentence}\n{self.systems.to_string(index=False, float_format='%.2f'.__mod__)}"
+        notes = "".join(f"\n{note}" for note in self.notes)
+        return f"{self.sentence}{notes}\n{self.systems.to_string(index=False, float_format='%.2f'.__mod__)}"
 
     def _repr_html_(self) -> str:
         from markupsafe import escape
 
-        return f"<p><b>{escape(self.sentence)}</b></p>{self.systems.to_html(index=False, float_format='%.2f')}"
+        notes = "".join(f"<p>{escape(note)}</p>" for note in self.notes)
+        return f"<p><b>{escape(self.sentence)}</b></p>{notes}{self.systems.to_html(index=False, float_format='%.2f')}"
 
 
 def agreement(
@@ -73,6 +81,9 @@ def agreement(
         _numbers(scores, score),
         [None if pd.isna(one) else str(one) for one in scores[system]] if system in scores else None,
     )
+    if not len(scores) or pd.isna(scores[score]).all():
+        words = f"Column {score!r} has no number, so there is nothing to measure."
+        raise InputError(words, code="no_scores", key=score)
     if pd.isna(scores[human]).any():
         raise InputError(
             f"Column {human!r} has missing values. Drop these rows first.", code="missing_value", key=human
@@ -119,6 +130,7 @@ def compare(
     import pandas as pd
 
     from evaluation.measure.headline import headline
+    from evaluation.measure.system_comparison import ranking_notes
     from judging.stats.systems import rank_systems
 
     known = _numbers(scores, score)
@@ -126,10 +138,7 @@ def compare(
         raise InputError(
             f"Column {score!r} has no number, so there is nothing to compare.", code="no_scores", key=score
         )
-    lengths: Any = np.zeros(len(scores))
-    if length in scores:
-        is_text = scores[length].map(lambda one: isinstance(one, str)).any()
-        lengths = scores[length].fillna("").str.len().to_numpy(float) if is_text else _numbers(scores, length)
+    lengths = _lengths(scores, length) if length in scores else np.zeros(len(scores))
     ranking = rank_systems(
         [str(one) for one in _column(scores, group)],
         [str(one) for one in _column(scores, system)],
@@ -138,8 +147,10 @@ def compare(
         resamples=resamples,
         seed=seed,
     )
-    systems, differences = pd.DataFrame(_systems(ranking)), pd.DataFrame(_differences(ranking))
-    return SystemComparison(systems, differences, headline(ranking, score))
+    differences = pd.DataFrame(_differences(ranking), columns=PAIR_COLUMNS)
+    return SystemComparison(
+        pd.DataFrame(_systems(ranking)), differences, headline(ranking, score), tuple(ranking_notes(ranking))
+    )
 
 
 def _systems(ranking: Ranking) -> list[dict[str, Any]]:
@@ -189,6 +200,15 @@ def _column(scores: pd.DataFrame, name: str) -> Sequence[Any]:
     if scores[name].isna().any():
         raise InputError(f"Column {name!r} has missing values. Drop these rows first.", code="missing_value", key=name)
     return list(scores[name])
+
+
+def _lengths(scores: pd.DataFrame, name: str) -> Any:
+    """The column of lengths, or the lengths of its texts; none may be missing."""
+    import numpy as np
+
+    given = _column(scores, name)
+    is_text = any(isinstance(one, str) for one in given)
+    return np.array([len(str(one)) for one in given], dtype=float) if is_text else _numbers(scores, name)
 
 
 def _numbers(scores: pd.DataFrame, name: str) -> Any:

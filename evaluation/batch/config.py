@@ -42,6 +42,7 @@ RULES = ("mean", "median", "best", "learned", "integrated")
 TAKEN_NAMES = {
     "panel": "the panel's score",
     "length": "the length baseline",
+    "people": "the labels",
     **dict.fromkeys(RULES, "an aggregation rule"),
 }
 

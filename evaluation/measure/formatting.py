@@ -17,6 +17,11 @@ def shown(value: float, digits: int = 2) -> str:
     return text.replace("0.", ".", 1) if text.startswith(("0.", "-0.")) else text
 
 
+def one_line(name: str) -> str:
+    """A name for a table or sentence: line breaks and other white space are one space."""
+    return " ".join(name.split())
+
+
 def with_interval(one: Estimate | Mapping[str, Any] | None) -> str:
     """ ".48 [.31, .62]" for an estimate or its JSON (null: undefined); a dash for None."""
     if one is None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
-from evaluation.measure.formatting import with_interval
+from evaluation.measure.formatting import one_line, with_interval
 from judging.stats.systems import Difference, Ranking
 
 MOST_NAMES = 4  # of systems in a list; more are counted
@@ -17,10 +18,11 @@ def headline(ranking: Ranking, aspect: str) -> str:
         ranking: by one column of scores.
         aspect: its name.
     """
+    ranking = _readable(ranking)
     names = [one.system for one in ranking.systems]
     first = ranking.systems[0]
     if len(names) == 1:
-        return f"{first.system} has a mean of {with_interval(first.mean)} on {aspect}; there is no other system."
+        return f"{names[0]} has a mean of {with_interval(first.mean)} on {aspect}; no other system is compared."
     told = {(one.first, one.second): one for one in ranking.differences}
     equals = [name for name in names[1:] if not told[names[0], name].is_told]
     if not equals:
@@ -35,6 +37,17 @@ def headline(ranking: Ranking, aspect: str) -> str:
     return (
         f"{names[0]} has the highest mean on {aspect} and cannot be told apart from {_listed(equals)}; "
         f"it is better than {_listed(rest)}{f', than {rest[0]}' if len(rest) > 1 else ''} by {_by(least)}."
+    )
+
+
+def _readable(ranking: Ranking) -> Ranking:
+    """With names of one line."""
+    return replace(
+        ranking,
+        systems=[replace(one, system=one_line(one.system)) for one in ranking.systems],
+        differences=[
+            replace(one, first=one_line(one.first), second=one_line(one.second)) for one in ranking.differences
+        ],
     )
 
 

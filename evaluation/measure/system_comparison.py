@@ -18,6 +18,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from evaluation.judges.aggregation import PANEL
+from evaluation.measure.formatting import one_line
+from evaluation.measure.slices import FEW_GROUPS
 from judging.stats.additive_model import Cells
 from judging.stats.bootstrap import Floats
 from judging.stats.estimate import Estimate
@@ -26,6 +28,7 @@ from judging.stats.systems import Ranking, rank_systems
 
 PART = ("task", "dataset", "aspect", "scale_low", "scale_high")
 PEOPLE = "people"  # the column of the labels
+MOST_SYSTEMS = 200  # pairs grow with the square
 
 
 class Powered(NamedTuple):
@@ -111,18 +114,18 @@ def _part(key: tuple[Any, ...], table: pa.Table, resamples: int, seed: int) -> S
     labelled = {group for group, label in zip(groups, labels_N, strict=True) if not math.isnan(label)}
     if len(labelled) > 1:
         columns[PEOPLE] = labels_N
-    rankings = {
-        name: rank_systems(groups, systems, score_N, lengths, resamples=resamples, seed=seed)
-        for name, score_N in columns.items()
-        if not np.isnan(score_N).all()
-    }
-    num_groups = len(set(groups))
-    powered = {}
-    if 1 < len(labelled) < num_groups:
+    rankings: dict[str, Ranking] = {}
+    powered: dict[str, Powered] = {}
+    if len(set(systems)) <= MOST_SYSTEMS:
+        rankings = {
+            name: rank_systems(groups, systems, score_N, lengths, resamples=resamples, seed=seed)
+            for name, score_N in columns.items()
+            if not np.isnan(score_N).all()
+        }
         powered = {
-            name: _powered(groups, systems, labels_N, columns[name], ranking)
+            name: found
             for name, ranking in rankings.items()
-            if name != PEOPLE
+            if name != PEOPLE and (found := _powered(groups, systems, labels_N, columns[name], ranking))
         }
     task, dataset, aspect, *scale = key
     return SystemsPart(
@@ -131,12 +134,12 @@ def _part(key: tuple[Any, ...], table: pa.Table, resamples: int, seed: int) -> S
         aspect,
         (scale[0], scale[1]),
         num_rows,
-        num_groups,
+        len(set(groups)),
         len(labelled),
         sorted(set(systems)),
         rankings,
         powered,
-        list(_notes(num_rows, nameless, rankings)),
+        [*_notes_of_rows(num_rows, nameless, len(set(systems))), *_notes_of_rankings(rankings)],
     )
 
 
@@ -146,17 +149,24 @@ def _floats(table: pa.Table, name: str) -> Floats:
 
 def _powered(
     groups: Sequence[str], systems: Sequence[str], label_N: Floats, score_N: Floats, ranking: Ranking
-) -> Powered:
-    """Three estimates of every mean and difference; a cell has a label if all of its rows have one."""
+) -> Powered | None:
+    """Three estimates of every mean and difference, where some cells have labels and others have none; else None.
+
+    A cell has a label if all of its rows have one. Means are of all groups, so they are given only where every system
+    is in every group.
+    """
     everywhere = np.zeros(len(groups))
     human = Cells.of(groups, systems, label_N, everywhere)  # a NaN among the rows of a cell makes it NaN
     judge = Cells.of(groups, systems, score_N, everywhere)
+    if not human.has_GS.any() or not (judge.has_GS & ~human.has_GS).any():
+        return None
     place = {name: index for index, name in enumerate(judge.names)}
     order = [one.system for one in ranking.systems]
     coverage = {one.system: one.mean.coverage for one in ranking.systems}
     means = {
         name: three_ways(human.score_GS[:, place[name]], judge.score_GS[:, place[name]], coverage=coverage[name])
         for name in order
+        if ranking.num_complete == ranking.num_groups
     }
     differences = {
         (first, second): three_ways(
@@ -169,25 +179,49 @@ def _powered(
     return Powered(means, differences)
 
 
-def _notes(num_rows: int, nameless: int, rankings: Mapping[str, Ranking]) -> Iterator[str]:
+def _notes_of_rows(num_rows: int, nameless: int, num_systems: int) -> Iterator[str]:
     if nameless:
         yield f"{nameless} of {num_rows} rows name no system and are left out here. Set `system` in the data."
-    ranking = next(iter(rankings.values()), None)
-    if ranking is None:
-        return
+    if num_systems > MOST_SYSTEMS:
+        yield (
+            f"{num_systems} systems are more than the {MOST_SYSTEMS} that are compared. Check that `system` names who "
+            "wrote a text, not the text."
+        )
+
+
+def _notes_of_rankings(rankings: Mapping[str, Ranking]) -> Iterator[str]:
+    """The notes of the first ranking, the panel's; of people's those that are not the same."""
+    first = next(iter(rankings), "")
+    known = list(ranking_notes(rankings[first])) if first else []
+    yield from known
+    if PEOPLE in rankings and first != PEOPLE:
+        yield from (f"By people: {note}" for note in ranking_notes(rankings[PEOPLE]) if note not in known)
+
+
+def ranking_notes(ranking: Ranking) -> Iterator[str]:
+    """What a reader of the ranking has to know, in sentences."""
+    if ranking.left_out:
+        yield (
+            f"Not compared: {', '.join(map(one_line, ranking.left_out))} (no score, or no group "
+            "in common with the others)."
+        )
     if not ranking.is_paired:
         yield (
-            "Some systems answer none of the others' groups (sources), so their means are compared without pairing: "
-            "that holds only if their sources are samples of the same kind. Give all systems the same sources."
+            "No two systems answer the same group (source), so their means are compared without pairing: that holds "
+            "only if their sources are samples of the same kind. Give all systems the same sources."
         )
     elif ranking.num_complete < ranking.num_groups and len(ranking.systems) > 1:
-        lacking = [f"{one.system} has {one.mean.n}" for one in ranking.systems if one.mean.n < ranking.num_groups]
+        lacking = [
+            f"{one_line(one.system)} has {one.mean.n}" for one in ranking.systems if one.mean.n < ranking.num_groups
+        ]
         yield (
-            f"Not every system has a scored text in each of the {ranking.num_groups} groups ({', '.join(lacking)}). "
-            "Means are adjusted for the groups that a system lacks (least squares over groups and systems)."
+            f"Not every system has a score in each of the {ranking.num_groups} groups ({', '.join(lacking)}). The "
+            "ranking's means are adjusted for the groups that a system lacks (least squares over groups and systems)."
         )
     if ranking.num_groups < 2:
         yield "All rows answer one source (one group), so no interval can be given. Judge texts on more sources."
+    elif ranking.num_groups < FEW_GROUPS:
+        yield f"Fewer than {FEW_GROUPS} groups (sources): intervals are rough."
 
 
 # ---------------------------------------------------------------------- JSON

@@ -12,6 +12,7 @@ from judging.certificates.certificate import Certificate
 from judging.stats.estimate import Estimate
 
 Light = Literal["green", "yellow", "red", "grey"]
+MIN_COVERAGE = 0.95  # as a certificate asks by default
 WITHIN, POOLED = "group.spearman", "dataset.spearman"
 
 
@@ -42,7 +43,8 @@ def trust(part: Slice | None, certificate: Certificate | None, labels: str) -> T
         )
     statistic, found = _agreement(part)
     what = "the constructed levels" if labels == "constructed" else "people"
-    agrees = f"{statistic} with {what} is {with_interval(found)} in {part.num_groups} groups"
+    num_groups = found.n if statistic == WITHIN else part.num_groups
+    agrees = f"{statistic} with {what} is {with_interval(found)} in {num_groups} groups"
     if certificate and certificate.verdict.holds:
         return Trust("green", f"The panel is certified on these data ({certificate.date[:10]}): {agrees}.")
     chance = part.estimates[PANEL].get(f"floor.{statistic}")
@@ -50,7 +52,7 @@ def trust(part: Slice | None, certificate: Certificate | None, labels: str) -> T
         return Trust("red", f"The panel's agreement with {what} is undefined: too few groups with different labels.")
     if chance is not None and not found.low > chance.value:
         return Trust("red", f"The panel cannot be told from chance: its {agrees}, chance {shown(chance.value)}.")
-    doubts = list(_doubts(part, statistic, certificate, labels))
+    doubts = _doubts(part, statistic, num_groups, certificate, labels)
     if doubts:
         return Trust("yellow", f"The panel's {agrees}, above chance; but {', and '.join(doubts)}.")
     return Trust("green", f"The panel's {agrees}, above chance and above the texts' length.")
@@ -64,13 +66,18 @@ def _agreement(part: Slice) -> tuple[str, Estimate]:
     return POOLED, part.estimates[PANEL][POOLED]
 
 
-def _doubts(part: Slice, statistic: str, certificate: Certificate | None, labels: str) -> list[str]:
+def _doubts(part: Slice, statistic: str, num_groups: int, certificate: Certificate | None, labels: str) -> list[str]:
     found = []
     length = part.against_length[PANEL].get(statistic)
-    if length is not None and not math.isnan(length.low) and length.low <= 0:
+    if length is None or math.isnan(length.low):
+        found.append("a comparison with the texts' length is not possible")
+    elif length.low <= 0:
         found.append(f"not surely above the texts' length (difference {with_interval(length)})")
-    if part.num_groups < FEW_GROUPS:
-        found.append(f"fewer than {FEW_GROUPS} groups have labels")
+    if num_groups < FEW_GROUPS:
+        found.append(f"fewer than {FEW_GROUPS} groups have different labels")
+    coverage = part.estimates[PANEL][statistic].coverage
+    if coverage < MIN_COVERAGE:
+        found.append(f"only {coverage:.0%} of the labelled texts have a score")
     if labels == "constructed":
         found.append("constructed levels are not ratings")
     if certificate and not certificate.verdict.holds:

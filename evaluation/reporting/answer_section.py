@@ -12,7 +12,7 @@ from typing import Any
 
 from cluster.tables import aligned
 from evaluation.judges.aggregation import PANEL
-from evaluation.measure.formatting import shown, with_interval
+from evaluation.measure.formatting import one_line, shown, with_interval
 from evaluation.measure.headline import headline
 from evaluation.measure.slices import Slice
 from evaluation.measure.system_comparison import PEOPLE, Powered, SystemsPart
@@ -24,6 +24,7 @@ from judging.stats.prediction_powered import ThreeWays
 from judging.stats.systems import Ranking, SystemScore
 
 SHOWN_SYSTEMS = 20  # in the terminal's table
+MOST_PAIRS = 500  # on the page; metrics.json has all
 
 
 @dataclass(frozen=True)
@@ -59,11 +60,11 @@ def answers(
         labels: `human` or `constructed`.
     """
     measured = {(one.task, one.dataset, one.aspect, one.scale): one for one in slices}
-    certified = {(one.task, one.dataset, one.aspect): one for one in certificates if one.subject == PANEL}
+    certified = {(one.task, one.dataset, one.aspect, one.scale): one for one in certificates if one.subject == PANEL}
     found = []
     for part in parts:
-        key = (part.task, part.dataset, part.aspect)
-        agreement = measured.get((*key, part.scale))
+        key = (part.task, part.dataset, part.aspect, part.scale)
+        agreement = measured.get(key)
         found.append(Answer(part, agreement, trust(agreement, certified.get(key), labels)))
     return found
 
@@ -88,7 +89,8 @@ def answer_html(answer: Answer, label: str, slices: Sequence[Slice]) -> str:
         panel=panel,
         plot=plots.ranking(part, label) if panel else "",
         rows=system_rows(part, label) if panel else [],
-        pairs=_pair_rows(panel) if panel else [],
+        pairs=_pair_rows(panel)[:MOST_PAIRS] if panel else [],
+        num_more_pairs=max(0, len(panel.differences) - MOST_PAIRS) if panel else 0,
         others={
             (label if name == PEOPLE else name): headline(one, part.aspect)
             for name, one in part.rankings.items()
@@ -136,7 +138,7 @@ def system_rows(part: SystemsPart, label: str) -> list[list[str]]:
     head = ["system", "mean", "rank", "groups won", "at equal length", "groups", "coverage"]
     rows = [[*head, *([label] if people else [])]]
     for one in ranking.systems:
-        row = [one.system, with_interval(one.mean), _ranks(one), _won(one), _or_dash(one.controlled)]
+        row = [one_line(one.system), with_interval(one.mean), _ranks(one), _won(one), _or_dash(one.controlled)]
         row += [str(one.mean.n), f"{one.mean.coverage:.3f}"]
         rows.append([*row, *([_or_dash(people.get(one.system))] if people else [])])
     return rows
@@ -158,7 +160,7 @@ def _or_dash(one: Estimate | None) -> str:
 def _pair_rows(ranking: Ranking) -> list[dict[str, Any]]:
     return [
         {
-            "pair": f"{one.first} minus {one.second}",
+            "pair": f"{one_line(one.first)} minus {one_line(one.second)}",
             "difference": with_interval(one.value),
             "controlled": _or_dash(one.controlled),
             "p": f"{one.p:.3f}" if one.p >= 0.001 else "< .001",
@@ -172,9 +174,15 @@ def _pair_rows(ranking: Ranking) -> list[dict[str, Any]]:
 def _powered_rows(powered: Powered, ranking: Ranking) -> dict[str, list[list[str]]]:
     """By table, the means and the differences to the best system: name, three estimates, labelled groups, worth."""
     best = ranking.systems[0].system
-    pairs = {f"{first} minus {second}": ways for (first, second), ways in powered.differences.items() if first == best}
+    pairs = {
+        f"{one_line(first)} minus {one_line(second)}": ways
+        for (first, second), ways in powered.differences.items()
+        if first == best
+    }
     tables: dict[str, Mapping[str, ThreeWays]] = {"means": powered.means, "differences": pairs}
-    return {title: [[name, *_ways(ways)] for name, ways in rows.items()] for title, rows in tables.items() if rows}
+    return {
+        title: [[one_line(name), *_ways(ways)] for name, ways in rows.items()] for title, rows in tables.items() if rows
+    }
 
 
 def _ways(ways: ThreeWays) -> list[str]:

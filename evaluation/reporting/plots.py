@@ -75,7 +75,7 @@ def ranking(part: SystemsPart, label_name: str) -> str:
             axis.plot([one.low, one.high], [place, place], color=colour, linewidth=2)
     axis.set_yticks(range(len(names)), [_short(name) for name in names], fontsize=9)
     axis.set_ylim(-0.6, len(names) - 0.4)
-    axis.set_xlabel(f"mean {part.aspect}", fontsize=9)
+    axis.set_xlabel(f"mean {_short(part.aspect)}", fontsize=9)
     axis.grid(axis="x", color="#eeeeee")
     if len(columns) > 1:
         axis.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))

@@ -2,8 +2,8 @@
 
 Legend: G groups, S systems, B resamples. A cell is a system in a group: the mean of its rows there.
 score = group + system (+ slope * length): with every system in every group the means are plain means, and a system
-that lacks the easy groups is not punished for it. Systems that share no group with others are compared without the
-groups' part. It knows no ranks and no tests.
+that lacks the easy groups is not punished for it. Where no two systems share a group, they are compared without the
+groups' part. Standard errors come from a bootstrap over groups. It knows no ranks and no tests.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from judging.stats.bootstrap import Floats, Resample, percentile_interval, replicates, weigh
+from judging.stats.bootstrap import Floats, Resample, replicates, weigh
 from judging.stats.estimate import Estimate
 from judging.stats.rows import encode
 
@@ -56,38 +56,93 @@ class Cells:
         return ~np.isnan(self.score_GS)
 
     @cached_property
+    def shared_SS(self) -> npt.NDArray[np.intp]:
+        """In how many groups two systems both are."""
+        has_GS = self.has_GS.astype(float)
+        return np.asarray(has_GS.T @ has_GS, dtype=np.intp)
+
+    @cached_property
+    def path_SS(self) -> npt.NDArray[np.intp]:
+        """The weakest link of the strongest path between two systems, in shared groups; 0: no path joins them."""
+        path_SS = self.shared_SS.copy()
+        for between in range(len(self.names)):
+            path_SS = np.maximum(path_SS, np.minimum(path_SS[:, [between]], path_SS[[between], :]))
+        return path_SS
+
+    @property
     def is_paired(self) -> bool:
         """Whether all systems can be compared within groups, directly or over further systems."""
-        shared_SS = self.has_GS.T.astype(float) @ self.has_GS.astype(float) > 0
-        reached_S = np.arange(len(self.names)) == 0
-        for _ in self.names:
-            reached_S = shared_SS[reached_S].any(axis=0)
-        return bool(reached_S.all())
+        return bool((self.path_SS > 0).all())
+
+    def only(self, places: Sequence[int]) -> Cells:
+        """The cells of these systems, and the groups that have any of them."""
+        chosen = list(places)
+        kept_G = self.has_GS[:, chosen].any(axis=1)
+        score_GS, length_GS = (one[:, chosen][kept_G] for one in (self.score_GS, self.length_GS))
+        return Cells([self.names[place] for place in chosen], score_GS, length_GS)
 
 
 @dataclass(frozen=True)
 class Means:
-    """Means of the systems, then the slope if length is in the model, with their replicates; NaN: undetermined."""
+    """Means of the systems, then the slope if length is in the model, with their covariance over resamples (K, K).
+
+    `dropped_share` (0 to 1): resamples that did not determine all of them. Covariances are NaN with fewer than two
+    groups or two such resamples.
+    """
 
     values_K: Floats
-    replicates_BK: Floats
+    covariance_KK: Floats
+    dropped_share: float
 
-    def of(self, place: int, num_groups: int, coverage: float) -> Estimate:
-        """The estimate of one mean, or of the slope, which comes last."""
-        return _estimate(float(self.values_K[place]), self.replicates_BK[:, place], num_groups, coverage)
+    def of(self, place: int, num_groups: int, degrees: int, coverage: float) -> Estimate:
+        """The estimate of one mean, or of the slope, which comes last, with Student's interval.
 
-    def apart_B(self, first: int, second: int) -> Floats:
-        """Replicates of the first mean minus the second."""
-        return np.asarray(self.replicates_BK[:, first] - self.replicates_BK[:, second])
+        Args:
+            place: of the system.
+            num_groups: n of the estimate.
+            degrees: of freedom; below 1 there is no interval.
+            coverage: share of scored rows.
+        """
+        error = math.sqrt(max(float(self.covariance_KK[place, place]), 0.0))
+        return self._estimate(float(self.values_K[place]), error, num_groups, degrees, coverage)
 
-    def difference(self, first: int, second: int, num_groups: int, coverage: float) -> Estimate:
-        """The estimate of the first mean minus the second; the same resamples for both."""
+    def difference(self, first: int, second: int, num_groups: int, degrees: int, coverage: float) -> Estimate:
+        """The estimate of the first mean minus the second.
+
+        Args:
+            first: place of a system.
+            second: of another.
+            num_groups: n of the estimate.
+            degrees: of freedom; below 1 there is no interval.
+            coverage: share of scored rows.
+        """
         value = float(self.values_K[first] - self.values_K[second])
-        return _estimate(value, self.apart_B(first, second), num_groups, coverage)
+        return self._estimate(value, self.error(first, second), num_groups, degrees, coverage)
+
+    def error(self, first: int, second: int) -> float:
+        """The standard deviation of the first mean minus the second over resamples; NaN: unknown."""
+        between = self.covariance_KK
+        return math.sqrt(max(float(between[first, first] + between[second, second] - 2 * between[first, second]), 0.0))
+
+    def _estimate(self, value: float, error: float, num_groups: int, degrees: int, coverage: float) -> Estimate:
+        half = student_quantile(degrees) * error * shrinkage(degrees) if degrees > 0 else math.nan
+        return Estimate(value, value - half, value + half, num_groups, coverage, 0, self.dropped_share)
+
+
+def student_quantile(degrees: float, level: float = 0.95) -> float:
+    """Half the width of Student's interval of that level, in standard errors."""
+    from scipy.special import stdtrit  # scipy.stats takes seconds to import
+
+    return float(stdtrit(degrees, (1 + level) / 2))
+
+
+def shrinkage(degrees: int) -> float:
+    """How much larger a standard error is than the deviation over resamples of degrees + 1 groups."""
+    return math.sqrt((degrees + 1) / degrees)
 
 
 def system_means(cells: Cells, *, resamples: int, seed: int) -> tuple[Means, Means | None]:
-    """Fit the model to the cells and to resamples of their groups. With fewer than two groups replicates are NaN.
+    """Fit the model to the cells and to resamples of their groups.
 
     Args:
         cells: at least one.
@@ -104,13 +159,16 @@ def system_means(cells: Cells, *, resamples: int, seed: int) -> tuple[Means, Mea
     replicates_BK = np.full((1, len(values_K)), math.nan)
     if num_groups > 1:
         replicates_BK = replicates(fit, num_groups, resamples=resamples, seed=seed)
-    plain, controlled = (Means(values_K[part], replicates_BK[:, part]) for part in (slice(num), slice(num, None)))
+    plain, controlled = (_means(values_K[part], replicates_BK[:, part]) for part in (slice(num), slice(num, None)))
     return plain, None if np.isnan(controlled.values_K).any() else controlled
 
 
-def _estimate(value: float, replicates_B: Floats, num_groups: int, coverage: float) -> Estimate:
-    found = percentile_interval(replicates_B)
-    return Estimate(value, found.low, found.high, num_groups, coverage, 0, found.dropped_share)
+def _means(values_K: Floats, replicates_BK: Floats) -> Means:
+    known_BK = replicates_BK[~np.isnan(replicates_BK).any(axis=1)]
+    dropped_share = 1 - len(known_BK) / len(replicates_BK)
+    if len(known_BK) < 2:
+        return Means(values_K, np.full((len(values_K), len(values_K)), math.nan), dropped_share)
+    return Means(values_K, np.atleast_2d(np.cov(known_BK, rowvar=False)), dropped_share)
 
 
 def _model(cells: Cells) -> Resample:

@@ -13,10 +13,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from judging.stats.additive_model import student_quantile
 from judging.stats.bootstrap import Floats
 from judging.stats.estimate import Estimate
 
-LEVEL = 0.95
+MIN_LABELLED = 8  # with fewer labelled groups, or open ones, intervals of both together hold the mean too seldom
+MIN_OPEN = 6
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ def three_ways(human_G: Floats, judge_G: Floats, *, coverage: float = 1.0) -> Th
     human_L, judge_L, judge_U = human_G[both_G], judge_G[both_G], judge_G[scored_G & ~labelled_G]
     num_labelled, num_open = len(human_L), len(judge_U)
     nothing = ThreeWays(labels, judge, labels, 0.0, float(labels.n))
-    if num_labelled < 3 or num_open < 2:
+    if num_labelled < MIN_LABELLED or num_open < MIN_OPEN:
         return nothing
     covariance = np.cov(human_L, judge_L)
     # Variance of mean(human_L) + weight (mean(judge_U) - mean(judge_L)), smallest at this weight.
@@ -59,9 +61,9 @@ def three_ways(human_G: Floats, judge_G: Floats, *, coverage: float = 1.0) -> Th
     weight = float(covariance[0, 1] / num_labelled / bend) if bend > 0 else 0.0
     value = float(human_L.mean() + weight * (judge_U.mean() - judge_L.mean()))
     # The weight was fitted to the labelled groups, which leaves them one degree of freedom less.
-    left = float((human_L - weight * judge_L).var(ddof=1)) * (num_labelled - 1) / (num_labelled - 2)
-    error = math.sqrt(left / num_labelled + weight**2 * float(judge_U.var(ddof=1)) / num_open)
-    half = error * _t(num_labelled - 2)
+    left = float((human_L - weight * judge_L).var(ddof=1)) * (num_labelled - 1) / (num_labelled - 2) / num_labelled
+    of_open = weight**2 * float(judge_U.var(ddof=1)) / num_open
+    half = student_quantile(_degrees(left, num_labelled - 2, of_open, num_open - 1)) * math.sqrt(left + of_open)
     half_of_labels = (labels.high - labels.low) / 2
     if not half < half_of_labels:
         return nothing
@@ -75,11 +77,11 @@ def _mean(values_G: Floats, coverage: float) -> Estimate:
     if num == 0:
         return Estimate(math.nan, math.nan, math.nan, 0, coverage)
     value = float(values_G.mean())
-    half = _t(num - 1) * float(values_G.std(ddof=1)) / math.sqrt(num) if num > 1 else math.nan
+    half = student_quantile(num - 1) * float(values_G.std(ddof=1)) / math.sqrt(num) if num > 1 else math.nan
     return Estimate(value, value - half, value + half, num, coverage)
 
 
-def _t(degrees: int) -> float:
-    from scipy.special import stdtrit  # scipy.stats takes seconds to import
-
-    return float(stdtrit(degrees, (1 + LEVEL) / 2))
+def _degrees(one: float, of_one: int, other: float, of_other: int) -> float:
+    """Degrees of freedom of the sum of two estimated variances (Welch and Satterthwaite)."""
+    spread = one**2 / of_one + other**2 / of_other
+    return (one + other) ** 2 / spread if spread > 0 else of_one

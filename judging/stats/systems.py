@@ -7,6 +7,7 @@ Means, differences and intervals are those of `additive_model.py`. It knows no j
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -14,13 +15,14 @@ from itertools import combinations
 import numpy as np
 import numpy.typing as npt
 
-from judging.stats.additive_model import Cells, Means, system_means
+from judging.stats.additive_model import Cells, Means, shrinkage, system_means
 from judging.stats.bootstrap import Floats
 from judging.stats.correlation import ROUNDING
 from judging.stats.estimate import Estimate
 from judging.stats.rows import encode, numbers
 
 LEVEL = 0.05  # family-wise error of the statement that two systems differ
+MIN_GROUPS = 6  # with fewer, a sign test in which all groups agree does not reach that level
 
 
 @dataclass(frozen=True)
@@ -69,8 +71,9 @@ class Ranking:
     """Systems from the best mean to the worst, and all pairs in that order.
 
     `slope`: points for 100 characters more, None where undetermined. `is_paired`: whether systems are compared within
-    groups; False where some share no group with the others, even over further systems, so that the groups' means are
-    compared as if the groups were drawn anew for each system. `num_complete`: groups with every system.
+    groups; False where no two of them share a group, so that the systems' means are
+    compared as if the groups were drawn anew for each system. `num_groups`, `num_complete`: groups with any, and with
+    every one of these systems. `left_out`: systems without a score, and those that share no group with these.
     """
 
     systems: Sequence[SystemScore]
@@ -79,6 +82,7 @@ class Ranking:
     is_paired: bool
     num_groups: int
     num_complete: int
+    left_out: tuple[str, ...]
 
 
 def rank_systems(
@@ -92,8 +96,10 @@ def rank_systems(
 ) -> Ranking:
     """Compare systems by the scores of their texts.
 
-    A difference is tested by Student's t with the bootstrap's standard error, with one degree of freedom less than the
-    two share groups, adjusted over all pairs. Ranks follow from the pairs that differ (Mogstad et al. 2024).
+    Intervals and tests are Student's, with the standard error of a bootstrap over groups. A difference has a degree of
+    freedom less than the two systems share groups (or than the weakest link of the strongest path over other systems),
+    and neither interval nor a small p with fewer than `MIN_GROUPS`. Tests are adjusted over all pairs. Ranks follow
+    from the pairs that differ (Mogstad et al. 2024).
 
     Args:
         group: the source that each of the N candidates answers.
@@ -111,23 +117,26 @@ def rank_systems(
     if not known_N.any():
         raise ValueError("no row has a score")
     kept = np.flatnonzero(known_N)
-    cells = Cells.of(
+    every = Cells.of(
         [group[row] for row in kept],
         [system[row] for row in kept],
         score_N[kept],
         np.asarray(length, dtype=float)[kept],
     )
+    cells = every.only(_comparable(every))
     coverage = _coverage(system, known_N)
     plain, controlled = system_means(cells, resamples=resamples, seed=seed)
     order = sorted(range(len(cells.names)), key=lambda place: (-plain.values_K[place], cells.names[place]))
     differences = _differences(cells, plain, controlled, order, coverage)
+    num_groups = len(cells.score_GS)
     return Ranking(
-        [_system(cells, place, plain, controlled, differences, coverage) for place in order],
+        _systems(cells, plain, controlled, order, differences, coverage),
         differences,
-        controlled.of(len(order), len(cells.score_GS), float(known_N.mean())) if controlled else None,
+        controlled.of(len(order), num_groups, num_groups - 1, float(known_N.mean())) if controlled else None,
         cells.is_paired,
-        len(cells.score_GS),
+        num_groups,
         int(cells.has_GS.all(axis=1).sum()),
+        tuple(name for name in sorted(set(map(str, system))) if name not in cells.names),
     )
 
 
@@ -147,33 +156,54 @@ def _coverage(system: Sequence[str], known_N: npt.NDArray[np.bool_]) -> dict[str
     return dict(zip(sorted(set(map(str, system))), map(float, shares), strict=True))
 
 
-def _system(
+def _comparable(cells: Cells) -> list[int]:
+    """The largest set of systems that can be compared within groups; all systems where no two share a group."""
+    joined_SS = cells.path_SS > 0
+    rows_S = cells.has_GS.sum(axis=0)
+    largest = max(range(len(cells.names)), key=lambda place: (joined_SS[place].sum(), rows_S[joined_SS[place]].sum()))
+    return list(range(len(cells.names)) if joined_SS[largest].sum() == 1 else np.flatnonzero(joined_SS[largest]))
+
+
+def _systems(
     cells: Cells,
-    place: int,
     plain: Means,
     controlled: Means | None,
+    order: Sequence[int],
     differences: Sequence[Difference],
     coverage: Mapping[str, float],
-) -> SystemScore:
-    name, has_G = cells.names[place], cells.has_GS[:, place]
-    rivals_G = has_G & (cells.has_GS.sum(axis=1) > 1)
-    best_G = np.nanmax(cells.score_GS, axis=1)
-    top_GS = _is_equal(cells.score_GS, best_G[:, None])
-    is_top_G = top_GS[:, place] & rivals_G
-    is_alone_G = is_top_G & (top_GS.sum(axis=1) == 1)
-    num_rivals = int(rivals_G.sum())
-    num_groups = int(has_G.sum())
-    higher = (plain.values_K > plain.values_K[place]) & ~_is_equal(plain.values_K, plain.values_K[place])
-    return SystemScore(
-        name,
-        plain.of(place, num_groups, coverage[name]),
-        controlled.of(place, num_groups, coverage[name]) if controlled else None,
-        1 + int(higher.sum()),
-        1 + sum(one.is_told and one.second == name for one in differences),
-        len(cells.names) - sum(one.is_told and one.first == name for one in differences),
-        float(is_alone_G.sum() / num_rivals) if num_rivals else math.nan,
-        float((is_top_G & ~is_alone_G).sum() / num_rivals) if num_rivals else math.nan,
-    )
+) -> list[SystemScore]:
+    """All systems in the order of their means."""
+    told = [one for one in differences if one.is_told]
+    better, worse = Counter(one.second for one in told), Counter(one.first for one in told)
+    top_GS = _is_equal(cells.score_GS, np.nanmax(cells.score_GS, axis=1)[:, None])
+    is_contest_G = cells.has_GS.sum(axis=1) > 1
+    is_alone_G = top_GS.sum(axis=1) == 1
+    found = []
+    for place in order:
+        name = cells.names[place]
+        num_groups = int(cells.has_GS[:, place].sum())
+        num_contests = int((cells.has_GS[:, place] & is_contest_G).sum())
+        is_top_G = top_GS[:, place] & is_contest_G
+        won, tied = ((is_top_G & one).sum() / num_contests if num_contests else math.nan for one in _both(is_alone_G))
+        value = plain.values_K[place]
+        counts = (num_groups, num_groups - 1, coverage[name])
+        found.append(
+            SystemScore(
+                name,
+                plain.of(place, *counts),
+                controlled.of(place, *counts) if controlled else None,
+                1 + int(((plain.values_K > value) & ~_is_equal(plain.values_K, value)).sum()),
+                1 + better[name],
+                len(cells.names) - worse[name],
+                float(won),
+                float(tied),
+            )
+        )
+    return found
+
+
+def _both(flag_G: npt.NDArray[np.bool_]) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+    return flag_G, ~flag_G
 
 
 def _differences(
@@ -181,19 +211,21 @@ def _differences(
 ) -> list[Difference]:
     """All pairs of systems in the order of their means."""
     pairs = list(combinations(order, 2))
-    shared = [np.flatnonzero(cells.has_GS[:, first] & cells.has_GS[:, second]) for first, second in pairs]
-    p_M = holm(np.array([_p_value(plain, *pair, _degrees(cells, *pair)) for pair in pairs]))
+    degrees = [_degrees(cells, *pair) for pair in pairs]
+    p_M = holm(np.array([_p_value(plain, *pair, one) for pair, one in zip(pairs, degrees, strict=True)]))
     found = []
-    for (first, second), groups, p in zip(pairs, shared, p_M, strict=True):
+    for (first, second), known, p in zip(pairs, degrees, p_M, strict=True):
+        groups = np.flatnonzero(cells.has_GS[:, first] & cells.has_GS[:, second])
         one_G, other_G = cells.score_GS[groups, first], cells.score_GS[groups, second]
         is_tie_G = _is_equal(one_G, other_G)
         both = min(coverage[cells.names[first]], coverage[cells.names[second]])
+        counts = (len(groups), known if known >= MIN_GROUPS - 1 else 0, both)
         found.append(
             Difference(
                 cells.names[first],
                 cells.names[second],
-                plain.difference(first, second, len(groups), both),
-                controlled.difference(first, second, len(groups), both) if controlled else None,
+                plain.difference(first, second, *counts),
+                controlled.difference(first, second, *counts) if controlled else None,
                 float(p),
                 int((~is_tie_G & (one_G > other_G)).sum()),
                 int(is_tie_G.sum()),
@@ -204,11 +236,10 @@ def _differences(
 
 
 def _degrees(cells: Cells, first: int, second: int) -> int:
-    """Degrees of freedom of a difference: shared groups less one; without pairing those of the rarer system."""
-    has_GS = cells.has_GS
-    if (num_shared := int((has_GS[:, first] & has_GS[:, second]).sum())) > 1:
-        return num_shared - 1
-    return max(0, int(min(has_GS[:, first].sum(), has_GS[:, second].sum())) - 1)
+    """Degrees of freedom of a difference: of the groups that link the two; unpaired, of the groups of the rarer."""
+    if cells.is_paired:
+        return int(cells.path_SS[first, second]) - 1
+    return int(min(cells.has_GS[:, first].sum(), cells.has_GS[:, second].sum())) - 1
 
 
 def _p_value(means: Means, first: int, second: int, degrees: int) -> float:
@@ -219,14 +250,12 @@ def _p_value(means: Means, first: int, second: int, degrees: int) -> float:
     from scipy.special import stdtr  # scipy.stats takes seconds to import
 
     value = abs(float(means.values_K[first] - means.values_K[second]))
-    apart_B = means.apart_B(first, second)
-    apart_B = apart_B[~np.isnan(apart_B)]
-    if degrees < 1 or len(apart_B) < 2 or value <= ROUNDING * float(np.abs(means.values_K).max()):
+    error = means.error(first, second)
+    if degrees < 1 or math.isnan(error) or value <= ROUNDING * float(np.abs(means.values_K).max()):
         return 1.0
-    # A resample of n groups has the variance (n - 1) / n of a fresh sample.
-    error = float(apart_B.std(ddof=1)) * math.sqrt((degrees + 1) / degrees)
+    error *= shrinkage(degrees)
     p = float(2 * stdtr(degrees, -value / error)) if error > ROUNDING * value else 0.0
-    return max(p, of_signs) if (of_signs := 2.0**-degrees) > LEVEL else p
+    return max(p, 2.0**-degrees) if degrees < MIN_GROUPS - 1 else p
 
 
 def _is_equal(one: Floats, other: Floats | float) -> npt.NDArray[np.bool_]:

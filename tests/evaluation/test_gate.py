@@ -85,9 +85,34 @@ def test_a_requirement_that_names_nothing_is_refused(run: RunConfig, requirement
 
 
 def test_labels_on_some_groups_can_be_required_with_the_judge(tmp_path: Path) -> None:
-    few = finished(tmp_path / "run", rows(labelled=6))
+    few = finished(tmp_path / "run", rows(20, labelled=12))
     report.main(few)
     assert gate.main(few, require=["powered s1 - s0 > .9", "powered s1 > 2"]).exit_code == 0
+
+
+def test_a_part_without_the_figure_fails(tmp_path: Path) -> None:
+    given = [*rows(), *({**one, "aspect": "utility", "system": "", "label": None} for one in rows())]
+    two = finished(tmp_path / "run", given)
+    report.main(two)
+    for requirement in ("system s1 - s0 > 0", "panel.group.spearman >= .4"):
+        code, summary = gate.main(two, require=[requirement])
+        assert code == 4 and [one["found"] for one in summary["checked"]][1] == "no such figure"
+        assert gate.main(two, require=[f"{requirement} on qa/overall"]).exit_code == 0
+
+
+def test_an_ambiguous_system_is_refused(tmp_path: Path) -> None:
+    names = {"s0": "A", "s1": "A - B", "s2": "B"}
+    third = [{**one, "id": f"{one['id']}x", "system": "s2"} for one in rows() if one["system"] == "s1"]
+    run = finished(tmp_path / "run", [{**one, "system": names[one["system"]]} for one in [*rows(), *third]])
+    report.main(run)
+    with refused("ambiguous_name", naming="A - B"):
+        gate.main(run, require=["system A - B > 0"])
+
+
+def test_few_groups_hold_no_difference(tmp_path: Path) -> None:
+    run = finished(tmp_path / "run", rows(5, labelled=5))
+    report.main(run)
+    assert gate.main(run, require=["system s1 - s0 > 0"]).exit_code == 4
 
 
 def test_the_junit_file_names_what_failed(run: RunConfig, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import doctest
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -85,6 +86,29 @@ def test_a_misspelt_setting_is_refused_by_its_name(tmp_path: Path) -> None:
         inverdict.evaluate(rows(), task="qa", run=tmp_path / "run", sed=1, **SCRIPTED)
 
 
+def test_a_finished_run_keeps_its_files(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    (folder / "evaluate").mkdir(parents=True)
+    (folder / "rows.jsonl").write_text("old\n")
+    with refused("unknown_key", "sed"):
+        inverdict.evaluate(rows(), task="qa", run=folder, sed=1, **SCRIPTED)
+    with refused("other_rows", "run", naming=str(folder)):
+        inverdict.evaluate(rows(), task="qa", run=folder, **SCRIPTED)
+    assert [path.name for path in folder.iterdir() if path.is_file()] == ["rows.jsonl"]
+    assert (folder / "rows.jsonl").read_text() == "old\n"
+
+
+def test_the_default_folder_follows_the_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    seen: list[str] = []
+    monkeypatch.setattr(evaluating, "_run", lambda config, text: seen.append(config["run"]))
+    file = tmp_path / "rows.jsonl"
+    for content in ("a", "b", "a"):
+        file.write_text(content)
+        inverdict.evaluate(file, **SCRIPTED, seed=np.int64(3))
+    assert seen[0] == seen[2] != seen[1]
+
+
 def test_a_run_without_a_report(tmp_path: Path) -> None:
     with refused("no_report", naming=str(tmp_path)):
         inverdict.load(tmp_path)
@@ -94,6 +118,11 @@ def test_judges_by_source_by_name_and_by_settings() -> None:
     models, asked = evaluating._judges(["embedded:smollm2-135m-instruct", "/models/big"], {})
     assert asked == {"smollm2-135m-instruct": {"model": "smollm2-135m-instruct"}, "big": {"model": "big"}}
     assert models["big"] == {"source": "/models/big"}
+    with refused("duplicate_name", "judges", naming="model-7b"):
+        evaluating._judges(["org1/model-7b", "org2/model-7b"], {})
+    with refused("duplicate_name", "judges", naming="small"):
+        evaluating._judges({"small": "embedded:x"}, {"small": {"source": "mine"}})
+    assert evaluating._judges(Path("/models/big"), {})[0] == {"big": {"source": "/models/big"}}
     models, asked = evaluating._judges({"x": "known", "y": {"model": "known", "prompt": "p"}}, {"known": {}})
     assert asked == {"x": {"model": "known"}, "y": {"model": "known", "prompt": "p"}} and list(models) == ["known"]
 

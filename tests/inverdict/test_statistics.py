@@ -46,6 +46,14 @@ def test_compare_ranks_the_systems() -> None:
     assert "b" in repr(found) and "<table" in found._repr_html_()
 
 
+def test_what_a_reader_has_to_know_is_said() -> None:
+    apart = scores(group=range(6), length=[3] * 6)
+    found = inverdict.compare(apart)
+    assert found.notes[0].startswith("No two systems answer the same group") and found.notes[0] in repr(found)
+    alone = inverdict.compare(scores(system=["a"] * 6))
+    assert list(alone.differences["difference"]) == []
+
+
 def test_names_are_escaped_in_html() -> None:
     found = inverdict.compare(scores(system=["<script>", "b"] * 3))
     assert "<script>" not in found._repr_html_()
@@ -59,6 +67,7 @@ def test_names_are_escaped_in_html() -> None:
         (scores(score=["1", "two"] * 3), "wrong_type", "score"),
         (scores(score=[np.inf] * 6), "invalid_value", "score"),
         (scores(score=[np.nan] * 6), "no_scores", "score"),
+        (scores(length=[1, 2, None, 4, 5, 6]), "missing_value", "length"),
     ],
 )
 def test_bad_columns_are_refused(frame: pd.DataFrame, code: str, key: str) -> None:

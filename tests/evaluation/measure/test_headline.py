@@ -23,7 +23,7 @@ def ranking(*means: float, groups: int = 40) -> Ranking:
 @pytest.mark.parametrize(
     ("means", "sentence"),
     [
-        ((1,), r"A has a mean of \S+ \[\S+, \S+\] on overall; there is no other system\."),
+        ((1,), r"A has a mean of \S+ \[\S+, \S+\] on overall; no other system is compared\."),
         ((3, 1), r"A is better than B on overall by \S+ \[\S+, \S+\] points\."),
         (
             (1, 1),

@@ -9,6 +9,8 @@ import pytest
 from evaluation.measure.system_comparison import PEOPLE, SystemsPart, compare_systems
 from tests.evaluation.making import scores_file
 
+ROUGH = "Fewer than 10 groups (sources): intervals are rough."
+
 
 def row(group: int, system: str, score: float | None, label: float | None = None, **more: Any) -> dict[str, Any]:
     scores = {"j": score, "k": None if score is None else 6 - score}
@@ -32,7 +34,7 @@ def test_each_column_has_its_ranking(tmp_path: Path) -> None:
     assert order(part, "j") == ["c", "b", "a"] and order(part, "k") == ["a", "b", "c"]
     assert order(part, PEOPLE) == ["a", "b", "c"]
     assert [one.rank for one in part.rankings["panel"].systems] == [1, 1, 1]
-    assert part.notes == [] and part.powered == {} and (part.num_groups, part.num_labelled_groups) == (4, 4)
+    assert part.notes == [ROUGH] and part.powered == {} and (part.num_groups, part.num_labelled_groups) == (4, 4)
     json.dumps(part.to_json(), allow_nan=False)
 
 
@@ -52,11 +54,15 @@ def test_parts_of_the_data_stay_apart(tmp_path: Path) -> None:
 def test_what_does_not_match_is_said(tmp_path: Path) -> None:
     rows = [row(group, name, 2.0) for group in range(3) for name in "ab"][:-1]
     (part,) = parts(tmp_path, [*rows, row(9, "", 5.0)])
-    nameless, lacking = part.notes
+    nameless, lacking, rough = part.notes
+    assert rough == ROUGH
     assert nameless == "1 of 6 rows name no system and are left out here. Set `system` in the data."
-    assert lacking.startswith("Not every system has a scored text in each of the 3 groups (b has 2).")
+    assert lacking.startswith("Not every system has a score in each of the 3 groups (b has 2).")
     (apart,) = parts(tmp_path, [row(1, "a", 2.0), row(2, "a", 3.0), row(3, "b", 2.0)])
-    assert apart.notes[0].startswith("Some systems answer none of the others' groups")
+    assert apart.notes[0].startswith("No two systems answer the same group")
+    (stray,) = parts(tmp_path, [*rows, row(8, "c", 1.0), row(7, "d\ne", None)])
+    assert stray.notes[0].startswith("Not compared: c, d e (no score, or no group")
+    assert [one.system for one in stray.rankings["panel"].systems] == ["a", "b"]
     (alone,) = parts(tmp_path, [row(1, "a", 2.0), row(1, "b", 3.0)])
     assert alone.notes == [
         "All rows answer one source (one group), so no interval can be given. Judge texts on more sources."
@@ -71,20 +77,46 @@ def test_no_system_and_no_score(tmp_path: Path) -> None:
     assert list(unscored.rankings) == [PEOPLE]
 
 
-def test_labels_on_some_groups(tmp_path: Path) -> None:
-    rows = [
-        row(group, name, 1.0 + group % 3 + step, 2.0 + group % 3 + step if group < 6 else None)
-        for group in range(12)
+def few(*, labelled: int = 8, groups: int = 16) -> list[dict[str, Any]]:
+    """Scores 1, 2, 3, 4 in turn, b one point above a; labels one point above the scores."""
+    return [
+        row(group, name, 1.0 + group % 4 + step, 2.0 + group % 4 + step if group < labelled else None)
+        for group in range(groups)
         for step, name in enumerate("ab")
     ]
-    (part,) = parts(tmp_path, rows)
+
+
+def test_labels_on_some_groups(tmp_path: Path) -> None:
+    (part,) = parts(tmp_path, few())
     means, differences = part.powered["j"]
-    # Labels of groups 0 to 5: 2, 3, 4 twice, mean 3; the judge is one point lower everywhere, mean 2.
-    assert (means["a"].labels.value, means["a"].judge.value, means["a"].powered.value) == pytest.approx((3, 2, 3))
-    assert (means["a"].labels.n, means["a"].judge.n) == (6, 12)
+    # Labels of groups 0 to 7: 2, 3, 4, 5 twice, mean 3.5; the judge is one point lower everywhere, mean 2.5.
+    found = (means["a"].labels.value, means["a"].judge.value, means["a"].powered.value)
+    assert found == pytest.approx((3.5, 2.5, 3.5))
+    assert (means["a"].labels.n, means["a"].judge.n) == (8, 16) and means["a"].effective > 8
     assert differences["b", "a"].powered.value == pytest.approx(1)
     # k turns the scale around, so a is its best.
     assert list(part.powered["k"].differences) == [("a", "b")]
+
+
+def test_means_are_estimated_only_where_every_system_is_in_every_group(tmp_path: Path) -> None:
+    (part,) = parts(tmp_path, few()[:-1])
+    assert part.powered["j"].means == {} and len(part.powered["j"].differences) == 1
+
+
+def test_labels_of_one_system_in_each_group_are_few_labels_too(tmp_path: Path) -> None:
+    rows = [
+        {**one, "label": None if (place // 2 + place) % 2 else one["label"]}
+        for place, one in enumerate(few(labelled=16))
+    ]
+    (part,) = parts(tmp_path, rows)
+    means, differences = part.powered["j"]
+    assert means["a"].labels.n == means["b"].labels.n == 8 and differences["b", "a"].labels.n == 0
+    assert any(note.startswith("By people: No two systems answer the same group") for note in part.notes)
+
+
+def test_names_of_texts_are_not_systems(tmp_path: Path) -> None:
+    (part,) = parts(tmp_path, [row(number, f"writer {number}", 2.0) for number in range(201)])
+    assert part.rankings == {} and part.notes[0].startswith("201 systems are more than the 200")
 
 
 def test_a_cell_with_an_unlabelled_row_has_no_label(tmp_path: Path) -> None:

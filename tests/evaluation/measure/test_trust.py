@@ -40,7 +40,7 @@ def test_no_label_is_unknown() -> None:
     ("noise", "groups", "labels", "light", "words"),
     [
         (0.5, 20, "human", "green", "above chance and above the texts' length"),
-        (0.5, 8, "human", "yellow", "fewer than 10 groups have labels"),
+        (0.5, 8, "human", "yellow", "fewer than 10 groups have different labels"),
         (0.5, 20, "constructed", "yellow", "constructed levels are not ratings"),
         (50.0, 20, "human", "red", "cannot be told from chance"),
     ],
@@ -59,3 +59,35 @@ def test_a_judge_that_follows_length_has_a_reservation(tmp_path: Path) -> None:
     same = _measure_slice((found.task, found.dataset, found.aspect), longer, (), settings)
     assert trust(same, None, "human").light == "yellow"
     assert "not surely above the texts' length" in trust(same, None, "human").words
+
+
+def test_equal_lengths_and_missing_scores_are_reservations(tmp_path: Path) -> None:
+    found = trust(part(tmp_path, 0.5, candidate_chars=100), None, "human")
+    assert found.light == "yellow" and "a comparison with the texts' length is not possible" in found.words
+
+
+def test_the_groups_that_count_are_those_with_different_labels(tmp_path: Path) -> None:
+    """Of 20 labelled groups 18 have one text, so the agreement within groups is of two."""
+    random = np.random.default_rng(0)
+    rows = [
+        {
+            "id": f"r{group}-{system}",
+            "group": f"g{group}",
+            "label": float(1 + system * 2),
+            "scores": {"j": float(1 + system * 2)},
+            "candidate_chars": int(random.integers(10, 900)),
+        }
+        for group in range(20)
+        for system in range(3 if group < 2 else 1)
+    ]
+    scores_file(tmp_path, rows)
+    found = trust(measure(tmp_path / "scores.parquet", resamples=200, seed=0, interval="percentile")[0], None, "human")
+    assert found.light != "green" and "in 2 groups" in found.words
+
+
+def test_few_scored_texts_are_a_reservation(tmp_path: Path) -> None:
+    known = part(tmp_path, 0.5, 40)
+    rows = [{**row, "scores": {"j": row["j.score"] if place < 60 else None}} for place, row in enumerate(known.rows)]
+    scores_file(tmp_path, rows)
+    found = trust(measure(tmp_path / "scores.parquet", resamples=200, seed=0, interval="percentile")[0], None, "human")
+    assert found.light == "yellow" and "only 50% of the labelled texts have a score" in found.words

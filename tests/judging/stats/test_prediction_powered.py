@@ -30,7 +30,7 @@ def test_worked_out_by_hand() -> None:
     assert found.powered.value == pytest.approx(3.375 + 0.86151 * (3.0416667 - 3.25), abs=1e-4)
     assert found.powered.n == 20
     assert found.powered.high - found.powered.low < found.labels.high - found.labels.low
-    assert found.effective == pytest.approx(12.32, abs=0.01)
+    assert found.effective == pytest.approx(15.58, abs=0.01)  # interval by Welch's degrees of freedom
 
 
 def test_agrees_with_ppi_py() -> None:
@@ -60,7 +60,7 @@ def test_labels_of_all_groups_leave_nothing_to_predict() -> None:
     assert found.powered == found.labels and found.effective == 8
 
 
-@pytest.mark.parametrize("num", [0, 1, 2])
+@pytest.mark.parametrize("num", [0, 1, 2, 7])
 def test_too_few_labels_stay_alone(num: int) -> None:
     found = three_ways(*both(HUMAN[:num], JUDGE[:num], OPEN))
     assert (found.labels.n == num and found.powered == found.labels) or math.isnan(found.labels.value)
@@ -69,10 +69,10 @@ def test_too_few_labels_stay_alone(num: int) -> None:
 
 
 def test_groups_without_a_judges_score_count_as_labels_alone() -> None:
-    human, judge = both(HUMAN, JUDGE, OPEN)
+    human, judge = both([*HUMAN, 4.0], [*JUDGE, 3.5], OPEN)
     judge[0] = math.nan
     found = three_ways(human, judge, coverage=0.95)
-    assert found.labels.n == 8 and found.powered.n == 19 and found.powered.coverage == 0.95
+    assert found.labels.n == 9 and found.powered.n == 20 and found.powered.coverage == 0.95
 
 
 # Correlation with people, and bias in points.
@@ -80,13 +80,13 @@ JUDGES = {"biased": (0.8, 1.5), "noisy": (0.3, 0.0), "worthless": (0.0, 0.0), "o
 
 
 @pytest.mark.parametrize("kind", JUDGES)
-@pytest.mark.parametrize("num_labels", [20, 50, 200])
-def test_intervals_hold_the_mean_and_are_never_wider(kind: str, num_labels: int) -> None:
+@pytest.mark.parametrize(("num_labels", "num_open"), [(20, 500), (50, 500), (200, 500), (10, 20), (100, 10)])
+def test_intervals_hold_the_mean_and_are_never_wider(kind: str, num_labels: int, num_open: int) -> None:
     correlation, bias = JUDGES[kind]
     random = np.random.default_rng(num_labels)
     held, widths = [], []
     for _ in range(1000):
-        latent = random.standard_normal(num_labels + 500)
+        latent = random.standard_normal(num_labels + num_open)
         noise = math.sqrt(1 - correlation**2) * random.standard_normal(len(latent))
         human = np.where(np.arange(len(latent)) < num_labels, 3 + latent, math.nan)
         found = three_ways(human, 3 + bias + correlation * latent + noise)
@@ -94,4 +94,5 @@ def test_intervals_hold_the_mean_and_are_never_wider(kind: str, num_labels: int)
         widths.append((found.powered.high - found.powered.low) / (found.labels.high - found.labels.low))
     assert 0.93 <= np.mean(held) <= 0.97
     assert max(widths) <= 1
-    assert np.mean(widths) < {"biased": 0.8, "noisy": 0.99, "worthless": 1.0, "opposite": 0.9}[kind]
+    if num_open == 500:
+        assert np.mean(widths) < {"biased": 0.8, "noisy": 0.99, "worthless": 1.0, "opposite": 0.9}[kind]
