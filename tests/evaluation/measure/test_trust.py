@@ -87,7 +87,11 @@ def test_the_groups_that_count_are_those_with_different_labels(tmp_path: Path) -
 
 def test_few_scored_texts_are_a_reservation(tmp_path: Path) -> None:
     known = part(tmp_path, 0.5, 40)
-    rows = [{**row, "scores": {"j": row["j.score"] if place < 60 else None}} for place, row in enumerate(known.rows)]
+    names = ("id", "group", "system", "label", "candidate_chars")
+    rows = [
+        {**{name: row[name] for name in names}, "scores": {"j": row["j.score"] if place < 60 else None}}
+        for place, row in enumerate(known.rows)
+    ]
     scores_file(tmp_path, rows)
     found = trust(measure(tmp_path / "scores.parquet", resamples=200, seed=0, interval="percentile")[0], None, "human")
     assert found.light == "yellow" and "only 50% of the labelled texts have a score" in found.words
