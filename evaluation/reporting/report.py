@@ -111,8 +111,8 @@ def main(run: RunConfig) -> Outcome:
     }
     folder.mkdir(parents=True, exist_ok=True)
     page = _page(run, config, summary, slices, more, templates)
-    write_text(folder / "metrics.json", json.dumps(summary, indent=1))
     write_records(run.run, config.records)
+    write_text(folder / "metrics.json", json.dumps(summary, indent=1))
     write_text(folder / "report.html", page)
     return Outcome(0, {**summary, "table": _table(slices, more, _label_name(summary))})
 
