@@ -6,6 +6,7 @@ The pages are imported only when they are served, so that --help is fast.
 from __future__ import annotations
 
 import argparse
+import signal
 import webbrowser
 from contextlib import suppress
 from pathlib import Path
@@ -36,6 +37,8 @@ def main(args: argparse.Namespace) -> int:
         address = f"http://{HOST}:{server.server_port}/"
         print(address, flush=True)
         say(f"view: {run}, read-only. Stop it with Ctrl-C.")
+        for number in (signal.SIGINT, signal.SIGTERM):  # also where the shell lets its background jobs ignore them
+            signal.signal(number, signal.default_int_handler)
         if args.open:
             webbrowser.open(address)
         with suppress(KeyboardInterrupt):

@@ -36,7 +36,7 @@ def progress(run: Path) -> dict[str, Any]:
     """
     evaluation = run / "evaluate"
     states = {job: _state(run / job.replace("-", "_")) for job in JOBS if job != "report"}
-    has_report = states["evaluate"] == DONE and _is_current(run / "report" / "report.html", evaluation)
+    has_report = states["evaluate"] == DONE and _is_current(run / "report", evaluation)
     states["report"] = DONE if has_report else None
     judges, damaged = _judges(evaluation, read_json(evaluation / "fingerprint.json") or {})
     return {
@@ -63,11 +63,12 @@ def _state(folder: Path) -> str | None:
 
 
 def _is_current(report: Path, evaluation: Path) -> bool:
-    """Whether the report is that of this evaluation, not of one before `--retry-failed`."""
-    try:
-        return report.stat().st_mtime_ns >= (evaluation / "manifest.json").stat().st_mtime_ns
-    except OSError:
+    """Whether the report is there and is that of this evaluation, not of one before `--retry-failed`."""
+    if not (report / "report.html").exists():
         return False
+    measured, done = read_json(report / "metrics.json") or {}, read_json(evaluation / "manifest.json") or {}
+    known = done.get("files", {}).get("scores.parquet")
+    return known is not None and measured.get("scores_sha256") == known
 
 
 def _version(evaluation: Path, judges: Iterable[Mapping[str, Any]]) -> str:

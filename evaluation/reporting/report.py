@@ -116,8 +116,8 @@ def main(run: RunConfig) -> Outcome:
     }
     folder.mkdir(parents=True, exist_ok=True)
     page = _page(run, config, summary, found, slices, more, templates)
-    write_text(folder / "metrics.json", json.dumps(summary, indent=1))
     write_records(run.run, config.records)
+    write_text(folder / "metrics.json", json.dumps(summary, indent=1))
     write_text(folder / "report.html", page)
     label = label_name(summary["labels"])
     texts = {"answer": "\n\n".join(answer_text(answer, label) for answer in found)}

@@ -4,7 +4,10 @@ import argparse
 import gzip
 import http.client
 import json
+import signal
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -181,9 +184,11 @@ def test_in_a_browser_rows_appear_as_they_are_judged_and_then_the_report(tmp_pat
         # The filter and the open row are kept.
         browser.wait_for_selector("#status:has-text('1 of 3 rows')")
         assert "j on b" in browser.inner_text("td.detail")
-        (folder / "manifest.json").write_text("{}")
-        (tmp_path / "run" / "report").mkdir()
-        (tmp_path / "run" / "report" / "report.html").write_text("<h1>The report</h1>")
+        made = tmp_path / "run" / "report"
+        made.mkdir()
+        (made / "report.html").write_text("<h1>The report</h1>")
+        (made / "metrics.json").write_text('{"scores_sha256": "0"}')
+        (folder / "manifest.json").write_text('{"files": {"scores.parquet": "0"}}')
         browser.wait_for_selector("h1:has-text('The report')")
         assert browser.url.endswith("/report.html")
     assert problems == []
@@ -216,6 +221,18 @@ def test_a_port_that_is_taken_or_none(tmp_path: Path) -> None:
         for port in (server.server_port, 70_000, -1):
             with refused("port_taken", naming=str(port)):
                 server_of(tmp_path, "127.0.0.1", port)
+
+
+def test_the_command_prints_its_address_and_ends_when_it_is_told_to(tmp_path: Path) -> None:
+    run = finished(tmp_path / "run", rows([1, 4, 2, 5])).run
+    command = [sys.executable, "-m", "cluster", "view", str(run)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        address = process.stdout.readline().strip()
+        assert address.startswith("http://127.0.0.1:")
+        assert answer(int(address.strip("/").rpartition(":")[2]), "/state").status == 200
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 0
 
 
 def test_no_browser_is_opened_unless_asked_for() -> None:

@@ -1,6 +1,5 @@
 """The progress of a run: read from its files, changing none of them."""
 
-import os
 from pathlib import Path
 
 import pytest
@@ -74,12 +73,16 @@ def test_before_the_records_are_written_the_total_is_unknown(tmp_path: Path) -> 
     assert progress(tmp_path)["judges"] == [{"judge": "j", "done": 0, "of": None}]
 
 
-def test_a_report_older_than_the_evaluation_is_none(tmp_path: Path) -> None:
+def test_a_report_of_another_evaluation_is_none(tmp_path: Path) -> None:
     run = finished(tmp_path / "run", rows([1, 4, 2, 5]))
     assert not progress(run.run)["has_report"]
     page(run)
     assert progress(run.run)["has_report"]
-    os.utime(run.run / "report" / "report.html", ns=(1, 1))
+    metrics = run.run / "report" / "metrics.json"
+    metrics.write_text(metrics.read_text().replace('"scores_sha256": "', '"scores_sha256": "0'))
+    assert not progress(run.run)["has_report"]
+    page(run)
+    (run.run / "report" / "report.html").unlink()
     assert not progress(run.run)["has_report"]
     page(run)
     JobDir(run.run, "evaluate").reopen()
