@@ -22,10 +22,12 @@ from cluster.tables import aligned
 from cluster.terminal import say
 from evaluation.batch.config import earlier_evaluation
 from evaluation.batch.ingest import iter_rows
+from evaluation.batch.pairs import has_pairs
 from evaluation.judges.aggregation import PANEL
 from evaluation.judges.prompt_sources import warnings
 from evaluation.measure.example_baseline import Neighbours, means_of, neighbours
 from evaluation.measure.formatting import shown, with_interval
+from evaluation.measure.pair_comparison import compared_pairs
 from evaluation.measure.slices import Comparison, Slice, comparisons, measure, worst
 from evaluation.measure.vote_comparison import CRITERION, Compared, compared
 from evaluation.reporting.certificates_section import certificates_section
@@ -33,6 +35,7 @@ from evaluation.reporting.examples_section import section as neighbours_section
 from evaluation.reporting.examples_section import table_rows as neighbours_rows
 from evaluation.reporting.fitted_section import fitted_section
 from evaluation.reporting.pages import rendered
+from evaluation.reporting.pairs_section import pairs_section, tables
 from evaluation.reporting.training_section import own_templates, prompts_section, retriever_section, training_section
 from evaluation.reporting.votes_section import feature_rows, section, table_rows
 from judging.records import UNSCORED_REASONS
@@ -89,6 +92,7 @@ def main(run: RunConfig) -> Outcome:
         _More(compared(run.run, part, **settings), neighbours(part, means, **settings, interval=config.interval))
         for part in slices
     ]
+    pairs = compared_pairs(run.run, **settings) if has_pairs(run) else []
     summary = {
         "written": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "labels": done["fingerprint"]["data"]["labels"],
@@ -99,13 +103,16 @@ def main(run: RunConfig) -> Outcome:
         "resamples": config.resamples,
         "interval": config.interval,
         "slices": [{**part.to_json(), **one.to_json()} for part, one in zip(slices, more, strict=True)],
+        "pairs": [part.to_json() for part in pairs],
         "file": str((folder / "report.html").resolve()),
     }
     folder.mkdir(parents=True, exist_ok=True)
-    page = _page(run, config, summary, slices, more, templates)
+    label = _label_name(summary)
+    page = _page(run, config, summary, slices, more, templates, pairs_section(pairs, label))
     write_text(folder / "metrics.json", json.dumps(summary, indent=1))
     write_text(folder / "report.html", page)
-    return Outcome(0, {**summary, "table": _table(slices, more, _label_name(summary))})
+    table = "\n\n".join([_table(slices, more, label), *tables(pairs, label)])
+    return Outcome(0, {**summary, "table": table})
 
 
 def render(summary: Mapping[str, Any]) -> str:
@@ -167,6 +174,7 @@ def _page(
     slices: Sequence[Slice],
     more: Sequence[_More],
     templates: Mapping[str, Templates],
+    pairs: str,
 ) -> str:
     label = _label_name(summary)
     judges = summary["evaluation"]["judges"]
@@ -186,6 +194,7 @@ def _page(
             {"number": number, **_slice(part, one, label, config, texts)}
             for number, (part, one) in enumerate(zip(slices, more, strict=True))
         ],
+        pairs=pairs,
         certificates=certificates_section(run.run),
         learned_prompts=prompts_section(judges, templates),
         fitted=fitted_section(run.run, judges),
