@@ -33,7 +33,7 @@ from judging.errors import InputError
 from judging.judge import Judge
 from judging.records import Record
 
-FOLDER = "pairs"
+FOLDER, WHAT = "pairs", "evaluate: pairs"
 Engines = Callable[[Iterable[str]], Mapping[str, ModelSpec]]
 
 
@@ -73,11 +73,12 @@ def compare_pairs(
         write_pair_records(evaluation, job.path / "records")
         leave_out_own_family(evaluation, judges, job.path / "verdicts")
         specs = engines([one.model for one in chosen.values()])
-        ask_all(job.path, judges, chosen, specs, aspects=compared_aspects(evaluation), seed=evaluation.run.seed)
+        aspects, seed = compared_aspects(evaluation), evaluation.run.seed
+        ask_all(job.path, judges, chosen, specs, aspects=aspects, seed=seed, what=WHAT)
         return {**write_pairs(evaluation, judges, job.path), "num_alone": found.num_alone}
 
     told = {"evaluate": identity, "pairs": json.loads(config.model_dump_json()), "judges": list(chosen)}
-    return job.complete(told, work, what="evaluate: pairs", reopens=lambda: retry_failed and forget_unscored(job))
+    return job.complete(told, work, what=WHAT, reopens=lambda: retry_failed and forget_unscored(job))
 
 
 def check_pairs(evaluation: Evaluation) -> None:

@@ -14,7 +14,7 @@ from judging.records import UNSCORED_REASONS
 
 SYSTEM_HEAD = ("win rate", "Bradley-Terry", "length-controlled")
 JUDGE_HEAD = ("order changed", "first position", "ties", "length effect", "coverage")
-ACCURACY_HEAD = ("accuracy", "same pairs, single scores", "difference")
+ACCURACY_HEAD = ("untied pairs", "compared", "single scores", "difference")
 ACCURACIES = ("pairs", "points", "pairs_minus_points")
 
 
@@ -31,17 +31,24 @@ def system_rows(part: PairSlice, name: str = PANEL) -> list[list[str]]:
     return [[name, *SYSTEM_HEAD], *rows]
 
 
-def judge_rows(part: PairSlice, label: str) -> list[list[str]]:
-    """What the judges do with the order and with length, and their accuracy where people scored both texts.
+def judge_rows(part: PairSlice) -> list[list[str]]:
+    """What order and length do to the judges: a head, then one row per judge."""
+    return [["pairs", *JUDGE_HEAD], *([name, *_cells(found)] for name, found in part.judges.items())]
+
+
+def accuracy_rows(part: PairSlice, label: str) -> list[list[str]]:
+    """The judges' accuracy: a head, then one row per judge; empty where no two texts of a pair have different labels.
 
     Args:
         part: the comparisons.
         label: what the labels are called.
     """
-    has_accuracy = any(found.accuracy for found in part.judges.values())
-    head = ["pairs", *JUDGE_HEAD]
-    head += [f"{ACCURACY_HEAD[0]} ({label})", *ACCURACY_HEAD[1:]] if has_accuracy else []
-    return [head, *([name, *_cells(found, has_accuracy)] for name, found in part.judges.items())]
+    rows = [
+        [name, str(found.accuracy["pairs"].n), *(with_interval(found.accuracy[one]) for one in ACCURACIES)]
+        for name, found in part.judges.items()
+        if found.accuracy
+    ]
+    return [[f"accuracy ({label})", *ACCURACY_HEAD], *rows] if rows else []
 
 
 def notes(part: PairSlice) -> list[str]:
@@ -64,7 +71,8 @@ def tables(slices: Sequence[PairSlice], label: str) -> list[str]:
     blocks: list[str] = []
     for part in slices:
         title = f"{part.title}: candidates compared in both orders, {part.shape}"
-        blocks += [f"{title}\n{aligned(system_rows(part))}", aligned(judge_rows(part, label)), *notes(part)]
+        blocks += [f"{title}\n{aligned(system_rows(part))}", aligned(judge_rows(part))]
+        blocks += [*([aligned(rows)] if (rows := accuracy_rows(part, label)) else []), *notes(part)]
     return blocks
 
 
@@ -83,8 +91,8 @@ def pairs_section(slices: Sequence[PairSlice], label: str) -> str:
             "shape": part.shape,
             "notes": notes(part),
             "panel": system_rows(part),
-            "judges": judge_rows(part, label),
-            "has_accuracy": any(found.accuracy for found in part.judges.values()),
+            "judges": judge_rows(part),
+            "accuracy": accuracy_rows(part, label),
             "unscored": {name: found.unscored for name, found in part.judges.items() if found.unscored},
             "against": _against(part),
             "by_judge": [system_rows(part, name) for name in part.judges if name != PANEL],
@@ -94,10 +102,9 @@ def pairs_section(slices: Sequence[PairSlice], label: str) -> str:
     return rendered("pairs.html", slices=parts, label=label, words=UNSCORED_REASONS)
 
 
-def _cells(found: Judged, has_accuracy: bool) -> list[str]:
+def _cells(found: Judged) -> list[str]:
     cells = [with_interval(found.order_changed), with_interval(found.first_position), shown(found.tie_share)]
-    cells += [with_interval(found.strengths.length_effect), f"{found.coverage:.3f}"]
-    return cells + [with_interval(found.accuracy.get(name)) for name in ACCURACIES] if has_accuracy else cells
+    return [*cells, with_interval(found.strengths.length_effect), f"{found.coverage:.3f}"]
 
 
 def _against(part: PairSlice) -> list[list[str]]:

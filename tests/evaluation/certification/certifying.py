@@ -117,6 +117,7 @@ def ask_here(
     aspects: tuple[str, ...] | None,
     seed: int,
     cascade: None = None,
+    what: str = "evaluate",
 ) -> None:
     """`inference.ask_all` with the same requests, engines and verdicts, in this process instead of Ray's workers."""
     blocks = survey(folder, list(judges.values()), aspects)

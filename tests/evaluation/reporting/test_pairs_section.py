@@ -10,7 +10,7 @@ import pytest
 from cluster.artifacts import JobDir
 from evaluation.batch.pairs_table import _schema
 from evaluation.measure.pair_comparison import compared_pairs
-from evaluation.reporting.pairs_section import judge_rows, notes, pairs_section, system_rows, tables
+from evaluation.reporting.pairs_section import accuracy_rows, judge_rows, notes, pairs_section, system_rows, tables
 from tests.evaluation.making import scores_file
 from tests.evaluation.reporting.test_report import HOSTILE, Page, check_self_contained, finished
 from tests.evaluation.reporting.test_report import page as page_of
@@ -87,7 +87,8 @@ def test_the_tables_by_hand(tmp_path: Path) -> None:
     assert (accuracy["points"].value, accuracy["pairs_minus_points"].value) == (0.5, 0)
     assert (found.tie_share, found.coverage, found.unscored) == (1 / 3, 0.75, {"timeout": 1})
     assert [row[0] for row in system_rows(part)] == ["panel", "a", "c", "b"]
-    assert [row[0] for row in judge_rows(part, "human score")] == ["pairs", "j", "panel"]
+    assert [row[0] for row in judge_rows(part)] == ["pairs", "j", "panel"]
+    assert [row[:2] for row in accuracy_rows(part, "human score")[1:]] == [["j", "2"], ["panel", "2"]]
     text = "\n".join(tables([part], "human score"))
     assert "qa / d / overall: candidates compared in both orders" in text and ".83 [" in text
 
@@ -106,7 +107,7 @@ def test_without_labels_there_is_no_accuracy_and_all_else(tmp_path: Path) -> Non
     single_scores(tmp_path)
     [part] = compared_pairs(pairs_at(tmp_path, ROWS, rated=False), resamples=100, seed=0)
     assert not part.judges["j"].accuracy and part.num_rated == 0
-    assert len(judge_rows(part, "human score")[0]) == 6
+    assert accuracy_rows(part, "human score") == []
     assert "Accuracy" not in pairs_section([part], "human score")
     assert pairs_section([], "human score") == ""
 
