@@ -97,8 +97,8 @@ def main(run: RunConfig) -> Outcome:
             code="unknown_model",
             key="panel.cost",
         )
-    # The judges' dev scores need no aggregation and no integrating model.
-    plain = evaluate.model_copy(update={"vote": VoteConfig(), "integrator": None})
+    # The judges' dev scores need no aggregation, no integrating model and no pairs.
+    plain = evaluate.model_copy(update={"vote": VoteConfig(), "integrator": None, "pairs": None})
     dev = run.model_copy(update={"data": data.model_copy(update={"part": "dev"}), "evaluate": plain})
     say("panel: judging the dev part")
     job = JobDir(run.run, "panel")

@@ -39,6 +39,7 @@ class SystemComparison:
         return f"<p><b>{escape(self.sentence)}</b></p>{notes}{self.systems.to_html(index=False, float_format='%.2f')}"
 
 
+# Long because of its documentation and example.
 def agreement(
     scores: pd.DataFrame,
     *,

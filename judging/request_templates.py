@@ -15,7 +15,7 @@ from judging.template import Template
 
 RUBRIC_FIELD = FieldSpec(name="rubric", title="Rubric")
 FIRST, SECOND = FieldSpec(name="candidate", title="Text 1"), FieldSpec(name="other", title="Text 2")
-PAIR_SCALE = Scale(1, 2)
+PAIR_SCALE, TIE_SCALE = Scale(1, 2), Scale(1, 3)
 PREFERENCE = "preference"  # the name of the aspect where two texts are compared by a free rubric
 
 
@@ -41,13 +41,16 @@ def free_template(aspect: str, scale: Scale, fields: tuple[FieldSpec, ...]) -> T
     return Template(text, "", aspect, scale, (RUBRIC_FIELD, *fields), origin="request")
 
 
-def pair_template(task: Task | None, aspect: str, fields: tuple[FieldSpec, ...] = ()) -> Template:
+def pair_template(
+    task: Task | None, aspect: str, fields: tuple[FieldSpec, ...] = (), *, with_tie: bool = False
+) -> Template:
     """A template that asks which of two texts is better: 1 for the first (`candidate`), 2 for the second (`other`).
 
     Args:
         task: its aspect's question is the criterion; None: the rubric in the field `rubric` is.
         aspect: the aspect of the task, or a name for what is compared.
         fields: further texts in the prompt, where there is no task.
+        with_tie: offer 3 for a tie, so that the scale ends at 3.
     """
     if task is None:
         shown = (RUBRIC_FIELD, *fields)
@@ -55,11 +58,15 @@ def pair_template(task: Task | None, aspect: str, fields: tuple[FieldSpec, ...] 
     else:
         shown = tuple(field for field in task.fields_of(aspect) if field.name != "candidate")
         how = f"You read two texts that were written for the same purpose.\n{task.aspects[aspect].question}"
+    choices = "1 where Text 1 is better and with 2 where Text 2 is better"
+    if with_tie:
+        choices = "1 where Text 1 is better, with 2 where Text 2 is better and with 3 where neither is better"
     text = (
-        f"{how}\nReply with 1 where Text 1 is better and with 2 where Text 2 is better. Neither the order nor the "
-        f"length of the texts counts.\n\n{{{{reply_format}}}}\n\n{_blocks((*shown, FIRST, SECOND))}"
+        f"{how}\nReply with {choices}. Neither the order nor the length of the texts counts.\n\n"
+        f"{{{{reply_format}}}}\n\n{_blocks((*shown, FIRST, SECOND))}"
     )
-    return Template(text, task.name if task else "", aspect, PAIR_SCALE, (*shown, FIRST, SECOND), origin="pair")
+    scale = TIE_SCALE if with_tie else PAIR_SCALE
+    return Template(text, task.name if task else "", aspect, scale, (*shown, FIRST, SECOND), origin="pair")
 
 
 class Preference(NamedTuple):

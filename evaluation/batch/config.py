@@ -20,6 +20,7 @@ from cluster.config import RunConfig, section
 from cluster.identity import input_hashes, model_identity, spec_identity, spec_of
 from cluster.strict import Strict
 from cluster.tokens import special_tokens_of
+from evaluation.batch.pairs_config import PairsConfig
 from evaluation.judges.aggregation import Ballot, VoteConfig, ballot_of, panel_identity
 from evaluation.judges.fitted_judges import FittedJudge, check_covers, uncut, with_fitted
 from evaluation.judges.integrator import IntegratorConfig
@@ -58,6 +59,7 @@ class Config(Strict):
     integrator: IntegratorConfig | None = Field(
         None, description="a model that reads all scores and reasons and gives the final score"
     )
+    pairs: PairsConfig | None = Field(None, description="compare candidates of a group with each other as well")
     max_unscored_share: float = Field(
         0.05, ge=0, le=1, description="accepted share without a score, of any judge or the panel; above it: exit 3"
     )
@@ -87,6 +89,8 @@ class Config(Strict):
                 code="infeasible",
                 key="vote.min_votes",
             )
+        if self.pairs:
+            self.pairs.check(list(self.judges))
         self._check_cascade()
         self._check_weights()
         return self
@@ -317,7 +321,7 @@ def _asked_for(config: Config, data: DataConfig) -> dict[str, Any]:
     """The sections of the configuration that determine the scores, as plain values."""
     return {
         "data": data.identity(),
-        "evaluate": json.loads(config.model_dump_json(exclude={"max_unscored_share", "block_rows"})),
+        "evaluate": json.loads(config.model_dump_json(exclude={"max_unscored_share", "block_rows", "pairs"})),
     }
 
 

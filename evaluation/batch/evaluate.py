@@ -2,14 +2,14 @@
 
 Below `{run}/evaluate`: `records/` (the validated input), `verdicts/{judge}/part-*.parquet` (one row per record and
 aspect), `scores.parquet` (one row per record and aspect; columns of every judge and of the panel, in points of the
-human scale), `manifest.json`. A killed run resumes from its verdicts. Records whose human scores were used to make a
-judge's prompt are excluded, for all judges alike.
+human scale), `manifest.json`, and with `evaluate.pairs` the folder `pairs/` (see pairs.py). A killed run resumes from
+its verdicts. Records whose human scores were used to make a judge's prompt are excluded, for all judges alike.
 """
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,11 +22,12 @@ from cluster.model_specs import ModelSpec, VllmSpec
 from cluster.precision import all_settled
 from cluster.terminal import say, shown
 from cluster.tokens import special_tokens_of
-from evaluation.batch.config import Config, Evaluation, fingerprint, prepared
+from evaluation.batch.config import Config, Evaluation, Prepared, fingerprint, prepared
 from evaluation.batch.fingerprints import code_fingerprint
 from evaluation.batch.inference import ask_all
 from evaluation.batch.ingest import Ingested, ingest, ingested, kinds_of
 from evaluation.batch.integration import integrate_all, integrated
+from evaluation.batch.pairs import Engines, check_pairs, compare_pairs
 from evaluation.batch.scores import write_scores
 from evaluation.batch.served_models import served_models
 from evaluation.batch.verdicts import ON_PURPOSE, aspects_of, aspects_of_row, forget_unscored, most_frequent_details
@@ -59,32 +60,54 @@ def main(
     Raises:
         InputError, UserError: configuration or data are invalid; nothing has been written.
     """
-    evaluation, pool, asked = prepared(run, within)
-    run, config, job = evaluation.run, evaluation.config, JobDir(within or run.run, "evaluate")
-    with job.opened(fingerprint(evaluation, asked)):
+    found = prepared(run, within)
+    evaluation, pool, asked = found
+    config, job = evaluation.config, JobDir(within or run.run, "evaluate")
+    identity = fingerprint(evaluation, asked)
+    engines = partial(_engines, evaluation.run, through_serve)
+    with job.opened(identity):
         asks_again = retry_failed and forget_unscored(job)
         done = job.manifest()
         if done and not asks_again and (job.path / "scores.parquet").exists():
             say(f"evaluate: done before, {job.path} is up to date")
-            return Outcome(_exit_code(done["summary"], config), done["summary"])
-        counts, wanted = _take_in(evaluation, job, pool)
-        judges = {name: evaluation.judge(name, wanted, pool) for name in config.judges}
-        _say_what_to_know(counts, job.path, judges)
-        _check_models(run, config, judges)
-        check_indexes(run, config.judges, pool, wanted)
-        evaluation.ballot.check(wanted)
-        job.claim()
-        for name, judge in judges.items():
-            if judge.mode != FEATURE:  # which has no prompt
-                evaluation.prompts[name].save(judge.templates, job.path / "templates" / name)
-        runtime.start(run.ray)
-        if not through_serve:
-            demands.check(run, list(asked))
-        specs = served_models(run, list(asked)) if through_serve else all_settled(run, asked).models
-        scored, found = judge_all(evaluation, judges, pool, specs)
-        summary = {**_summary(evaluation, counts, scored, found), "dtypes": _dtypes(config, specs)}
-        job.finish(summary)
+            summary = dict(done["summary"])
+        else:
+            summary = _scored(found, job, engines)
+            job.finish(summary)
+        if config.pairs:
+            summary["pairs"] = compare_pairs(evaluation, pool, identity, engines, retry_failed=retry_failed)
     return Outcome(_exit_code(summary, config), summary)
+
+
+def _scored(found: Prepared, job: JobDir, engines: Engines) -> dict[str, Any]:
+    """Rate the single texts with every judge, and return the summary of their scores."""
+    evaluation, pool, asked = found
+    run, config = evaluation.run, evaluation.config
+    counts, wanted = _take_in(evaluation, job, pool)
+    judges = {name: evaluation.judge(name, wanted, pool) for name in config.judges}
+    _say_what_to_know(counts, job.path, judges)
+    _check_models(run, config, judges)
+    check_indexes(run, config.judges, pool, wanted)
+    evaluation.ballot.check(wanted)
+    if config.pairs:
+        check_pairs(evaluation)
+    job.claim()
+    for name, judge in judges.items():
+        if judge.mode != FEATURE:  # which has no prompt
+            evaluation.prompts[name].save(judge.templates, job.path / "templates" / name)
+    specs = engines(asked)
+    scored, examples = judge_all(evaluation, judges, pool, specs)
+    return {**_summary(evaluation, counts, scored, examples), "dtypes": _dtypes(config, specs)}
+
+
+def _engines(run: RunConfig, through_serve: bool, names: Iterable[str]) -> Mapping[str, ModelSpec]:
+    """Start Ray, and return the models of these names."""
+    wanted = list(names)
+    runtime.start(run.ray)
+    if through_serve:
+        return served_models(run, wanted)
+    demands.check(run, wanted)
+    return all_settled(run, wanted).models
 
 
 def judge_all(
@@ -251,8 +274,9 @@ def _take_in(evaluation: Evaluation, job: JobDir, pool: Mapping[str, Record]) ->
 
 def _exit_code(summary: Mapping[str, Any], config: Config) -> int:
     worst = min(
-        judge["coverage"] + sum(judge["unscored"].get(reason, 0) for reason in ON_PURPOSE) / summary["num_scores"]
-        for judge in summary["judges"].values()
+        judge["coverage"] + sum(judge["unscored"].get(reason, 0) for reason in ON_PURPOSE) / part["num_scores"]
+        for part in (summary, summary.get("pairs", summary))
+        for judge in part["judges"].values()
     )
     # 1 - 0.95 is a little more than 0.05.
     return EXIT_UNSCORED if 1 - worst > config.max_unscored_share + 1e-9 else 0
@@ -261,10 +285,18 @@ def _exit_code(summary: Mapping[str, Any], config: Config) -> int:
 def render(summary: Mapping[str, Any]) -> str:
     """The summary for the terminal."""
     left_out = f", {summary['num_left_out']} excluded" if summary["num_left_out"] else ""
-    lines = [f"{summary['num_scores']} scores of {summary['num_records']} records{left_out}"]
-    for name, judge in summary["judges"].items():
+    lines = [f"{summary['num_scores']} scores of {summary['num_records']} records{left_out}", *_told_judges(summary)]
+    if pairs := summary.get("pairs"):
+        lines += [f"{pairs['num_scores']} comparisons of {pairs['num_pairs']} pairs, in both orders"]
+        lines += _told_judges(pairs)
+    return "\n".join(lines)
+
+
+def _told_judges(part: Mapping[str, Any]) -> list[str]:
+    """Coverage and errors of each judge, and the file."""
+    lines = []
+    for name, judge in part["judges"].items():
         why = ", ".join(f"{number} {reason}" for reason, number in judge["unscored"].items())
         lines.append(f"  {name:<16} coverage {judge['coverage']:.3f}" + (f"  unscored: {why}" if why else ""))
         lines += [f"    {one['count']} x {one['unscored']}: {shown(one['detail'])}" for one in judge.get("details", ())]
-    lines.append(f"  {summary['file']}")
-    return "\n".join(lines)
+    return [*lines, f"  {part['file']}"]

@@ -64,6 +64,7 @@ def ask_all(
     aspects: tuple[str, ...] | None,
     seed: int,
     cascade: CascadeConfig | None = None,
+    what: str = "evaluate",
 ) -> None:
     """Complete `folder/verdicts/{judge}` for the records in `folder/records`, which are read once for all judges.
 
@@ -75,9 +76,10 @@ def ask_all(
         aspects: to judge; None: every aspect with human scores.
         seed: of sampling.
         cascade: query its first judge for all records, and the others where it is unsure.
+        what: the work's name in progress and messages.
     """
     blocks = survey(folder, list(judges.values()), aspects)
-    ask = partial(_ask_those, folder, blocks, configs, models, aspects=aspects, seed=seed)
+    ask = partial(_ask_those, folder, blocks, configs, models, aspects=aspects, seed=seed, what=what)
     if cascade:
         ask({cascade.first: judges[cascade.first]})
         judges = {name: judge for name, judge in judges.items() if name != cascade.first}
@@ -94,6 +96,7 @@ def _ask_those(
     *,
     aspects: tuple[str, ...] | None,
     seed: int,
+    what: str,
 ) -> None:
     """Query these judges for their missing verdicts."""
     found: dict[str, _Open] = {}
@@ -103,7 +106,7 @@ def _ask_those(
     waiting = {name: one for name, one in found.items() if one.parts}
     for start in starts({name: configs[name] for name in waiting}, seed):
         sharing = {name: judges[name] for name in start.judges}
-        _ask(folder, start, models[start.model], sharing, waiting, aspects)
+        _ask(folder, start, models[start.model], sharing, waiting, aspects=aspects, what=what)
 
 
 def _ask(
@@ -112,7 +115,9 @@ def _ask(
     spec: ModelSpec,
     judges: Mapping[str, Judge],
     waiting: Mapping[str, _Open],
+    *,
     aspects: tuple[str, ...] | None,
+    what: str,
 ) -> None:
     done = {name: waiting[name].done for name in judges}
     num_done = sum(map(len, done.values()))
@@ -126,7 +131,7 @@ def _ask(
         start.sampling,
         requests=(requests, judges, aspects, done),
         write=(write_verdicts, judges, str((folder / "verdicts").resolve())),
-        what=f"evaluate: {_names(start)}",
+        what=f"{what}: {_names(start)}",
         total=num_done + sum(sum(waiting[name].parts.values()) for name in judges),
         done=num_done,
     )

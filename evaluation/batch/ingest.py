@@ -100,7 +100,7 @@ def _write_checked(
     first_group: set[int] = set()
     last_key, in_order = "", True
     names, kinds = Names(), dict[tuple[str, tuple[str, ...]], None]()
-    with _Blocks(folder, block_rows) as blocks:
+    with BlockWriter(folder, block_rows) as blocks:
         for found in read_records(data.judged, check=check, names=names, **data.reading()):
             if isinstance(found, Rejected) and not isinstance(found, Empty):
                 rejected.append(found)
@@ -173,7 +173,7 @@ def _check_names(data: DataConfig, names: Names) -> None:
         raise problem
 
 
-class _Blocks:
+class BlockWriter:
     """Collects rows and writes a part once it has enough rows and the group has ended."""
 
     def __init__(self, folder: Path, block_rows: int) -> None:
@@ -182,7 +182,7 @@ class _Blocks:
         self._rows: list[dict[str, str]] = []
         self._number = 0
 
-    def __enter__(self) -> _Blocks:
+    def __enter__(self) -> BlockWriter:
         return self
 
     def add(self, row: dict[str, str]) -> None:
@@ -213,7 +213,7 @@ def _regroup(folder: Path, num_records: int, block_rows: int) -> None:
         part.unlink()
     for writer in writers:
         writer.close()
-    with _Blocks(folder, block_rows) as blocks:
+    with BlockWriter(folder, block_rows) as blocks:
         for bucket in buckets:
             for row in sorted(pq.read_table(bucket).to_pylist(), key=lambda row: str(row["group_key"])):
                 blocks.add(row)

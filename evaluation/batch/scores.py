@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import compress
 from pathlib import Path
 from typing import Any
@@ -45,7 +45,7 @@ def write_scores(
         integrated: output of the integrating model; its score is the panel's, or the aggregated one where it has none.
     """
     schema = _schema(judges, integrated is not None)
-    counter = _Counter(judges)
+    counter = CoverageCounter(judges)
     verdicts = {name: VerdictsOnDisk(folder / "verdicts" / name) for name in judges}
     beside = folder / ".scores.parquet"
     with pq.ParquetWriter(beside, schema, compression="zstd") as writer:
@@ -58,12 +58,15 @@ def write_scores(
 
 
 class VerdictsOnDisk:
-    """One judge's verdicts, indexed by record and aspect: an Arrow table, and sorted keys with their row numbers."""
+    """One judge's verdicts, indexed by record and aspect: an Arrow table, and sorted keys with their row numbers.
 
-    def __init__(self, folder: Path) -> None:
+    `columns`: what to read, the KEY among them.
+    """
+
+    def __init__(self, folder: Path, columns: Sequence[str] = VERDICT_COLUMNS) -> None:
         tables, keys = [], []
         for part in parts_of(folder):
-            table = pq.read_table(part, columns=list(VERDICT_COLUMNS))
+            table = pq.read_table(part, columns=list(columns))
             keys.append(_hashes(zip(*(table.column(name).to_pylist() for name in KEY), strict=True)))
             tables.append(table.drop_columns(list(KEY)))
         self._table = pa.concat_tables(tables).combine_chunks()
@@ -187,10 +190,10 @@ def _schema(judges: Mapping[str, Judge], is_integrated: bool = False) -> pa.Sche
     return pa.schema([*fields, (f"{PANEL}.num_votes", pa.int64()), (f"{PANEL}.num_abstentions", pa.int64())])
 
 
-class _Counter:
+class CoverageCounter:
     """Counts coverage and reasons for missing scores, block by block."""
 
-    def __init__(self, judges: Mapping[str, Judge]) -> None:
+    def __init__(self, judges: Iterable[str]) -> None:
         self._unscored: dict[str, Counter[str]] = {name: Counter() for name in (*judges, PANEL)}
         self._num_scores = 0
         self._num_records = 0

@@ -22,13 +22,13 @@ from evaluation.certification.probe_runs import (
     POSITION,
     ProbesConfig,
     copy_id,
-    pair_id,
     pairs,
 )
-from evaluation.judges.aggregation import PANEL, TAUGHT, VoteConfig
+from evaluation.judges.aggregation import PANEL, VoteConfig, pair_rule
 from judging.certificates.certificate import Figure, ProbeResult
 from judging.certificates.criteria import Limits
 from judging.certificates.perturbations import attacks
+from judging.comparison import pair_id
 from judging.records import Record, Scale, Verdict
 from judging.self_preference import own_family as is_of_family
 from judging.stats.bias import (
@@ -232,12 +232,11 @@ class Probed:
         return Found(first_preference(given, turned, group, **self._settings), len(set(group)), flips)
 
     def _preferred(self, column: str, first: Record, second: Record, aspect: str) -> float | None:
-        """1 to 2: the first or the second text is preferred. The panel uses mean or median, as when it is served."""
+        """1 to 2: the first or the second text is preferred. The panel uses `pair_rule`, as when it is served."""
         key = (pair_id(first.id, second.id), aspect)
         verdicts = {name: known.of([key])[key] for name, known in self._compared.items()}
         if column != PANEL:
             score: float | None = verdicts[column]["score"]
             return score
-        rule = "mean" if self._rule.rule in ("majority", *TAUGHT) else self._rule.rule
         votes = [Verdict(name, aspect, row["score"], row["mode"], row["unscored"]) for name, row in verdicts.items()]
-        return vote(votes, rule, min_votes=self._rule.min_votes, weights=self._rule.weights).score
+        return vote(votes, pair_rule(self._rule.rule), min_votes=self._rule.min_votes, weights=self._rule.weights).score

@@ -24,10 +24,9 @@ from evaluation.batch.inference import ask_all
 from evaluation.batch.ingest import RECORD_SCHEMA
 from evaluation.judges.aggregation import Ballot, VoteConfig
 from judging.certificates.perturbations import attacks, bulleted, padded
+from judging.comparison import in_order, pairwise
 from judging.datasets import is_blank
 from judging.records import Record, content_id
-from judging.request_templates import pair_template
-from judging.tasks import load_task
 
 BASE, LENGTH, FORMAT = "base", "length", "format"
 POINTWISE, POSITION = "pointwise", "position"
@@ -116,18 +115,6 @@ def pairs(records: Sequence[Record], config: ProbesConfig, seed: int) -> list[tu
     return found[: config.position]
 
 
-def in_order(first: Record, second: Record) -> Record:
-    """The record of an ordered pair for the pairwise template, with the aspects on which both have a human score."""
-    scores = {aspect: score for aspect, score in first.scores.items() if aspect in second.scores}
-    fields = {**first.fields, "other": second.candidate}
-    return dataclasses.replace(first, id=pair_id(first.id, second.id), fields=fields, scores=scores)
-
-
-def pair_id(first: str, second: str) -> str:
-    """The id of the pair in that order."""
-    return content_id("pair", first, second)
-
-
 def parts_by_dataset(records: Sequence[Record]) -> list[list[Record]]:
     """The records, split by task and data set."""
     found: dict[tuple[str, str], list[Record]] = {}
@@ -175,13 +162,8 @@ def judge_probes(
         _write(folder / POSITION, rated)
         # As in the served panel: pairs use the pairwise template, without few-shot examples. A fitted judge has learned
         # from prompts with one text.
-        templates = {(task, aspect): pair_template(load_task(task), aspect) for task, aspect in wanted}
-        pairwise = {
-            name: dataclasses.replace(judge, templates=templates, examples={}, pool={})
-            for name, judge in built.items()
-            if not judge.is_fixed
-        }
-        ask_all(folder / POSITION, pairwise, evaluation.config.judges, run.models, aspects=None, seed=run.seed)
+        compared = {name: pairwise(judge, wanted) for name, judge in built.items() if not judge.is_fixed}
+        ask_all(folder / POSITION, compared, evaluation.config.judges, run.models, aspects=None, seed=run.seed)
 
 
 def _of_judges(prepared: Prepared, judges: Sequence[str], folder: Path) -> Evaluation:

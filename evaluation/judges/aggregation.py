@@ -24,6 +24,7 @@ from judging.voting.vote_io import load_votes
 
 NOT_ASKED = "not_asked"
 TAUGHT = ("learned", "best")  # rules that need the job `panel`
+FOR_PAIRS = ("mean", "median", "weighted")  # rules that also aggregate preferences between two texts
 Key = tuple[str, str]  # task and aspect
 
 
@@ -139,6 +140,11 @@ class Ballot:
             learned=self.learned.get(key),
             best=best,
         )
+
+
+def pair_rule(rule: VoteRule | TaughtRule) -> VoteRule | TaughtRule:
+    """The rule for preferences between two texts: the mean instead of one that counts labels or was learned."""
+    return rule if rule in FOR_PAIRS else "mean"
 
 
 def panel_folder(run: Path) -> Path:

@@ -22,10 +22,12 @@ from cluster.tables import aligned
 from cluster.terminal import say
 from evaluation.batch.config import earlier_evaluation
 from evaluation.batch.ingest import iter_rows
+from evaluation.batch.pairs import has_pairs
 from evaluation.judges.aggregation import PANEL
 from evaluation.judges.prompt_sources import warnings
 from evaluation.measure.example_baseline import Neighbours, means_of, neighbours
 from evaluation.measure.formatting import shown, with_interval
+from evaluation.measure.pair_comparison import compared_pairs
 from evaluation.measure.slices import Comparison, Slice, comparisons, measure, worst
 from evaluation.measure.system_comparison import compare_systems
 from evaluation.measure.vote_comparison import CRITERION, Compared, compared
@@ -35,6 +37,7 @@ from evaluation.reporting.examples_section import section as neighbours_section
 from evaluation.reporting.examples_section import table_rows as neighbours_rows
 from evaluation.reporting.fitted_section import fitted_section
 from evaluation.reporting.pages import rendered
+from evaluation.reporting.pairs_section import pairs_section, tables
 from evaluation.reporting.records import write_records
 from evaluation.reporting.training_section import own_templates, prompts_section, retriever_section, training_section
 from evaluation.reporting.votes_section import feature_rows, section, table_rows
@@ -101,6 +104,7 @@ def main(run: RunConfig) -> Outcome:
         _More(compared(run.run, part, **settings), neighbours(part, means, **settings, interval=config.interval))
         for part in slices
     ]
+    pairs = compared_pairs(run.run, **settings) if has_pairs(run) else []
     summary = {
         "written": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "labels": done["fingerprint"]["data"]["labels"],
@@ -112,15 +116,16 @@ def main(run: RunConfig) -> Outcome:
         "interval": config.interval,
         "systems": [answer.to_json() for answer in found],
         "slices": [{**part.to_json(), **one.to_json()} for part, one in zip(slices, more, strict=True)],
+        "pairs": [part.to_json() for part in pairs],
         "file": str((folder / "report.html").resolve()),
     }
     folder.mkdir(parents=True, exist_ok=True)
-    page = _page(run, config, summary, found, slices, more, templates)
+    label = label_name(summary["labels"])
+    page = _page(run, config, summary, found, slices, more, templates, pairs_section(pairs, label))
     write_records(run.run, config.records)
     write_text(folder / "metrics.json", json.dumps(summary, indent=1))
     write_text(folder / "report.html", page)
-    label = label_name(summary["labels"])
-    texts = {"answer": "\n\n".join(answer_text(answer, label) for answer in found)}
+    texts = {"answer": "\n\n".join([*(answer_text(answer, label) for answer in found), *tables(pairs, label)])}
     return Outcome(0, {**summary, **texts, "table": _table(slices, more, label)})
 
 
@@ -197,6 +202,7 @@ def _page(
     slices: Sequence[Slice],
     more: Sequence[_More],
     templates: Mapping[str, Templates],
+    pairs: str,
 ) -> str:
     label = label_name(summary["labels"])
     judges = summary["evaluation"]["judges"]
@@ -218,6 +224,7 @@ def _page(
             {"number": number, **_slice(part, one, label, config, texts)}
             for number, (part, one) in enumerate(zip(slices, more, strict=True))
         ],
+        pairs=pairs,
         certificates=certificates_section(run.run),
         learned_prompts=prompts_section(judges, templates),
         fitted=fitted_section(run.run, judges),

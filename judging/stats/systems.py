@@ -85,6 +85,7 @@ class Ranking:
     left_out: tuple[str, ...]
 
 
+# Long because of its documentation.
 def rank_systems(
     group: Sequence[str],
     system: Sequence[str],

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from evaluation.judges.aggregation import VoteConfig
+from judging.comparison import winner
 from judging.datasets import is_blank
 from judging.records import Record, Scale, content_id
 from judging.request_templates import PREFERENCE, free_template, pair_template, rubric_text
@@ -22,7 +23,6 @@ from serve.panel.config import Config
 from serve.panel.panel import Ask, Judged, Prompted
 from serve.panel.panel import Vote as PanelVote
 
-TIE = 0.02  # a preference this close to 0.5 is a tie
 NOT_CERTIFIED = "not_certified"
 COUNTED = ("prompt_tokens", "completion_tokens", "cached_tokens")
 FREE_ASPECT, FREE_SCALE = "overall", Scale(1, 5)
@@ -241,7 +241,7 @@ def _result(ask: Ask, answer: Judged, aspect: str, certified: Certified) -> Aspe
 
 def _words(ask: Ask, prompt: Prompted, score: float) -> str | None:
     if ask.other is not None:
-        return "tie" if abs(score - 0.5) <= TIE else "second" if score > 0.5 else "first"
+        return winner(score)
     if not ask.record.task:
         return None
     return load_task(ask.record.task).aspects[prompt.aspect].labels.get(int(nearest_label(score, prompt.scale)))

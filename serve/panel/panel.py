@@ -15,14 +15,15 @@ from typing import Any, NamedTuple
 
 from cluster.engine import Engine
 from cluster.exchange import Reply, Request
-from evaluation.batch.verdicts import EMPTY
-from evaluation.judges.aggregation import TAUGHT, Ballot
+from evaluation.judges.aggregation import TAUGHT, Ballot, pair_rule
 from evaluation.judges.few_shot import Chooser
 from evaluation.judges.integrator import Integration, Integrator
+from judging.comparison import both_orders
 from judging.datasets import is_blank
 from judging.judge import Judge
+from judging.pairing import EMPTY
 from judging.records import Record, Scale, Score, Verdict
-from judging.request_templates import pair_template, preference
+from judging.request_templates import pair_template
 from judging.template import Template
 from judging.voting.vote import TaughtRule, VoteRule
 
@@ -178,7 +179,9 @@ class Panel:
         )
 
     def _rule(self, ask: Ask, aspect: str) -> VoteRule | TaughtRule:
-        """The requested rule; the mean instead of one that was learned for other judges, tasks or aspects."""
+        """The requested rule; the mean instead of one that does not fit these judges, this task or a pair."""
+        if ask.other is not None:
+            return pair_rule(ask.rule)
         return (
             ask.rule
             if self._is_own(ask) and self._ballot.knows(ask.rule, ask.record.task, aspect)
@@ -214,7 +217,10 @@ class Panel:
             *(_answer(asked, _request(asked, judge.request(record, aspect, found), ask.seed)) for record in records)
         )
         verdicts = [judge.verdict(ask.record.task, aspect, _row(reply)) for reply in replies]
-        verdict, is_consistent = (verdicts[0], None) if ask.other is None else _preferred(verdicts)
+        verdict, is_consistent = verdicts[0], None
+        if ask.other is not None:
+            compared = both_orders(*verdicts)
+            verdict, is_consistent = compared.verdict, compared.is_consistent
         return Vote(
             verdict,
             time.monotonic() - began,
@@ -249,19 +255,6 @@ def _turned(ask: Ask) -> Record:
     return dataclasses.replace(
         ask.record, candidate=ask.other, fields={**ask.record.fields, "other": ask.record.candidate}
     )
-
-
-def _preferred(verdicts: Sequence[Verdict]) -> tuple[Verdict, bool | None]:
-    """The verdicts of both orders as one; unscored where one of them is."""
-    given, turned = verdicts
-    if given.score is None or turned.score is None:
-        return (given if given.score is None else turned), None
-    found = preference(given.score, turned.score)
-    masses = [one.label_mass for one in verdicts if one.label_mass is not None]
-    merged = dataclasses.replace(
-        given, score=found.second, label_mass=min(masses, default=None), label_probabilities=None
-    )
-    return merged, found.is_consistent
 
 
 def _request(asked: Asked, columns: Mapping[str, Any], seed: int) -> Request:

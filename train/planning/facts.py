@@ -22,11 +22,12 @@ from cluster.strict import Strict
 from judging.data_config import DataConfig
 from judging.datasets import Rejected, read_records
 from judging.hub import is_hub
+from judging.pairing import pairs_of
 from judging.records import Record
 from train.instructions import read_instructions
 from train.inversion.one_shot import as_reply, units
 from train.planning.model_size import Size, model_folder, model_size
-from train.planning.prompts import Part, Prompts, as_evaluated, as_rated, part_of, prompts_of, queries
+from train.planning.prompts import Part, Prompts, as_evaluated, as_rated, pair_prompts_of, part_of, prompts_of, queries
 from train.planning.table import count
 
 CHARS_A_TOKEN = 4  # of English text
@@ -259,18 +260,41 @@ class Facts:
         Returns:
             The counted prompts; None, with the reason in `assumed`, where the files are not on this machine.
         """
+        kept = self._kept(job, part)
+        if kept is None:
+            return None
+        key = (aspects, part, rated, most)
+        if key not in self._prompts:
+            chosen = queries(kept, aspects, most, self.run.seed) if most else kept
+            self._prompts[key] = prompts_of(chosen, aspects, as_rated if rated else as_evaluated)
+        return self._prompts[key]
+
+    def pair_prompts(self, evaluate: Any, part: Part) -> Prompts | None:
+        """The prompts of a judge for the pairs of a part, in both orders; None as for `prompts`.
+
+        Args:
+            evaluate: the section, with `pairs`.
+            part: of the data.
+        """
+        kept, config = self._kept("evaluate.pairs", part), evaluate.pairs
+        if kept is None:
+            return None
+        key = ("pairs", part)
+        if key not in self._prompts:
+            grouped = sorted(kept, key=lambda record: record.group_key)
+            pairs = pairs_of(grouped, config.chosen_pairs(), self.run.seed)
+            self._prompts[key] = pair_prompts_of(pairs, config.aspects or evaluate.aspects, with_tie=config.tie.label)
+        return self._prompts[key]
+
+    def _kept(self, job: str, part: Part) -> list[Record] | None:
+        """The records of a part; None, with the reason in `assumed`, where its files are not on this machine."""
         data: DataConfig | None = self.section("data")
         files, takes = part_of(data, part) if data else ((), bool)
         gone = missing(files) if files else [f"the {part} part"]
         if gone:
             self.assume(f"{job} is left out", f"data: {gone[0]} is not on this machine")
             return None
-        key = (files, aspects, part, rated, most)
-        if key not in self._prompts:
-            kept = [record for record in self.records(files) if takes(record)]
-            chosen = queries(kept, aspects, most, self.run.seed) if most else kept
-            self._prompts[key] = prompts_of(chosen, aspects, as_rated if rated else as_evaluated)
-        return self._prompts[key]
+        return [record for record in self.records(files) if takes(record)]
 
     def chars_a_token(self, name: str, place: str, prompts: Prompts) -> float:
         """Characters per token of the prompts to a model, by its own tokenizer where that is on this machine.

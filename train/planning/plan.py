@@ -261,6 +261,8 @@ def _evaluate(facts: Facts) -> Iterator[Row]:
     data, config = facts.section("data"), facts.section("evaluate")
     part: Part = data.part if data else "test"
     yield from _judged(facts, "evaluate", part, 1)
+    if config.pairs:
+        yield from _pairs(facts, config, part)
     asked = facts.prompts("evaluate", config.aspects, part) if config.integrator else None
     if asked is not None:
         model, num_judges = config.integrator.model, len(config.judges)
@@ -302,6 +304,21 @@ def _judged(facts: Facts, job: str, part: Part, share: float) -> Iterator[Row]:
         cost = found.cost.times(_share_of_layers(facts, name)) if is_fitted else found.cost
         disk = {"verdicts": float(VERDICT_BYTES * num + num * written * BYTES_A_TOKEN)}
         yield Row(job, name, found.read, float(num * written), *cost, disk)
+
+
+def _pairs(facts: Facts, config: Any, part: Part) -> Iterator[Row]:
+    """Every judge that compares, on both orders of each pair."""
+    models = facts.run.models
+    asked = facts.pair_prompts(config, part)
+    if asked is None:
+        return
+    facts.assume(f"pairs: {asked.num:,} prompts per judge, {asked.mean:,.0f} characters each", "data: measured")
+    able = {name: one for name, one in config.judges.items() if not isinstance(models.get(one.model), FeaturesSpec)}
+    for name, judge in config.pairs.comparing(able, config.vote).items():
+        written = judge.max_tokens if judge.score_mode == "parsed" else 1
+        found = asking(facts, judge.model, f"evaluate.judges.{name}.model", asked, asked.num, written)
+        disk = {"verdicts": float(VERDICT_BYTES * asked.num + asked.num * written * BYTES_A_TOKEN)}
+        yield Row("evaluate", f"pairs {name}", found.read, float(asked.num * written), *found.cost, disk)
 
 
 def _examples(facts: Facts, judge: Any, asked: Prompts, place: str) -> tuple[float, bool]:

@@ -7,12 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
+from itertools import groupby
 from typing import Literal, NamedTuple
 
+from judging.comparison import in_order
 from judging.data_config import DataConfig
 from judging.errors import InputError
+from judging.pairing import Pair
 from judging.records import Record, content_id
+from judging.request_templates import pair_template
 from judging.tasks import load_task
 from judging.template import Template, rubric_template, texts_for
 
@@ -103,11 +107,36 @@ def prompts_of(
     Returns:
         The counted prompts.
     """
-    seen = _Seen()
+    seen = _Seen(_rubric)
     for record in records:
         for aspect in _asked(record, aspects, chosen):
             seen.add(record, aspect)
     return seen.prompts()
+
+
+def pair_prompts_of(pairs: Iterable[Pair], aspects: Sequence[str] | None, *, with_tie: bool) -> Prompts:
+    """Measure the prompts for both orders of every pair and aspect, in the order in which they are asked.
+
+    Args:
+        pairs: those of one group follow each other.
+        aspects: configured ones; None: those rated on both.
+        with_tie: whether there is a label for a tie.
+    """
+    seen = _Seen(_pairwise_with_tie if with_tie else _pairwise)
+    for _, some in groupby(pairs, key=lambda pair: pair.first.group_key):
+        orders: list[tuple[Record, list[str]]] = []
+        for pair in some:
+            if pair.unscored is None:
+                chosen = _asked(pair.first, aspects, partial(_of_pair, pair))
+                orders += [(in_order(pair.first, pair.second), chosen), (in_order(pair.second, pair.first), chosen)]
+        for record, chosen in sorted(orders, key=lambda one: one[0].candidate):
+            for aspect in chosen:
+                seen.add(record, aspect)
+    return seen.prompts()
+
+
+def _of_pair(pair: Pair, record: Record, aspects: Sequence[str] | None) -> list[str]:
+    return list(pair.aspects(aspects))
 
 
 def _asked(
@@ -124,6 +153,7 @@ def _asked(
 
 @dataclass
 class _Seen:
+    template_of: Callable[[str, str], Template]
     num_of: dict[Key, int] = field(default_factory=dict)
     before: dict[Key, str] = field(default_factory=dict)
     rendered: int = 0
@@ -138,15 +168,15 @@ class _Seen:
         self.num_of[key] = self.num_of.get(key, 0) + 1
         if self.rendered >= RENDERED:
             return
-        template = _rubric(*key)
+        template = self.template_of(*key)
         text = template.render(texts_for(record, template), mode="expected").text
         if last := self.before.get(key):
             self.shared += _common(last, text)
-            self.head += _head(*key)
+            self.head += _head(self.template_of, *key)
         self.before[key] = text
         self.rendered += 1
         self.chars += len(text)
-        self.texts += len(text) - _head(*key)
+        self.texts += len(text) - _head(self.template_of, *key)
         if len(self.sample) < SAMPLE:
             self.sample.append(text)
 
@@ -171,9 +201,19 @@ def _rubric(task: str, aspect: str) -> Template:
 
 
 @cache
-def _head(task: str, aspect: str) -> int:
+def _pairwise(task: str, aspect: str) -> Template:
+    return pair_template(load_task(task), aspect)
+
+
+@cache
+def _pairwise_with_tie(task: str, aspect: str) -> Template:
+    return pair_template(load_task(task), aspect, with_tie=True)
+
+
+@cache
+def _head(template_of: Callable[[str, str], Template], task: str, aspect: str) -> int:
     """Length of the prefix common to all prompts, whichever example comes first."""
-    template = _rubric(task, aspect)
+    template = template_of(task, aspect)
     texts = [dict.fromkeys((one.name for one in template.fields), letter) for letter in "ab"]
     score = template.scale.low
     return _common(*(template.render(one, mode="expected", examples=[(one, score)]).text for one in texts))

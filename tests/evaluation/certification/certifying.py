@@ -17,6 +17,7 @@ from cluster.model_specs import ModelSpec
 from cluster.terminal import say
 from evaluation.batch import evaluate as batch
 from evaluation.batch import inference as asking
+from evaluation.batch import pairs
 from evaluation.batch.verdicts import done_keys, pending, requests, survey, write_verdicts
 from evaluation.certification import probe_runs as probing
 from evaluation.judges.judge_config import JudgeConfig
@@ -116,6 +117,7 @@ def ask_here(
     aspects: tuple[str, ...] | None,
     seed: int,
     cascade: None = None,
+    what: str = "evaluate",
 ) -> None:
     """`inference.ask_all` with the same requests, engines and verdicts, in this process instead of Ray's workers."""
     blocks = survey(folder, list(judges.values()), aspects)
@@ -135,7 +137,7 @@ def without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
     """All judges run in this process."""
     monkeypatch.setattr(runtime, "start", lambda config: None)
     monkeypatch.setattr(demands, "check", lambda run, names: None)
-    for module in (batch, probing):
+    for module in (batch, pairs, probing):
         monkeypatch.setattr(module, "ask_all", ask_here)
 
 

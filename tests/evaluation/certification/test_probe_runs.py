@@ -1,6 +1,7 @@
 """Which copies and pairs of the measured records the probes judge."""
 
-from evaluation.certification.probe_runs import ProbesConfig, copies, in_order, pairs
+from evaluation.certification.probe_runs import ProbesConfig, copies, pairs
+from judging.comparison import in_order
 from tests.evaluation.making import record
 
 

@@ -184,6 +184,13 @@ async def test_a_pair_is_judged_in_both_orders() -> None:
     assert found.score.score == pytest.approx(0.3)
 
 
+async def test_a_majority_is_no_rule_for_preferences() -> None:
+    # Of .5 and .1 the rounded labels would be 1 and 0: a vote for the second text that nobody gave.
+    judges = panel(by_place=Prefers(place=1), by_word=Prefers(word="good"))
+    (found,) = await judges.judge(ask(other="Nonsense.", rule="majority"))
+    assert (found.score.score, found.rule) == (pytest.approx(0.3), "mean")
+
+
 async def test_a_pair_without_one_of_its_orders_is_unscored() -> None:
     class OnlyFirst(Prefers):
         asked = 0

@@ -9,6 +9,7 @@ import pytest
 
 from judging.data_config import DataConfig
 from judging.datasets import read_records
+from judging.request_templates import pair_template
 from judging.tasks import load_task
 from judging.template import rubric_template, texts_for
 from tests.train.making import jsonl, unit
@@ -208,3 +209,24 @@ def test_a_fitted_judge_reads_the_labels_once_and_runs_a_part_of_its_model(folde
     told = {"data": {"records": [rows], "dev": [pool]}, "evaluate": {"judges": judges}}
     summary = planned(folder, **told, fit_judge={"labels": "dev", "judges": ["f"]})
     assert summary["jobs"][0]["tokens_in"] == prompt_tokens(ROW)
+
+
+def test_pairs_count_both_orders_for_every_judge_that_compares(folder: Path, tmp_path: Path) -> None:
+    # Three systems in one group are three pairs; the record without a system and the other group have none.
+    rows = [{**ROW, "id": name, "system": name} for name in "abc"]
+    rows = [{**row, "candidate": f"Answer {row['id']}."} for row in rows]
+    rows += [{**ROW, "id": "nameless"}, row_of("other", system="a")]
+    judges = {"j": {"model": "m"}, "p": {"model": "m", "score_mode": "parsed", "max_tokens": 30}, "f": {"model": "w"}}
+    evaluate = {"judges": judges, "pairs": {"against": "a"}}
+    records = jsonl(tmp_path / "records.jsonl", rows)
+    models = {"m": {"source": str(folder)}, "w": {"backend": "features", "feature": "length"}}
+    summary = planned(folder, data={"records": [records]}, models=models, evaluate=evaluate)
+    rows_of = {row["model"]: row for row in summary["jobs"]}
+    assert list(rows_of) == ["j", "p", "pairs j", "pairs p"]
+    template = pair_template(load_task("qa"), "overall")
+    texts = {"source": ROW["source"], "candidate": "Answer a.", "other": "Answer b."}
+    # Against a: two pairs in two orders, all prompts of one length.
+    tokens = 4 * len(template.render(texts, mode="expected").text) / 4
+    assert (rows_of["pairs j"]["tokens_in"], rows_of["pairs j"]["tokens_out"]) == (pytest.approx(tokens), 4)
+    assert rows_of["pairs p"]["tokens_out"] == 4 * 30
+    assert any(one.startswith("pairs: 4 prompts per judge") for one in words(summary))

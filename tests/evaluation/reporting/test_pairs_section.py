@@ -1,0 +1,133 @@
+"""The report's section on pairs: tables by hand, hostile names, comparisons in two parts, no labels."""
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from cluster.artifacts import JobDir
+from evaluation.batch.pairs_table import _schema
+from evaluation.measure.pair_comparison import compared_pairs
+from evaluation.reporting.pairs_section import accuracy_rows, judge_rows, notes, pairs_section, system_rows, tables
+from tests.evaluation.making import scores_file
+from tests.evaluation.reporting.test_report import HOSTILE, Page, check_self_contained, finished
+from tests.evaluation.reporting.test_report import page as page_of
+
+ROWS = [
+    # Group, systems, how far the first is preferred in each order; people's scores of both.
+    ("g0", "a", "b", 0.9, 0.9, (5.0, 1.0)),
+    ("g0", "a", "c", 0.8, 0.2, (5.0, 5.0)),
+    ("g1", "a", "b", 0.7, 0.9, (1.0, 5.0)),
+    ("g1", "b", "c", None, 0.4, (3.0, 1.0)),
+]
+
+
+def pairs_at(run: Path, rows: list[Any], *, names: dict[str, str] | None = None, rated: bool = True) -> Path:
+    """A finished `pairs/` of one judge `j`."""
+    known = names or {}
+    columns = []
+    for number, (group, first, second, given, turned, labels) in enumerate(rows):
+        mean = None if given is None or turned is None else (given + turned) / 2
+        winner = None if mean is None else "tie" if abs(mean - 0.5) < 0.02 else "first" if mean > 0.5 else "second"
+        columns.append(
+            {
+                "id": f"p{number}",
+                "task": "qa",
+                "dataset": known.get("dataset", "d"),
+                "group": group,
+                "aspect": "overall",
+                "first": f"{group}{first}",
+                "second": f"{group}{second}",
+                "first_system": known.get(first, first),
+                "second_system": known.get(second, second),
+                "first_chars": 10,
+                "second_chars": 20,
+                **({"first_label": labels[0], "second_label": labels[1]} if rated else {}),
+                "j.given": given,
+                "j.turned": turned,
+                "j.order_changed": None if mean is None else (given - 0.5) * (turned - 0.5) < 0,
+                **{f"{name}.first_wins": mean for name in ("j", "panel")},
+                **{f"{name}.winner": winner for name in ("j", "panel")},
+                **({"j.unscored": "timeout", "panel.unscored": "no_quorum"} if winner is None else {}),
+            }
+        )
+    job = JobDir(run / "evaluate", "pairs")
+    with job.opened({"pairs": {}}):
+        job.claim()
+        pq.write_table(pa.Table.from_pylist(columns, schema=_schema(["j"])), job.path / "pairs.parquet")
+        job.finish({})
+    return run
+
+
+def single_scores(run: Path) -> None:
+    """The judge rates every `a` with 4, every `b` with 3, and no `c`."""
+    ids = {(group, system) for group, *systems, _, _, _ in ROWS for system in systems}
+    rows = [
+        {"id": f"{group}{system}", "group": group, "label": 3.0, "scores": {"j": {"a": 4.0, "b": 3.0}.get(system)}}
+        for group, system in sorted(ids)
+    ]
+    scores_file(run / "evaluate", rows)
+
+
+def test_the_tables_by_hand(tmp_path: Path) -> None:
+    single_scores(tmp_path)
+    [part] = compared_pairs(pairs_at(tmp_path, ROWS), resamples=100, seed=0)
+    assert part.shape.startswith("4 pairs, 2 groups, 3 systems; fewer than 10 groups")
+    # a: 1 + .5 + 1 of 3; c: .5 of 1; b: 0 of 2. The pair that lost an order is in none.
+    assert part.ranking() == ["a", "c", "b"]
+    found = part.judges["j"]
+    assert {name: round(one.value, 3) for name, one in found.wins.of.items()} == {"a": 0.833, "b": 0, "c": 0.5}
+    assert found.order_changed is not None and found.order_changed.value == pytest.approx(1 / 3)
+    # Decided by people: g0 a-b (right), g1 a-b (wrong), g1 b-c (unscored).
+    accuracy = found.accuracy
+    assert (accuracy["pairs"].value, accuracy["pairs"].n, accuracy["pairs"].coverage) == (0.5, 2, 2 / 3)
+    # Single scores prefer a in both: one right, one wrong, like the pairs.
+    assert (accuracy["points"].value, accuracy["pairs_minus_points"].value) == (0.5, 0)
+    assert (found.tie_share, found.coverage, found.unscored) == (1 / 3, 0.75, {"timeout": 1})
+    assert [row[0] for row in system_rows(part)] == ["panel", "a", "c", "b"]
+    assert [row[0] for row in judge_rows(part)] == ["pairs", "j", "panel"]
+    assert [row[:2] for row in accuracy_rows(part, "human score")[1:]] == [["j", "2"], ["panel", "2"]]
+    text = "\n".join(tables([part], "human score"))
+    assert "qa / d / overall: candidates compared in both orders" in text and ".83 [" in text
+
+
+def test_systems_that_nothing_connects_are_said_and_not_ranked(tmp_path: Path) -> None:
+    single_scores(tmp_path)
+    rows = [ROWS[0], ("g1", "c", "e", 0.9, 0.9, (1.0, 1.0))]
+    [part] = compared_pairs(pairs_at(tmp_path, rows), resamples=100, seed=0)
+    [one, other] = notes(part)
+    assert one.startswith("j: ") and other.startswith("panel: ") and "a, b; c, e" in one
+    assert [row[2] for row in system_rows(part)[1:]] == ["–"] * 4
+    assert part.to_json()["judges"]["j"]["not_connected"] == [["a", "b"], ["c", "e"]]
+
+
+def test_without_labels_there_is_no_accuracy_and_all_else(tmp_path: Path) -> None:
+    single_scores(tmp_path)
+    [part] = compared_pairs(pairs_at(tmp_path, ROWS, rated=False), resamples=100, seed=0)
+    assert not part.judges["j"].accuracy and part.num_rated == 0
+    assert accuracy_rows(part, "human score") == []
+    assert "Accuracy" not in pairs_section([part], "human score")
+    assert pairs_section([], "human score") == ""
+
+
+def test_the_page_holds_the_section_and_escapes_names(tmp_path: Path) -> None:
+    rows = [
+        {"id": f"{group}{system}", "group": group, "system": system, "label": label, "scores": {"j": label}}
+        for group in ("g0", "g1")
+        for system, label in (("a", 4.0), ("b", 3.0))
+    ]
+    run = finished(tmp_path / "run", rows)
+    pairs_at(tmp_path / "run", [ROWS[0], ROWS[2]], names={"a": HOSTILE, "dataset": HOSTILE})
+    page = page_of(run)
+    check_self_contained(page)
+    assert "Pairwise comparisons" in page.text and HOSTILE in page.text
+
+
+def test_a_run_without_pairs_has_no_section(tmp_path: Path) -> None:
+    rows = [
+        {"id": f"r{n}", "group": f"g{n // 2}", "system": "s", "label": float(n), "scores": {"j": 1.0}} for n in range(4)
+    ]
+    page = page_of(finished(tmp_path / "run", rows))
+    assert isinstance(page, Page) and "Pairwise comparisons" not in page.text
