@@ -3,6 +3,7 @@
 import asyncio
 import json
 import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from cluster.model_specs import ScriptedSpec
 from evaluation.batch.verdicts import VERDICT_SCHEMA
 from judging.records import Record
 from serve.panel.panel import Ask, Asked, Panel
+from tests.cluster.fake_endpoint import Answer, said, serving
 from tests.evaluation.batch.running import configuration
 from tests.evaluation.certification.certifying import without_ray
 from tests.evaluation.making import judge, row
@@ -264,6 +266,34 @@ def test_what_the_records_lack_is_said(tmp_path: Path, capsys: pytest.CaptureFix
     said = capsys.readouterr().err
     assert "1 records without a system are in no pair" in said and "1 groups have no pair to compare" in said
     assert len(compared(tmp_path)) == 4
+
+
+def test_an_endpoint_is_asked_for_both_orders_of_each_pair(tmp_path: Path) -> None:
+    with serving() as endpoint:
+        # The label 1 in every reply: the first text, whichever it is.
+        endpoint.answer = lambda body: Answer(said('{"reason": "fine", "overall_score": 1}'))
+        models = {"h": {"backend": "http", "base_url": endpoint.base_url, "model": "m"}}
+        judges = {"h": {"model": "h", "score_mode": "parsed"}}
+        rows = texts(num_groups=1)
+        assert run(tmp_path, rows, {"against": "good"}, models=models, judges=judges) == 0
+        asked_for = [body["messages"][0]["content"] for body in endpoint.requests]
+    prompts = [text for text in asked_for if "Text 1:" in text]
+    # Three single texts, and two pairs in two orders.
+    assert (len(asked_for), len(prompts)) == (7, 4)
+    orders = {tuple(word for word in re.findall(r">\n(\w+) answer", text)) for text in prompts}
+    assert orders == {("good", "mid"), ("mid", "good"), ("good", "bad"), ("bad", "good")}
+    assert {one["h.order_changed"] for one in compared(tmp_path).values()} == {True}
+
+
+def test_aspects_of_their_own_and_labels_where_people_gave_them(tmp_path: Path) -> None:
+    assert run(tmp_path, texts(num_groups=1), {"aspects": ["overall", "utility"]}, models={"m": scripted(FAIR)}) == 0
+    rows = pq.read_table(tmp_path / "run" / "evaluate" / "pairs" / "pairs.parquet").to_pylist()
+    labels = {(one["first"], one["second"], one["aspect"]): one["first_label"] for one in rows}
+    assert labels == {
+        (first, second, aspect): LABELS[first[:-1]] if aspect == "overall" else None
+        for first, second in (("bad0", "good0"), ("bad0", "mid0"), ("good0", "mid0"))
+        for aspect in ("overall", "utility")
+    }
 
 
 @pytest.mark.ray
