@@ -104,6 +104,10 @@ SHAPES: dict[str, tuple[Sequence[Row], str]] = {
         "jsonl",
     ),
     "with what a reader would refuse": ([{"Unnamed: 0": n, "Label": "good", **r} for n, r in enumerate(LONG)], "csv"),
+    "wide form of our own": (
+        [{"source": r["prompt"], "x": r["x"], "y": r["y"], "x.scores.overall": 4, "scale": [1, 5]} for r in WIDE],
+        "jsonl",
+    ),
     "with a reference": ([{**r, "gold_answer": "It means nothing at all, really."} for r in LONG], "jsonl"),
 }
 
@@ -194,6 +198,19 @@ def test_scores_on_other_aspects_are_left_out(tmp_path: Path) -> None:
     run = initialised(tmp_path, jsonl(tmp_path, *({k: v for k, v in one.items() if k != "rating"} for one in rows)))
     assert run.data.aspects == {"qa": ("overall",)}  # type: ignore[attr-defined]
     assert taken_in(run, tmp_path)[0] == Ingested(6, 0)
+
+
+def test_a_scale_that_the_rows_lack_is_guessed_from_all_scores(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cells = [
+        {"candidate": r["answer"], "scores": {"overall": score}}
+        for r, score in zip(LONG, [0, 55, 80, 3, 9, 10], strict=True)
+    ]
+    rows = [{"question": r["question"], "one": cell} for r, cell in zip(LONG, cells, strict=True)]
+    run = initialised(tmp_path, jsonl(tmp_path, *rows))
+    assert run.data.scale == (0, 100)  # type: ignore[attr-defined]
+    assert taken_in(run, tmp_path)[0] == Ingested(6, 0) and "from 0 to 100" in capsys.readouterr().out
 
 
 def test_a_long_text_gets_a_longer_context(tmp_path: Path) -> None:

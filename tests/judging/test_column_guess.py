@@ -82,6 +82,15 @@ def test_wide_form_by_texts_beside_the_source() -> None:
     assert (found.systems, found.column_of("candidate"), found.texts) == ((), None, ("one", "two"))
 
 
+def test_wide_form_as_the_docs_describe_it() -> None:
+    dotted = {"a": ANSWERS, "b": ANSWERS, "a.scores.overall": [1, 2, 3, 4], "b.system": ["x"] * 4, "b.note": ["y"] * 4}
+    found = guessed({"source": QUESTIONS, **dotted, "meta": ["x"] * 4, "meta.lang": ["en"] * 4})
+    assert found.systems == ("a", "b") and found.columns == {}
+    cells = [{"candidate": answer, "scores": {"overall": 3}} for answer in ANSWERS]
+    found = guessed({"question": QUESTIONS, "one": cells, "two": cells, "more": [{"k": 1}] * 4})
+    assert found.systems == ("one", "two") and found.columns == {"question": "source"}
+
+
 def test_chosen_and_rejected() -> None:
     found = guessed({"prompt": QUESTIONS, "chosen": ANSWERS, "rejected": ANSWERS})
     assert found.systems == ("chosen", "rejected") and found.columns == {"prompt": "source"}
@@ -152,6 +161,7 @@ def test_what_is_given_is_never_guessed() -> None:
         (("article", "summary"), "summarisation"),
         (("prompt", "story"), "story"),
         (("dialog", "response"), "dialogue"),
+        (("dialog_id", "context", "response"), "dialogue"),
         (("question", "answer"), "qa"),
     ],
 )
