@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,12 @@ import pytest
 from cluster import config, jobs
 from cluster.__main__ import main
 from cluster.config import RunConfig
-from evaluation.batch.config import prepared
+from evaluation.batch.config import fingerprint, prepared
 from evaluation.batch.ingest import Ingested, ingest, iter_rows
 from evaluation.init_config import scale_of
+from judging import hub
 from tests.judging.ratedfiles import jsonl, parquet, write
+from tests.judging.test_hub import Stub
 
 ROOT = Path(__file__).parents[2]
 SHARED = ROOT.parent / "shared" / "data"
@@ -25,7 +28,7 @@ SCRIPTED = "models.qwen={backend: scripted}"
 Row = Mapping[str, Any]
 
 
-def initialised(tmp_path: Path, data: Path, *arguments: str) -> RunConfig:
+def initialised(tmp_path: Path, data: Path | str, *arguments: str) -> RunConfig:
     """The configuration that `inverdict init` writes for the data, with a scripted model."""
     out = tmp_path / "written.yaml"
     assert main(["init", str(data), "--out", str(out), *arguments]) == 0
@@ -173,6 +176,20 @@ def test_what_it_prints(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     ]
     assert "6 texts, 3 groups, 2 systems, task qa" in out and "overall 6" in out
     assert f"inverdict run {tmp_path / 'written.yaml'}" in err
+
+
+def test_a_data_set_of_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its rows are read and hashed in place of a file."""
+    monkeypatch.setitem(sys.modules, "datasets", Stub(LONG))
+    name = "hf://someone/answers:test"
+    run = initialised(tmp_path, name)
+    assert taken_in(run, tmp_path)[0] == Ingested(6, 0)
+    found = prepared(run)
+    assert list(fingerprint(found.evaluation, found.asked)["files"]) == [name]
+    monkeypatch.chdir(tmp_path)
+    assert main(["init", name]) == 0 and (tmp_path / "answers.yaml").exists()
+    hub._load.cache_clear()
+    hub._hash.cache_clear()
 
 
 def test_control_characters_do_not_reach_the_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
