@@ -36,6 +36,7 @@ PROMPT_TOKENS, CHARS_A_TOKEN = 700, 3  # of the instruction; cautious for Englis
 MODEL_LENGTHS = (4096, 8192, 16384, 32768)
 MAX_REJECTED = 0.05  # of rows that are invalid and no duplicates; more of them stop the command
 SCALES = ((0, 1), (1, 3), (1, 5), (0, 5), (1, 7), (1, 10), (0, 10), (0, 100), (-1, 1))
+ANY_SCALE = (-1e12, 1e12)  # to read scores whose scale is to be guessed
 SHOWN_CHARS = 36
 
 
@@ -81,7 +82,7 @@ def main(args: argparse.Namespace) -> int:
     found = guess(columns, given=dict(args.map), systems=args.systems, task=args.task)
     print(shown(table(found, columns)))
     check(args.data, found, columns)
-    data, reading = settled(_data(args.data, found, columns), found)
+    data, reading = settled(_data(args.data, found))
     print(shown("\n".join(["", *reading.lines(found, data.get("scale"))])))
     with out.open("x", encoding="utf-8") as file:
         file.write(configuration(name, data, columns, found))
@@ -151,7 +152,7 @@ def _example(profile: Profile) -> str:
 def check(data: str, found: Guess, columns: Mapping[str, Profile]) -> None:
     """Raises InputError where no column is the candidate or the source."""
     if not found.systems and found.column_of("candidate") is None:
-        texts = ", ".join(map(repr, found.texts)) or "none of them has texts of several words"
+        texts = ", ".join(map(repr, found.texts)) or f"none looks like it: {', '.join(map(repr, columns))}"
         first = found.texts[0] if found.texts else "COLUMN"
         several = f", or if each is the text of one system --systems {','.join(found.texts)}" if found.texts else ""
         raise InputError(
@@ -174,7 +175,7 @@ def _are_chats(found: Guess, columns: Mapping[str, Profile]) -> bool:
     return all(one.is_chat and one.mean_messages > 1 for one in texts)
 
 
-def _data(data: str, found: Guess, columns: Mapping[str, Profile]) -> dict[str, Any]:
+def _data(data: str, found: Guess) -> dict[str, Any]:
     """The section `data`, before the rows are read with it."""
     section: dict[str, Any] = {"records": [data]}
     if found.columns:
@@ -183,16 +184,9 @@ def _data(data: str, found: Guess, columns: Mapping[str, Profile]) -> dict[str, 
         section["systems"] = list(found.systems)
     if not found.has_task:
         section["task"] = found.task
-    rated = [one for name, one in columns.items() if _is_score(found.fields[name]) and one.low <= one.high]
-    if rated and not {"scale", "scales"} & set(found.fields.values()):
-        section["scale"] = list(scale_of(min(one.low for one in rated), max(one.high for one in rated)))
     if not found.has_group and not found.systems:
         section["group_by_source"] = True
     return section
-
-
-def _is_score(ours: str) -> bool:
-    return "scores" in ours.split(".") or ours.startswith("ratings")
 
 
 def scale_of(low: float, high: float) -> tuple[int, int]:
@@ -213,6 +207,7 @@ class Reading:
     tasks: set[str] = dataclasses.field(default_factory=set)
     rejected: Counter[str] = dataclasses.field(default_factory=Counter)
     first: Rejected | None = None  # that is no duplicate
+    unscaled: tuple[float, float] = (math.inf, -math.inf)  # lowest and highest score of rows without a scale
     names: Names = dataclasses.field(default_factory=Names)
 
     def add(self, row: Record | Rejected) -> None:
@@ -229,6 +224,9 @@ class Reading:
         self.systems.add(record.system)
         self.tasks.add(record.task)
         self.rated.update(list(record.scores))  # counts, not sums
+        for aspect, score in record.scores.items():
+            if (record.scales[aspect].low, record.scales[aspect].high) == ANY_SCALE:
+                self.unscaled = (min(self.unscaled[0], score), max(self.unscaled[1], score))
 
     @property
     def share_rejected(self) -> float:
@@ -250,11 +248,11 @@ class Reading:
         if not systems:
             lines.append("No system names: map a column to `system` to compare systems.")
         if self.empty:
-            lines.append(f"{self.empty} texts are empty: they are kept without a score.")
+            lines.append(f"Empty texts: {self.empty}, kept without a score.")
         if duplicates := self.rejected["duplicate_id"]:
-            lines.append(f"{duplicates} rows repeat an earlier text and are left out.")
+            lines.append(f"Rows that repeat an earlier text: {duplicates}, left out.")
         if self.first:
-            lines.append(f"{self.rejected.total() - duplicates} rows are invalid, the first: {self.first}")
+            lines.append(f"Invalid rows: {self.rejected.total() - duplicates}, left out; the first: {self.first}")
         return lines
 
 
@@ -267,17 +265,18 @@ def _read(section: Mapping[str, Any]) -> Reading:
     return reading
 
 
-def settled(section: dict[str, Any], found: Guess) -> tuple[dict[str, Any], Reading]:
+def settled(section: dict[str, Any]) -> tuple[dict[str, Any], Reading]:
     """The section with what only reading all rows tells, and that reading.
 
     Raises InputError where more than MAX_REJECTED of the rows are invalid.
     """
     reading = _read(section)
+    if reading.rejected["missing_scale"]:
+        unscaled = _read({**section, "scale": ANY_SCALE, "group_by_source": True}).unscaled
+        section = {**section, "scale": list(scale_of(*unscaled))}
+        reading = _read(section)
     if reading.rejected["duplicate_group"]:
         section = {**section, "group_by_source": True}
-        reading = _read(section)
-    if reading.rejected["missing_scale"]:
-        section = {**section, "scale": [1, 5]}
         reading = _read(section)
     unknown = {task: _aspects(task, reading) for task in sorted(reading.tasks)}
     if kept := {task: aspects for task, aspects in unknown.items() if aspects is not None}:

@@ -90,10 +90,10 @@ def guess(
     _take_source(found, columns)
     _take_names(found, columns)
     _take_scores(found, columns)
-    for name in columns:
+    for name, profile in columns.items():
         if name not in found.fields:
-            why = "a reference" if is_reference(name) else "no other use found"
-            _take(found, name, name, f"{why}; a task file may show it")
+            _take(found, name, name, _why_text(profile, found))
+    found.fields = {name: found.fields[name] for name in columns} | found.fields  # in the order of the file
     return found
 
 
@@ -120,8 +120,10 @@ def _task(columns: Mapping[str, Profile], task: str | None) -> tuple[str, str, b
         return "summarisation", "the names of the columns", False
     if "story" in words:
         return "story", "the names of the columns", False
-    if words & {"dialogue", "dialog", "history"} or any(one.mean_messages > 2 for one in columns.values()):
+    if any(one.mean_messages > 2 for one in columns.values()):
         return "dialogue", "conversations of several turns", False
+    if "history" in words or any(folded(name).startswith("dialog") for name in columns):
+        return "dialogue", "the names of the columns", False
     return "qa", "nothing points to another task", False
 
 
@@ -170,7 +172,9 @@ def _take_of_systems(found: Guess, columns: Mapping[str, Profile]) -> None:
             rest = rest_of(profile.name, system)
             if rest is None:
                 continue
-            if is_system(rest) and not profile.is_numeric:
+            if profile.name.startswith(f"{system}."):
+                _take(found, profile.name, profile.name, f"a column of {system!r}")
+            elif is_system(rest) and not profile.is_numeric:
                 _take(found, profile.name, f"{system}.system", f"names the system of {system!r}")
             elif profile.is_numeric and (aspect := aspect_of(rest, aspects)):
                 _take(found, profile.name, f"{system}.scores.{aspect}", f"a number about {system!r}")
@@ -184,6 +188,9 @@ def _wide(found: Guess, columns: Mapping[str, Profile]) -> tuple[dict[str, str],
     for pair in PAIRS:
         if set(pair) <= names:
             return {name: name for name in pair}, "two texts for one source"
+    if any(_is_whole_system(one, columns) for one in _free(found, columns)):
+        own = [one.name for one in _free(found, columns) if _is_whole_system(one, columns) or _may_answer(one)]
+        return {name: name for name in own}, "a text, and a column of its own for a system"
     by_word: dict[str, dict[str, str]] = {}
     for name in (one.name for one in texts if not is_reference(one.name)):
         if part := parts(name, (*CANDIDATE, *CHAT)):
@@ -192,6 +199,19 @@ def _wide(found: Guess, columns: Mapping[str, Profile]) -> tuple[dict[str, str],
         if len(systems) > 1 and len(set(systems.values())) == len(systems) and not set(systems.values()) & set(KNOWN):
             return systems, f"one of {len(systems)} columns that are named {word} and a system"
     return {}, ""
+
+
+def _is_whole_system(profile: Profile, columns: Mapping[str, Profile]) -> bool:
+    """Whether the column is a system's as docs/data.md describes: beside `NAME.scores.overall`, or an object."""
+    dotted = tuple(f"{profile.name}.{field}." for field in (*INNER, "system"))
+    return (profile.num_objects == profile.num and "candidate" in profile.keys) or (
+        profile.is_text and any(f"{other}.".startswith(dotted) for other in columns)
+    )
+
+
+def _may_answer(profile: Profile) -> bool:
+    """Whether the column may hold the texts of a system, by its values and because its name says nothing else."""
+    return profile.is_free_text and not means(profile.name, SOURCE) and may_be_text(profile.name)
 
 
 def _take_candidate(found: Guess, columns: Mapping[str, Profile]) -> None:
@@ -205,12 +225,12 @@ def _take_candidate(found: Guess, columns: Mapping[str, Profile]) -> None:
     elif not named and len(chats) == 1:
         _take(found, chats[0].name, "candidate", "chat messages that end with the assistant's")
     elif not named and not chats:
-        rest = [one for one in texts if one.is_free_text and not means(one.name, SOURCE) and may_be_text(one.name)]
+        rest = [one for one in texts if _may_answer(one)]
         has_source = found.column_of("source") or any(means(one.name, SOURCE) for one in texts)
         systems = [one for one in _free(found, columns) if is_system(one.name)]
         if has_source and len(rest) == 1:
             _take(found, rest[0].name, "candidate", "the only other text of several words")
-        elif has_source and len(rest) > 1 and not systems and all(one.is_unique for one in rest):
+        elif has_source and len(rest) > 1 and not systems and all(one.is_varied for one in rest):
             for one in rest:
                 _take(found, one.name, one.name, f"one of {len(rest)} texts beside the source")
             found.systems = tuple(one.name for one in rest)
@@ -267,6 +287,13 @@ def _take_scores(found: Guess, columns: Mapping[str, Profile]) -> None:
         if f"scores.{aspect}" not in taken and "scores" not in taken:
             taken.add(f"scores.{aspect}")
             _take(found, profile.name, f"scores.{aspect}", f"numbers from {profile.low:g} to {profile.high:g}")
+
+
+def _why_text(profile: Profile, found: Guess) -> str:
+    """Why the column is only a further text."""
+    if profile.is_numeric:
+        return f"numbers, but the name is no aspect of {found.task}: {', '.join(load_task(found.task).aspects)}"
+    return f"{'a reference' if is_reference(profile.name) else 'no other use found'}; a task file may show it"
 
 
 def _kept(found: Guess, mapped: Mapping[str, str]) -> dict[str, str]:

@@ -90,6 +90,11 @@ class Profile:
         return len(self.distinct) == min(self.num, MAX_DISTINCT)
 
     @property
+    def is_varied(self) -> bool:
+        """Whether most values differ, as texts do and labels do not."""
+        return len(self.distinct) > min(self.num, MAX_DISTINCT) / 2
+
+    @property
     def mean_messages(self) -> float:
         return self.num_messages / self.num_chats if self.num_chats else 0.0
 

@@ -151,3 +151,12 @@ def test_a_missing_input_is_named(tmp_path: Path) -> None:
 def test_paths_may_come_one_by_one(tmp_path: Path) -> None:
     (tmp_path / "a").write_text("1")
     assert list(input_hashes(str(path) for path in [tmp_path / "a"])) == [str(tmp_path / "a")]
+
+
+def test_an_input_that_is_no_file_has_a_known_hash(tmp_path: Path) -> None:
+    file = tmp_path / "x"
+    file.write_text("a")
+    found = input_hashes([str(file), "hf://a/b:test"], {"hf://a/b:test": "h"})
+    assert found == {**input_hashes([str(file)]), "hf://a/b:test": "h"}
+    with refused("missing_file", naming="hf://a/b:dev"):
+        input_hashes(["hf://a/b:dev"], {})

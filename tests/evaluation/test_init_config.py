@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,12 @@ import pytest
 from cluster import config, jobs
 from cluster.__main__ import main
 from cluster.config import RunConfig
-from evaluation.batch.config import prepared
+from evaluation.batch.config import fingerprint, prepared
 from evaluation.batch.ingest import Ingested, ingest, iter_rows
 from evaluation.init_config import scale_of
+from judging import hub
 from tests.judging.ratedfiles import jsonl, parquet, write
+from tests.judging.test_hub import Stub
 
 ROOT = Path(__file__).parents[2]
 SHARED = ROOT.parent / "shared" / "data"
@@ -25,7 +28,7 @@ SCRIPTED = "models.qwen={backend: scripted}"
 Row = Mapping[str, Any]
 
 
-def initialised(tmp_path: Path, data: Path, *arguments: str) -> RunConfig:
+def initialised(tmp_path: Path, data: Path | str, *arguments: str) -> RunConfig:
     """The configuration that `inverdict init` writes for the data, with a scripted model."""
     out = tmp_path / "written.yaml"
     assert main(["init", str(data), "--out", str(out), *arguments]) == 0
@@ -104,6 +107,10 @@ SHAPES: dict[str, tuple[Sequence[Row], str]] = {
         "jsonl",
     ),
     "with what a reader would refuse": ([{"Unnamed: 0": n, "Label": "good", **r} for n, r in enumerate(LONG)], "csv"),
+    "wide form of our own": (
+        [{"source": r["prompt"], "x": r["x"], "y": r["y"], "x.scores.overall": 4, "scale": [1, 5]} for r in WIDE],
+        "jsonl",
+    ),
     "with a reference": ([{**r, "gold_answer": "It means nothing at all, really."} for r in LONG], "jsonl"),
 }
 
@@ -171,6 +178,20 @@ def test_what_it_prints(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert f"inverdict run {tmp_path / 'written.yaml'}" in err
 
 
+def test_a_data_set_of_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its rows are read and hashed in place of a file."""
+    monkeypatch.setitem(sys.modules, "datasets", Stub(LONG))
+    name = "hf://someone/answers:test"
+    run = initialised(tmp_path, name)
+    assert taken_in(run, tmp_path)[0] == Ingested(6, 0)
+    found = prepared(run)
+    assert list(fingerprint(found.evaluation, found.asked)["files"]) == [name]
+    monkeypatch.chdir(tmp_path)
+    assert main(["init", name]) == 0 and (tmp_path / "answers.yaml").exists()
+    hub._load.cache_clear()
+    hub._hash.cache_clear()
+
+
 def test_control_characters_do_not_reach_the_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     initialised(tmp_path, jsonl(tmp_path, {**LONG[0], "question": "\x1b[31mRed \x1b[0m alert today?"}))
     assert "\x1b" not in capsys.readouterr().out
@@ -194,6 +215,19 @@ def test_scores_on_other_aspects_are_left_out(tmp_path: Path) -> None:
     run = initialised(tmp_path, jsonl(tmp_path, *({k: v for k, v in one.items() if k != "rating"} for one in rows)))
     assert run.data.aspects == {"qa": ("overall",)}  # type: ignore[attr-defined]
     assert taken_in(run, tmp_path)[0] == Ingested(6, 0)
+
+
+def test_a_scale_that_the_rows_lack_is_guessed_from_all_scores(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cells = [
+        {"candidate": r["answer"], "scores": {"overall": score}}
+        for r, score in zip(LONG, [0, 55, 80, 3, 9, 10], strict=True)
+    ]
+    rows = [{"question": r["question"], "one": cell} for r, cell in zip(LONG, cells, strict=True)]
+    run = initialised(tmp_path, jsonl(tmp_path, *rows))
+    assert run.data.scale == (0, 100)  # type: ignore[attr-defined]
+    assert taken_in(run, tmp_path)[0] == Ingested(6, 0) and "from 0 to 100" in capsys.readouterr().out
 
 
 def test_a_long_text_gets_a_longer_context(tmp_path: Path) -> None:

@@ -3,11 +3,14 @@
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from judging.column_guess import Guess, guess
 from judging.column_names import Part, aspect_of, is_id_of, is_reference, is_system, means, parts
 from judging.column_profile import as_number, profiles
 from judging.wide import rest_of
+from tests.judging.test_datasets import JSON
 
 QUESTIONS = [f"Why is the number {n} so odd?" for n in range(4)]
 ANSWERS = [f"Because the number {n} is what it is." for n in range(4)]
@@ -82,6 +85,15 @@ def test_wide_form_by_texts_beside_the_source() -> None:
     assert (found.systems, found.column_of("candidate"), found.texts) == ((), None, ("one", "two"))
 
 
+def test_wide_form_as_the_docs_describe_it() -> None:
+    dotted = {"a": ANSWERS, "b": ANSWERS, "a.scores.overall": [1, 2, 3, 4], "b.system": ["x"] * 4, "b.note": ["y"] * 4}
+    found = guessed({"source": QUESTIONS, **dotted, "meta": ["x"] * 4, "meta.lang": ["en"] * 4})
+    assert found.systems == ("a", "b") and found.columns == {}
+    cells = [{"candidate": answer, "scores": {"overall": 3}} for answer in ANSWERS]
+    found = guessed({"question": QUESTIONS, "one": cells, "two": cells, "more": [{"k": 1}] * 4})
+    assert found.systems == ("one", "two") and found.columns == {"question": "source"}
+
+
 def test_chosen_and_rejected() -> None:
     found = guessed({"prompt": QUESTIONS, "chosen": ANSWERS, "rejected": ANSWERS})
     assert found.systems == ("chosen", "rejected") and found.columns == {"prompt": "source"}
@@ -152,6 +164,7 @@ def test_what_is_given_is_never_guessed() -> None:
         (("article", "summary"), "summarisation"),
         (("prompt", "story"), "story"),
         (("dialog", "response"), "dialogue"),
+        (("dialog_id", "context", "response"), "dialogue"),
         (("question", "answer"), "qa"),
     ],
 )
@@ -230,3 +243,31 @@ def test_a_profile() -> None:
     assert (a.num, a.low, a.high, a.is_numeric, a.is_text) == (2, 1, 3, True, False)
     assert (b.is_free_text, b.is_unique, b.example) == (True, False, "x y z")
     assert (c.num_objects, list(c.keys), c.low, c.is_numeric) == (1, ["k"], 2, False)
+
+
+NAMES = st.text(max_size=6) | st.sampled_from(
+    [
+        *(
+            "id",
+            "task",
+            "group",
+            "source",
+            "candidate",
+            "scores",
+            "scale",
+            "question",
+            "answer",
+            "answer_a",
+            "answer_b",
+        ),
+        *("model", "model_a", "rating", "a_score", "a.scores.overall", "messages", "Unnamed: 0", "", "_", "gold"),
+    ]
+)
+
+
+@given(st.lists(st.dictionaries(NAMES, JSON | st.sampled_from([*QUESTIONS, *ANSWERS, "qa"])), max_size=3))
+def test_any_rows_give_a_guess(rows: list[dict[str, Any]]) -> None:
+    columns = profiles(rows)
+    found = guess(columns)
+    assert list(found.fields) == list(columns) and found.reasons.keys() == columns.keys()
+    assert set(found.columns) <= set(columns)

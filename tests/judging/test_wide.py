@@ -4,12 +4,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from judging.data_config import DataConfig
 from judging.data_names import Names
-from judging.datasets import Empty, Rejected, read_records
+from judging.datasets import Empty, Rejected, read_records, read_rows
 from judging.records import Record, Scale, content_id
 from tests.judging.ratedfiles import jsonl, records, refused_whole, rejected, write
+from tests.judging.test_datasets import JSON
 from tests.refusals import refused
 
 QA = {"task": "qa"}
@@ -169,3 +172,22 @@ def test_a_system_that_no_file_has(tmp_path: Path) -> None:
 
 def test_a_file_of_no_rows_stays_one(tmp_path: Path) -> None:
     refused_whole("empty_file", write(tmp_path, "source,a,b\n", "x.csv"), systems=("a", "b"))
+
+
+NAMES = st.sampled_from(
+    [
+        *("a", "b", "id", "group", "source", "scale", "task", "candidate", "a.scores.overall", "a.candidate", "a.id"),
+        *("a.scores", "b.system", "b.ratings.x", "a_score", "b.", ".a", "a..x", "", "fields", " a"),
+    ]
+)
+MESSAGES = st.lists(st.fixed_dictionaries({"role": st.sampled_from(["user", "assistant", "x"]), "content": JSON}))
+
+
+@given(st.lists(st.dictionaries(NAMES, JSON | MESSAGES | st.sampled_from(["So.", "[1, 5]"])), min_size=1, max_size=4))
+def test_any_wide_row_gives_records_or_reasons(rows: list[dict[str, Any]]) -> None:
+    whole = [{**WIDE, **one} for one in rows]
+    read = list(read_rows(whole, systems=("a", "b"), defaults=QA))
+    assert read and {one.line for one in read if isinstance(one, Rejected)} <= set(range(1, len(rows) + 1))
+    found = [one for one in read if isinstance(one, Record)]
+    assert len({one.id for one in found}) == len(found)
+    assert all(Record.from_row(one.to_row()) == one for one in found)
