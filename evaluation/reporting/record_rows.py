@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from cluster.errors import UserError
@@ -192,12 +191,12 @@ def part_rows(part: Path, time: int) -> tuple[Mapping[str, Any], ...]:
 
 def _records_of(folder: Path, ids: Collection[str], columns: Sequence[str] | None) -> dict[str, Mapping[str, Any]]:
     """The records of these ids, by id. `columns`: None for all."""
-    wanted, found = pa.array(sorted(ids), pa.large_string()), {}
+    found = {}
     for part in parts_of(folder):
         try:
             table = pq.read_table(part, columns=list(columns) if columns else None)
         except (pa.ArrowException, OSError):
             continue
-        kept = table.filter(pc.is_in(table.column("id"), wanted))
+        kept = table.filter(pa.array([id in ids for id in table.column("id").to_pylist()], pa.bool_()))
         found.update({row["id"]: row for row in kept.to_pylist()})
     return found
