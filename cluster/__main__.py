@@ -172,7 +172,7 @@ def _run(args: argparse.Namespace) -> int:
             code, summaries[job] = module.main(run, **options)
         worst, took[job] = max(worst, code), time.monotonic() - start
         if not args.json and (args.name != "run" or job == jobs[-1]):
-            told = {"verbose": args.verbose} if job == "report" else {}
+            told = {"verbose": True} if job == "report" and args.verbose else {}
             print(shown(module.render(summaries[job], **told)), flush=True)
         if store:
             published = _publish(run, store)  # the last call copies what an earlier one could not
