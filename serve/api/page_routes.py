@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from serve.api.error_handlers import ERRORS, error_answer
 from serve.api.metrics import Telemetry
 from serve.api.service import Service
 from serve.api.web_pages import csp_of, docs_page, web_page
+
+RECORDS_LINK = re.compile("<p class=records>.*?</p>\n")  # in evaluation/reporting/templates/report.html
 
 
 def add_health(app: FastAPI, service: Service, telemetry: Telemetry) -> None:
@@ -69,4 +72,6 @@ def add_pages(app: FastAPI, service: Service, report: Path | None) -> None:
         async def report_page() -> HTMLResponse:
             policy = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
             text = await asyncio.to_thread(report.read_text, "utf-8")
+            # records.html holds every judged text and is not served.
+            text = RECORDS_LINK.sub("", text)
             return HTMLResponse(text, headers={"content-security-policy": policy})

@@ -53,13 +53,14 @@ def test_the_policy_allows_exactly_the_page_s_own_script() -> None:
 
 async def test_pages_and_documentation_are_served_with_their_policy(tmp_path: Path) -> None:
     report = tmp_path / "report.html"
-    report.write_text("<h1>Agreement</h1>")
+    link = "<p class=records><a href='records.html'>All judged records</a>: ...</p>\n"  # which are not served
+    report.write_text(f"{link}<h1>Agreement</h1>")
     service = Local(configured(tmp_path))
     async with client(service, report=report) as http:
         for path, words in (("/", "A panel of judges"), ("/docs", "POST /v1/judge/batch"), ("/report", "Agreement")):
             answer = await http.get(path)
             assert answer.status_code == 200
-            assert words in answer.text
+            assert words in answer.text and "records.html" not in answer.text
             assert "default-src 'none'" in answer.headers["content-security-policy"]
         schema = (await http.get("/openapi.json")).json()
     assert {"/v1/judge", "/v1/judge/batch", "/v1/retrieve", "/v1/judges", "/v1/models", "/metrics"} <= set(
