@@ -23,7 +23,7 @@ from cluster.artifacts import Outcome, file_hash, read_json, write_text
 from cluster.config import RunConfig
 from cluster.terminal import shown as visible
 from evaluation.judges.aggregation import PANEL
-from evaluation.measure.formatting import shown, with_interval
+from evaluation.measure.formatting import part_title, shown, with_interval
 from judging.errors import InputError
 
 EXIT_FAILED = 4
@@ -142,7 +142,7 @@ def _metrics(run: Path) -> dict[str, Any]:
 
 def _title(part: Mapping[str, Any]) -> str:
     low, high = part["scale"]
-    return f"{part['task']} / {part['dataset'] or 'records'} / {part['aspect']} ({low:g} to {high:g})"
+    return f"{part_title(part['task'], part['dataset'], part['aspect'])} ({low:g} to {high:g})"
 
 
 def _is_named(part: Mapping[str, Any], name: str) -> bool:

@@ -281,7 +281,9 @@ def _run(config: Mapping[str, Any], text: str | None) -> None:
 
 
 def _title(part: Mapping[str, Any]) -> str:
-    return f"{part['task']} / {part['dataset'] or 'records'} / {part['aspect']}"
+    from evaluation.measure.formatting import part_title
+
+    return part_title(part["task"], part["dataset"], part["aspect"])
 
 
 def _part(part: Mapping[str, Any]) -> dict[str, Any]:

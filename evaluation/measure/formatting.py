@@ -17,6 +17,11 @@ def shown(value: float, digits: int = 2) -> str:
     return text.replace("0.", ".", 1) if text.startswith(("0.", "-0.")) else text
 
 
+def part_title(task: str, dataset: str, aspect: str) -> str:
+    """What a part of the data is called: one task, data set and aspect."""
+    return f"{task} / {dataset or 'records'} / {aspect}"
+
+
 def one_line(name: str) -> str:
     """A name for a table or sentence: line breaks and other white space are one space."""
     return " ".join(name.split())

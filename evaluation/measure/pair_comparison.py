@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from evaluation.batch.pairs import FOLDER
 from evaluation.batch.pairs_table import TABLE
 from evaluation.judges.aggregation import PANEL
+from evaluation.measure.formatting import part_title
 from evaluation.measure.slices import FEW_GROUPS, reasons_of
 from judging.stats.bias import first_preference, order_flip_share
 from judging.stats.bradley_terry import Strengths, bradley_terry
@@ -79,7 +80,7 @@ class PairSlice:
 
     @property
     def title(self) -> str:
-        return f"{self.task} / {self.dataset or 'records'} / {self.aspect}"
+        return part_title(self.task, self.dataset, self.aspect)
 
     @property
     def shape(self) -> str:

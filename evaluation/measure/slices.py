@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 
 from evaluation.judges.aggregation import PANEL
 from evaluation.judges.prompt_sources import RUBRIC
+from evaluation.measure.formatting import part_title
 from judging.stats.agreement import agreement, compare
 from judging.stats.bootstrap import Method
 from judging.stats.estimate import Estimate, is_of_order, to_json
@@ -68,7 +69,7 @@ class Slice:
 
     @property
     def title(self) -> str:
-        return f"{self.task} / {self.dataset or 'records'} / {self.aspect}"
+        return part_title(self.task, self.dataset, self.aspect)
 
     @property
     def shape(self) -> str:

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from evaluation.judges.aggregation import PANEL
-from evaluation.measure.formatting import one_line
+from evaluation.measure.formatting import one_line, part_title
 from evaluation.measure.slices import FEW_GROUPS
 from judging.stats.additive_model import Cells
 from judging.stats.bootstrap import Floats
@@ -61,7 +61,7 @@ class SystemsPart:
 
     @property
     def title(self) -> str:
-        return f"{self.task} / {self.dataset or 'records'} / {self.aspect}"
+        return part_title(self.task, self.dataset, self.aspect)
 
     def to_json(self) -> dict[str, Any]:
         return {
