@@ -30,7 +30,15 @@ from evaluation.batch.integration import integrate_all, integrated
 from evaluation.batch.pairs import Engines, check_pairs, compare_pairs
 from evaluation.batch.scores import write_scores
 from evaluation.batch.served_models import served_models
-from evaluation.batch.verdicts import ON_PURPOSE, aspects_of, aspects_of_row, forget_unscored, most_frequent_details
+from evaluation.batch.verdicts import (
+    ON_PURPOSE,
+    Cascade,
+    aspects_of,
+    aspects_of_row,
+    forget_unscored,
+    most_frequent_details,
+    sure_of,
+)
 from evaluation.judges.feature_judges import feature_of
 from evaluation.judges.few_shot import choose_examples, say_what_is_missing
 from evaluation.judges.few_shot import summary as examples_summary
@@ -124,7 +132,7 @@ def judge_all(
     Returns:
         The summary of `scores.parquet`, and by judge the summary of its retrieved examples.
     """
-    config, folder = evaluation.config, evaluation.folder
+    config, folder, cascade = evaluation.config, evaluation.folder, evaluation.config.vote.cascade
     found = _find_examples(evaluation, folder, judges, pool)
     ask_all(
         folder,
@@ -133,7 +141,7 @@ def judge_all(
         specs,
         aspects=config.aspects,
         seed=evaluation.run.seed,
-        cascade=config.vote.cascade,
+        cascade=Cascade(cascade.first, partial(sure_of, folder, cascade)) if cascade else None,
     )
     if config.integrator:
         _integrate(evaluation, folder, judges, specs[config.integrator.model])

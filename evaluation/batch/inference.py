@@ -15,8 +15,16 @@ import numpy as np
 from cluster.generate import Sampling
 from cluster.generate_parts import generate_parts
 from cluster.model_specs import ModelSpec
-from evaluation.batch.verdicts import Blocks, done_keys, pending, requests, survey, write_not_asked, write_verdicts
-from evaluation.judges.aggregation import CascadeConfig
+from evaluation.batch.verdicts import (
+    Blocks,
+    Cascade,
+    done_keys,
+    pending,
+    requests,
+    survey,
+    write_not_asked,
+    write_verdicts,
+)
 from evaluation.judges.judge_config import FITTED, JudgeConfig
 from judging.judge import Judge
 
@@ -63,7 +71,7 @@ def ask_all(
     *,
     aspects: tuple[str, ...] | None,
     seed: int,
-    cascade: CascadeConfig | None = None,
+    cascade: Cascade | None = None,
     what: str = "evaluate",
 ) -> None:
     """Complete `folder/verdicts/{judge}` for the records in `folder/records`, which are read once for all judges.
@@ -83,7 +91,7 @@ def ask_all(
     if cascade:
         ask({cascade.first: judges[cascade.first]})
         judges = {name: judge for name, judge in judges.items() if name != cascade.first}
-        write_not_asked(folder, cascade.first, list(judges.values()), cascade)
+        write_not_asked(folder, list(judges.values()), cascade.sure())
     ask(judges)
 
 

@@ -51,6 +51,13 @@ def pairs_by_part(evaluation: Evaluation) -> Iterator[tuple[list[Record], list[P
         yield records, list(pairs_of(records, against, seed))
 
 
+def both_keys(evaluation: Evaluation, pair: Pair) -> Iterator[tuple[tuple[str, str], tuple[str, str]]]:
+    """For each aspect of the pair its (record id, aspect) in the given and in the reversed order."""
+    turned = pair_id(pair.second.id, pair.first.id)
+    for aspect in pair.aspects(compared_aspects(evaluation)):
+        yield (pair.id, aspect), (turned, aspect)
+
+
 def find_pairs(evaluation: Evaluation) -> Found:
     """Count the pairs among the records. Raises InputError where there are none."""
     systems: set[str] = set()
@@ -129,8 +136,8 @@ def leave_out_own_family(evaluation: Evaluation, judges: Mapping[str, Judge], fo
             rows = [
                 {"id": id, "aspect": aspect, "mode": judge.mode, "unscored": OWN_FAMILY, **NO_TOKENS}
                 for pair in own
-                for id in (pair.id, pair_id(pair.second.id, pair.first.id))
-                for aspect in pair.aspects(compared_aspects(evaluation))
+                for orders in both_keys(evaluation, pair)
+                for id, aspect in orders
             ]
             if rows:
                 (folder / judge.name).mkdir(parents=True, exist_ok=True)

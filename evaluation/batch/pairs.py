@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 from cluster.artifacts import JobDir, differences
@@ -25,9 +27,9 @@ from evaluation.batch.pair_records import (
     write_pair_records,
 )
 from evaluation.batch.pairs_config import KEY
-from evaluation.batch.pairs_table import TABLE, write_pairs
-from evaluation.batch.verdicts import forget_unscored
-from evaluation.judges.judge_config import unaskable
+from evaluation.batch.pairs_table import TABLE, sure_pairs, write_pairs
+from evaluation.batch.verdicts import Cascade, forget_unscored
+from evaluation.judges.judge_config import JudgeConfig, unaskable
 from judging.comparison import pairwise
 from judging.errors import InputError
 from judging.judge import Judge
@@ -73,12 +75,32 @@ def compare_pairs(
         write_pair_records(evaluation, job.path / "records")
         leave_out_own_family(evaluation, judges, job.path / "verdicts")
         specs = engines([one.model for one in chosen.values()])
-        aspects, seed = compared_aspects(evaluation), evaluation.run.seed
-        ask_all(job.path, judges, chosen, specs, aspects=aspects, seed=seed, what=WHAT)
+        _ask(evaluation, judges, chosen, specs, job.path)
         return {**write_pairs(evaluation, judges, job.path), "num_alone": found.num_alone}
 
     told = {"evaluate": identity, "pairs": json.loads(config.model_dump_json()), "judges": list(chosen)}
     return job.complete(told, work, what=WHAT, reopens=lambda: retry_failed and forget_unscored(job))
+
+
+def _ask(
+    evaluation: Evaluation,
+    judges: Mapping[str, Judge],
+    configs: Mapping[str, JudgeConfig],
+    specs: Mapping[str, ModelSpec],
+    folder: Path,
+) -> None:
+    """Query the judges for their missing verdicts; with a cascade the first one about every pair."""
+    cascade = evaluation.config.vote.cascade
+    ask_all(
+        folder,
+        judges,
+        configs,
+        specs,
+        aspects=compared_aspects(evaluation),
+        seed=evaluation.run.seed,
+        cascade=Cascade(cascade.first, partial(sure_pairs, evaluation, cascade, folder)) if cascade else None,
+        what=WHAT,
+    )
 
 
 def check_pairs(evaluation: Evaluation) -> None:

@@ -102,7 +102,17 @@ class PairsConfig(Strict):
                 code="unsupported",
                 key=KEY,
             )
-        chosen = self._distinct({name: able[name] for name in self.judges or able})
+        cascade = vote.cascade
+        if cascade and self.judges and cascade.first not in self.judges:
+            raise InputError(
+                f"`{KEY}.judges`: the cascade's first judge {cascade.first!r} is missing. Add it, or remove "
+                "`evaluate.vote.cascade`.",
+                code="conflict",
+                key=f"{KEY}.judges",
+            )
+        # Of judges that would repeat each other the first is kept: the cascade's must be.
+        names = sorted(self.judges or able, key=lambda name: cascade is None or name != cascade.first)
+        chosen = self._distinct({name: able[name] for name in names})
         if vote.min_votes > len(chosen):
             raise InputError(
                 f"`evaluate.vote.min_votes`: {vote.min_votes} votes are not possible with the {len(chosen)} judge(s) "

@@ -17,11 +17,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from evaluation.batch.config import Evaluation
-from evaluation.batch.pair_records import compared_aspects, pairs_by_part, pairs_section
-from evaluation.batch.scores import CoverageCounter, VerdictsOnDisk
+from evaluation.batch.pair_records import both_keys, pairs_by_part, pairs_section
+from evaluation.batch.scores import CoverageCounter, Key, VerdictsOnDisk
 from evaluation.batch.verdicts import most_frequent_details
-from evaluation.judges.aggregation import PANEL, Ballot, pair_rule
-from judging.comparison import both_orders, pair_id, winner
+from evaluation.judges.aggregation import PANEL, Ballot, CascadeConfig, pair_rule
+from judging.comparison import both_orders, winner
 from judging.judge import Judge
 from judging.pairing import Pair
 from judging.records import Verdict
@@ -63,21 +63,40 @@ def write_pairs(evaluation: Evaluation, judges: Mapping[str, Judge], folder: Pat
 def _rows(
     evaluation: Evaluation, pairs: Sequence[Pair], known: Mapping[str, VerdictsOnDisk]
 ) -> Iterator[dict[str, Any]]:
-    aspects = {pair.id: pair.aspects(compared_aspects(evaluation)) for pair in pairs}
-    turned_ids = {pair.id: pair_id(pair.second.id, pair.first.id) for pair in pairs}
-    keys = [(id, aspect) for pair in pairs for id in (pair.id, turned_ids[pair.id]) for aspect in aspects[pair.id]]
+    by_pair = [(pair, *orders) for pair in pairs for orders in both_keys(evaluation, pair)]
+    keys = [key for _, *orders in by_pair for key in orders]
     by_judge = {name: one.of(keys) for name, one in known.items()}
-    for pair in pairs:
-        for aspect in aspects[pair.id]:
-            orders = ((pair.id, aspect), (turned_ids[pair.id], aspect))
-            if pair.unscored:
-                columns = {f"{name}.unscored": pair.unscored for name in (*known, PANEL)}
-            else:
-                said = {
-                    name: [_verdict(name, aspect, found[key]) for key in orders] for name, found in by_judge.items()
-                }
-                columns = _columns(said, pair.first.task, evaluation.ballot, pairs_section(evaluation).tie.margin)
-            yield {**_pair_columns(pair, aspect), **columns}
+    for pair, *orders in by_pair:
+        aspect = orders[0][1]
+        if pair.unscored:
+            columns = {f"{name}.unscored": pair.unscored for name in (*known, PANEL)}
+        else:
+            said = {name: [_verdict(name, aspect, found[key]) for key in orders] for name, found in by_judge.items()}
+            columns = _columns(said, pair.first.task, evaluation.ballot, pairs_section(evaluation).tie.margin)
+        yield {**_pair_columns(pair, aspect), **columns}
+
+
+def sure_pairs(evaluation: Evaluation, cascade: CascadeConfig, folder: Path) -> Iterator[list[Key]]:
+    """Both orders of the pairs of which the first judge of the cascade is sure, one block per part of the records.
+
+    It is sure where both of its verdicts are, and both orders prefer the same text.
+
+    Args:
+        evaluation: the run of the job; its records are on disk.
+        cascade: names the judge, and decides which verdicts are sure.
+        folder: of the pairs; the judge's verdicts are in `verdicts/`.
+    """
+    known = VerdictsOnDisk(folder / "verdicts" / cascade.first, VERDICT_COLUMNS)
+    for _, pairs in pairs_by_part(evaluation):
+        by_pair = [orders for pair in pairs if pair.unscored is None for orders in both_keys(evaluation, pair)]
+        rows = known.of(key for orders in by_pair for key in orders)
+        yield [key for orders in by_pair if _is_sure(cascade, [rows[key] for key in orders]) for key in orders]
+
+
+def _is_sure(cascade: CascadeConfig, rows: Sequence[Mapping[str, Any]]) -> bool:
+    if not all(cascade.is_sure(row["score"], row["label_probabilities"]) for row in rows):
+        return False
+    return bool(both_orders(*(_verdict(cascade.first, "", row) for row in rows)).is_consistent)
 
 
 def _pair_columns(pair: Pair, aspect: str) -> dict[str, Any]:

@@ -8,9 +8,9 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -138,26 +138,37 @@ def _not_to_ask(judge: Judge, row: Mapping[str, Any]) -> str | None:
     return OWN_FAMILY if own_family(judge.not_systems, row["system"]) else None
 
 
-def write_not_asked(folder: Path, first: str, others: Sequence[Judge], cascade: CascadeConfig) -> None:
+class Cascade(NamedTuple):
+    """`first`: the judge to query first; `sure`: blocks of the (id, aspect) pairs where its answer is used alone."""
+
+    first: str
+    sure: Callable[[], Iterable[Sequence[tuple[str, str]]]]
+
+
+def sure_of(folder: Path, cascade: CascadeConfig) -> Iterator[list[tuple[str, str]]]:
+    """The records and aspects where the first judge of the cascade is sure, one block per part of its verdicts."""
+    columns = ("id", "aspect", "score", "label_probabilities")
+    for part in sound_parts(folder / "verdicts" / cascade.first, columns):
+        yield [(row["id"], row["aspect"]) for row in part if cascade.is_sure(row["score"], row["label_probabilities"])]
+
+
+def write_not_asked(folder: Path, others: Sequence[Judge], sure: Iterable[Sequence[tuple[str, str]]]) -> None:
     """Write verdicts `not_asked` of the other judges where the first judge of the cascade is sure.
 
-    One part per part of the first judge, overwritten by a later run; existing verdicts are kept.
+    One part per block, overwritten by a later run; existing verdicts are kept.
 
     Args:
         folder: of the evaluation.
-        first: name of the cascade's first judge.
         others: the other judges.
-        cascade: decides where the first judge is sure.
+        sure: blocks of (id, aspect) pairs.
     """
-    columns = ("id", "aspect", "score", "label_probabilities")
     done = {judge.name: done_keys(folder / "verdicts" / judge.name) for judge in others}
-    for part in sound_parts(folder / "verdicts" / first, columns):
-        sure = [row for row in part if cascade.is_sure(row["score"], row["label_probabilities"])]
-        keys = np.array([_key(row["id"], row["aspect"]) for row in sure], dtype=np.uint64)
+    for block in sure:
+        keys = np.array([_key(id, aspect) for id, aspect in block], dtype=np.uint64)
         for judge in others:
             rows = [
-                {"id": row["id"], "aspect": row["aspect"], "mode": judge.mode, "unscored": NOT_ASKED, **NO_TOKENS}
-                for row, is_done in zip(sure, _are_done(keys, done[judge.name]), strict=True)
+                {"id": id, "aspect": aspect, "mode": judge.mode, "unscored": NOT_ASKED, **NO_TOKENS}
+                for (id, aspect), is_done in zip(block, _are_done(keys, done[judge.name]), strict=True)
                 if not is_done
             ]
             if rows:

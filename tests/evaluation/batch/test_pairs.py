@@ -217,6 +217,31 @@ def test_blank_identical_and_own_texts_are_not_asked_about(tmp_path: Path) -> No
     assert {one["num_prompt_tokens"] for one in asked(tmp_path, "kin") if one["unscored"] == "own_family"} == {0}
 
 
+def test_a_cascade_asks_the_others_in_both_orders_or_not_at_all(tmp_path: Path) -> None:
+    judges = {name: {"model": name} for name in ("first", "biased")}
+    # The entropy of .9 and .1 is .47 bits: both verdicts of every pair are sure, and contradict each other on tricky
+    # ones.
+    vote = {"cascade": {"first": "biased", "max_entropy": 0.5}}
+    assert run(tmp_path, judges=judges, vote=vote) == 0
+    for (first, _), one in compared(tmp_path).items():
+        is_tricky = first[-1] in "01"
+        assert one["first.unscored"] == (None if is_tricky else "not_asked")
+        # The mean of .5 and .5, or the first judge alone.
+        assert one["panel.first_wins"] == pytest.approx(0.5 if is_tricky else one["biased.first_wins"])
+    # Two of six groups with three pairs in two orders.
+    assert sum(one["num_prompt_tokens"] > 0 for one in asked(tmp_path, "first")) == 12
+    whole = compared(tmp_path)
+    for lost in (tmp_path / "run" / "evaluate" / "pairs").glob("*.*"):
+        lost.unlink()
+    assert main(["evaluate", str(tmp_path / "c.yaml")]) == 0 and compared(tmp_path) == whole
+    assert len(asked(tmp_path, "first")) == 36
+    assert main(["report", str(tmp_path / "c.yaml")]) == 0
+    stricter = {"cascade": {"first": "biased", "max_entropy": 0.4}}
+    (tmp_path / "unsure").mkdir()
+    assert run(tmp_path / "unsure", judges=judges, vote=stricter) == 0
+    assert {one["first.unscored"] for one in compared(tmp_path / "unsure").values()} == {None}
+
+
 def test_a_tie_label_and_parsed_replies(tmp_path: Path) -> None:
     tie = {
         "contains": "3 where neither",

@@ -52,6 +52,15 @@ CASES: dict[str, tuple[list[dict[str, Any]], dict[str, Any], str, str, str]] = {
         {"judges": {"j": {"model": "m"}, "k": {"model": "m", "prompt": "p.txt"}}, "pairs": {"judges": ["j", "k"]}},
         *("conflict", f"{PAIRS}.judges", "'k' would repeat 'j'"),
     ),
+    "judges without the cascade's first": (
+        TWO,
+        {
+            "judges": {"j": {"model": "m"}, "k": {"model": "w2"}},
+            "vote": {"cascade": {"first": "j", "max_entropy": 0.5}},
+            "pairs": {"judges": ["k"]},
+        },
+        *("conflict", f"{PAIRS}.judges", "the cascade's first judge 'j' is missing"),
+    ),
     "more votes than judges": (
         TWO,
         {"judges": {"j": {"model": "m"}, "w": {"model": "w"}}, "vote": {"min_votes": 2}},
@@ -89,7 +98,11 @@ def test_it_is_one_line_and_leaves_nothing(
     config = {
         "run": "runs/x",
         "data": {"records": ["in.jsonl"]},
-        "models": {"m": {"backend": "scripted"}, "w": {"backend": "features", "feature": "length"}},
+        "models": {
+            "m": {"backend": "scripted"},
+            "w": {"backend": "features", "feature": "length"},
+            "w2": {"backend": "scripted"},
+        },
         "evaluate": {"judges": {"j": {"model": "m"}}, "pairs": {}, **evaluate},
     }
     (tmp_path / "c.yaml").write_text(yaml.safe_dump(config))

@@ -15,11 +15,8 @@ from cluster import runtime
 from cluster.generate import _EngineActor
 from cluster.model_specs import ModelSpec
 from cluster.terminal import say
-from evaluation.batch import evaluate as batch
 from evaluation.batch import inference as asking
-from evaluation.batch import pairs
-from evaluation.batch.verdicts import done_keys, pending, requests, survey, write_verdicts
-from evaluation.certification import probe_runs as probing
+from evaluation.batch.verdicts import Blocks, done_keys, pending, requests, write_verdicts
 from evaluation.judges.judge_config import JudgeConfig
 from judging.certificates.perturbations import PADDING, attacks
 from judging.errors import InputError
@@ -110,17 +107,16 @@ def configuration(
 
 def ask_here(
     folder: Path,
-    judges: Mapping[str, Judge],
+    blocks: Blocks,
     configs: Mapping[str, JudgeConfig],
     models: Mapping[str, ModelSpec],
+    judges: Mapping[str, Judge],
     *,
     aspects: tuple[str, ...] | None,
     seed: int,
-    cascade: None = None,
-    what: str = "evaluate",
+    what: str,
 ) -> None:
-    """`inference.ask_all` with the same requests, engines and verdicts, in this process instead of Ray's workers."""
-    blocks = survey(folder, list(judges.values()), aspects)
+    """The same requests, engines and verdicts as in Ray's workers, in this process."""
     for name, judge in judges.items():
         done = done_keys(folder / "verdicts" / name)
         parts = pending(blocks, done)
@@ -137,8 +133,7 @@ def without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
     """All judges run in this process."""
     monkeypatch.setattr(runtime, "start", lambda config: None)
     monkeypatch.setattr(demands, "check", lambda run, names: None)
-    for module in (batch, pairs, probing):
-        monkeypatch.setattr(module, "ask_all", ask_here)
+    monkeypatch.setattr(asking, "_ask_those", ask_here)
 
 
 @contextmanager
