@@ -15,6 +15,7 @@ from judging.column_names import (
     GROUP,
     IDS,
     PAIRS,
+    PREFERENCE,
     SOURCE,
     aspect_of,
     is_id_of,
@@ -26,6 +27,7 @@ from judging.column_names import (
 )
 from judging.column_profile import Profile
 from judging.columns import INNER, KNOWN, PANDAS_INDEX, folded, renamed
+from judging.preferences import PREFERRED
 from judging.readers import RowError
 from judging.tasks import FOLDER, load_task
 from judging.wide import rest_of
@@ -87,6 +89,7 @@ def guess(
     if not found.systems:
         _take_candidate(found, columns)
     _take_of_systems(found, columns)
+    _take_preferred(found, columns)
     _take_source(found, columns)
     _take_names(found, columns)
     _take_scores(found, columns)
@@ -179,6 +182,13 @@ def _take_of_systems(found: Guess, columns: Mapping[str, Profile]) -> None:
             elif profile.is_numeric and (aspect := aspect_of(rest, aspects)):
                 _take(found, profile.name, f"{system}.scores.{aspect}", f"a number about {system!r}")
             break
+
+
+def _take_preferred(found: Guess, columns: Mapping[str, Profile]) -> None:
+    """Wide form: the system that people prefer."""
+    named = [one for one in _free(found, columns) if folded(one.name) in PREFERENCE and found.systems]
+    if len(named) == 1 and found.column_of(PREFERRED) is None:
+        _take(found, named[0].name, PREFERRED, "names the preferred system")
 
 
 def _wide(found: Guess, columns: Mapping[str, Profile]) -> tuple[dict[str, str], str]:

@@ -25,6 +25,7 @@ IDS = ("", "u", "uu", "answer", "response", "output", "record", "row", "sample",
 REFERENCE = ("reference", "ref", "gold", "golden", "truth", "correct", "expected", "ideal", "target", "human")
 CHAT = ("messages", "conversation", "conversations", "chat", "dialogue", "dialog")
 PAIRS = (("chosen", "rejected"),)
+PREFERENCE = ("winner", "preferred", "preference", "better")
 # What stands behind the name of a text and is no system.
 NOT_SYSTEMS = {
     *("text", "id", "ids", "type", "kind", "length", "len", "tokens", "words", "time", "date", "lang", "language"),

@@ -23,7 +23,7 @@ from judging.readers import RowError
 from judging.tasks import is_task_file, load_task
 
 INNER = ("scores", "scales", "ratings")  # a dotted column such as `scores.overall` is a key of one of these
-KNOWN = ("id", "task", "group", "system", "dataset", "source", "candidate", "scale", *INNER)
+KNOWN = ("id", "task", "group", "system", "dataset", "source", "candidate", "preferred", "scale", *INNER)
 FIELDS = "fields"  # an object of further texts, as in the HTTP interface
 # Common names of label columns; read as a text they would be lost silently.
 LABELS = frozenset(
@@ -173,6 +173,16 @@ def _known_of(task: str) -> tuple[frozenset[str], frozenset[str]]:
         spec = None
     fields = {field.name for field in spec.fields} if spec else set()
     return frozenset({*KNOWN, *fields}), frozenset(spec.aspects if spec else ())
+
+
+def first_aspect(task: Any, configured: str | None) -> str | None:
+    """The aspect that a task names first; None where the task is unknown here."""
+    if not isinstance(task, str) or (is_task_file(task) and task != configured):
+        return None
+    try:
+        return next(iter(load_task(task).aspects))
+    except InputError:
+        return None
 
 
 def aspects_of(task: str | None) -> frozenset[str]:

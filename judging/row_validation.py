@@ -11,9 +11,10 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, FiniteFloat, ValidationError
 
 from judging.chat import with_texts
-from judging.columns import INNER, as_text, number_as_text, task_fields
+from judging.columns import INNER, as_text, first_aspect, number_as_text, task_fields
 from judging.data_config import NonEmpty
 from judging.file_errors import CODES
+from judging.preferences import with_preference
 from judging.readers import RowError
 from judging.records import Record, Scale, content_id
 
@@ -68,7 +69,7 @@ def to_record(
     Raises:
         RowError: the row is invalid.
     """
-    values = with_texts(raw)
+    values = with_preference(with_texts(raw), first_aspect(raw.get("task"), task))
     source = values.get("source")
     is_needed = (group_from_source or group_by_source) and isinstance(source, str)
     digest = content_id(plain(str(source))) if is_needed else ""

@@ -12,6 +12,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from judging.columns import INNER, LABELS, aspects_of, folded, is_missing, number_as_text, trimmed
+from judging.preferences import PREFERRED, is_tie
 from judging.readers import RowError
 
 # Columns about one text, which a row with several texts cannot have.
@@ -60,7 +61,12 @@ def split_systems(
             code="missing_key",
             key="data.systems",
         )
-    return [_row(shared, own[system], system) for system in present]
+    names = {system: str(number_as_text(own[system].get("system", system))).strip() for system in present}
+    said = {name: value for name, (ours, value) in shared.items() if ours == PREFERRED}
+    return [
+        _row(shared, own[system], system) | {name: _is_preferred(value, system, names) for name, value in said.items()}
+        for system in present
+    ]
 
 
 @lru_cache(maxsize=4096)
@@ -119,6 +125,25 @@ def rest_of(name: str, system: str) -> str | None:
     if front and front != name and front[-1] in SEPARATORS:
         return front.strip(SEPARATORS) or None
     return None
+
+
+def _is_preferred(value: Any, system: str, names: Mapping[str, str]) -> bool | str:
+    """What the shared column `preferred` says of one system; of the system `a` the word `model_a` is a name too.
+
+    `names`: the systems with a text in this row -> their names. Raises RowError where the value names none of them.
+    """
+    said = str(number_as_text(value)).strip()
+    meant = [one for one, name in names.items() if said in (one, name)]
+    meant = meant or [one for one in names if rest_of(said, one) is not None]
+    if not meant and is_tie(said):
+        return "tie"
+    if len(meant) != 1:
+        raise RowError(
+            f"{PREFERRED}: {said[:40]!r} is no system of this row. It must be one of {', '.join(names)}, or tie.",
+            code="invalid_value",
+            key=PREFERRED,
+        )
+    return meant[0] == system
 
 
 def _put(row: dict[str, Any], ours: str, name: str, value: Any) -> None:

@@ -118,6 +118,7 @@ def test_an_arena() -> None:
         "question_id": "group",
         "model_a": "a.system",
         "model_b": "b.system",
+        "winner": "preferred",
         "conversation_a": "a",
         "conversation_b": "b",
     }
