@@ -11,11 +11,11 @@ from judging.datasets import is_blank
 from judging.records import Record, content_id
 from judging.tasks import load_task
 
-EMPTY, IDENTICAL = "empty", "identical"
+EMPTY, OTHER_FIELDS = "empty", "other_fields"
 
 
 class Against(NamedTuple):
-    """Which pairs of a group: all of them, those with the system `system`, or at most `sample`, chosen by hash."""
+    """Which pairs of a group: all, those with the system `system`, or at most `sample` comparable ones, by hash."""
 
     system: str | None = None
     sample: int | None = None
@@ -33,10 +33,24 @@ class Pair(NamedTuple):
 
     @property
     def unscored(self) -> str | None:
-        """Why no judge is queried about it, or None: a candidate is blank, or both differ in white space at most."""
+        """Why they cannot be compared, or None: a candidate is blank, or the further texts in the prompt differ."""
         if is_blank(self.first.candidate) or is_blank(self.second.candidate):
             return EMPTY
-        return IDENTICAL if self.first.candidate.split() == self.second.candidate.split() else None
+        one, other = self.first.fields, self.second.fields
+        if one == other:
+            return None
+        shown = [field.name for field in load_task(self.first.task).fields]
+        return None if all(one.get(name) == other.get(name) for name in shown) else OTHER_FIELDS
+
+    @property
+    def is_identical(self) -> bool:
+        """Whether the texts differ in white space at most: a tie, about which no judge is queried."""
+        return self.first.candidate.split() == self.second.candidate.split()
+
+    @property
+    def is_asked(self) -> bool:
+        """Whether judges are queried about it."""
+        return self.unscored is None and not self.is_identical
 
     def aspects(self, chosen: Sequence[str] | None) -> tuple[str, ...]:
         """The aspects to compare by: `chosen`; None: those rated on both, or else the task's first aspect."""
@@ -68,8 +82,8 @@ def pairs_of(records: Iterable[Record], against: Against, seed: int) -> Iterator
         found = [Pair(*both) for both in combinations(named, 2) if both[0].system != both[1].system]
         if against.system is not None:
             found = [pair for pair in found if against.system in (pair.first.system, pair.second.system)]
-        if against.sample is not None and len(found) > against.sample:
-            by_id = {pair.id: pair for pair in found}
+        if against.sample is not None:
+            by_id = {pair.id: pair for pair in found if pair.unscored is None}
             drawn = set(sorted(by_id, key=lambda id: content_id(str(seed), id))[: against.sample])
             found = [pair for id, pair in by_id.items() if id in drawn]
         yield from found

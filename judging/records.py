@@ -29,7 +29,7 @@ UNSCORED_REASONS = {
     "unlike_training": "the text is too unlike the labelled texts that the fitted judge learned from",
     "no_source": "the text feature compares with the source, and there is none",
     "empty": "the candidate is empty or blank",
-    "identical": "both candidates of the pair are the same text",
+    "other_fields": "the two texts of the pair were written for different further texts, such as another fact",
     "too_long": "the prompt does not fit the model's context",
     "timeout": "the model did not answer in time",
     "error": "the model or its server failed",

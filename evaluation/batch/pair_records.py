@@ -72,7 +72,7 @@ def find_pairs(evaluation: Evaluation) -> Found:
             paired.add(pair.first.group_key)
             keys |= dict.fromkeys((pair.first.task, aspect) for aspect in pair.aspects(compared_aspects(evaluation)))
             num_pairs += 1
-            num_comparable += pair.unscored is None
+            num_comparable += pair.is_asked
     if problem := _problem(pairs_section(evaluation), systems, num_pairs, num_comparable) or _unknown_aspect(keys):
         raise problem
     return Found(tuple(keys), num_pairs, num_groups - len(paired), num_nameless)
@@ -94,7 +94,10 @@ def _problem(config: PairsConfig, systems: set[str], num_pairs: int, num_compara
     elif not num_pairs:
         what, code = "no group has candidates of two systems. Give those of one source the same `group`", "no_pairs"
     elif not num_comparable:
-        what, code = "in every pair a candidate is blank, or both are the same text. Check the records", "no_pairs"
+        what, code = (
+            "in every pair a candidate is blank, or both have the same text or other further texts. Check the records",
+            "no_pairs",
+        )
     else:
         return None
     return InputError(f"`{KEY}`: {what}.", code=code, key=KEY)
@@ -117,7 +120,7 @@ def write_pair_records(evaluation: Evaluation, folder: Path) -> None:
         return
     with whole_folder(folder) as beside, BlockWriter(beside, evaluation.config.block_rows) as blocks:
         for _, pairs in pairs_by_part(evaluation):
-            asked = [pair for pair in pairs if pair.unscored is None]
+            asked = [pair for pair in pairs if pair.is_asked]
             orders = [both for pair in asked for both in ((pair.first, pair.second), (pair.second, pair.first))]
             for first, second in sorted(orders, key=lambda both: (both[0].group_key, both[0].id)):
                 blocks.add({**in_order(first, second).to_row(), "group_key": first.group_key})
@@ -130,8 +133,7 @@ def leave_out_own_family(evaluation: Evaluation, judges: Mapping[str, Judge], fo
             own = [
                 pair
                 for pair in pairs
-                if pair.unscored is None
-                and any(own_family(judge.not_systems, one.system) for one in (pair.first, pair.second))
+                if pair.is_asked and any(own_family(judge.not_systems, one.system) for one in (pair.first, pair.second))
             ]
             rows = [
                 {"id": id, "aspect": aspect, "mode": judge.mode, "unscored": OWN_FAMILY, **NO_TOKENS}

@@ -34,6 +34,8 @@ from judging.comparison import pairwise
 from judging.errors import InputError
 from judging.judge import Judge
 from judging.records import Record
+from judging.request_templates import pair_template
+from judging.tasks import load_task
 
 FOLDER, WHAT = "pairs", "evaluate: pairs"
 Engines = Callable[[Iterable[str]], Mapping[str, ModelSpec]]
@@ -78,7 +80,13 @@ def compare_pairs(
         _ask(evaluation, judges, chosen, specs, job.path)
         return {**write_pairs(evaluation, judges, job.path), "num_alone": found.num_alone}
 
-    told = {"evaluate": identity, "pairs": json.loads(config.model_dump_json()), "judges": list(chosen)}
+    told = {
+        "evaluate": identity,
+        "pairs": json.loads(config.model_dump_json()),
+        "judges": list(chosen),
+        # The words around every task's question are in the code; the questions are in the evaluation's identity.
+        "prompt": pair_template(load_task("qa"), "overall", with_tie=config.tie.label).fingerprint[:16],
+    }
     return job.complete(told, work, what=WHAT, reopens=lambda: retry_failed and forget_unscored(job))
 
 

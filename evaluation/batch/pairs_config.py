@@ -10,6 +10,7 @@ from pydantic import Field, field_validator
 from cluster.strict import Strict
 from evaluation.judges.aggregation import VoteConfig
 from evaluation.judges.judge_config import FEATURE, FITTED, JudgeConfig
+from judging.columns import number_as_text
 from judging.comparison import TIE_MARGIN
 from judging.errors import InputError
 from judging.pairing import Against
@@ -42,7 +43,9 @@ class PairsConfig(Strict):
         (), description="judges to query; none: all that can compare, one of those that differ only in their examples"
     )
     against: str | SampledPairs = Field(
-        ALL, description="all: each pair of systems; a system: each pair with it; {sample: K}: K pairs of each group"
+        ALL,
+        description="all: each pair of systems; a system (not one named all): each pair with it; {sample: K}: K pairs "
+        "of each group",
     )
     aspects: tuple[str, ...] | None = Field(
         None, min_length=1, description="aspects to compare by; unset: those of `evaluate`"
@@ -53,6 +56,7 @@ class PairsConfig(Strict):
     @classmethod
     def _is_one_of_three(cls, value: Any) -> Any:
         """One error in words instead of one for each type that the value could have."""
+        value = number_as_text(value)
         number = value.get("sample") if isinstance(value, Mapping) and len(value) == 1 else None
         is_sample = isinstance(value, SampledPairs) or (type(number) is int and number >= 1)
         if not (is_sample or (isinstance(value, str) and value)):
@@ -102,24 +106,18 @@ class PairsConfig(Strict):
                 code="unsupported",
                 key=KEY,
             )
-        cascade = vote.cascade
-        if cascade and self.judges and cascade.first not in self.judges:
+        first = vote.cascade.first if vote.cascade else None
+        if first and self.judges and first not in self.judges:
             raise InputError(
-                f"`{KEY}.judges`: the cascade's first judge {cascade.first!r} is missing. Add it, or remove "
+                f"`{KEY}.judges`: the cascade's first judge {first!r} is missing. Add it, or remove "
                 "`evaluate.vote.cascade`.",
                 code="conflict",
                 key=f"{KEY}.judges",
             )
         # Of judges that would repeat each other the first is kept: the cascade's must be.
-        names = sorted(self.judges or able, key=lambda name: cascade is None or name != cascade.first)
+        names = sorted(self.judges or able, key=lambda name: name != first)
         chosen = self._distinct({name: able[name] for name in names})
-        if vote.min_votes > len(chosen):
-            raise InputError(
-                f"`evaluate.vote.min_votes`: {vote.min_votes} votes are not possible with the {len(chosen)} judge(s) "
-                f"of {KEY}. Lower it, or add judges that can compare.",
-                code="infeasible",
-                key="evaluate.vote.min_votes",
-            )
+        _check_votes(list(chosen), vote)
         return chosen
 
     def _distinct(self, able: Mapping[str, JudgeConfig]) -> dict[str, JudgeConfig]:
@@ -135,3 +133,21 @@ class PairsConfig(Strict):
                     key=f"{KEY}.judges",
                 )
         return {name: able[name] for name in first.values()}
+
+
+def _check_votes(names: Sequence[str], vote: VoteConfig) -> None:
+    """Raises InputError where the judges that compare are too few for the vote, or have no weight."""
+    if vote.rule == "weighted" and not any(vote.weights[name] for name in names):
+        raise InputError(
+            f"`evaluate.vote.weights`: {', '.join(names)}, which compare the pairs, have no weight. Give one of them a "
+            f"weight, or name other judges in `{KEY}.judges`.",
+            code="conflict",
+            key="evaluate.vote.weights",
+        )
+    if vote.min_votes > len(names):
+        raise InputError(
+            f"`evaluate.vote.min_votes`: {vote.min_votes} votes are not possible with the {len(names)} judge(s) of "
+            f"{KEY}. Lower it, or add judges that can compare.",
+            code="infeasible",
+            key="evaluate.vote.min_votes",
+        )

@@ -4,7 +4,8 @@ One row per pair and aspect: id, task, dataset, group, aspect; `first`, `second`
 `_label` (the human scores on one scale; null: one of the two is not rated). For each judge `NAME.given`, `NAME.turned`
 (0 to 1: how far the first text is preferred where it is shown first, and where it is shown second), `NAME.first_wins`
 (their mean), `NAME.winner` (first, second, tie), `NAME.order_changed` (each order prefers another text) and
-`NAME.unscored`; for the panel `panel.first_wins`, `panel.winner`, `panel.unscored`.
+`NAME.unscored`; for the panel `panel.first_wins`, `panel.winner`, `panel.unscored`. Where both texts are the same, all
+have a tie without orders.
 """
 
 from __future__ import annotations
@@ -63,6 +64,7 @@ def write_pairs(evaluation: Evaluation, judges: Mapping[str, Judge], folder: Pat
 def _rows(
     evaluation: Evaluation, pairs: Sequence[Pair], known: Mapping[str, VerdictsOnDisk]
 ) -> Iterator[dict[str, Any]]:
+    margin = pairs_section(evaluation).tie.margin
     by_pair = [(pair, *orders) for pair in pairs for orders in both_keys(evaluation, pair)]
     keys = [key for _, *orders in by_pair for key in orders]
     by_judge = {name: one.of(keys) for name, one in known.items()}
@@ -70,9 +72,12 @@ def _rows(
         aspect = orders[0][1]
         if pair.unscored:
             columns = {f"{name}.unscored": pair.unscored for name in (*known, PANEL)}
+        elif pair.is_identical:
+            tie = {**_preferred(0.5, margin), "unscored": None}
+            columns = {f"{name}.{key}": value for name in (*known, PANEL) for key, value in tie.items()}
         else:
             said = {name: [_verdict(name, aspect, found[key]) for key in orders] for name, found in by_judge.items()}
-            columns = _columns(said, pair.first.task, evaluation.ballot, pairs_section(evaluation).tie.margin)
+            columns = _columns(said, pair.first.task, evaluation.ballot, margin)
         yield {**_pair_columns(pair, aspect), **columns}
 
 
@@ -88,15 +93,15 @@ def sure_pairs(evaluation: Evaluation, cascade: CascadeConfig, folder: Path) -> 
     """
     known = VerdictsOnDisk(folder / "verdicts" / cascade.first, VERDICT_COLUMNS)
     for _, pairs in pairs_by_part(evaluation):
-        by_pair = [orders for pair in pairs if pair.unscored is None for orders in both_keys(evaluation, pair)]
+        by_pair = [orders for pair in pairs if pair.is_asked for orders in both_keys(evaluation, pair)]
         rows = known.of(key for orders in by_pair for key in orders)
-        yield [key for orders in by_pair if _is_sure(cascade, [rows[key] for key in orders]) for key in orders]
-
-
-def _is_sure(cascade: CascadeConfig, rows: Sequence[Mapping[str, Any]]) -> bool:
-    if not all(cascade.is_sure(row["score"], row["label_probabilities"]) for row in rows):
-        return False
-    return bool(both_orders(*(_verdict(cascade.first, "", row) for row in rows)).is_consistent)
+        said = {key: _verdict(cascade.first, key[1], row) for key, row in rows.items()}
+        yield [
+            key
+            for given, turned in by_pair
+            if cascade.is_sure_of_pair(said[given], said[turned])
+            for key in (given, turned)
+        ]
 
 
 def _pair_columns(pair: Pair, aspect: str) -> dict[str, Any]:

@@ -1,8 +1,9 @@
 """Verdicts of every judge -> aggregation -> `scores.parquet`, one row per record and aspect, and its summary.
 
 Columns: id, task, dataset, group, system, aspect, label (the human score or constructed level; null: not rated),
-ratings (JSON), scale_low, scale_high, candidate_chars; for each judge and for the panel `NAME.score` (points of that
-scale; null: unscored), `NAME.unscored`; for judges also `NAME.mode`, `NAME.label_mass`, `NAME.reason`,
+ratings (JSON), scale_low, scale_high (the label's scale; without a label that of the others, or the task's),
+candidate_chars; for each judge and for the panel `NAME.score` (points of that scale; null: unscored), `NAME.unscored`;
+for judges also `NAME.mode`, `NAME.label_mass`, `NAME.reason`,
 and for fitted judges `NAME.low`, `NAME.high` (the ends of the interval) and `NAME.novelty`;
 `panel.num_votes`, `panel.num_abstentions`. With an integrating model also `panel.vote` (the aggregated score),
 `panel.reason`, and `panel.fallback` (why the model gave no score, so that the aggregated one is kept).
@@ -47,14 +48,31 @@ def write_scores(
     schema = _schema(judges, integrated is not None)
     counter = CoverageCounter(judges)
     verdicts = {name: VerdictsOnDisk(folder / "verdicts" / name) for name in judges}
+    scales = label_scales(folder / "records")
     beside = folder / ".scores.parquet"
     with pq.ParquetWriter(beside, schema, compression="zstd") as writer:
         for part in parts_of(folder / "records"):
-            rows = list(_rows(part, judges, verdicts, ballot, integrated))
+            rows = list(_rows(part, judges, verdicts, ballot, integrated, scales))
             counter.add(rows)
             writer.write_table(pa.Table.from_pylist(rows, schema=schema))
     beside.rename(folder / "scores.parquet")
     return {**counter.summary(), "file": str(folder / "scores.parquet")}
+
+
+def label_scales(folder: Path) -> dict[tuple[str, str, str], Scale]:
+    """The scale of the labels by task, data set and aspect, where all labels have the same one.
+
+    Rows without a label are given on it too: labelled and other texts of one part are compared with each other.
+    """
+    kinds: set[tuple[str, str, str]] = set()
+    for part in parts_of(folder):
+        table = pq.read_table(part, columns=["task", "dataset", "scales"])
+        kinds |= set(zip(*(table.column(name).to_pylist() for name in table.column_names), strict=True))
+    found: dict[tuple[str, str, str], set[Scale]] = {}
+    for task, dataset, scales in kinds:
+        for aspect, ends in json.loads(scales).items():
+            found.setdefault((task, dataset, aspect), set()).add(Scale(*ends))
+    return {key: next(iter(each)) for key, each in found.items() if len(each) == 1}
 
 
 class VerdictsOnDisk:
@@ -97,6 +115,7 @@ def _rows(
     verdicts: Mapping[str, VerdictsOnDisk],
     ballot: Ballot,
     integrated: Integrated | None,
+    label_scales: Mapping[tuple[str, str, str], Scale],
 ) -> Iterator[dict[str, Any]]:
     first = next(iter(judges.values()))
     aspects: dict[str, list[str]] = {}
@@ -112,7 +131,8 @@ def _rows(
             if key not in by_judge[first.name]:
                 continue
             scale = first.templates[record["task"], aspect].scale
-            to = Scale(*scales[aspect]) if aspect in scales else scale
+            shared = label_scales.get((record["task"], record["dataset"], aspect), scale)
+            to = Scale(*scales[aspect]) if aspect in scales else shared
             columns = _columns(
                 {name: by_judge[name][key] for name in judges}, (record["task"], aspect), scale, to, ballot
             )

@@ -25,7 +25,7 @@ from evaluation.judges.aggregation import NOT_ASKED, CascadeConfig
 from evaluation.judges.few_shot import chosen_examples
 from judging.datasets import is_blank
 from judging.judge import Judge
-from judging.pairing import EMPTY, IDENTICAL
+from judging.pairing import EMPTY, OTHER_FIELDS
 from judging.records import Record, content_id
 from judging.self_preference import own_family
 from judging.tasks import load_task
@@ -46,7 +46,7 @@ VERDICT_SCHEMA = pa.schema(
 )
 Blocks = dict[Path, np.ndarray]  # a file of records -> the keys of its (record, aspect) pairs, uint64
 OWN_FAMILY = "own_family"
-ON_PURPOSE = (OWN_FAMILY, NOT_ASKED, EMPTY, IDENTICAL)  # reasons of rows whose model was not queried, by design
+ON_PURPOSE = (OWN_FAMILY, NOT_ASKED, EMPTY, OTHER_FIELDS)  # reasons of rows whose model was not queried, by design
 OWN_COLUMNS = ("id", "task", "scores", "system", "candidate")
 TOKENS = ("num_prompt_tokens", "num_generated_tokens")
 NO_TOKENS = dict.fromkeys(TOKENS, 0)

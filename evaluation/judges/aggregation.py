@@ -15,6 +15,7 @@ from pydantic import Field, FiniteFloat, ValidationError
 
 from cluster.artifacts import JobDir, read_json
 from cluster.strict import Strict
+from judging.comparison import both_orders
 from judging.errors import InputError
 from judging.records import Score, Verdict
 from judging.stats.cascade import label_entropy
@@ -44,6 +45,13 @@ class CascadeConfig(Strict):
     def is_sure(self, score: float | None, probabilities: Sequence[float] | None) -> bool:
         """Whether the first judge's score is used alone."""
         return score is not None and bool(probabilities) and label_entropy(probabilities or ()) <= self.max_entropy
+
+    def is_sure_of_pair(self, given: Verdict, turned: Verdict) -> bool:
+        """Whether the first judge's preference is used alone: it is sure in both orders, which prefer the same text."""
+        orders = (given, turned)
+        return all(self.is_sure(one.score, one.label_probabilities) for one in orders) and bool(
+            both_orders(*orders).is_consistent
+        )
 
 
 class VoteConfig(Strict):

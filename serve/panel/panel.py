@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from cluster.engine import Engine
 from cluster.exchange import Reply, Request
-from evaluation.judges.aggregation import TAUGHT, Ballot, pair_rule
+from evaluation.judges.aggregation import TAUGHT, Ballot, CascadeConfig, pair_rule
 from evaluation.judges.few_shot import Chooser
 from evaluation.judges.integrator import Integration, Integrator
 from judging.comparison import both_orders
@@ -58,7 +58,10 @@ class Ask:
 
 @dataclass(frozen=True)
 class Vote:
-    """A judge's verdict, its latency and tokens. Pairwise, the score (0 to 1) is the preference for the second text."""
+    """A judge's verdict, its latency and tokens. Pairwise, the score (0 to 1) is the preference for the second text.
+
+    `orders`: pairwise, the verdicts in the given and in the reversed order.
+    """
 
     verdict: Verdict
     latency_s: float
@@ -67,6 +70,7 @@ class Vote:
     num_generated_tokens: int = 0
     num_cached_tokens: int = 0
     is_consistent: bool | None = None
+    orders: tuple[Verdict, ...] = ()
 
 
 class Prompted(NamedTuple):
@@ -135,12 +139,11 @@ class Panel:
         voted_by = time.monotonic() + (deadline - time.monotonic()) * share
         votes: tuple[Vote, ...] = ()
         cascade = self._ballot.config.cascade
-        if cascade and self._is_own(ask):
+        if cascade and self._is_whole(ask):
             # Half of the time is left to the others where the first judge hangs.
             half = (time.monotonic() + voted_by) / 2
             votes = await self._votes([cascade.first], ask, aspect, half)
-            first = votes[0].verdict
-            is_sure = cascade.is_sure(first.score, first.label_probabilities)
+            is_sure = _is_sure(cascade, votes[0])
             names = [] if is_sure else [name for name in names if name != cascade.first]
         votes += await self._votes(names, ask, aspect, voted_by)
         verdicts = [vote.verdict for vote in votes]
@@ -158,9 +161,10 @@ class Panel:
         prompt = Prompted(template.aspect, template.scale, template.fingerprint[:16])
         return Judged(prompt, votes, score, rule, integration)
 
-    def _is_own(self, ask: Ask) -> bool:
-        """Whether the complete panel rates a text by its own prompts."""
-        return ask.other is None and not ask.templates and set(ask.judges or self.judges) == set(self.judges)
+    def _is_whole(self, ask: Ask) -> bool:
+        """Whether all judges are asked that can be, by the task's own prompts."""
+        able = {name for name, one in self.judges.items() if ask.other is None or not one.judge.is_fixed}
+        return not ask.templates and set(ask.judges or able) == able
 
     async def _votes(self, names: Sequence[str], ask: Ask, aspect: str, deadline: float) -> tuple[Vote, ...]:
         """The votes of these judges in parallel; a judge without a reply at the deadline is cancelled."""
@@ -184,7 +188,7 @@ class Panel:
             return pair_rule(ask.rule)
         return (
             ask.rule
-            if self._is_own(ask) and self._ballot.knows(ask.rule, ask.record.task, aspect)
+            if self._is_whole(ask) and self._ballot.knows(ask.rule, ask.record.task, aspect)
             else _untaught(ask.rule)
         )
 
@@ -229,7 +233,14 @@ class Panel:
             sum(reply.num_generated_tokens for reply in replies),
             sum(reply.num_cached_tokens for reply in replies),
             is_consistent,
+            tuple(verdicts) if ask.other is not None else (),
         )
+
+
+def _is_sure(cascade: CascadeConfig, vote: Vote) -> bool:
+    if vote.orders:
+        return cascade.is_sure_of_pair(*vote.orders)
+    return cascade.is_sure(vote.verdict.score, vote.verdict.label_probabilities)
 
 
 def _untaught(rule: VoteRule | TaughtRule) -> VoteRule | TaughtRule:

@@ -49,9 +49,29 @@ def test_blank_and_identical_texts_are_not_asked_about() -> None:
     def reason(one: str, other: str) -> str | None:
         return Pair(record("a", candidate=one), record("b", candidate=other)).unscored
 
-    assert reason("Same text.", "Same  text.\n") == "identical"
+    same = Pair(record("a", candidate="Same text."), record("b", candidate="Same  text.\n"))
+    assert (same.is_identical, same.unscored, same.is_asked) == (True, None, False)
     assert reason("Same text.", "Same Text.") is None
     assert reason("", "x") == reason("x", "\u200b ") == reason(" ", "") == "empty"
+
+
+def test_a_pair_is_one_question_in_both_orders() -> None:
+    def pair(one: dict[str, str], other: dict[str, str]) -> Pair:
+        texts = [
+            record(name, task="dialogue", candidate=name, fields=fields) for name, fields in (("a", one), ("b", other))
+        ]
+        return Pair(*texts)
+
+    # The prompt for dialogues shows the fact; a note is in no prompt.
+    assert pair({"fact": "Bees dance."}, {"fact": "Bees fly."}).unscored == "other_fields"
+    assert pair({"fact": "Bees dance."}, {}).unscored == "other_fields"
+    assert pair({"fact": "Bees dance.", "note": "x"}, {"fact": "Bees dance."}).is_asked
+
+
+def test_a_sample_holds_pairs_that_can_be_compared() -> None:
+    records = [record(name, "g", system=name, candidate=text) for name, text in (("a", "A."), ("b", "B."), ("c", " "))]
+    for seed in range(20):
+        assert ids(records, Against(sample=1), seed) == [("a", "b")]
 
 
 def test_the_aspects_of_a_pair() -> None:

@@ -126,7 +126,7 @@ def pair_prompts_of(pairs: Iterable[Pair], aspects: Sequence[str] | None, *, wit
     for _, some in groupby(pairs, key=lambda pair: pair.first.group_key):
         orders: list[tuple[Record, list[str]]] = []
         for pair in some:
-            if pair.unscored is None:
+            if pair.is_asked:
                 chosen = _asked(pair.first, aspects, partial(_of_pair, pair))
                 orders += [(in_order(pair.first, pair.second), chosen), (in_order(pair.second, pair.first), chosen)]
         for record, chosen in sorted(orders, key=lambda one: one[0].candidate):

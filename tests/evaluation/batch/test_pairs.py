@@ -4,84 +4,28 @@ import asyncio
 import json
 import math
 import re
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-import yaml
 
 from cluster.__main__ import main
 from cluster.engine import ScriptedEngine
 from cluster.model_specs import ScriptedSpec
-from evaluation.batch.verdicts import VERDICT_SCHEMA
+from evaluation.judges.aggregation import Ballot, VoteConfig
 from judging.records import Record
 from serve.panel.panel import Ask, Asked, Panel
 from tests.cluster.fake_endpoint import Answer, said, serving
-from tests.evaluation.batch.running import configuration
+from tests.evaluation.batch.comparing import BIASED, FAIR, FIRST, LABELS, asked, compared, run, scripted, texts
 from tests.evaluation.certification.certifying import without_ray
-from tests.evaluation.making import judge, row
-
-LABELS = {"good": 5, "mid": 3, "bad": 1}
-
-
-def likes(place: int, chance: float, contains: str) -> dict[str, Any]:
-    """A scripted rule: the text in that place by that chance. A single text gets 1 or 2 points by the same rule."""
-    logprobs = {str(place): math.log(chance), str(3 - place): math.log(1 - chance)}
-    return {"contains": contains, "label_logprobs": logprobs}
-
-
-# Good beats mid and bad, mid beats bad, by .9 in both orders.
-FAIR = [
-    likes(place, 0.9, f"<{tag}>\n{word}") for word in ("good", "mid") for tag, place in (("candidate", 1), ("other", 2))
-]
-# In questions that hold this word always the first text, by .9.
-BIASED = [likes(1, 0.9, "tricky"), *FAIR]
-FIRST = [likes(1, 0.8, "Text 1"), likes(1, 0.9, "")]
-
-
-def texts(num_groups: int = 6, num_tricky: int = 2, **more: Any) -> list[dict[str, Any]]:
-    return [
-        row(
-            f"{word}{group}",
-            f"g{group}",
-            system=word,
-            source=f"{'A tricky' if group < num_tricky else 'A plain'} question {group}?",
-            candidate=f"{word} answer {group}.",
-            scores={"overall": LABELS[word]},
-            **more,
-        )
-        for group in range(num_groups)
-        for word in LABELS
-    ]
-
-
-def scripted(rules: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    return {"backend": "scripted", "rules": list(rules)}
-
-
-def compared(folder: Path, name: str = "pairs.parquet") -> dict[tuple[str, str], dict[str, Any]]:
-    rows = pq.read_table(folder / "run" / "evaluate" / "pairs" / name).to_pylist()
-    return {(one["first"], one["second"]): one for one in rows}
-
-
-def asked(folder: Path, judge: str) -> list[dict[str, Any]]:
-    parts = (folder / "run" / "evaluate" / "pairs" / "verdicts" / judge).glob("part-*.parquet")
-    return [one for part in parts for one in pq.read_table(part, schema=VERDICT_SCHEMA).to_pylist()]
+from tests.evaluation.making import judge
 
 
 @pytest.fixture(autouse=True)
 def here(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
     if request.node.get_closest_marker("ray") is None:
         without_ray(monkeypatch)
-
-
-def run(folder: Path, rows: list[dict[str, Any]] | None = None, pairs: Any = None, **evaluate: Any) -> int:
-    """`inverdict evaluate` with the judges `biased` and `first` unless `models` says otherwise."""
-    models = evaluate.pop("models", {"biased": scripted(BIASED), "first": scripted(FIRST)})
-    config = configuration(folder, texts() if rows is None else rows, models, pairs=pairs or {}, **evaluate)
-    return main(["evaluate", config])
 
 
 def test_both_orders_by_hand(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -124,11 +68,13 @@ def test_the_summary_and_the_report_by_hand(tmp_path: Path) -> None:
     assert part["judges"]["panel"]["order_changed"] is None
 
 
-def test_batch_and_online_agree_row_by_row(tmp_path: Path) -> None:
-    assert run(tmp_path) == 0
+@pytest.mark.parametrize("vote", [{}, {"cascade": {"first": "biased", "max_entropy": 0.5}}])
+def test_batch_and_online_agree_row_by_row(tmp_path: Path, vote: dict[str, Any]) -> None:
+    assert run(tmp_path, vote=vote) == 0
     models = {"biased": BIASED, "first": FIRST}
     engines = {name: ScriptedEngine(ScriptedSpec(backend="scripted", rules=rules)) for name, rules in models.items()}
-    panel = Panel({name: Asked(judge(name), engine) for name, engine in engines.items()})
+    asked = {name: Asked(judge(name), engine) for name, engine in engines.items()}
+    panel = Panel(asked, ballot=Ballot(VoteConfig.model_validate(vote)))
     by_id = {one["id"]: one for one in texts()}
     for (first, second), one in compared(tmp_path).items():
         shown = by_id[first]
@@ -136,62 +82,20 @@ def test_batch_and_online_agree_row_by_row(tmp_path: Path) -> None:
         ask = Ask(record, ("overall",), other=by_id[second]["candidate"])
         (answer,) = asyncio.run(panel.judge(ask))
         assert answer.score.score == pytest.approx(1 - one["panel.first_wins"])
-        for vote in answer.votes:
-            name = vote.verdict.judge
-            assert vote.verdict.score == pytest.approx(1 - one[f"{name}.first_wins"])
-            assert vote.is_consistent is not one[f"{name}.order_changed"]
+        by_name = {given.verdict.judge: given for given in answer.votes}
+        assert set(by_name) == {name for name in models if one[f"{name}.unscored"] is None}
+        for name, given in by_name.items():
+            assert given.verdict.score == pytest.approx(1 - one[f"{name}.first_wins"])
+            assert given.is_consistent is not one[f"{name}.order_changed"]
 
 
-def test_pairs_are_added_to_a_finished_evaluation_and_nothing_is_asked_twice(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    models = {"m": scripted(FAIR)}
-    config = Path(configuration(tmp_path, texts(), models))
-    assert main(["evaluate", str(config)]) == 0
-    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*.parquet")}
-    plain = yaml.safe_load(config.read_text())
-    plain["evaluate"]["pairs"] = {"against": "good"}
-    config.write_text(yaml.safe_dump(plain))
-    assert main(["evaluate", str(config)]) == 0
-    assert {path: path.stat().st_mtime_ns for path in before} == before
-    assert len(compared(tmp_path)) == 12
-    capsys.readouterr()
-    assert main(["evaluate", str(config)]) == 0
-    assert capsys.readouterr().err.count("done before") == 2
-    # Other pairs in the same place are refused by key, and the scores stay.
-    assert main(["evaluate", str(config), "--set", "evaluate.pairs.against=all"]) == 2
-    assert "pairs.against (good, now all)" in capsys.readouterr().err
-    assert main(["report", str(config), "--set", "evaluate.pairs.against=all"]) == 2
-    assert {path: path.stat().st_mtime_ns for path in before} == before
-
-
-def test_a_killed_run_resumes_from_its_verdicts(tmp_path: Path) -> None:
-    assert run(tmp_path, models={"m": scripted(FAIR)}, block_rows=6) == 0
-    folder = tmp_path / "run" / "evaluate" / "pairs"
-    whole, parts = compared(tmp_path), sorted((folder / "verdicts" / "m").glob("part-*.parquet"))
-    for lost in (folder / "manifest.json", folder / "pairs.parquet", parts[0]):
-        lost.unlink()
-    kept = {path: path.stat().st_mtime_ns for path in parts[1:]}
-    assert main(["evaluate", str(tmp_path / "c.yaml")]) == 0
-    assert compared(tmp_path) == whole
-    assert {path: path.stat().st_mtime_ns for path in kept} == kept
-
-
-def test_unscored_pairs_exit_3_and_are_asked_again_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    lost = {"contains": "<candidate>\ngood answer 0.\n</candidate>\nText 2", "error": "error"}
-    assert run(tmp_path, models={"m": scripted([lost, *FAIR])}) == 3
-    rows = compared(tmp_path)
-    # One order of two pairs of group 0 failed.
-    failed = {key for key, one in rows.items() if one["m.unscored"] == "error"}
-    assert failed == {("bad0", "good0"), ("good0", "mid0")}
-    one = rows["good0", "mid0"]
-    assert (one["m.given"], one["m.turned"], one["m.winner"]) == (None, pytest.approx(0.9), None)
-    assert (one["panel.winner"], one["panel.unscored"]) == (None, "no_quorum")
-    assert "2 error" in capsys.readouterr().out
-    num_asked = len(asked(tmp_path, "m"))
-    assert main(["evaluate", str(tmp_path / "c.yaml"), "--retry-failed"]) == 3
-    assert len(asked(tmp_path, "m")) == num_asked == 36
-    assert main(["evaluate", str(tmp_path / "c.yaml"), "--set", "evaluate.max_unscored_share=1"]) == 0
+def test_a_system_may_be_named_by_a_number(tmp_path: Path) -> None:
+    rows = [{**one, "system": place % 3} for place, one in enumerate(texts(num_groups=2))]
+    assert run(tmp_path, rows, {"against": 1}, models={"m": scripted(FAIR)}) == 0
+    assert {(one["first_system"], one["second_system"]) for one in compared(tmp_path).values()} == {
+        ("0", "1"),
+        ("1", "2"),
+    }
 
 
 def test_blank_identical_and_own_texts_are_not_asked_about(tmp_path: Path) -> None:
@@ -205,13 +109,18 @@ def test_blank_identical_and_own_texts_are_not_asked_about(tmp_path: Path) -> No
         key: (one["m.unscored"], one["kin.unscored"], one["panel.unscored"]) for key, one in compared(tmp_path).items()
     }
     assert found == {
-        ("good0", "mid0"): ("identical",) * 3,
+        ("good0", "mid0"): (None,) * 3,
         ("bad0", "good0"): (None, "own_family", None),
         ("bad0", "mid0"): (None, None, None),
         ("bad1", "good1"): ("empty",) * 3,
         ("bad1", "mid1"): ("empty",) * 3,
         ("good1", "mid1"): (None, "own_family", None),
     }
+    # The same text twice is a tie of all, which says nothing about order.
+    same = compared(tmp_path)["good0", "mid0"]
+    columns = ("winner", "first_wins", "given", "turned", "order_changed")
+    assert [same[f"m.{name}"] for name in columns] == ["tie", 0.5, None, None, None]
+    assert (same["panel.winner"], same["kin.winner"]) == ("tie", "tie")
     # Neither order of a pair with a text of its own family was sent to the model.
     assert [one["num_prompt_tokens"] > 0 for one in asked(tmp_path, "kin") if one["unscored"] is None] == [True, True]
     assert {one["num_prompt_tokens"] for one in asked(tmp_path, "kin") if one["unscored"] == "own_family"} == {0}
@@ -259,40 +168,6 @@ def test_a_tie_label_and_parsed_replies(tmp_path: Path) -> None:
         assert (one["said.first_wins"], one["said.winner"], one["said.order_changed"]) == (0.5, "tie", False)
 
 
-@pytest.mark.ray
-def test_features_and_repeated_judges_are_left_out_with_a_word(
-    tmp_path: Path, ray_cluster: None, capsys: pytest.CaptureFixture[str]
-) -> None:
-    models = {"m": scripted(FAIR), "words": {"backend": "features", "feature": "length"}}
-    judges = {
-        "m": {"model": "m"},
-        "shown": {"model": "m", "examples": ["e"]},
-        "said": {"model": "m", "min_label_mass": 0.2},
-        "words": {"model": "words"},
-    }
-    config = Path(configuration(tmp_path, texts(), models, judges=judges, pairs={}))
-    plain = yaml.safe_load(config.read_text())
-    pool = tmp_path / "pool.jsonl"
-    pool.write_text(json.dumps(row("e", "elsewhere")) + "\n")
-    config.write_text(yaml.safe_dump({**plain, "data": {**plain["data"], "pool": [str(pool)]}}))
-    assert main(["evaluate", str(config)]) == 0
-    assert "evaluate: pairs: without shown, words: " in capsys.readouterr().err
-    summary = json.loads((tmp_path / "run" / "evaluate" / "pairs" / "manifest.json").read_text())["summary"]
-    assert set(summary["judges"]) == {"m", "said", "panel"}
-
-
-def test_what_the_records_lack_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    rows = [
-        *texts(num_groups=2),
-        row("nameless", "g0", source="A tricky question 0?"),
-        row("alone", "h", system="good"),
-    ]
-    assert run(tmp_path, rows, pairs={"against": {"sample": 2}}) in (0, 3)
-    said = capsys.readouterr().err
-    assert "1 records without a system are in no pair" in said and "1 groups have no pair to compare" in said
-    assert len(compared(tmp_path)) == 4
-
-
 def test_an_endpoint_is_asked_for_both_orders_of_each_pair(tmp_path: Path) -> None:
     with serving() as endpoint:
         # The label 1 in every reply: the first text, whichever it is.
@@ -319,24 +194,3 @@ def test_aspects_of_their_own_and_labels_where_people_gave_them(tmp_path: Path) 
         for first, second in (("bad0", "good0"), ("bad0", "mid0"), ("good0", "mid0"))
         for aspect in ("overall", "utility")
     }
-
-
-@pytest.mark.ray
-def test_over_ray_the_pairs_are_the_same(tmp_path: Path, ray_cluster: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("ray", "here"):
-        (tmp_path / name).mkdir()
-    assert run(tmp_path / "ray", block_rows=6) == 0
-    without_ray(monkeypatch)
-    assert run(tmp_path / "here") == 0
-    assert compared(tmp_path / "ray") == compared(tmp_path / "here")
-
-
-def test_the_selection_of_a_panel_compares_no_pairs(tmp_path: Path) -> None:
-    models = {"biased": scripted(BIASED), "first": scripted(FIRST)}
-    config = Path(configuration(tmp_path, texts(8), models, pairs={}))
-    plain = yaml.safe_load(config.read_text())
-    plain["data"]["dev_share"] = 0.6
-    config.write_text(yaml.safe_dump(plain))
-    main(["panel", str(config)])
-    assert (tmp_path / "run" / "panel" / "evaluate" / "scores.parquet").exists()
-    assert not (tmp_path / "run" / "panel" / "evaluate" / "pairs").exists()

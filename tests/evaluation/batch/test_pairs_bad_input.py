@@ -61,6 +61,14 @@ CASES: dict[str, tuple[list[dict[str, Any]], dict[str, Any], str, str, str]] = {
         },
         *("conflict", f"{PAIRS}.judges", "the cascade's first judge 'j' is missing"),
     ),
+    "judges without a weight": (
+        TWO,
+        {
+            "judges": {"j": {"model": "m"}, "w": {"model": "w"}},
+            "vote": {"rule": "weighted", "weights": {"j": 0, "w": 1}},
+        },
+        *("conflict", "evaluate.vote.weights", "j, which compare the pairs"),
+    ),
     "more votes than judges": (
         TWO,
         {"judges": {"j": {"model": "m"}, "w": {"model": "w"}}, "vote": {"min_votes": 2}},

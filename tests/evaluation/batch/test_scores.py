@@ -37,6 +37,18 @@ def test_scores_are_in_points_of_the_human_scale(tmp_path: Path) -> None:
     assert (rows[0]["a.mode"], rows[0]["a.label_mass"], rows[0]["a.reason"]) == ("expected", 0.9, "a on x")
 
 
+def test_texts_without_a_label_are_on_the_scale_of_the_labels_of_their_part(tmp_path: Path) -> None:
+    texts = {"x": ("d", 9.0), "y": ("d", None), "z": ("e", None)}
+    made = [record(name, f"g{name}", dataset=dataset, label=label, high=9) for name, (dataset, label) in texts.items()]
+    # In parts of their own: the labels may come last.
+    write_records(tmp_path, [made[1]], [made[2], made[0]])
+    write_verdicts_file(tmp_path, "a", {(name, "overall"): 2 for name in texts})
+    rows, _ = written(tmp_path, ("a",))
+    # 2 on 1 to 5 is 3 on 1 to 9; the data set e has no labels, and keeps the task's scale.
+    found = {one["id"]: (one["scale_high"], one["a.score"], one["panel.score"]) for one in rows}
+    assert found == {"x": (9, 3, 3), "y": (9, 3, 3), "z": (5, 2, 2)}
+
+
 def test_a_judge_without_a_score_abstains_and_is_counted(tmp_path: Path) -> None:
     write_records(tmp_path, [record("x"), record("y")], [record("z", "h"), record("w", "h")])
     write_verdicts_file(
