@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +21,8 @@ from evaluation.judges.fitted_judges import folder_of
 from evaluation.judges.judge_config import FITTED, JudgeConfig
 from judging.certificates.certificate import Fingerprints
 from judging.records import Record
+from judging.request_templates import pair_template
+from judging.tasks import load_task
 from judging.template import Templates
 
 if TYPE_CHECKING:
@@ -109,6 +111,30 @@ class Known:
             retriever=self._retriever if any(map(_shows_examples, configs.values())) else None,
             weights=weights,
         )
+
+
+def known_of_pairs(
+    run: RunConfig,
+    evaluate: EvaluateConfig,
+    judges: Collection[str],
+    keys: Iterable[tuple[str, str]],
+    *,
+    with_tie: bool = False,
+) -> Known:
+    """The fingerprints of comparisons: of these judges, with the pairwise template in place of their own prompts.
+
+    Args:
+        run: the configuration.
+        evaluate: its section `evaluate`.
+        judges: those that compare.
+        keys: tasks and aspects to compare by.
+        with_tie: whether there is a label for a tie.
+    """
+    templates = {(task, aspect): pair_template(load_task(task), aspect, with_tie=with_tie) for task, aspect in keys}
+    # A comparison shows no examples.
+    plain = {name: evaluate.judges[name].model_copy(update={"examples": (), "icl": None}) for name in judges}
+    config = evaluate.model_copy(update={"judges": plain, "integrator": None})
+    return Known(run, config, dict.fromkeys(judges, templates), {})
 
 
 def _settings(config: JudgeConfig, fit: Any) -> str:

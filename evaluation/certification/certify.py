@@ -1,8 +1,8 @@
 """Job `certify`: writes a certificate for each judge and the panel, by task, data set and aspect.
 
 Reads `{run}/evaluate`. Writes below `{run}/certify`: `probes/` (perturbed texts and the verdicts on them),
-`certificates/NAME/*.json`, `certificate.schema.json` and `manifest.json`. An interrupted run resumes from the verdicts
-on disk. Refuses to certify on data used for training or selection.
+`certificates/NAME/*.json`, where the run has pairs `pair_certificates/NAME/*.json`, their schemas and `manifest.json`.
+An interrupted run resumes from the verdicts on disk. Refuses to certify on data used for training or selection.
 """
 
 from __future__ import annotations
@@ -16,31 +16,32 @@ from typing import Any
 from pydantic import Field
 
 from cluster import runtime
-from cluster.artifacts import JobDir, Outcome, file_hash, whole_folder, write_text
+from cluster.artifacts import JobDir, Outcome, file_hash
 from cluster.config import RunConfig, section_or_default
 from cluster.parts import parts_of
 from cluster.precision import all_settled
 from cluster.strict import Strict
-from cluster.tables import aligned
 from cluster.terminal import say
 from evaluation.batch.config import Prepared, finished_evaluation
 from evaluation.batch.fingerprints import Known, code_fingerprint, short
 from evaluation.batch.ingest import iter_rows
+from evaluation.batch.pairs import FOLDER
+from evaluation.batch.pairs_table import TABLE
+from evaluation.certification.certificate_files import render, summary_of, write_certificates
 from evaluation.certification.contamination import check_contamination, used_data
 from evaluation.certification.issue import Context, certificate, slice_baselines
+from evaluation.certification.pair_certificates import pair_certificates
 from evaluation.certification.probe_results import Probed, Slice
 from evaluation.certification.probe_runs import ProbesConfig, judge_probes
-from evaluation.certification.store import CERTIFICATES, load_certificates
+from evaluation.certification.store import load_certificates, load_pair_certificates
 from evaluation.judges.aggregation import PANEL
-from evaluation.measure.formatting import shown, with_interval
 from evaluation.measure.slices import labelled_slices
 from judging.certificates.certificate import Certificate
 from judging.certificates.criteria import Criteria
 from judging.errors import InputError
-from judging.records import Record, content_id
-from judging.template_io import file_name
+from judging.records import Record
 
-SCHEMA = "certificate.schema.json"
+__all__ = ["Config", "main", "render"]
 
 
 class Config(Strict):
@@ -82,12 +83,14 @@ def main(run: RunConfig) -> Outcome:
     job = JobDir(run.run, "certify")
     with job.opened(_fingerprint(config, done)):
         earlier = job.manifest()
-        if earlier and earlier["summary"]["config"] == json.loads(config.model_dump_json()):
-            known = load_certificates(run.run)
+        # Of the certificates alone, not of the probes.
+        asked = {"config": json.loads(config.model_dump_json()), "pairs": _pairs_hash(evaluation.folder)}
+        if earlier and all(earlier["summary"].get(name) == value for name, value in asked.items()):
+            known, of_pairs = load_certificates(run.run), load_pair_certificates(run.run)
             # A deleted certificate is measured again.
-            if len(known) == len(earlier["summary"]["certificates"]):
+            if len(known) + len(of_pairs) == len(earlier["summary"]["certificates"]):
                 say(f"certify: done before, {job.path} is up to date")
-                return Outcome(0, _summary(config, job.path, known))
+                return Outcome(0, {**asked, **summary_of(job.path, known, of_pairs)})
         job.claim()
         job.reopen()
         if _has_inference(config.probes):
@@ -99,10 +102,19 @@ def main(run: RunConfig) -> Outcome:
         versions = done["fingerprint"]["versions"]
         context = Context(judges, evaluation.data.labels, config.criteria, used, versions, config.resamples, run.seed)
         found = _certificates(prepared, config, parts, subjects, context=context, folder=job.path, queried=queried)
-        _write(job.path, found)
-        summary = _summary(config, job.path, found)
+        compared = pair_certificates(
+            prepared, [(one.task, one.dataset, one.aspect) for one in parts], subjects, context
+        )
+        write_certificates(job.path, found, compared)
+        summary = {**asked, **summary_of(job.path, found, compared)}
         job.finish(summary)
     return Outcome(0, summary)
+
+
+def _pairs_hash(folder: Path) -> str | None:
+    """Of the finished pairs, which are certified too; None: there are none."""
+    table = folder / FOLDER / TABLE
+    return file_hash(table) if table.exists() else None
 
 
 def _check_untouched(done: Mapping[str, Any], scores: Path) -> None:
@@ -284,61 +296,3 @@ def _certificates(
             tested = known.of(subject, part.task, part.aspect)
             found.append(certificate(part, subject, shared, tested, probed.results(part, subject), context))
     return found
-
-
-def _write(folder: Path, found: Sequence[Certificate]) -> None:
-    """Atomic: all certificates or none."""
-    with whole_folder(folder / CERTIFICATES.name) as beside:
-        for one in found:
-            (beside / one.subject).mkdir(exist_ok=True)
-            write_text(beside / one.subject / _file(one), one.to_text())
-    write_text(folder / SCHEMA, json.dumps(Certificate.model_json_schema(), indent=1))
-
-
-def _file(one: Certificate) -> str:
-    """Task and aspect, and with a data set a hash of its name, which can hold characters that no file name can."""
-    stem = file_name(one.task, one.aspect).removesuffix(".txt")
-    return f"{stem}.{content_id(one.dataset)[:8]}.json" if one.dataset else f"{stem}.json"
-
-
-def _summary(config: Config, folder: Path, found: Sequence[Certificate]) -> dict[str, Any]:
-    return {
-        "config": json.loads(config.model_dump_json()),
-        "folder": str((folder / CERTIFICATES.name).resolve()),
-        "certificates": [_entry(one) for one in found],
-    }
-
-
-def _entry(one: Certificate) -> dict[str, Any]:
-    statistic = one.criteria.statistic
-    figure = one.agreement.get(statistic)
-    return {
-        "subject": one.subject,
-        "of": f"{one.task} / {one.dataset or 'records'} / {one.aspect}",
-        "statistic": statistic,
-        "figure": figure.model_dump() if figure else None,
-        "coverage": one.coverage,
-        "biased": [probe.name for probe in one.probes if probe.biased],
-        "holds": one.verdict.holds,
-        "failed": list(one.verdict.failed),
-    }
-
-
-def render(summary: Mapping[str, Any]) -> str:
-    """The terminal's table: one row per certificate."""
-    rows = [["", "", "agreement", "coverage", "biased by", "certified"]]
-    for one in summary["certificates"]:
-        more = f" (and {len(one['failed']) - 1} more)" if len(one["failed"]) > 1 else ""
-        rows.append(
-            [
-                one["subject"],
-                one["of"],
-                with_interval(one["figure"]),
-                shown(one["coverage"], 3),
-                ", ".join(one["biased"]) or "–",
-                "yes" if one["holds"] else f"no: {one['failed'][0]}{more}",
-            ]
-        )
-    table = aligned(rows, num_left=len(rows[0]))
-    statistics = ", ".join(dict.fromkeys(one["statistic"] for one in summary["certificates"]))
-    return f"{table}\n\nAgreement: {statistics} [95 % bootstrap interval over groups].\n{summary['folder']}"

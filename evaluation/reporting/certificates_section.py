@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from cluster.artifacts import read_json
-from evaluation.certification.store import load_certificates
-from evaluation.measure.formatting import shown
+from evaluation.certification.store import load_certificates, load_pair_certificates
+from evaluation.measure.formatting import part_title, shown
 from evaluation.reporting.pages import rendered
-from judging.certificates.certificate import Certificate, Figure, ProbeResult
+from judging.certificates.certificate import Certificate, Figure, Holding, PairCertificate, ProbeResult
 from judging.stats.bias import ProbeName
 
 FACTS = ("code", "models", "templates", "settings", "retriever", "weights")
@@ -22,8 +22,8 @@ FACTS = ("code", "models", "templates", "settings", "retriever", "weights")
 
 def certificates_section(run: Path) -> str:
     """All certificates of the run by slice; empty if there are none. Raises InputError where one was edited."""
-    found = load_certificates(run)
-    if not found:
+    found, pairs = load_certificates(run), load_pair_certificates(run)
+    if not found and not pairs:
         return ""
     slices: dict[tuple[str, str, str], list[Certificate]] = {}
     for one in found:
@@ -32,6 +32,7 @@ def certificates_section(run: Path) -> str:
         "certificates.html",
         is_stale=not _is_of_this_evaluation(run),
         slices=[_slice(key, ones) for key, ones in slices.items()],
+        pairs=[_pair_row(one) for one in pairs],
     )
 
 
@@ -71,9 +72,29 @@ def _row(one: Certificate, statistic: str, probes: Sequence[ProbeName]) -> dict[
         "figures": [_figure(figures.get(statistic)) for figures in columns],
         "coverage": one.coverage,
         "probes": [_probe(_of(one, name)) for name in probes],
-        "criteria": [*(("✗", words) for words in verdict.failed), *(("✓", words) for words in verdict.met)],
+        "criteria": _criteria(verdict),
         "facts": _facts(one),
     }
+
+
+def _pair_row(one: PairCertificate) -> dict[str, Any]:
+    """A certificate of comparisons."""
+    flips = one.position.further.get("flip_share")
+    columns = (one.accuracy, one.length, one.minus_length, one.position.effect, flips)
+    return {
+        "subject": one.subject,
+        "of": part_title(one.task, one.dataset, one.aspect),
+        "holds": one.verdict.holds,
+        "num_failed": len(one.verdict.failed),
+        "figures": [_figure(figure) for figure in columns],
+        "coverage": one.coverage,
+        "num_pairs": one.num_pairs,
+        "criteria": _criteria(one.verdict),
+    }
+
+
+def _criteria(verdict: Holding) -> list[tuple[str, str]]:
+    return [*(("✗", words) for words in verdict.failed), *(("✓", words) for words in verdict.met)]
 
 
 def _figure(one: Figure | None) -> dict[str, Any] | None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from judging.stats.bias import MIN_PROBED
 
 if TYPE_CHECKING:
-    from judging.certificates.certificate import Certificate, Figure, Holding, ProbeResult
+    from judging.certificates.certificate import Certificate, Figure, Holding, PairCertificate, ProbeResult
 
 
 Said = tuple[bool, str]  # whether a criterion is met, and its sentence
@@ -16,12 +16,35 @@ Said = tuple[bool, str]  # whether a criterion is met, and its sentence
 
 def holding(certificate: Certificate) -> Holding:
     """Whether the certificate's figures and probes meet its criteria."""
+    return _held([*_agreement(certificate), *_company(certificate), *map(_probe, certificate.probes)])
+
+
+def pair_holding(certificate: PairCertificate) -> Holding:
+    """Whether the accuracy of comparisons, its company and the position's effect meet the criteria."""
+    return _held([*_accuracy(certificate), *_company(certificate), _probe(certificate.position)])
+
+
+def _held(said: Iterable[Said | None]) -> Holding:
     from judging.certificates.certificate import Holding
 
-    said = [*_agreement(certificate), *_company(certificate), *map(_probe, certificate.probes)]
     known = [one for one in said if one is not None]
     met, failed = (tuple(words for is_met, words in known if is_met is side) for side in (True, False))
     return Holding(holds=not failed, met=met, failed=failed)
+
+
+def _accuracy(one: PairCertificate) -> Iterator[Said]:
+    wanted, bar = one.criteria, 0.5 + one.criteria.min_above_chance
+    if one.accuracy.low is None:
+        yield False, "the accuracy has no interval"
+        return
+    yield one.accuracy.low > bar, f"accuracy {_shown(one.accuracy)}: the lower end must be above chance, {bar:.2f}"
+    if wanted.min_above_length is None or one.minus_length.low is None:
+        return
+    yield (
+        one.minus_length.low > wanted.min_above_length,
+        f"accuracy minus that of the longer text {_shown(one.minus_length)}: the lower end must be above "
+        f"{wanted.min_above_length:.2f}",
+    )
 
 
 def _agreement(one: Certificate) -> Iterator[Said]:
@@ -47,7 +70,7 @@ def _agreement(one: Certificate) -> Iterator[Said]:
     )
 
 
-def _company(one: Certificate) -> Iterator[Said]:
+def _company(one: Certificate | PairCertificate) -> Iterator[Said]:
     wanted = one.criteria
     yield one.coverage >= wanted.min_coverage, f"coverage {one.coverage:.3f}, at least {wanted.min_coverage:.3f}"
     yield one.num_groups >= wanted.min_groups, f"{one.num_groups} groups, at least {wanted.min_groups}"

@@ -11,7 +11,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, Self, TypeVar
 
 from pydantic import Field, ValidationError
 
@@ -96,7 +96,31 @@ class Holding(Strict):
     failed: tuple[str, ...]
 
 
-class Certificate(Strict):
+class Sealed(Strict):
+    """A file whose seal fits its content."""
+
+    seal: str = Field("", description="sha256 of all other fields; detects edits, not a signature")
+
+    def sealed(self) -> Self:
+        return self.model_copy(update={"seal": self._digest()})
+
+    @property
+    def is_sealed(self) -> bool:
+        """Whether the seal fits the content."""
+        return self.seal == self._digest()
+
+    def to_text(self) -> str:
+        return json.dumps(self.model_dump(mode="json"), indent=1, ensure_ascii=False) + "\n"
+
+    def _sealed_content(self) -> dict[str, Any]:
+        return self.model_dump(mode="json", exclude={"seal"})
+
+    def _digest(self) -> str:
+        text = json.dumps(self._sealed_content(), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+class Certificate(Sealed):
     """The measured agreement and biases of one judge or panel on one task, data set and aspect."""
 
     format: Literal[1] = 1
@@ -126,36 +150,58 @@ class Certificate(Strict):
     probes: tuple[ProbeResult, ...]
     criteria: Criteria
     verdict: Holding
-    seal: str = Field("", description="sha256 of all other fields; detects edits, not a signature")
 
     @property
     def title(self) -> str:
         return f"{self.subject}: {self.task} / {self.dataset or 'records'} / {self.aspect}"
 
-    def sealed(self) -> Certificate:
-        return self.model_copy(update={"seal": self._digest()})
-
-    @property
-    def is_sealed(self) -> bool:
-        """Whether the seal fits the content."""
-        return self.seal == self._digest()
-
-    def to_text(self) -> str:
-        return json.dumps(self.model_dump(mode="json"), indent=1, ensure_ascii=False) + "\n"
-
-    def _digest(self) -> str:
-        content = self.model_dump(mode="json", exclude={"seal"})
+    def _sealed_content(self) -> dict[str, Any]:
+        content = super()._sealed_content()
         for probe in content["probes"]:
             if probe["worst"] is None:  # files without the field keep their seal
                 del probe["worst"]
-        text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-        return hashlib.sha256(text.encode()).hexdigest()
+        return content
 
 
-def load_certificate(path: Path) -> Certificate:
+class PairCertificate(Sealed):
+    """How often one judge or panel prefers the text that people prefer, on one task, data set and aspect."""
+
+    format: Literal[1] = 1
+    subject: str = Field(description="the judge's name, or `panel`")
+    judges: tuple[str, ...] = Field(description="the judge, or the panel's members that compare")
+    task: str
+    dataset: str
+    aspect: str
+    labels: Literal["human", "constructed"]
+    date: str = Field(description="UTC")
+    num_pairs: int = Field(description="pairs of two rated texts that people do not tie")
+    num_groups: int
+    num_systems: int
+    coverage: float = Field(description="scored pairs among them")
+    unscored: dict[str, int]
+    accuracy: Figure = Field(description="share of the pairs where the judge prefers the same text, a tie half")
+    length: Figure = Field(description="the same of preferring the longer text")
+    minus_length: Figure = Field(description="paired difference")
+    position: ProbeResult = Field(description="preference for the text shown first, over all pairs")
+    tie_margin: float
+    split: Split
+    fingerprints: Fingerprints
+    versions: dict[str, str] = Field(description="versions of packages; for information")
+    criteria: Criteria
+    verdict: Holding
+
+    @property
+    def title(self) -> str:
+        return f"{self.subject}: {self.task} / {self.dataset or 'records'} / {self.aspect}: pairs"
+
+
+Kind = TypeVar("Kind", Certificate, PairCertificate)
+
+
+def load_certificate(path: Path, kind: type[Kind]) -> Kind:
     """The certificate in the file. Raises InputError where it is not one, or was edited after it was written."""
     try:
-        found = Certificate.model_validate_json(path.read_bytes())
+        found = kind.model_validate_json(path.read_bytes())
     except OSError as error:
         code = "missing_file" if isinstance(error, FileNotFoundError) else "unreadable_file"
         raise InputError(f"{path} cannot be read: {error.strerror}", code=code) from error

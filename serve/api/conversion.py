@@ -108,13 +108,13 @@ def to_count(body: JudgeBody, offer: Offer) -> Ask:
 
 def _check_certified(ask: Ask, certified: Certified) -> None:
     """Raises NotCertified."""
-    if ask.templates or ask.other is not None:
-        what, key = ("A custom rubric", "rubric") if ask.templates else ("A comparison of two texts", "other")
-        raise NotCertified(f"{what} cannot be certified.", code=NOT_CERTIFIED, key=key)
+    if ask.templates:
+        raise NotCertified("A custom rubric cannot be certified.", code=NOT_CERTIFIED, key="rubric")
     missing = [aspect for aspect in ask.aspects if not certified.answer(ask, aspect)]
     if missing:
         who = "panel" if len(ask.judges) > 1 else "judge"
-        message = f"This {who} is not certified for {', '.join(missing)}. GET /v1/judges lists its certificates."
+        what = "" if ask.other is None else "comparisons by "
+        message = f"This {who} is not certified for {what}{', '.join(missing)}. GET /v1/judges lists its certificates."
         raise NotCertified(message, code=NOT_CERTIFIED, key="aspects")
 
 

@@ -155,7 +155,7 @@ def test_a_finished_job_runs_no_inference_again(tmp_path: Path, capsys: pytest.C
     assert str(file) in errors and errors.count("inverdict certify: ") == 1
     file.unlink()
     assert main(["certify", config, "--set", "certify.criteria.min_groups=25"]) == 0
-    assert not load_certificate(file).verdict.holds
+    assert not load_certificate(file, Certificate).verdict.holds
     assert "starting the model" not in capsys.readouterr().err
 
 
@@ -319,7 +319,7 @@ def test_the_schema_is_the_one_of_the_model(tmp_path: Path) -> None:
     schema = Certificate.model_json_schema()
     assert schema["additionalProperties"] is False and "seal" in schema["properties"]
     with refused("missing_file", naming="none.json"):
-        load_certificate(tmp_path / "none.json")
+        load_certificate(tmp_path / "none.json", Certificate)
 
 
 def test_the_section_is_strict(tmp_path: Path) -> None:

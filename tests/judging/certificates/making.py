@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from judging.certificates.assess import holding
+from judging.certificates.assess import holding, pair_holding
 from judging.certificates.certificate import (
     Certificate,
     Figure,
     Fingerprints,
     Groups,
     Holding,
+    PairCertificate,
     ProbeResult,
     Split,
     ids_hash,
@@ -72,3 +73,32 @@ def certificate(subject: str = "j", **changes: Any) -> Certificate:
     }
     draft = Certificate(**content, verdict=Holding(holds=False, met=(), failed=()))
     return draft.model_copy(update={"verdict": holding(draft)}).sealed()
+
+
+def pair_certificate(subject: str = "j", **changes: Any) -> PairCertificate:
+    """A sealed certificate of comparisons whose criteria are met, unless `changes` see to it that they are not."""
+    alike = {
+        name: getattr(certificate(subject), name) for name in ("labels", "date", "split", "fingerprints", "versions")
+    }
+    content: dict[str, Any] = {
+        **alike,
+        "subject": subject,
+        "judges": (subject,),
+        "task": "qa",
+        "dataset": "d",
+        "aspect": "overall",
+        "num_pairs": 80,
+        "num_groups": 40,
+        "num_systems": 2,
+        "coverage": 1.0,
+        "unscored": {},
+        "accuracy": figure(0.7),
+        "length": figure(0.5),
+        "minus_length": figure(0.2),
+        "position": probe("position", 0.01, limit=0.1),
+        "tie_margin": 0.02,
+        "criteria": Criteria(),
+        **changes,
+    }
+    draft = PairCertificate(**content, verdict=Holding(holds=False, met=(), failed=()))
+    return draft.model_copy(update={"verdict": pair_holding(draft)}).sealed()

@@ -74,7 +74,7 @@ def test_the_criteria_name_a_statistic_of_order() -> None:
 def test_the_file_comes_back_as_it_was(tmp_path: Path) -> None:
     one = certificate(subject="ä", unscored={"timeout": 2}, human_ceiling={"group.spearman": figure(0.7)})
     (tmp_path / "c.json").write_text(one.to_text(), encoding="utf-8")
-    assert load_certificate(tmp_path / "c.json") == one
+    assert load_certificate(tmp_path / "c.json", Certificate) == one
 
 
 def test_a_file_from_before_an_attack_could_fail_alone_has_not_been_edited(tmp_path: Path) -> None:
@@ -83,12 +83,12 @@ def test_a_file_from_before_an_attack_could_fail_alone_has_not_been_edited(tmp_p
     for one_probe in content["probes"]:
         assert one_probe.pop("worst") is None
     (tmp_path / "c.json").write_text(json.dumps(content))
-    assert load_certificate(tmp_path / "c.json") == one
+    assert load_certificate(tmp_path / "c.json", Certificate) == one
     # An attack that is named is part of the seal.
     content["probes"][0]["worst"] = "pity"
     (tmp_path / "c.json").write_text(json.dumps(content))
     with refused("damaged_artifact", naming="c.json"):
-        load_certificate(tmp_path / "c.json")
+        load_certificate(tmp_path / "c.json", Certificate)
 
 
 @pytest.mark.parametrize(
@@ -108,36 +108,36 @@ def test_an_edited_file_is_refused(tmp_path: Path, edit: Any) -> None:
     edit(content)
     (tmp_path / "c.json").write_text(json.dumps(content))
     with refused("damaged_artifact", naming="seal"):
-        load_certificate(tmp_path / "c.json")
+        load_certificate(tmp_path / "c.json", Certificate)
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[1]", '{"format": 2}', "\x00", '{"subject": "j"}'])
 def test_what_is_no_certificate_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "c.json").write_text(text)
     with pytest.raises(InputError) as error:
-        load_certificate(tmp_path / "c.json")
+        load_certificate(tmp_path / "c.json", Certificate)
     assert error.value.code == "damaged_artifact" and "\n" not in str(error.value)
     assert "seal" not in str(error.value)
 
 
 def test_a_certificate_that_is_not_there(tmp_path: Path) -> None:
     with refused("missing_file", naming="c.json"):
-        load_certificate(tmp_path / "c.json")
+        load_certificate(tmp_path / "c.json", Certificate)
     with refused("unreadable_file", naming=str(tmp_path)):
-        load_certificate(tmp_path)
+        load_certificate(tmp_path, Certificate)
 
 
 def test_an_unknown_key_is_refused(tmp_path: Path) -> None:
     content = {**json.loads(certificate().to_text()), "trusted": True}
     (tmp_path / "c.json").write_text(json.dumps(content))
     with refused("damaged_artifact", "trusted"):
-        load_certificate(tmp_path / "c.json")
+        load_certificate(tmp_path / "c.json", Certificate)
 
 
 def test_reformatting_changes_no_content(tmp_path: Path) -> None:
     content = json.loads(certificate().to_text())
     (tmp_path / "c.json").write_text(json.dumps(dict(reversed(content.items()))))
-    assert load_certificate(tmp_path / "c.json").verdict.holds
+    assert load_certificate(tmp_path / "c.json", Certificate).verdict.holds
 
 
 def test_every_certificate_follows_the_schema() -> None:

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from evaluation.batch.fingerprints import Known
-from judging.certificates.certificate import Certificate
+from evaluation.batch.fingerprints import Known, known_of_pairs
+from judging.certificates.certificate import Certificate, PairCertificate
 from judging.certificates.criteria import Criteria
 from judging.errors import InputError
 from serve.panel.build import Online
-from tests.judging.certificates.making import certificate
+from tests.judging.certificates.making import certificate, pair_certificate
 from tests.refusals import refused
 from tests.serve.online import BODY, FIELDS, SCRIPTED, Local, client, configured
 
@@ -145,6 +145,65 @@ async def test_judges_list_their_certificates(tmp_path: Path) -> None:
     assert panel["failed"] == ["40 groups, at least 50"]
 
 
+# ---------------------------------------------------------------------------- pairs
+
+PAIRS: dict[str, Any] = {
+    "evaluate": {
+        "judges": {"first": {"model": "a"}, "second": {"model": "b", "score_mode": "parsed"}},
+        "pairs": {"aspects": ["overall"]},
+    }
+}
+PAIR = {**BODY, "other": "It is blue."}
+
+
+def comparing(found: Online, subject: str, **changes: Any) -> PairCertificate:
+    """A certificate for the comparisons of this configuration."""
+    known = known_of_pairs(found.run, found.evaluate, list(found.judges), [("qa", "overall")])
+    judges = tuple(found.judges) if subject == "panel" else (subject,)
+    prints = known.of(subject, "qa", "overall")
+    return pair_certificate(subject, **{"judges": judges, "fingerprints": prints, **changes})
+
+
+def write_pairs(folder: Path, *ones: PairCertificate) -> None:
+    for one in ones:
+        path = folder / "run" / "certify" / "pair_certificates" / one.subject / "qa.overall.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(one.to_text())
+
+
+async def test_comparisons_are_certified_by_certificates_of_their_own(tmp_path: Path) -> None:
+    found = configured(tmp_path, **PAIRS)
+    write_pairs(tmp_path, comparing(found, "panel"), comparing(found, "first"))
+    again = configured(tmp_path, **PAIRS)
+    assert marks(await judged(again, PAIR)) == (True, [True, False])
+    # Single texts are not, and neither are other aspects or judges alone without a certificate.
+    assert marks(await judged(again)) == (False, [False, False])
+    assert marks(await judged(again, {**PAIR, "aspects": ["utility"]})) == (False, [False, False])
+    assert marks(await judged(again, {**PAIR, "options": {"judges": ["first"]}})) == (True, [True])
+    assert marks(await judged(again, {**PAIR, "options": {"judges": ["second"]}})) == (False, [False])
+    (told,) = again.certified.summaries["panel"]
+    assert (told["statistic"], told["num_pairs"], told["counts"]) == ("pairs.accuracy", 80, True)
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"tie_margin": 0.1}, "issued for ties within 0.1 of 0.5"),
+        ({"num_groups": 3}, "its criteria are not met"),
+        ({"fingerprints": pair_certificate().fingerprints}, "other fingerprints"),
+        ({"judges": ("first", "third")}, "not served here"),
+    ],
+)
+async def test_certificates_of_other_comparisons_do_not_count(
+    tmp_path: Path, changes: dict[str, Any], why: str
+) -> None:
+    write_pairs(tmp_path, comparing(configured(tmp_path, **PAIRS), "panel", **changes))
+    found = configured(tmp_path, **PAIRS)
+    assert marks(await judged(found, PAIR)) == (False, [False, False])
+    (told,) = found.certified.summaries["panel"]
+    assert why in told["why_not"]
+
+
 # ---------------------------------------------------------------------------- required
 
 
@@ -157,7 +216,7 @@ async def test_what_is_not_certified_is_refused_where_it_is_required(tmp_path: P
             ({**BODY, "aspects": ["overall", "utility"]}, "aspects", "panel is not certified for utility."),
             ({**BODY, "options": {"judges": ["first"]}}, "aspects", "judge is not certified for overall."),
             ({**BODY, "options": {"vote": "median"}}, "aspects", "panel is not certified for overall."),
-            ({**BODY, "other": "It is blue."}, "other", ""),
+            ({**BODY, "other": "It is blue."}, "aspects", "panel is not certified for comparisons by overall."),
             ({"rubric": "Is it secret?", "fields": FIELDS}, "rubric", ""),
         ):
             answer = await http.post("/v1/judge", json=body)
