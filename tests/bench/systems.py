@@ -100,9 +100,9 @@ def _few_labels(part: Part, score_N: Floats, num: int, what: str) -> tuple[str, 
 
 def _draw(parts: Mapping[str, Part], file: Path) -> None:
     """By system, the highest by people first: means with 95 % intervals by people, by the panel, and by PPI++."""
-    import matplotlib
+    import matplotlib as mpl
 
-    matplotlib.use("Agg")
+    mpl.use("Agg")
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(1, len(parts), figsize=(5.5 * len(parts), 4), layout="constrained", squeeze=False)
