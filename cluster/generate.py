@@ -38,6 +38,9 @@ DRY_BATCH = 64  # rows; Ray Data requires a batch size for actors that request G
 ROWS_ON_GPU, ROWS_ON_CPU = 64, 16
 BATCH_ON_CPU = {"max_num_batched_tokens": 4096, "max_num_seqs": 256}
 BATCH_ON_GPU = {"max_num_batched_tokens": 8192, "max_num_seqs": 256}
+# vLLM warms up with FlashInfer's sampler, which compiles with nvcc: images of Python wheels have none on their PATH,
+# and the engine dies (vllm-project/vllm#49497). Requests with seeds, as all here, never use it.
+WITHOUT_NVCC = {"VLLM_USE_FLASHINFER_SAMPLER": "0"}
 
 
 @dataclass(frozen=True)
@@ -198,6 +201,7 @@ def vllm_arguments(spec: VllmSpec, *, sampled: bool = False) -> dict[str, Any]:
     bundle: dict[str, float] = {"CPU": spec.num_cpus, **spec.resources}
     if is_on_gpus:
         bundle["GPU"] = 1
+        environment |= WITHOUT_NVCC
     else:
         # No compilation: it takes minutes. Blocks of 32 tokens, the smallest on CPUs: with 128, the default, half a
         # candidate is recomputed each time.

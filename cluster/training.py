@@ -14,12 +14,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from cluster import feasibility as demands
 from cluster import runtime
 from cluster.artifacts import write_text
-from cluster.errors import JobFailed
+from cluster.errors import JobFailed, UserError
 from cluster.progress import progress
 from cluster.strict import Strict
 
@@ -32,7 +32,9 @@ class TrainingConfig(Strict):
 
     num_workers: int = Field(1, ge=1, description="data-parallel workers")
     use_gpu: bool | None = Field(
-        None, description="one GPU per worker; none: if the cluster has as many GPUs, or its autoscaler can start them"
+        None,
+        description="one GPU per worker; none: if `accelerator_type` is set, or the cluster has as many GPUs, or its "
+        "autoscaler can start them",
     )
     cpus_per_worker: float | None = Field(
         None,
@@ -41,6 +43,22 @@ class TrainingConfig(Strict):
     )
     accelerator_type: str | None = Field(None, description="GPU type as Ray names it, such as A100")
     max_failures: int = Field(2, ge=0, description="restarts from the last checkpoint after a worker dies")
+
+    @model_validator(mode="after")
+    def _has_gpus_of_a_type(self) -> TrainingConfig:
+        if self.accelerator_type is not None and self.use_gpu is False:
+            raise UserError(
+                f"{self.accelerator_type} is a type of GPU, and `use_gpu` is false. Remove one of the two.",
+                code="conflict",
+                key="accelerator_type",
+            )
+        return self
+
+    def on_gpus(self) -> bool:
+        """Whether each worker takes a GPU. On Kubernetes only living GPUs are known, so a type of GPU asks for them."""
+        if self.use_gpu is not None:
+            return self.use_gpu
+        return self.accelerator_type is not None or runtime.num_gpus() >= self.num_workers
 
 
 class Steps:
@@ -86,7 +104,7 @@ def train(
     import ray.train
     import ray.train.torch
 
-    use_gpu = config.use_gpu if config.use_gpu is not None else runtime.num_gpus() >= config.num_workers
+    use_gpu = config.on_gpus()
     shared = min(runtime.num_cpus() // config.num_workers, runtime.most_cpus())
     num_cpus = config.cpus_per_worker or max(1, shared)
     bundle = {"CPU": num_cpus, **({"GPU": 1} if use_gpu else {})}

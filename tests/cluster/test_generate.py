@@ -168,6 +168,10 @@ def test_arguments_of_an_engine_on_gpus() -> None:
     assert made["engine_kwargs"]["pipeline_parallel_size"] == 2
     assert made["engine_kwargs"]["dtype"] == "auto"
     assert "kv_cache_memory_bytes" not in made["engine_kwargs"]
+    # FlashInfer's sampler needs nvcc, which no image of wheels has on its PATH.
+    assert made["runtime_env"]["env_vars"]["VLLM_USE_FLASHINFER_SAMPLER"] == "0"
+    on_cpu = vllm_arguments(VllmSpec(source="x", num_gpus=0))["runtime_env"]["env_vars"]
+    assert "VLLM_USE_FLASHINFER_SAMPLER" not in on_cpu
 
 
 @pytest.mark.parametrize("delay_s", [0, 0.01])

@@ -6,6 +6,8 @@ The Ray objects' own fields are in test_kuberay.py.
 import copy
 import json
 import shlex
+import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -179,11 +181,23 @@ def test_the_job_s_command_is_one_of_ours() -> None:
     from cluster.jobs import sections
 
     given = shlex.split(ray_object("rayjob.yaml")["spec"]["entrypoint"])
-    start = given.index("cluster") + 1
-    args = _parser(given[start:]).parse_args(given[start:])
-    run = load(ROOT / args.config, args.overrides, sections())
+    # The whole line is the command: of `cd x && python ...` Ray would run `cd x`, and report success.
+    assert given[:3] == ["python", "-m", "cluster"]
+    args = _parser(given[3:]).parse_args(given[3:])
+    config = Path(args.config).relative_to("/opt/inverdict")  # the image's working directory
+    run = load(ROOT / config, args.overrides, sections())
     assert run.run.is_absolute()
     assert all(place.startswith("/mnt/inverdict/") for place in run.data.records)  # type: ignore[attr-defined]
+
+
+def test_the_job_s_command_survives_the_submitter_s_shell() -> None:
+    """KubeRay pastes it unquoted into `bash -c`: what bash makes of it must be what we wrote (kuberay#3929, #3802)."""
+    entrypoint = ray_object("rayjob.yaml")["spec"]["entrypoint"]
+    assert not set(entrypoint) & set("&;|<>$`\\'(){}*?~#!\n")
+    told = subprocess.run(
+        ["bash", "-ce", f"printf '%s\\n' {entrypoint}"], capture_output=True, text=True, check=True
+    ).stdout
+    assert told.splitlines() == shlex.split(entrypoint)
 
 
 def test_nothing_reaches_a_pod_but_what_is_named() -> None:

@@ -37,8 +37,8 @@ def gpu() -> RunConfig:
 def test_the_papers_recipe_is_in_the_configuration(gpu: Any) -> None:
     sft, invert = gpu.sft, gpu.invert
     assert (sft.lora_rank, sft.lora_alpha, sft.learning_rate, sft.epochs, sft.cutoff) == (256, 512, 1e-4, 3, 2048)
-    # 4 x 8 x 32 = 1,024
-    assert (sft.num_workers, sft.per_device_batch, sft.accumulation, sft.effective_batch) == (4, 8, 32, 1024)
+    # 8 x 8 x 16 = 1,024
+    assert (sft.num_workers, sft.per_device_batch, sft.accumulation, sft.effective_batch) == (8, 8, 16, 1024)
     assert (invert.temperature, invert.top_p, invert.top_k) == (0.95, 0.7, 50)
     assert [judge.prompt for judge in gpu.evaluate.judges.values()] == ["rubric", "forward", "inverse"]
     assert gpu.models[sft.models["qwen"].base].source == "Qwen/Qwen2.5-7B"
@@ -51,22 +51,22 @@ def test_gpu_yaml_by_hand(gpu: Any) -> None:
     assert (distill["tokens_in"], distill["tokens_out"]) == (84_480_000, 253_440_000)
     # Reading: 2 x 7.61e9 x 84.48e6 / (312e12 x 0.4) = 10,303 s. Writing: a step of 128 answers reads 15.22e9 bytes of
     # weights and 128 x (128 + 384 / 2) x 28 x 2 x 512 x 2 = 2.349e9 of cache at 0.6117e12 bytes/s, 28.72 ms: 4,456.6
-    # tokens/s; 660,000 x 383, as the first token comes with the reading: 56,720 s. Together 67,023 s; 4 engines.
+    # tokens/s; 660,000 x 383, as the first token comes with the reading: 56,720 s. Together 67,023 s; 8 engines.
     assert distill["gpu_hours"] == pytest.approx(67_023 / 3600, rel=1e-4)
-    assert distill["wall_hours"] == pytest.approx(67_023 / 4 / 3600, rel=1e-4)
+    assert distill["wall_hours"] == pytest.approx(67_023 / 8 / 3600, rel=1e-4)
     assert distill["disk_bytes"] == (2 * 84_480_000 + 253_440_000) * 4
     assert distill["gpu_memory_bytes"] == 15.22e9
     # 660,000 x 0.995 = 656,700 pairs of 512 tokens; ceil(656,700 / 1,024) = 642 steps, three times. Held out: 3,300
     # pairs, measured 4 times.
     said = (
         "qwen/inverse: 656,700 pairs of 512 tokens, 3 epochs, 1,926 steps; "
-        "4 workers x 8 rows x 32 accumulated = 1024 rows a step"
+        "8 workers x 8 rows x 16 accumulated = 1024 rows a step"
     )
     assert said in words(summary)
     assert sft["tokens_in"] == 656_700 * 512 * 3 + 3_300 * 512 * 4
-    # (4 + 2) x 7.61e9 x 1,008,691,200 / 1.248e14 = 369,045 s on 4 GPUs; 2 x 7.61e9 x 6,758,400 / 1.248e14 = 824 s on 1.
-    assert sft["wall_hours"] == pytest.approx((369_045 / 4 + 824) / 3600, rel=1e-4)
-    assert sft["gpu_hours"] == pytest.approx((369_045 + 4 * 824) / 3600, rel=1e-4)
+    # (4 + 2) x 7.61e9 x 1,008,691,200 / 1.248e14 = 369,045 s on 8 GPUs; 2 x 7.61e9 x 6,758,400 / 1.248e14 = 824 s on 1.
+    assert sft["wall_hours"] == pytest.approx((369_045 / 8 + 824) / 3600, rel=1e-4)
+    assert sft["gpu_hours"] == pytest.approx((369_045 + 8 * 824) / 3600, rel=1e-4)
     # Rank 256 x 28 layers x (2 x (3,584 + 3,584) + 2 x (3,584 + 512) + 3 x (3,584 + 18,944) = 90,112).
     adapter = 645_922_816
     assert sft["disk"] == {
