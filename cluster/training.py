@@ -11,8 +11,9 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, model_validator
 
@@ -22,8 +23,13 @@ from cluster.artifacts import write_text
 from cluster.errors import JobFailed, UserError
 from cluster.progress import progress
 from cluster.strict import Strict
+from cluster.terminal import say
+
+if TYPE_CHECKING:
+    from ray.train.torch import TorchTrainer
 
 SECONDS_BETWEEN_LOOKS = 0.5
+NAME = "checkpoints"  # of the folder below that of the training
 KEPT_CHECKPOINTS = 1
 
 
@@ -42,7 +48,12 @@ class TrainingConfig(Strict):
         description="CPUs per worker; none: an equal share of the cluster's CPUs, at most those of its largest node",
     )
     accelerator_type: str | None = Field(None, description="GPU type as Ray names it, such as A100")
-    max_failures: int = Field(2, ge=0, description="restarts from the last checkpoint after a worker dies")
+    max_failures: int = Field(
+        2,
+        ge=0,
+        description="restarts from the last checkpoint after a worker dies, without a new checkpoint in between; with "
+        "one the count begins again, so that the loss of spot nodes does not end a training",
+    )
 
     @model_validator(mode="after")
     def _has_gpus_of_a_type(self) -> TrainingConfig:
@@ -99,7 +110,7 @@ def train(
 
     Raises:
         UserError: no node can ever provide a worker's resources.
-        JobFailed: the loop failed more often than `max_failures`; with the first cause.
+        JobFailed: the loop failed more often than `max_failures` without a new checkpoint; with the first cause.
     """
     import ray.train
     import ray.train.torch
@@ -111,7 +122,8 @@ def train(
     kind = {f"accelerator_type:{config.accelerator_type}": 0.001} if config.accelerator_type else {}
     demands.check_all([demands.Demand(what, {**bundle, **kind}, config.num_workers)])
     steps = folder.resolve() / "steps.json"
-    trainer = ray.train.torch.TorchTrainer(
+    trainer = partial(
+        ray.train.torch.TorchTrainer,
         loop,
         train_loop_config={**settings, "num_threads": int(max(1, num_cpus)), "steps": str(steps)},
         scaling_config=ray.train.ScalingConfig(
@@ -121,19 +133,35 @@ def train(
             accelerator_type=config.accelerator_type,
         ),
         run_config=ray.train.RunConfig(
-            name="checkpoints",
+            name=NAME,
             storage_path=str(folder.resolve()),
             failure_config=ray.train.FailureConfig(max_failures=config.max_failures),
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=KEPT_CHECKPOINTS),
             worker_runtime_env={"env_vars": _environment()},
         ),
     )
-    with _watched(Steps(steps), what):
+    with _watched(Steps(steps), what), runtime.quiet_logging():
+        _fit_with_progress(trainer, folder, what)
+
+
+def _fit_with_progress(trainer: Callable[[], TorchTrainer], folder: Path, what: str) -> None:
+    """Train until it is done, or until it has failed `max_failures` times since the last checkpoint."""
+    import ray.train
+
+    while True:
+        before = _checkpoints(folder)
         try:
-            with runtime.quiet_logging():
-                trainer.fit()
+            trainer().fit()
+            return
         except ray.train.TrainingFailedError as error:
-            raise JobFailed(f"{what}: training failed: {_first_reason(error)}", code="training_failed") from error
+            if _checkpoints(folder) <= before:
+                raise JobFailed(f"{what}: training failed: {_first_reason(error)}", code="training_failed") from error
+            say(f"{what}: {_first_reason(error)}; goes on from the last checkpoint")
+
+
+def _checkpoints(folder: Path) -> set[str]:
+    """The names of the kept checkpoints."""
+    return {path.name for path in (folder / NAME).glob("checkpoint_*")}
 
 
 def _environment() -> dict[str, str]:
