@@ -5,6 +5,7 @@ The Ray objects' own fields are in test_kuberay.py.
 
 import copy
 import json
+import re
 import shlex
 import subprocess
 from pathlib import Path
@@ -173,6 +174,23 @@ def test_the_served_configuration_fits_its_manifest() -> None:
         assert str(run.run).startswith(mounts["shared"])
         ports = {one["name"]: one["containerPort"] for one in template["spec"]["containers"][0]["ports"]}
         assert ports["serve"] == serve.port
+
+
+def bytes_of(quantity: str) -> float:
+    number, unit = re.fullmatch(r"(\d+)(Gi|Mi)", quantity).groups()  # type: ignore[union-attr]
+    return int(number) * 2 ** {"Gi": 30, "Mi": 20}[unit]
+
+
+@pytest.mark.parametrize("name", RAY)
+def test_the_object_store_of_every_node_fits_into_its_shared_memory(name: str) -> None:
+    """Ray's default: 30 % of the memory, at most 10 GB or 95 % of /dev/shm; larger than /dev/shm, it goes to disk."""
+    for group in groups(cluster_spec(ray_object(name))):
+        spec = group["template"]["spec"]
+        (shm,) = [one["emptyDir"]["sizeLimit"] for one in spec["volumes"] if one.get("emptyDir", {}).get("medium")]
+        (ray,) = spec["containers"]
+        memory = bytes_of(ray["resources"]["limits"]["memory"])
+        store = min(0.3 * memory, max(10e9, 0.95 * bytes_of(shm)))
+        assert store <= bytes_of(shm)
 
 
 def test_the_job_s_command_is_one_of_ours() -> None:
