@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from cluster.generate import Batch, Sampling, generate, rows_at_once
 from cluster.model_specs import ModelSpec, VllmSpec
+from cluster.placement import released_groups
 from cluster.precision import on_gpus
 from cluster.progress import progress
 from cluster.terminal import say
@@ -85,7 +86,7 @@ def run_parts(
     )
     written = answer(asked).map_batches(write[0], fn_args=write[1:], batch_size=None)
     say(f"{what}: starting the model")
-    with progress(what, total, done) as bar:
+    with released_groups(), progress(what, total, done) as bar:
         for batch in written.iter_batches(batch_size=None, prefetch_batches=0):
             bar.add(int(sum(batch["num_rows"])))
 
