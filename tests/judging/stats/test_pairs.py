@@ -91,6 +91,19 @@ def test_the_intervals_know_that_pairs_of_a_group_are_alike(num_groups: int, rat
     assert alike == 0.4 or 0.9 * wide < np.median(widths) < 1.4 * wide
 
 
+@pytest.mark.parametrize("num_groups", [10, 40])
+def test_the_intervals_know_that_few_groups_have_most_of_the_pairs(num_groups: int) -> None:
+    inside = 0
+    for seed in range(300):
+        random = np.random.default_rng(seed)
+        groups = np.repeat(np.arange(num_groups), random.choice([1, 2, 20], num_groups))
+        chance = random.beta(2, 0.5, num_groups)  # .8 on average
+        found = mean((random.random(len(groups)) < chance[groups]).astype(float), [str(one) for one in groups])
+        inside += found.low <= 0.8 <= found.high
+    # With Student's t of all groups 85 % of 10 groups.
+    assert inside >= 270
+
+
 def test_a_group_with_several_texts_of_a_system_counts_once() -> None:
     # In g0 both texts of a win against both of b, in the other seven groups the only one loses.
     found = win_rates(of_two([1.0] * 4 + [0.0] * 7, [0] * 4 + list(range(1, 8)))).of["a"]
