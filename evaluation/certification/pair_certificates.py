@@ -74,12 +74,11 @@ def _certificate(
     task, dataset, aspect = key
     rows = [row for row in rows if row[f"{subject}.unscored"] not in ON_PURPOSE]
     outcome = [None if (won := row[f"{subject}.winner"]) is None else OUTCOMES[won] for row in rows]
-    settings = {"resamples": context.resamples, "seed": context.seed}
     group = [row["group"] for row in rows]
     human = [row["first_label"] - row["second_label"] for row in rows]
     longer = [row["first_chars"] - row["second_chars"] for row in rows]
     # In the place of single scores: the length as the score.
-    found = preference_accuracy(outcome, human, longer, group, **settings)
+    found = preference_accuracy(outcome, human, longer, group)
     draft = PairCertificate(
         subject=subject,
         judges=tuple(compared) if subject == PANEL else (subject,),

@@ -1,25 +1,38 @@
 """Statistics of pairwise comparisons: win rates, and the accuracy of the winners against people's preferences.
 
-Legend: N pairs, G groups, S systems, C pairs of systems, B resamples, K statistics. A tie counts half for both.
-Every value comes with a 95 % interval from a bootstrap over groups. It knows no texts, no judges and no files.
+Legend: N pairs, R rows, G groups, S systems, C pairs of systems. A tie counts half for both.
+Every value is a mean in known bounds. Its 95 % interval is Student's, with the groups as units and a few observations
+added at either bound, as one without them has no width where all pairs agree. It knows no texts, judges or files.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
 
-from judging.stats.bootstrap import Floats, Resample, intervals, weigh
-from judging.stats.correlation import ratio
+from judging.stats.additive_model import student_quantile
+from judging.stats.bootstrap import Floats
 from judging.stats.estimate import Estimate
 from judging.stats.rows import Codes, encode, numbers
+from judging.stats.systems import MIN_GROUPS
 
-NUM_RESAMPLES = 2000
 SAME = 1e-9  # two scores nearer than this are equal
+
+
+class Bounds(NamedTuple):
+    """Of the values of a mean, and how many observations its interval adds at each."""
+
+    low: float
+    high: float
+    added: float
+
+
+SHARE = Bounds(0, 1, 2)  # Agresti and Coull 1998
+DIFFERENCE = Bounds(-1, 1, 0.5)  # Agresti and Min 2005: of two shares, paired
 
 
 @dataclass(frozen=True)
@@ -46,6 +59,8 @@ class Scored(NamedTuple):
     """The scored pairs, sorted by the pair of systems, group, outcome and length; each system pair in one order.
 
     `cells_C2`: the systems of each pair of systems that was compared, the lower number first; `cell_N`: its number.
+    `weight_N`: 1 among the pairs of the same two systems in the same group, so that a group with several candidates of
+    a system counts once. `coverage_S`, `coverage_C`: scored pairs among all of a system, and of two systems.
     """
 
     systems: tuple[str, ...]
@@ -54,35 +69,66 @@ class Scored(NamedTuple):
     group_N: Codes
     outcome_N: Floats
     longer_N: Floats
+    weight_N: Floats
     num_groups: int
+    coverage_S: Floats
+    coverage_C: Floats
     coverage: float
+
+    @property
+    def ends_N2(self) -> Codes:
+        """The systems of each pair."""
+        return self.cells_C2[self.cell_N]
+
+    @property
+    def num_groups_S(self) -> Codes:
+        """In how many groups each system has a scored pair."""
+        has_GS = np.zeros((self.num_groups, len(self.systems)), dtype=bool)
+        has_GS[self.group_N[:, None], self.ends_N2] = True
+        return np.asarray(has_GS.sum(axis=0))
 
 
 def scored(comparisons: Comparisons) -> Scored:
     """Sorted arrays of the pairs with an outcome. Raises ValueError for an outcome outside 0 to 1 or one system."""
     outcome_N = numbers(comparisons.outcome, "outcome", missing=True)
-    keep_N = ~np.isnan(outcome_N)
-    coverage = float(keep_N.mean()) if len(keep_N) else math.nan
-    kept = np.flatnonzero(keep_N)
-    outcome_N, longer_N = outcome_N[kept], numbers(comparisons.longer, "longer", missing=False)[kept]
+    longer_N = numbers(comparisons.longer, "longer", missing=False)
     if ((outcome_N < 0) | (outcome_N > 1)).any():
         raise ValueError("an outcome must be from 0 to 1")
-    group_N, num_groups = encode([comparisons.group[place] for place in kept])
-    names = [(str(comparisons.first[place]), str(comparisons.second[place])) for place in kept]
-    if any(one == other for one, other in names):
+    names = np.array([comparisons.first, comparisons.second], dtype=object).reshape(2, -1).T
+    if (names[:, 0] == names[:, 1]).any():
         raise ValueError("a system cannot be compared with itself")
-    systems = tuple(sorted({name for both in names for name in both}))
+    is_scored_N = ~np.isnan(outcome_N)
+    systems = tuple(sorted(set(map(str, names[is_scored_N].ravel()))))
     code = {name: number for number, name in enumerate(systems)}
-    sides_N2 = np.array([[code[one], code[other]] for one, other in names], dtype=np.intp).reshape(-1, 2)
+    sides_N2 = np.array([code.get(str(name), -1) for name in names.ravel()], dtype=np.intp).reshape(-1, 2)
+    key_N = np.where(sides_N2.min(axis=1) < 0, -1, sides_N2.min(axis=1) * len(systems) + sides_N2.max(axis=1))
+    kept = np.flatnonzero(is_scored_N)
+    keys_C, cell_N = np.unique(key_N[kept], return_inverse=True)
+    cells_C2 = np.stack(np.divmod(keys_C, max(len(systems), 1)), axis=1)
     # Systems in one order: the outcome and the length are turned with them.
-    turned_N = sides_N2[:, 0] > sides_N2[:, 1]
-    outcome_N = np.where(turned_N, 1 - outcome_N, outcome_N)
-    longer_N = np.where(turned_N, -longer_N, longer_N)
-    cells_C2, cell_N = np.unique(np.sort(sides_N2, axis=1), axis=0, return_inverse=True)
-    cell_N = cell_N.reshape(-1)
+    turned_N = (sides_N2[:, 0] > sides_N2[:, 1])[kept]
+    outcome_N = np.where(turned_N, 1 - outcome_N[kept], outcome_N[kept])
+    longer_N = np.where(turned_N, -longer_N[kept], longer_N[kept])
+    group_N, num_groups = encode([comparisons.group[place] for place in kept])
+    _, same_N, size = np.unique(group_N * len(keys_C) + cell_N, return_inverse=True, return_counts=True)
     order_N = np.lexsort((longer_N, outcome_N, group_N, cell_N))
-    columns = (cell_N[order_N], group_N[order_N], outcome_N[order_N], longer_N[order_N])
-    return Scored(systems, cells_C2, *columns, num_groups, coverage)
+    num_of_C = np.bincount(np.searchsorted(keys_C, key_N[np.isin(key_N, keys_C)]), minlength=len(keys_C))
+    num_of_S, scored_of_S = (
+        np.bincount(sides[sides >= 0], minlength=len(systems)) for sides in (sides_N2, sides_N2[kept])
+    )
+    return Scored(
+        systems,
+        cells_C2,
+        cell_N[order_N],
+        group_N[order_N],
+        outcome_N[order_N],
+        longer_N[order_N],
+        1 / size[same_N][order_N],
+        num_groups,
+        scored_of_S / num_of_S,
+        np.bincount(cell_N, minlength=len(keys_C)) / num_of_C,
+        float(is_scored_N.mean()) if len(is_scored_N) else math.nan,
+    )
 
 
 class WinRates(NamedTuple):
@@ -92,74 +138,63 @@ class WinRates(NamedTuple):
     against: dict[tuple[str, str], Estimate]
 
 
-def win_rates(comparisons: Comparisons, *, resamples: int = NUM_RESAMPLES, seed: int = 0) -> WinRates:
-    """Win rates of each system over all its pairs, and of each pair of systems; n: pairs.
+def win_rates(comparisons: Comparisons) -> WinRates:
+    """Win rates of each system over all its pairs, and of each pair of systems; n: groups.
 
-    A system's rate depends on the systems that it was compared with, and weighs them by their numbers of pairs.
-
-    Args:
-        comparisons: the pairs.
-        resamples: bootstrap resamples of groups.
-        seed: of the resamples.
+    A system's rate depends on the systems that it was compared with, and weighs them by their numbers of groups: the
+    pairs of the same two systems in a group count as one, their mean.
     """
     rows = scored(comparisons)
-    num_cells = len(rows.cells_C2)
-    count_GC, wins_GC = (cell_sums(rows, values_N) for values_N in (np.ones_like(rows.outcome_N), rows.outcome_N))
-    by_system_CS = sides(rows)
-
-    def resample(weights_BG: Floats) -> Floats:
-        count_BC, wins_BC = weigh(weights_BG, count_GC), weigh(weights_BG, wins_GC)
-        return np.concatenate([system_rates(wins_BC, count_BC, by_system_CS), ratio(wins_BC, count_BC)], axis=1)
-
-    n_C = count_GC.sum(axis=0)
-    found = estimates(resample, [*(abs(by_system_CS).T @ n_C), *n_C], rows, resamples=resamples, seed=seed)
-    names = [(rows.systems[one], rows.systems[other]) for one, other in rows.cells_C2]
-    return WinRates(
-        dict(zip(rows.systems, found, strict=False)), dict(zip(names, found[len(found) - num_cells :], strict=True))
-    )
-
-
-def system_rates(wins_BC: Floats, count_BC: Floats, sides_CS: Floats) -> Floats:
-    """Each system's wins among its pairs (B, S), from the wins of the first system of each pair of systems."""
-    first_CS, second_CS = np.clip(sides_CS, 0, 1), np.clip(-sides_CS, 0, 1)
-    wins_BS = wins_BC @ first_CS + (count_BC - wins_BC) @ second_CS
-    return ratio(wins_BS, count_BC @ (first_CS + second_CS))
+    ends_R = rows.ends_N2.T.ravel()
+    values_R, group_R = np.concatenate([rows.outcome_N, 1 - rows.outcome_N]), np.tile(rows.group_N, 2)
+    weight_R = np.tile(rows.weight_N, 2)
+    of = {
+        system: _mean(values_R[places], group_R[places], weight_R[places], SHARE, float(coverage))
+        for system, places, coverage in zip(rows.systems, _places(ends_R), rows.coverage_S, strict=True)
+    }
+    against = {
+        (rows.systems[one], rows.systems[other]): _mean(
+            rows.outcome_N[places], rows.group_N[places], rows.weight_N[places], SHARE, float(coverage)
+        )
+        for (one, other), places, coverage in zip(rows.cells_C2, _places(rows.cell_N), rows.coverage_C, strict=True)
+    }
+    return WinRates(of, against)
 
 
-def cell_sums(rows: Scored, values_N: Floats) -> Floats:
-    """Sums over the pairs of each group and pair of systems (G, C)."""
-    num_cells = len(rows.cells_C2)
-    places_N = rows.group_N * num_cells + rows.cell_N
-    sums = np.bincount(places_N, weights=values_N, minlength=rows.num_groups * num_cells)
-    return np.asarray(sums, dtype=float).reshape(rows.num_groups, num_cells)
-
-
-def sides(rows: Scored) -> Floats:
-    """(C, S): 1 for the first system of each pair of systems, -1 for the second."""
-    sides_CS: Floats = np.zeros((len(rows.cells_C2), len(rows.systems)))
-    places_C = np.arange(len(rows.cells_C2))
-    sides_CS[places_C, rows.cells_C2[:, 0]], sides_CS[places_C, rows.cells_C2[:, 1]] = 1, -1
-    return sides_CS
-
-
-def estimates(resample: Resample, n: Sequence[float], rows: Scored, *, resamples: int, seed: int) -> list[Estimate]:
-    """The values of `resample` with their intervals.
-
-    Args:
-        resample: values_BK under group weights.
-        n: pairs of each value (K,).
-        rows: the pairs.
-        resamples: bootstrap resamples of groups.
-        seed: of the resamples.
-    """
-    if not rows.num_groups:
+def _places(code_R: Codes) -> list[Codes]:
+    """The rows of each code from 0 to the largest, each of which has some."""
+    if not len(code_R):
         return []
-    values_K = resample(np.ones((1, rows.num_groups)))[0]
-    ends = intervals(resample, values_K, rows.num_groups, resamples=resamples, seed=seed)
-    return [
-        Estimate(float(value), one.low, one.high, int(number), rows.coverage, 0, one.dropped_share)
-        for value, one, number in zip(values_K, ends, n, strict=True)
-    ]
+    return np.split(np.argsort(code_R, kind="stable"), np.cumsum(np.bincount(code_R))[:-1])
+
+
+def _mean(values_R: Floats, group_R: Codes, weight_R: Floats, bounds: Bounds, coverage: float) -> Estimate:
+    """The weighted mean with Student's interval; n: groups. NaN ends with fewer than `MIN_GROUPS` of them.
+
+    An added observation weighs as much as rows that say the same: a row where rows of a group are independent, and a
+    whole group where they are equal, or where nothing varies. The degrees of freedom are those of as many groups of one
+    size as have the same variance (Kish 1965).
+    """
+    _, group_R = np.unique(group_R, return_inverse=True)
+    size_G = np.bincount(group_R, weight_R)
+    total = size_G.sum()
+    if not len(size_G):
+        return Estimate(math.nan, math.nan, math.nan, 0, coverage)
+    value = float(weight_R @ values_R / total)
+    if len(size_G) < MIN_GROUPS:
+        return Estimate(value, math.nan, math.nan, len(size_G), coverage)
+    rest_R = weight_R * (values_R - value)
+    spread, of_groups = float(rest_R @ (values_R - value)), float((np.bincount(group_R, rest_R) ** 2).sum())
+    largest = float((size_G**2).sum() / total)
+    size = largest if spread < SAME else min(max(of_groups / spread, float((weight_R**2).sum() / total)), largest)
+    added = bounds.added * size
+    whole = total + 2 * added
+    middle = (total * value + added * (bounds.low + bounds.high)) / whole
+    of_groups = float((np.bincount(group_R, weight_R * (values_R - middle)) ** 2).sum())
+    of_added = added * size * ((middle - bounds.low) ** 2 + (bounds.high - middle) ** 2)
+    half = student_quantile(max(total / largest - 1, 1)) * math.sqrt(of_groups + of_added) / whole
+    low, high = max(middle - half, bounds.low), min(middle + half, bounds.high)
+    return Estimate(value, float(low), float(high), len(size_G), coverage)
 
 
 def preference_accuracy(
@@ -167,9 +202,6 @@ def preference_accuracy(
     human: Sequence[float | None] | Floats,
     points: Sequence[float | None] | Floats,
     group: Sequence[str],
-    *,
-    resamples: int = NUM_RESAMPLES,
-    seed: int = 0,
 ) -> dict[str, Estimate]:
     """Accuracy of the winners against people's preferences, beside that of pointwise scores on the same pairs.
 
@@ -181,8 +213,6 @@ def preference_accuracy(
         human: the people's score of the first minus that of the second (N,); None or NaN: not rated.
         points: the judge's score of the first minus that of the second (N,), each rated alone.
         group: the group of each pair (N,).
-        resamples: bootstrap resamples of groups.
-        seed: of the resamples.
 
     Returns:
         `pairs`: over all pairs that people do not tie; `points` and `pairs_minus_points`: over those of them that are
@@ -195,40 +225,27 @@ def preference_accuracy(
     pairs_N = _credit(numbers(outcome, "outcome", missing=True) - 0.5, human_N)[decided_N]
     points_N = _credit(numbers(points, "points", missing=True), human_N)[decided_N]
     both_N = ~np.isnan(pairs_N) & ~np.isnan(points_N)
-    columns = {
-        "pairs": pairs_N,
-        "points": np.where(both_N, points_N, np.nan),
-        "pairs_minus_points": np.where(both_N, pairs_N - points_N, np.nan),
-    }
     kept = [str(group[place]) for place in np.flatnonzero(decided_N)]
-    return means(columns, kept, resamples=resamples, seed=seed)
+    return {
+        "pairs": mean(pairs_N, kept),
+        "points": mean(np.where(both_N, points_N, math.nan), kept),
+        "pairs_minus_points": mean(np.where(both_N, pairs_N - points_N, math.nan), kept, DIFFERENCE),
+    }
 
 
-def means(
-    columns: Mapping[str, Floats], group: Sequence[str], *, resamples: int = NUM_RESAMPLES, seed: int = 0
-) -> dict[str, Estimate]:
-    """The mean of each column over its rows that are numbers, by name; the columns share the resamples of groups.
+def mean(values: Sequence[float | None] | Floats, group: Sequence[str], bounds: Bounds = SHARE) -> Estimate:
+    """The mean of the values that are numbers, each row with the same weight; n: rows.
 
     Args:
-        columns: by name, (N,) each; NaN: unscored.
-        group: the group of each row (N,).
-        resamples: bootstrap resamples of groups.
-        seed: of the resamples.
+        values: within the bounds (R,); None or NaN: unscored.
+        group: the group of each row (R,).
+        bounds: of the values.
     """
-    values_NK = np.column_stack(list(columns.values()))
-    known_NK = ~np.isnan(values_NK)
-    group_N, num_groups = encode(group)
-    shape = (num_groups, values_NK.shape[1])
-    sums_GK, count_GK = np.zeros(shape), np.zeros(shape)
-    np.add.at(sums_GK, group_N, np.where(known_NK, values_NK, 0.0))
-    np.add.at(count_GK, group_N, known_NK.astype(float))
-    resample: Resample = lambda weights_BG: ratio(weigh(weights_BG, sums_GK), weigh(weights_BG, count_GK))  # noqa: E731
-    value_K = resample(np.ones((1, num_groups)))[0]
-    ends = intervals(resample, value_K, num_groups, resamples=resamples, seed=seed)
-    return {
-        name: Estimate(float(value), one.low, one.high, int(n), n / len(values_NK), 0, one.dropped_share)
-        for name, value, one, n in zip(columns, value_K, ends, known_NK.sum(axis=0), strict=True)
-    }
+    values_R = numbers(values, "values", missing=True)
+    kept = np.flatnonzero(~np.isnan(values_R))
+    group_R, _ = encode([group[place] for place in kept])
+    coverage = len(kept) / len(values_R) if len(values_R) else math.nan
+    return replace(_mean(values_R[kept], group_R, np.ones(len(kept)), bounds, coverage), n=len(kept))
 
 
 def _credit(difference_N: Floats, human_N: Floats) -> Floats:

@@ -83,7 +83,7 @@ def _tables(part: Mapping[str, Any], people: Mapping[str, float]) -> list[str]:
         "| | value |",
         "|---|---|",
         f"| coverage | {found['coverage']:.3f} |",
-        f"| ties | {shown(found['tie_share'])} |",
+        f"| ties | {'–' if found['tie_share'] is None else shown(found['tie_share'])} |",
     ]
     named = {"order changed": "order_changed", "first position": "first_position", "length effect": "length_effect"}
     lines += [f"| {words} | {with_interval(found[key])} |" for words, key in named.items()]

@@ -9,8 +9,11 @@ import pytest
 
 from cluster.artifacts import JobDir
 from evaluation.batch.pairs_table import _schema
+from evaluation.measure import pair_comparison
 from evaluation.measure.pair_comparison import compared_pairs
+from evaluation.reporting import pairs_section as section_module
 from evaluation.reporting.pairs_section import accuracy_rows, judge_rows, notes, pairs_section, system_rows, tables
+from judging.comparison import winner as winner_of
 from tests.evaluation.making import scores_file
 from tests.evaluation.reporting.test_report import HOSTILE, Page, check_self_contained, finished
 from tests.evaluation.reporting.test_report import page as page_of
@@ -30,7 +33,7 @@ def pairs_at(run: Path, rows: list[Any], *, names: dict[str, str] | None = None,
     columns = []
     for number, (group, first, second, given, turned, labels) in enumerate(rows):
         mean = None if given is None or turned is None else (given + turned) / 2
-        winner = None if mean is None else "tie" if abs(mean - 0.5) < 0.02 else "first" if mean > 0.5 else "second"
+        winner = None if mean is None else winner_of(1 - mean, 0.02)
         columns.append(
             {
                 "id": f"p{number}",
@@ -73,9 +76,9 @@ def single_scores(run: Path) -> None:
 
 def test_the_tables_by_hand(tmp_path: Path) -> None:
     single_scores(tmp_path)
-    [part] = compared_pairs(pairs_at(tmp_path, ROWS), resamples=100, seed=0)
-    assert part.shape.startswith("4 pairs, 2 groups, 3 systems; fewer than 10 groups")
-    # a: 1 + .5 + 1 of 3; c: .5 of 1; b: 0 of 2. The pair that lost an order is in none.
+    [part] = compared_pairs(pairs_at(tmp_path, ROWS))
+    assert part.shape == "4 pairs, 2 groups, 3 systems; fewer than 6 groups, so no intervals"
+    # a: 1 + .5 + 1 of 3; c: .5 of 1; b: 0 of 2. The pair that lost an order is in none. c tied a, which won against b.
     assert part.ranking() == ["a", "c", "b"]
     found = part.judges["j"]
     assert {name: round(one.value, 3) for name, one in found.wins.of.items()} == {"a": 0.833, "b": 0, "c": 0.5}
@@ -88,24 +91,72 @@ def test_the_tables_by_hand(tmp_path: Path) -> None:
     assert (found.tie_share, found.coverage, found.unscored) == (1 / 3, 0.75, {"timeout": 1})
     assert [row[0] for row in system_rows(part)] == ["panel", "a", "c", "b"]
     assert [row[0] for row in judge_rows(part)] == ["pairs", "j", "panel"]
-    assert [row[:2] for row in accuracy_rows(part, "human score")[1:]] == [["j", "2"], ["panel", "2"]]
-    text = "\n".join(tables([part], "human score"))
-    assert "qa / d / overall: candidates compared in both orders" in text and ".83 [" in text
+    # Two pairs scored, both also as single texts.
+    of_accuracy = ["2", ".50 [–, –]", "2", ".50 [–, –]", ".00 [–, –]"]
+    assert accuracy_rows(part, "human score")[1:] == [["j", *of_accuracy], ["panel", *of_accuracy]]
+    # c is in one scored pair of two.
+    assert system_rows(part)[2][:4] == ["c", "1", ".500", ".50 [–, –]"]
+    found_notes = " ".join(notes(part))
+    assert "Not every two systems were compared in every group" in found_notes
+    assert "j, panel: b lost every pair with stronger systems: the strength has no lower end." in found_notes
+
+
+def test_the_terminal_has_one_table_of_a_part_and_the_rest_on_request(tmp_path: Path) -> None:
+    single_scores(tmp_path)
+    slices = compared_pairs(pairs_at(tmp_path, ROWS))
+    first, rest = (tables(slices, "human score", rest=one) for one in (False, True))
+    assert "qa / d / overall: candidates compared in both orders" in first[0] and ".83 [" in first[0]
+    assert first[1:] == notes(slices[0])
+    assert "order changed" in rest[0] and "accuracy (human score)" in rest[1] and len(rest) == 2
+
+
+def test_pairs_without_a_score_have_dashes(tmp_path: Path) -> None:
+    single_scores(tmp_path)
+    rows = [(*row[:3], None, 0.5, row[5]) for row in ROWS]
+    [part] = compared_pairs(pairs_at(tmp_path, rows))
+    assert judge_rows(part)[1] == ["j", "–", "–", "–", "–", ".000"]
+    assert accuracy_rows(part, "human score")[1] == ["j", "0", "–", "0", "–", "–"]
+    assert system_rows(part)[1] == ["a", "0", ".000", "–", "–", "–"]
+    assert part.to_json()["judges"]["j"]["tie_share"] is None
+    assert pairs_section([part], "human score")
+
+
+def test_names_with_line_breaks_stay_in_their_cells(tmp_path: Path) -> None:
+    single_scores(tmp_path)
+    names = {"a": "a\nfake row", "b": "b\rb", "dataset": "d\nd"}
+    slices = compared_pairs(pairs_at(tmp_path, ROWS, names=names))
+    [table, *more] = tables(slices, "human score")
+    assert len(table.splitlines()) == 5 and "a fake row" in table and "\r" not in table
+    assert all(len(note.splitlines()) == 1 for note in more)
+    assert all("\n" not in cell for row in system_rows(slices[0]) for cell in row)
+
+
+def test_of_too_many_systems_there_is_no_table_of_each_two(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    single_scores(tmp_path)
+    pairs_at(tmp_path, ROWS)
+    assert "row against the column" in pairs_section(compared_pairs(tmp_path), "human score")
+    for module in (pair_comparison, section_module):
+        monkeypatch.setattr(module, "MOST_SYSTEMS", 2)
+    slices = compared_pairs(tmp_path)
+    assert "row against the column" not in pairs_section(slices, "human score")
+    assert notes(slices[0])[0].startswith("3 systems are more than the 2") and len(notes(slices[0])) == 1
+    assert slices[0].ranking() == ["a", "c", "b"]
 
 
 def test_systems_that_nothing_connects_are_said_and_not_ranked(tmp_path: Path) -> None:
     single_scores(tmp_path)
     rows = [ROWS[0], ("g1", "c", "e", 0.9, 0.9, (1.0, 1.0))]
-    [part] = compared_pairs(pairs_at(tmp_path, rows), resamples=100, seed=0)
-    [one, other] = notes(part)
-    assert one.startswith("j: ") and other.startswith("panel: ") and "a, b; c, e" in one
-    assert [row[2] for row in system_rows(part)[1:]] == ["–"] * 4
+    [part] = compared_pairs(pairs_at(tmp_path, rows))
+    [unbalanced, apart] = notes(part)
+    assert unbalanced.startswith("Not every two systems")
+    assert apart.startswith("j, panel: ") and "a, b; c, e" in apart
+    assert [row[4] for row in system_rows(part)[1:]] == ["–"] * 4
     assert part.to_json()["judges"]["j"]["not_connected"] == [["a", "b"], ["c", "e"]]
 
 
 def test_without_labels_there_is_no_accuracy_and_all_else(tmp_path: Path) -> None:
     single_scores(tmp_path)
-    [part] = compared_pairs(pairs_at(tmp_path, ROWS, rated=False), resamples=100, seed=0)
+    [part] = compared_pairs(pairs_at(tmp_path, ROWS, rated=False))
     assert not part.judges["j"].accuracy and part.num_rated == 0
     assert accuracy_rows(part, "human score") == []
     assert "Accuracy" not in pairs_section([part], "human score")
