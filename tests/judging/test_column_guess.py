@@ -1,5 +1,6 @@
 """What unknown columns are taken for, by their names and values."""
 
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -52,6 +53,17 @@ def test_an_id_that_repeats_is_the_group() -> None:
     table = {"prompt": QUESTIONS, "response": ANSWERS}
     assert guessed({"id": [1, 1, 2, 2], **table}).columns["id"] == "group"
     assert "id" not in guessed({"id": [1, 2, 3, 4], **table}).columns
+    twice = {"prompt": [q for q in QUESTIONS[:2] for _ in range(2)], "response": ANSWERS}
+    # An id of something smaller than the source would leave one text in each group.
+    assert guessed({"item_id": [1, 2, 3, 4], **twice}).columns["item_id"] == "id"
+    assert guessed({"item_id": [1, 1, 2, 2], **twice}).columns["item_id"] == "group"
+    chats = {"messages": [chat(q, a) for q, a in zip(twice["prompt"], ANSWERS, strict=True)]}
+    assert guessed({"item_id": [1, 2, 3, 4], **chats}).columns["item_id"] == "id"
+    # One row twice among five: 4 of 5 ids differ, 2 of 5 sources.
+    again = {name: [*cells, cells[0]] for name, cells in {"id": [1, 2, 3, 4], **twice}.items()}
+    assert "id" not in guessed(again).columns
+    # A group that some rows lack would divide a source.
+    assert "item_id" not in guessed({"item_id": [1, 1, None, None], **twice}).columns
     found = guessed({"answer_id": [1, 2, 3, 4], "question_id": [1, 1, 2, 2], **table}).columns
     assert (found["answer_id"], found["question_id"]) == ("id", "group")
 
@@ -78,11 +90,13 @@ def test_wide_form_by_a_common_word() -> None:
 
 
 def test_wide_form_by_texts_beside_the_source() -> None:
-    found = guessed({"question": QUESTIONS, "gpt-4o": ANSWERS, "mistral": ANSWERS, "topic": ["x"] * 4})
-    assert found.systems == ("gpt-4o", "mistral") and found.columns == {"question": "source"}
-    # With a column of systems, one row is one text, and which one cannot be told.
-    found = guessed({"question": QUESTIONS, "one": ANSWERS, "two": ANSWERS, "model": ["x"] * 4})
-    assert (found.systems, found.column_of("candidate"), found.texts) == ((), None, ("one", "two"))
+    # Two systems, or a system and a city: that cannot be told.
+    texts = {"question": QUESTIONS, "gpt": ANSWERS, "city": ANSWERS, "topic": ["x"] * 4}
+    found = guessed(texts)
+    assert (found.systems, found.column_of("candidate"), found.texts) == ((), None, ("gpt", "city"))
+    # With a score beside each they are systems.
+    found = guessed({**texts, "gpt_score": [1, 2, 3, 4], "city_score": [1, 2, 3, 4]})
+    assert found.systems == ("gpt", "city") and found.columns["city_score"] == "city.scores.overall"
 
 
 def test_wide_form_as_the_docs_describe_it() -> None:
@@ -142,6 +156,63 @@ def test_what_the_reader_would_refuse_is_kept_as_a_text() -> None:
     assert found.columns["rating"] == "scores.overall" and found.columns.get("score") in (None, "score")
     found = guessed({"question": QUESTIONS, "answer": ANSWERS, "Label": ["good", "bad"] * 2})
     assert found.columns["Label"] == "Label"
+
+
+def test_numbers_of_a_reference_are_no_scores() -> None:
+    table = {"question": QUESTIONS, "answer": ANSWERS}
+    found = guessed({**table, "gold": [42, 17, 800, 3]})
+    assert found.columns["gold"] == "gold" and found.unread == {"gold": "scores.overall"}
+    assert guessed({**table, "gold_score": [1, 2, 3, 4]}).columns["gold_score"] == "scores.overall"
+    assert guessed({**table, "gold": ANSWERS}).unread == {}
+
+
+def test_a_column_named_text_may_be_the_candidate_or_the_source() -> None:
+    found = guessed({"question": QUESTIONS, "text": ANSWERS, "remarks": QUESTIONS})
+    assert found.columns == {"question": "source", "text": "candidate"}
+    assert guessed({"text": QUESTIONS, "summary": ANSWERS}).columns == {"text": "source", "summary": "candidate"}
+
+
+def test_the_halves_of_a_source() -> None:
+    found = guessed({"instruction": QUESTIONS, "input": ANSWERS, "output": ANSWERS})
+    assert found.halves == ("instruction", "input")
+    assert guessed({"instruction": QUESTIONS, "input": [""] * 4, "output": ANSWERS}).halves == ()
+    given = {"instruction": "source"}
+    assert guessed({"instruction": QUESTIONS, "input": ANSWERS, "output": ANSWERS}, given=given).halves == ()
+
+
+def test_numbered_answers_have_numbered_scores() -> None:
+    found = guessed({"question": QUESTIONS, "answer1": ANSWERS, "answer2": ANSWERS, "score1": [1, 2, 3, 4]})
+    assert found.systems == ("1", "2") and found.columns["score1"] == "1.scores.overall"
+
+
+def test_a_version_behind_a_dot_is_another_system() -> None:
+    found = guessed({"question": QUESTIONS, "gpt-4": ANSWERS, "gpt-4.1": ANSWERS}, systems=["gpt-4"])
+    assert found.systems == ("gpt-4",) and found.reasons["gpt-4.1"].startswith("no other use found")
+
+
+def test_a_field_of_a_record_names_no_system() -> None:
+    cells = [{"candidate": answer} for answer in ANSWERS]
+    assert guessed({"id": cells, "b": cells, "question": QUESTIONS}).systems == ("b",)
+
+
+def test_one_cell_of_another_kind_changes_no_column() -> None:
+    """One of 20 is 5 %, which `init` allows for; two are more."""
+    texts, chats = profiles({"a": "x y z", "b": chat("Why?", "So.")} for _ in range(19)).values()
+    for one in (texts, chats):
+        one.add({"k": 1})
+    assert texts.is_text and chats.is_chat
+    for one in (texts, chats):
+        one.add({"k": 1})
+    assert not texts.is_text and not chats.is_chat
+
+
+def test_values_that_repeat_late_repeat() -> None:
+    """More values than are remembered: each comes twice, side by side or all once and then all again."""
+    pairs = profiles({"id": n // 2} for n in range(12_000))["id"]
+    assert not pairs.is_unique and pairs.different == 5000 / 9999
+    blocks = profiles({"id": n % 6000} for n in range(12_000))["id"]
+    assert not blocks.is_unique and blocks.different == 1.0
+    assert profiles({"id": n} for n in range(12_000))["id"].is_unique
 
 
 def test_what_is_given_is_never_guessed() -> None:
@@ -205,6 +276,8 @@ def test_names_that_mean_none(name: str) -> None:
         ("answerB", Part("answer", "B")),
         ("answer", None),
         ("answered", None),
+        ("llamaAnswer", Part("answer", "llama")),
+        ("answer1_text", None),
         ("answer_length", None),
         ("model_answer", None),
     ],
@@ -220,6 +293,7 @@ def test_other_names() -> None:
     assert is_system("model_name") and is_system("System") and not is_system("model_score")
     assert is_reference("gold_answer") and not is_reference("goldfish")
     assert rest_of("a_score", "a") == rest_of("score_a", "a") == "score" and rest_of("data", "a") is None
+    assert rest_of("score1", "1") == rest_of("scoreB", "B") == "score" and rest_of("gpt4", "gpt") is None
     aspects = ("overall", "fluency")
     assert [aspect_of(name, aspects) for name in ("rating", "Fluency", "human_fluency_score", "score.fluency")] == [
         "overall",
@@ -232,7 +306,10 @@ def test_other_names() -> None:
 
 @pytest.mark.parametrize(
     ("value", "number"),
-    [(4, 4), (0.5, 0.5), ("4", 4), (" 4 ", 4), (True, None), ("nan", None), ("x", None), ([], None)],
+    [
+        *((4, 4), (0.5, 0.5), ("4", 4), (" 4 ", 4), (True, None), ("nan", None), ("x", None), ([], None)),
+        *((Decimal("3.5"), 3.5), (Decimal("NaN"), None), (Decimal("sNaN"), None)),
+    ],
 )
 def test_numbers(value: Any, number: float | None) -> None:
     assert as_number(value) == number
@@ -241,8 +318,8 @@ def test_numbers(value: Any, number: float | None) -> None:
 def test_a_profile() -> None:
     columns = profiles([{"a": 1, "b": "x y z"}, {"a": None, "b": "x y z"}, {"a": "3", "c": {"k": 2}}])
     a, b, c = columns.values()
-    assert (a.num, a.low, a.high, a.is_numeric, a.is_text) == (2, 1, 3, True, False)
-    assert (b.is_free_text, b.is_unique, b.example) == (True, False, "x y z")
+    assert (a.num, a.low, a.high, a.is_numeric, a.is_text) == (2, 1, 3, True, True)
+    assert (b.is_free_text, b.is_unique, b.different, b.example) == (True, False, 0.5, "x y z")
     assert (c.num_objects, list(c.keys), c.low, c.is_numeric) == (1, ["k"], 2, False)
 
 
