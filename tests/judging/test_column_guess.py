@@ -1,6 +1,5 @@
 """What unknown columns are taken for, by their names and values."""
 
-from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -9,7 +8,7 @@ from hypothesis import strategies as st
 
 from judging.column_guess import Guess, guess
 from judging.column_names import Part, aspect_of, is_id_of, is_reference, is_system, means, parts
-from judging.column_profile import as_number, profiles
+from judging.column_profile import profiles
 from judging.wide import rest_of
 from tests.judging.test_datasets import JSON
 
@@ -195,26 +194,6 @@ def test_a_field_of_a_record_names_no_system() -> None:
     assert guessed({"id": cells, "b": cells, "question": QUESTIONS}).systems == ("b",)
 
 
-def test_one_cell_of_another_kind_changes_no_column() -> None:
-    """One of 20 is 5 %, which `init` allows for; two are more."""
-    texts, chats = profiles({"a": "x y z", "b": chat("Why?", "So.")} for _ in range(19)).values()
-    for one in (texts, chats):
-        one.add({"k": 1})
-    assert texts.is_text and chats.is_chat
-    for one in (texts, chats):
-        one.add({"k": 1})
-    assert not texts.is_text and not chats.is_chat
-
-
-def test_values_that_repeat_late_repeat() -> None:
-    """More values than are remembered: each comes twice, side by side or all once and then all again."""
-    pairs = profiles({"id": n // 2} for n in range(12_000))["id"]
-    assert not pairs.is_unique and pairs.different == 5000 / 9999
-    blocks = profiles({"id": n % 6000} for n in range(12_000))["id"]
-    assert not blocks.is_unique and blocks.different == 1.0
-    assert profiles({"id": n} for n in range(12_000))["id"].is_unique
-
-
 def test_what_is_given_is_never_guessed() -> None:
     table = {"question": QUESTIONS, "answer": ANSWERS, "response": ANSWERS}
     found = guessed(table)
@@ -302,25 +281,6 @@ def test_other_names() -> None:
         "fluency",
     ]
     assert aspect_of("year", aspects) is None
-
-
-@pytest.mark.parametrize(
-    ("value", "number"),
-    [
-        *((4, 4), (0.5, 0.5), ("4", 4), (" 4 ", 4), (True, None), ("nan", None), ("x", None), ([], None)),
-        *((Decimal("3.5"), 3.5), (Decimal("NaN"), None), (Decimal("sNaN"), None)),
-    ],
-)
-def test_numbers(value: Any, number: float | None) -> None:
-    assert as_number(value) == number
-
-
-def test_a_profile() -> None:
-    columns = profiles([{"a": 1, "b": "x y z"}, {"a": None, "b": "x y z"}, {"a": "3", "c": {"k": 2}}])
-    a, b, c = columns.values()
-    assert (a.num, a.low, a.high, a.is_numeric, a.is_text) == (2, 1, 3, True, True)
-    assert (b.is_free_text, b.is_unique, b.different, b.example) == (True, False, 0.5, "x y z")
-    assert (c.num_objects, list(c.keys), c.low, c.is_numeric) == (1, ["k"], 2, False)
 
 
 NAMES = st.text(max_size=6) | st.sampled_from(
