@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import math
+import os
 import re
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,25 +18,29 @@ import yaml
 
 from cluster.errors import UserError
 from cluster.terminal import say, shown
-from judging.column_guess import IGNORED, Guess, guess
+from evaluation.init_reading import settled
+from judging.column_guess import guess
 from judging.column_profile import Profile, profiles
-from judging.data_config import DataConfig
-from judging.data_names import Names
-from judging.datasets import Empty, Rejected, read_records
+from judging.column_taken import IGNORED, Guess
+from judging.columns import INNER, KNOWN, task_fields, trimmed
 from judging.errors import InputError
 from judging.hub import is_hub
 from judging.readers import RowError, places_of, raw_rows
 from judging.records import Record
-from judging.tasks import load_task
 from judging.wide import owner_of
 
 MODEL, SOURCE = "qwen", "embedded:qwen2.5-coder-1.5b-instruct"
 PROMPT_TOKENS, CHARS_A_TOKEN = 700, 3  # of the instruction; cautious for English
 MODEL_LENGTHS = (4096, 8192, 16384, 32768)
-MAX_REJECTED = 0.05  # of rows that are invalid and no duplicates; more of them stop the command
-SCALES = ((0, 1), (1, 3), (1, 5), (0, 5), (1, 7), (1, 10), (0, 10), (0, 100), (-1, 1))
-ANY_SCALE = (-1e12, 1e12)  # to read scores whose scale is to be guessed
 SHOWN_CHARS = 36
+# What the reader's messages call by its name in the configuration, which is not written yet.
+HERE = {
+    "data.columns": "data.columns is --map COLUMN=FIELD",
+    "data.systems": "data.systems is --systems",
+    "data.task": "data.task is --task",
+    "data.format": "data.format cannot be set",
+    "data.max_rejected_share": "5 % of such rows are allowed",
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -54,51 +57,101 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--systems",
-        type=lambda text: [name for name in text.split(",") if name],
+        type=_names,
         default=[],
         metavar="A,B",
         help="columns that hold one system's text each (one row per question)",
     )
-    parser.add_argument("--task", help="a task of Inverdict, or the path of a task file")
+    parser.add_argument("--task", type=_word, help="a task of Inverdict, or the path of a task file")
 
 
 def _pair(text: str) -> tuple[str, str]:
     column, found, field = text.rpartition("=")
     if not found or not column or not field:
         raise argparse.ArgumentTypeError(f"{text!r} must be COLUMN=FIELD")
-    return column, field
+    return trimmed(column), field.strip()
+
+
+def _names(text: str) -> list[str]:
+    names = [name.strip() for name in text.split(",")]
+    if not all(names) or len(set(names)) < len(names):
+        raise argparse.ArgumentTypeError(f"{text!r} must be names with commas between them, each once")
+    if taken := [name for name in names if name.partition(".")[0] in KNOWN]:
+        raise argparse.ArgumentTypeError(
+            f"{taken[0]!r} is a field of a record and cannot name a system. Give it another name with "
+            f"--map {taken[0]}=NAME --systems NAME,..."
+        )
+    return names
+
+
+def _word(text: str) -> str:
+    if not text.strip():
+        raise argparse.ArgumentTypeError("must not be empty")
+    return text.strip()
 
 
 def main(args: argparse.Namespace) -> int:
     """Print the table and write the configuration. Raises InputError or UserError where the data cannot be judged."""
     name = _name(args.data)
     out: Path = args.out or Path(f"{name}.yaml")
-    if out.exists():
+    if os.path.lexists(out):
         raise UserError(f"{out} exists. Remove it, or name another file with --out.", code="conflict")
+    if not out.parent.is_dir():
+        raise UserError(f"--out: there is no folder {out.parent}. Create it first.", code="missing_file")
+    try:
+        text = _configuration_of(args, name)
+    except InputError as error:
+        here = [words for key, words in HERE.items() if key in str(error)]
+        more = f" In `inverdict init` {', and '.join(here)}." if here else ""
+        raise InputError(f"{str(error).rstrip('.')}.{more}", code=error.code, key=error.key) from error
+    with out.open("x", encoding="utf-8") as file:
+        file.write(text)
+    say(f"Wrote {out}. Check it, then run: inverdict run {out}")
+    return 0
+
+
+def _configuration_of(args: argparse.Namespace, name: str) -> str:
+    """Print what is found and return the configuration."""
     columns = profiles(_rows(args.data))
     if not columns:
         raise InputError(f"{args.data} has no readable row.", code="no_records")
     _check_given(args, columns)
     found = guess(columns, given=dict(args.map), systems=args.systems, task=args.task)
     print(shown(table(found, columns)))
+    _check_fields(found)
     check(args.data, found, columns)
-    data, reading = settled(_data(args.data, found))
-    print(shown("\n".join(["", *reading.lines(found, data.get("scale"))])))
-    with out.open("x", encoding="utf-8") as file:
-        file.write(configuration(name, data, columns, found))
-    say(f"Wrote {out}. Check it, then run: inverdict run {out}")
-    return 0
+    data, reading = settled(_data(args.data, found), found)
+    print(shown("\n".join(["", *reading.lines(found, data), *unread(found, columns)])))
+    return configuration(name, data, columns, found)
 
 
 def _check_given(args: argparse.Namespace, columns: Mapping[str, Profile]) -> None:
-    """Raises UserError where an argument names a column that the data lack."""
+    """Raises UserError where an argument names a column that the data lack, or one thing twice."""
     given = dict(args.map)
+    for said in zip(*args.map, strict=True):
+        if twice := [name for name in said if said.count(name) > 1]:
+            raise UserError(f"--map names {twice[0]!r} twice. Keep one of the two.", code="duplicate_key", key=twice[0])
     for flag, names in (("--map", given), ("--systems", [one for one in args.systems if one not in given.values()])):
         if missing := [name for name in names if name not in columns]:
             raise UserError(
                 f"{flag}: {args.data} has no column {missing[0]!r}. It has {', '.join(map(repr, columns))}.",
                 code="unknown_key",
                 key=missing[0],
+            )
+
+
+def _check_fields(found: Guess) -> None:
+    """Raises UserError where `--map` names a field that no record has."""
+    fields = [*KNOWN, *sorted((task_fields(found.task, found.task) or frozenset()) - set(KNOWN)), *found.systems]
+    for name, ours in found.fields.items():
+        outer, dot, inner = ours.partition(".")
+        is_known = ours in (*fields, name) or (dot and inner and outer in INNER) or owner_of(ours, found.systems)
+        if found.reasons[name] == "given" and not is_known:
+            raise UserError(
+                f"--map {name}={ours}: {ours!r} is no field of a record. It must be one of {', '.join(fields)}, "
+                "scores.ASPECT, or a system of --systems.",
+                code="unknown_key",
+                key=ours,
             )
 
 
@@ -145,19 +198,52 @@ def _is_field(ours: str) -> bool:
 def _example(profile: Profile) -> str:
     if profile.num == 0:
         return ""
-    whole = " ".join(str(profile.example).split())
+    return _short(profile.example)
+
+
+def unread(found: Guess, columns: Mapping[str, Profile]) -> list[str]:
+    """What is said of columns that are named like scores and kept as texts."""
+    return [
+        f"Column {name!r} is kept as a text, not as scores: "
+        + (
+            f"its name is that of a reference or of no system. --map {name}={ours} reads it as scores."
+            if columns[name].is_numeric
+            else f"{_short(columns[name].no_number)!r} is no number."
+        )
+        for name, ours in found.unread.items()
+    ]
+
+
+def _short(value: Any) -> str:
+    whole = " ".join(str(value).split())
     return whole if len(whole) <= SHOWN_CHARS else f"{whole[: SHOWN_CHARS - 3]}..."
 
 
 def check(data: str, found: Guess, columns: Mapping[str, Profile]) -> None:
-    """Raises InputError where no column is the candidate or the source."""
+    """Raises InputError where no column is the candidate or the source, or where scores are not all numbers."""
+    for name, ours in found.unread.items():
+        if columns[name].num / 2 <= columns[name].num_numbers < columns[name].num:
+            raise InputError(
+                f"{data}: the column {name!r} holds numbers, and {_short(columns[name].no_number)!r}, which is none. "
+                f"Mend it; or --map {name}={ours} leaves such rows out, and --map {name}={name} keeps it as a text.",
+                code="invalid_value",
+                key=name,
+            )
+    if found.halves:
+        raise InputError(
+            f"{data}: the source seems to be {' and '.join(map(repr, found.halves))} together, and a judge reads one "
+            f"column. Join them in one, or name the one to read: --map {found.halves[0]}=source.",
+            code="missing_key",
+            key="source",
+        )
     if not found.systems and found.column_of("candidate") is None:
         texts = ", ".join(map(repr, found.texts)) or f"none looks like it: {', '.join(map(repr, columns))}"
         first = found.texts[0] if found.texts else "COLUMN"
         several = f", or if each is the text of one system --systems {','.join(found.texts)}" if found.texts else ""
+        reasons = [f" {name!r} holds lists: {one.no_chat}" for name, one in columns.items() if one.no_chat]
         raise InputError(
             f"{data}: cannot tell which column is the candidate, the text to judge ({texts}). Name it with "
-            f"--map {first}=candidate{several}.",
+            f"--map {first}=candidate{several}.{reasons[0] if reasons and not found.texts else ''}",
             code="missing_key",
             key="candidate",
         )
@@ -187,114 +273,6 @@ def _data(data: str, found: Guess) -> dict[str, Any]:
     if not found.has_group and not found.systems:
         section["group_by_source"] = True
     return section
-
-
-def scale_of(low: float, high: float) -> tuple[int, int]:
-    """The smallest of the usual scales that holds scores from `low` to `high`, or else their range."""
-    fitting = [scale for scale in SCALES if scale[0] <= low and high <= scale[1]]
-    return min(fitting, key=lambda ends: ends[1] - ends[0], default=(math.floor(low), max(math.ceil(high), 1)))
-
-
-@dataclasses.dataclass
-class Reading:
-    """What the reader made of all rows."""
-
-    records: int = 0
-    empty: int = 0
-    groups: set[int] = dataclasses.field(default_factory=set)
-    systems: set[str] = dataclasses.field(default_factory=set)
-    rated: Counter[str] = dataclasses.field(default_factory=Counter)
-    tasks: set[str] = dataclasses.field(default_factory=set)
-    rejected: Counter[str] = dataclasses.field(default_factory=Counter)
-    first: Rejected | None = None  # that is no duplicate
-    unscaled: tuple[float, float] = (math.inf, -math.inf)  # lowest and highest score of rows without a scale
-    names: Names = dataclasses.field(default_factory=Names)
-
-    def add(self, row: Record | Rejected) -> None:
-        """Count a row."""
-        if isinstance(row, Rejected) and not isinstance(row, Empty):
-            self.rejected[row.code] += 1
-            if row.code != "duplicate_id":
-                self.first = self.first or row
-            return
-        self.empty += isinstance(row, Empty)
-        record = row.record if isinstance(row, Empty) else row
-        self.records += 1
-        self.groups.add(hash(record.group_key))
-        self.systems.add(record.system)
-        self.tasks.add(record.task)
-        self.rated.update(list(record.scores))  # counts, not sums
-        for aspect, score in record.scores.items():
-            if (record.scales[aspect].low, record.scales[aspect].high) == ANY_SCALE:
-                self.unscaled = (min(self.unscaled[0], score), max(self.unscaled[1], score))
-
-    @property
-    def share_rejected(self) -> float:
-        return self.rejected.total() / max(1, self.records + self.rejected.total())
-
-    def lines(self, found: Guess, scale: Sequence[float] | None) -> list[str]:
-        """The summary for the terminal. `scale`: the guessed one."""
-        systems = len(self.systems - {""})
-        lines = [
-            f"{self.records} texts, {len(self.groups)} groups, {systems or 'no'} system{'s' if systems != 1 else ''}, "
-            f"task {', '.join(sorted(self.tasks))} ({found.task_reason})"
-        ]
-        if self.rated:
-            rated = ", ".join(f"{aspect} {number}" for aspect, number in sorted(self.rated.items()))
-            guessed = f", on a scale from {scale[0]} to {scale[1]} (guessed from them: see data.scale)" if scale else ""
-            lines.append(f"Human scores: {rated}{guessed}")
-        else:
-            lines.append("No human scores: systems can be compared, but the judge's agreement stays unknown.")
-        if not systems:
-            lines.append("No system names: map a column to `system` to compare systems.")
-        if self.empty:
-            lines.append(f"Empty texts: {self.empty}, kept without a score.")
-        if duplicates := self.rejected["duplicate_id"]:
-            lines.append(f"Rows that repeat an earlier text: {duplicates}, left out.")
-        if self.first:
-            lines.append(f"Invalid rows: {self.rejected.total() - duplicates}, left out; the first: {self.first}")
-        return lines
-
-
-def _read(section: Mapping[str, Any]) -> Reading:
-    data, reading = DataConfig(**section), Reading()
-    for row in read_records(data.records, names=reading.names, **data.reading()):
-        reading.add(row)
-    if problem := reading.names.problem(data):
-        raise problem
-    return reading
-
-
-def settled(section: dict[str, Any]) -> tuple[dict[str, Any], Reading]:
-    """The section with what only reading all rows tells, and that reading.
-
-    Raises InputError where more than MAX_REJECTED of the rows are invalid.
-    """
-    reading = _read(section)
-    if reading.rejected["missing_scale"]:
-        unscaled = _read({**section, "scale": ANY_SCALE, "group_by_source": True}).unscaled
-        section = {**section, "scale": list(scale_of(*unscaled))}
-        reading = _read(section)
-    if reading.rejected["duplicate_group"]:
-        section = {**section, "group_by_source": True}
-        reading = _read(section)
-    unknown = {task: _aspects(task, reading) for task in sorted(reading.tasks)}
-    if kept := {task: aspects for task, aspects in unknown.items() if aspects is not None}:
-        section = {**section, "aspects": kept}
-        reading = _read(section)
-    invalid = reading.rejected.total() - reading.rejected["duplicate_id"]
-    if reading.first and (reading.records == 0 or invalid / (reading.records + invalid) > MAX_REJECTED):
-        raise reading.first.error()
-    if reading.rejected:
-        section = {**section, "max_rejected_share": math.ceil(reading.share_rejected * 1000) / 1000}
-    return section, reading
-
-
-def _aspects(task: str, reading: Reading) -> list[str] | None:
-    """The rated aspects that the task has, where the rows are rated on others too; else None."""
-    rated = {aspect for of, aspect in reading.names.rated if of == task}
-    known = load_task(task).aspects
-    return None if rated <= known.keys() else [aspect for aspect in known if aspect in rated]
 
 
 def configuration(name: str, data: Mapping[str, Any], columns: Mapping[str, Profile], found: Guess) -> str:

@@ -39,7 +39,9 @@ def with_texts(row: dict[str, Any]) -> dict[str, Any]:
     row = {**row, "candidate": reply}
     if before:
         earlier = transcript(before)
-        known = row.setdefault("source", earlier)
+        known = row.get("source")
+        if known is None or (isinstance(known, str) and not known.strip()):
+            return {**row, "source": earlier}
         if isinstance(known, str) and known.split() != earlier.split():
             raise RowError(
                 "candidate: the messages before the last one differ from `source`. Keep the last message alone, or "
@@ -65,6 +67,15 @@ def last_role(value: Any) -> str | None:
         return None
 
 
+def problem_of(messages: Sequence[Any]) -> str:
+    """Why the list is no list of chat messages; empty where it is one."""
+    try:
+        _turns("", messages)
+    except RowError as error:
+        return str(error).removeprefix(": ")
+    return ""
+
+
 def _turns(column: str, messages: Sequence[Any]) -> list[Turn]:
     if not messages:
         raise RowError(f"{column}: the list has no chat message", code="invalid_value", key=column)
@@ -72,6 +83,12 @@ def _turns(column: str, messages: Sequence[Any]) -> list[Turn]:
 
 
 def _turn(place: str, column: str, message: Any) -> Turn:
+    if isinstance(message, Mapping) and {"from", "value"} <= message.keys():
+        raise RowError(
+            f"{place} has `from` and `value`. Write `role` (user, assistant or system) and `content` in their place.",
+            code="unsupported",
+            key=column,
+        )
     if not isinstance(message, Mapping) or is_missing(message.get("role")):
         raise RowError(
             f"{place} must be an object with `role` and `content`. A list must hold chat messages; any other text "

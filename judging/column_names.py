@@ -6,6 +6,7 @@ import re
 from typing import NamedTuple
 
 from judging.columns import ENDS, FRONTS, LABELS, folded
+from judging.wide import rest_of
 
 # Each list begins with what is most often meant where several of its names are present.
 SOURCE = (
@@ -43,9 +44,8 @@ NOT_SYSTEMS = {
         "comment",
         "comments",
     ),
-    *("note", "notes", "feedback", "category", "topic", "metadata"),
+    *("note", "notes", "remark", "remarks", "feedback", "category", "topic", "metadata"),
 }
-SEPARATORS = " _.:/-"  # as a set of a regular expression
 
 
 class Part(NamedTuple):
@@ -86,7 +86,12 @@ def is_reference(name: str) -> bool:
 
 def may_be_text(name: str) -> bool:
     """Whether the name is neither that of a reference nor of something about a text, such as `comment`."""
-    return not is_reference(name) and folded(name) not in NOT_SYSTEMS
+    return not is_reference(name) and folded(name) not in NOT_SYSTEMS - {"text"}
+
+
+def is_score(name: str) -> bool:
+    """Whether numbers of this name are scores: `gold_score` and `human_fluency` are, `gold` alone is a reference."""
+    return not set(_tokens(name)) <= set(REFERENCE)
 
 
 def aspect_of(name: str, aspects: tuple[str, ...]) -> str | None:
@@ -100,11 +105,13 @@ def aspect_of(name: str, aspects: tuple[str, ...]) -> str | None:
 
 def parts(name: str, words: tuple[str, ...]) -> Part | None:
     """The name as one of the words with something before or behind it; None where it is not so."""
-    for word in words:
-        behind = re.fullmatch(rf"(?i:{word}s?)(?:[{SEPARATORS}]+(?P<a>.+)|(?P<b>\d+|[A-Z]\w*))", name)
-        before = re.fullmatch(rf"(?P<a>.+?)[{SEPARATORS}]+(?i:{word}s?)", name)
-        if found := behind or before:
-            rest = next(text for text in found.groupdict().values() if text)
+    for word, written in [(one, form) for one in words for form in (f"{one}s", one)]:
+        front, behind = name[: len(written)], name[len(written) :]
+        if front.lower() != written:
+            front = name[-len(written) :]
+        elif re.fullmatch(r"\d+|[A-Z]\w*", behind):
+            return Part(word, behind) if behind.casefold() not in NOT_SYSTEMS else None
+        if front.lower() == written and (rest := rest_of(name, front)):
             return Part(word, rest) if rest.casefold() not in NOT_SYSTEMS else None
     return None
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import decimal
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from judging.chat import last_role
+from judging.chat import last_role, problem_of
 from judging.columns import is_missing, trimmed
 
 MAX_DISTINCT = 5000  # values that are remembered to tell whether they repeat
 MAX_EXAMPLES = 50
 FREE_TEXT_WORDS = 3.0
+MOST = 0.95  # of the values are of one kind: the reader rejects the others, and `init` allows for 5 % of such rows
 
 
 @dataclass
@@ -21,7 +23,7 @@ class Profile:
     name: str
     num: int = 0
     num_numbers: int = 0
-    num_texts: int = 0
+    num_texts: int = 0  # numbers too, which are read as texts
     num_objects: int = 0
     num_chats: int = 0
     num_words: int = 0
@@ -30,38 +32,55 @@ class Profile:
     low: float = float("inf")
     high: float = float("-inf")
     last_role: str = ""  # of the first chat
+    no_number: Any = None  # the first value that is none
+    no_chat: str = ""  # why the first list that is no chat is none
     example: Any = None
     keys: dict[str, None] = field(default_factory=dict)  # of objects
     values: dict[str, None] = field(default_factory=dict)  # the first MAX_EXAMPLES different texts
-    distinct: set[int] = field(default_factory=set)
+    distinct: set[int] = field(default_factory=set)  # of the first `num_counted` values
+    num_counted: int = 0
+    repeats: bool = False
 
     def add(self, value: Any) -> None:
         """Count a value."""
         if self.num == 0:
             self.example = value
         self.num += 1
-        if (number := as_number(value)) is not None:
+        number = as_number(value)
+        if number is None and self.no_number is None:
+            self.no_number = value
+        if number is not None:
             self._add_number(number)
             self.num_numbers += 1
         elif isinstance(value, Mapping):
-            self.num_objects += 1
-            for key, item in value.items():
-                self.keys[str(key)] = None
-                if (number := as_number(item)) is not None:
-                    self._add_number(number)
+            self._add_object(value)
         elif role := last_role(value):
             self.num_chats += 1
             self.num_messages += len(value)
             self.last_role = self.last_role or role
+        elif isinstance(value, list | tuple):
+            self.no_chat = self.no_chat or problem_of(value)
         if isinstance(value, str):
-            self.num_texts += 1
             self.num_words += len(value.split())
+        self.num_texts += isinstance(value, str) or number is not None
         whole = str(value)
         self.longest = max(self.longest, len(whole))
         if len(self.values) < MAX_EXAMPLES:
             self.values[whole[:200]] = None
+        self._remember(hash(whole))
+
+    def _add_object(self, value: Mapping[Any, Any]) -> None:
+        self.num_objects += 1
+        for key, item in value.items():
+            self.keys[str(key)] = None
+            if (number := as_number(item)) is not None:
+                self._add_number(number)
+
+    def _remember(self, value: int) -> None:
+        self.repeats = self.repeats or value in self.distinct
         if len(self.distinct) < MAX_DISTINCT:
-            self.distinct.add(hash(whole))
+            self.num_counted += 1
+            self.distinct.add(value)
 
     def _add_number(self, number: float) -> None:
         self.low, self.high = min(self.low, number), max(self.high, number)
@@ -72,12 +91,12 @@ class Profile:
 
     @property
     def is_chat(self) -> bool:
-        return 0 < self.num == self.num_chats
+        return 0 < self.num_chats >= MOST * self.num
 
     @property
     def is_text(self) -> bool:
-        """Texts, among them numbers written as texts, as in a CSV file."""
-        return 0 < self.num == self.num_texts
+        """Texts, among them numbers, as in a CSV file."""
+        return 0 < self.num_texts >= MOST * self.num
 
     @property
     def is_free_text(self) -> bool:
@@ -86,13 +105,13 @@ class Profile:
 
     @property
     def is_unique(self) -> bool:
-        """Whether no value repeats, as far as values were remembered."""
-        return len(self.distinct) == min(self.num, MAX_DISTINCT)
+        """Whether no value repeats one of the first MAX_DISTINCT different ones."""
+        return not self.repeats
 
     @property
-    def is_varied(self) -> bool:
-        """Whether most values differ, as texts do and labels do not."""
-        return len(self.distinct) > min(self.num, MAX_DISTINCT) / 2
+    def different(self) -> float:
+        """The share of different values among the first ones: 1 where none repeats, .5 where each comes twice."""
+        return len(self.distinct) / self.num_counted if self.num_counted else 0.0
 
     @property
     def mean_messages(self) -> float:
@@ -101,7 +120,7 @@ class Profile:
 
 def as_number(value: Any) -> float | None:
     """The finite number that the value is, or that a text in a CSV cell is; None for anything else."""
-    if isinstance(value, bool) or not isinstance(value, int | float | str) or len(str(value)) > 40:
+    if isinstance(value, bool) or not isinstance(value, int | float | str | decimal.Decimal) or len(str(value)) > 40:
         return None
     try:
         number = float(value)

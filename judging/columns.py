@@ -48,6 +48,7 @@ ABOUT_A_SCORE = frozenset(
 PLACES = re.compile(r"[.:/\[(]")
 PANDAS_INDEX = re.compile(r"Unnamed: \d+|__index_level_\d+__|")
 INVISIBLE = "\ufeff\u200b\u200c\u200d\u2060\u00ad"
+MAX_WHOLE = 10**400  # above all floats; a decimal may have a billion digits
 NEAR = 0.8  # difflib's ratio: one letter of five added, two of six swapped
 MIN_NEAR = 4  # letters: almost any name is near a shorter one
 
@@ -64,6 +65,7 @@ def renamed(raw: Mapping[str, Any], columns: Mapping[str, str], task: str | None
         RowError: for an unknown name that nearly matches a known one, and for two columns of one name.
     """
     row: dict[str, Any] = {}
+    check_names(tuple(map(str, raw)))
     held = {trimmed(name): value for name, value in raw.items() if not is_missing(value)}
     if isinstance(held.get(FIELDS), Mapping) and FIELDS not in columns:
         held = _unfolded(held)
@@ -102,6 +104,18 @@ def _twice(ours: str) -> RowError:
     )
 
 
+@lru_cache(maxsize=4096)
+def check_names(names: tuple[str, ...]) -> None:
+    """Raises RowError where two names of a row are the same without surrounding whitespace."""
+    short = [trimmed(name) for name in names]
+    if twice := [name for name in short if short.count(name) > 1]:
+        raise RowError(
+            f"two columns are named {twice[0]!r}, apart from whitespace. Rename one of them.",
+            code="duplicate_key",
+            key=twice[0],
+        )
+
+
 def trimmed(name: Any) -> str:
     """A column's name without surrounding whitespace and zero-width characters."""
     return str(name).strip(f" \t\r\n\v\f{INVISIBLE}").strip()
@@ -126,15 +140,22 @@ def is_missing(value: Any) -> bool:
 
 
 def number_as_text(value: Any) -> Any:
-    """A number that names something as text, 7.0 as "7", as pandas writes 7 beside missing values; others unchanged."""
+    """A number as text, 7.0 as "7", as pandas writes 7 beside missing values; others unchanged."""
     if isinstance(value, bool) or not isinstance(value, int | float | decimal.Decimal | uuid.UUID):
         return value
     if isinstance(value, float) and not math.isfinite(value):
         return value
     try:
-        return str(int(value) if isinstance(value, float) and value.is_integer() else value)
+        if isinstance(value, float | decimal.Decimal) and -MAX_WHOLE < value < MAX_WHOLE and value == int(value):
+            value = int(value)
+        return str(value)
     except ValueError:  # more digits than Python converts
         return value
+
+
+def name_as_text(value: Any) -> Any:
+    """The same for what names something: a text is stripped too."""
+    return value.strip() if isinstance(value, str) else number_as_text(value)
 
 
 @lru_cache(maxsize=4096)
@@ -279,7 +300,10 @@ def _plain_text(name: str, value: Any) -> str:
     if isinstance(value, float | decimal.Decimal) and not math.isfinite(value):
         raise RowError(f"{name}: must be a finite number, not {value}", code="invalid_value", key=name)
     if isinstance(value, int | float | decimal.Decimal | dt.timedelta | uuid.UUID):
-        return str(value)
+        try:
+            return str(value)
+        except ValueError as error:
+            raise RowError(f"{name}: the number has too many digits", code="invalid_value", key=name) from error
     if isinstance(value, dt.date | dt.time):  # a datetime is a date
         return value.isoformat()
     if isinstance(value, bytes):

@@ -39,8 +39,13 @@ def hub_hashes(places: Iterable[str]) -> dict[str, str]:
 def _hash(place: str) -> str:
     digest = hashlib.sha256()
     for row in _load(place):
-        digest.update(json.dumps(row, sort_keys=True, default=repr).encode())
+        digest.update(json.dumps(row, sort_keys=True, default=_written).encode())
     return digest.hexdigest()
+
+
+def _written(value: Any) -> str:
+    """A value that JSON lacks, without its place in memory, which differs in every run."""
+    return re.sub(r" at 0x[0-9a-fA-F]+", "", repr(value))
 
 
 @lru_cache(maxsize=8)
@@ -64,8 +69,8 @@ def _load(place: str) -> Any:
         ) from error
     try:
         return datasets.load_dataset(name["repo"], name["config"], split=name["split"], revision=name["revision"])
-    except (datasets.exceptions.DatasetsError, OSError, ValueError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+    except (datasets.exceptions.DatasetsError, OSError, ValueError, RuntimeError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
         raise InputError(
             f"{place} could not be loaded: {reason}. Check its name, configuration and split.",
             code="missing_file",

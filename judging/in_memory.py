@@ -31,9 +31,11 @@ def raw_rows(rows: Any) -> Iterator[tuple[int, dict[str, Any] | RowError]]:
 def _iterable(rows: Any) -> Iterable[Any]:
     pandas = sys.modules.get("pandas")
     if pandas is not None and isinstance(rows, pandas.DataFrame):
-        names = [str(name) for name in rows.columns]
+        levels = [name for name in rows.index.names if name is not None]  # an index that is named is a column
+        names = [str(name) for name in (*levels, *rows.columns)]
         if twice := [name for name in names if names.count(name) > 1]:
             raise InputError(f"duplicate column name {twice[0]!r}", code="duplicate_key", key=twice[0])
+        rows = rows.reset_index(level=levels) if levels else rows
         return (dict(zip(names, cells, strict=True)) for cells in rows.itertuples(index=False, name=None))
     if isinstance(rows, Mapping):
         keys = [str(key) for key in rows]
@@ -56,6 +58,8 @@ def _plain_row(row: Mapping[Any, Any]) -> dict[str, Any] | RowError:
     for name, value in row.items():
         try:
             str(name).encode()
+            if str(name) in found:
+                return RowError(f"duplicate column name {str(name)!r}", code="duplicate_key", key=str(name))
             found[str(name)] = _plain(value)
         except UnicodeEncodeError:
             return RowError(f"{name!a}: an unpaired surrogate", code="invalid_value", key=str(name))
@@ -70,9 +74,22 @@ def _plain(value: Any) -> Any:
         value.encode()  # raises UnicodeEncodeError for an unpaired surrogate
         return str(value)
     if type(value).__module__ == "numpy":
-        return _plain(value.tolist())
+        return _plain(_from_numpy(value))
     if isinstance(value, Mapping):
         return {_plain(str(key)): _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
     return None if type(value).__name__ in PANDAS_MISSING else value
+
+
+def _from_numpy(value: Any) -> Any:
+    """Python's own value of numpy's, where dates and spans in nanoseconds would become integers."""
+    plain = value.tolist()
+    if value.dtype.kind not in "mM":
+        return plain
+    if value.ndim:
+        return list(value)
+    if not isinstance(plain, int):
+        return plain
+    exact = value.astype(f"{value.dtype.kind}8[us]")
+    return exact.tolist() if exact == value else str(value)

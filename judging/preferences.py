@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from judging.columns import folded, number_as_text
+from judging.columns import folded, name_as_text
 from judging.readers import RowError
 
 PREFERRED = "preferred"
@@ -46,7 +46,7 @@ def with_preference(values: Mapping[str, Any], aspect: str | None) -> Mapping[st
 
 
 def _points(value: Any) -> float:
-    said = str(number_as_text(value)).strip()
+    said = str(name_as_text(value))
     if is_tie(said):
         return 0.5
     if said.casefold() not in POINTS:

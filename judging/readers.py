@@ -7,6 +7,7 @@ does, or is one that `Dataset.save_to_disk` wrote.
 
 from __future__ import annotations
 
+import ast
 import csv
 import json
 import re
@@ -25,6 +26,7 @@ SUFFIXES: Mapping[str, Format] = {
     ".tsv": "tsv",
     ".parquet": "parquet",
 }
+COMPRESSED = (".gz", ".bz2", ".xz", ".zst", ".zip", ".tgz", ".tar")
 
 # The AEOLLM task's columns, and the subtasks that its `taskId` counts.
 AEOLLM_COLUMNS = {"questionId": "group", "question": "source", "answerId": "system", "answer": "candidate"}
@@ -38,6 +40,7 @@ DELIMITERS = {
     "\uff0c": "full-width comma",
 }
 BLANK = " \t\r\n\v\f\ufeff\u200b\u200c\u200d\u2060\u00ad"
+ROLE = re.compile(r"""(["'])role\1\s*:""")
 SURROGATE = re.compile(r"\\ud[89a-f]", re.IGNORECASE)
 
 
@@ -96,6 +99,8 @@ def _kind(path: Path, format: Format) -> str:
         raise InputError(f"{path} is empty. The file must have at least one row.", code="empty_file")
     if format != "auto":
         return format
+    if path.suffix.lower() in COMPRESSED:
+        raise InputError(f"{path} is compressed. Unpack it, and name the file in it.", code="unsupported")
     if path.suffix.lower() not in SUFFIXES:
         known = ", ".join(SUFFIXES)
         raise InputError(
@@ -245,7 +250,21 @@ def _csv_rows(path: Path, delimiter: str) -> Iterator[tuple[int, dict[str, Any] 
 def _csv_row(header: list[str], cells: list[str]) -> dict[str, Any] | RowError:
     if len(cells) != len(header):
         return RowError(f"{len(cells)} cells, but the header has {len(header)}", code="invalid_csv")
-    return {name: cell or None for name, cell in zip(header, cells, strict=True)}
+    return {name: _cell(cell) for name, cell in zip(header, cells, strict=True)}
+
+
+def _cell(text: str) -> Any:
+    """None for an empty cell, and chat messages that are written as JSON or as Python writes them; else the text."""
+    if not text.startswith("[{") or not ROLE.search(text):
+        return text or None
+    for parsed in (json.loads, ast.literal_eval):
+        try:
+            messages = parsed(text)
+        except (ValueError, SyntaxError, RecursionError, MemoryError):
+            continue
+        if isinstance(messages, list) and all(isinstance(one, dict) and "role" in one for one in messages):
+            return messages
+    return text
 
 
 def _header_problem(line: str, delimiter: str) -> str | None:

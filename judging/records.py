@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
@@ -146,7 +147,8 @@ class Record:
     @property
     def text_hash(self) -> str:
         """Hash of source and candidate that ignores case, punctuation and white space: near copies have the same."""
-        return content_id(*("".join(filter(str.isalnum, text.casefold())) for text in (self.source, self.candidate)))
+        texts = (unicodedata.normalize("NFC", text).casefold() for text in (self.source, self.candidate))
+        return content_id(*("".join(filter(str.isalnum, text)) for text in texts))
 
     @property
     def group_key(self) -> str:

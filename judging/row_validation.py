@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Annotated, Any
@@ -11,7 +12,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, FiniteFloat, ValidationError
 
 from judging.chat import with_texts
-from judging.columns import INNER, as_text, first_aspect, number_as_text, task_fields
+from judging.columns import INNER, as_text, first_aspect, name_as_text, number_as_text, task_fields
 from judging.data_config import NonEmpty
 from judging.file_errors import CODES
 from judging.preferences import with_preference
@@ -34,7 +35,7 @@ def _no_truth_value(value: Any) -> Any:
 
 
 Number = Annotated[FiniteFloat, BeforeValidator(_no_truth_value)]
-AsText = BeforeValidator(number_as_text)
+AsText = BeforeValidator(name_as_text)
 
 
 class Row(BaseModel):
@@ -69,7 +70,7 @@ def to_record(
     Raises:
         RowError: the row is invalid.
     """
-    values = with_preference(with_texts(raw), first_aspect(raw.get("task"), task))
+    values = with_preference(_texts(with_texts(raw)), first_aspect(raw.get("task"), task))
     source = values.get("source")
     is_needed = (group_from_source or group_by_source) and isinstance(source, str)
     digest = content_id(plain(str(source))) if is_needed else ""
@@ -98,8 +99,15 @@ def to_record(
 
 
 def plain(text: str) -> str:
-    """The text with single spaces: sources that differ in white space alone are the same."""
-    return " ".join(text.split())
+    """The text with single spaces and composed letters: sources that differ in these alone are the same."""
+    return " ".join(unicodedata.normalize("NFC", text).split())
+
+
+def _texts(row: dict[str, Any]) -> dict[str, Any]:
+    """The row with a text for a source or candidate that is a number, a truth value or a date."""
+    values = {name: row[name] for name in ("source", "candidate") if name in row}
+    plain = {name: one for name, one in values.items() if not isinstance(one, str | list | tuple | dict | None)}
+    return {**row, **{name: as_text(name, number_as_text(value)) for name, value in plain.items()}}
 
 
 def only_aspects(record: Record, aspects: Mapping[str, Sequence[str]]) -> Record:
@@ -117,7 +125,8 @@ def _row(values: Mapping[str, Any]) -> Row:
     try:
         return Row(**values)
     except ValidationError as error:
-        first = error.errors()[0]
+        # A group is made of the source, so that a missing source is reported first.
+        first = min(error.errors(), key=lambda one: one["loc"] == ("group",))
         key = ".".join(str(part) for part in first["loc"])
         reason = first["msg"].removeprefix("Value error, ")
         reason = f"{key}: {reason[0].lower()}{reason[1:]}"

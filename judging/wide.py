@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from judging.columns import INNER, LABELS, aspects_of, folded, is_missing, number_as_text, trimmed
+from judging.columns import INNER, LABELS, aspects_of, check_names, folded, is_missing, name_as_text, trimmed
 from judging.preferences import PREFERRED, is_tie
 from judging.readers import RowError
 
@@ -57,11 +57,12 @@ def split_systems(
     present = [system for system in systems if "candidate" in own[system]]
     if not present:
         raise RowError(
-            f"no system of data.systems has a text here: {', '.join(systems)} are missing or empty",
+            f"no system of data.systems has a text here: {', '.join(systems)} are missing or empty. Remove the row, or "
+            "allow for it with data.max_rejected_share.",
             code="missing_key",
             key="data.systems",
         )
-    names = {system: str(number_as_text(own[system].get("system", system))).strip() for system in present}
+    names = {system: str(name_as_text(own[system].get("system", system))) for system in present}
     said = {name: value for name, (ours, value) in shared.items() if ours == PREFERRED}
     return [
         _row(shared, own[system], system) | {name: _is_preferred(value, system, names) for name, value in said.items()}
@@ -74,6 +75,7 @@ def _columns(
     names: tuple[str, ...], columns: tuple[tuple[str, str], ...], systems: tuple[str, ...], task: str | None
 ) -> tuple[_Column, ...]:
     """The columns in the order of `names`. Raises RowError for one that can belong to one system alone and does not."""
+    check_names(names)
     to = {trimmed(theirs): ours.strip() for theirs, ours in columns}
     found = []
     for name in map(trimmed, names):
@@ -100,8 +102,13 @@ def _columns(
 
 
 def owner_of(ours: str, systems: Sequence[str]) -> str | None:
-    """The system that the column belongs to; of `gpt-3` and `gpt-3.5` the one with the longer name."""
-    found = [system for system in systems if ours == system or ours.startswith(f"{system}.")]
+    """The system that the column belongs to; of `gpt-3` and `gpt-3.5` the one with the longer name.
+
+    A digit behind the dot belongs to a name, so that `gpt-3.5` is no column of `gpt-3`.
+    """
+    found = [
+        one for one in systems if ours == one or (ours.startswith(f"{one}.") and not ours[len(one) + 1 :][:1].isdigit())
+    ]
     return max(found, key=len, default=None)
 
 
@@ -118,11 +125,12 @@ def _near(name: str, systems: Sequence[str], aspects: frozenset[str]) -> str | N
 
 
 def rest_of(name: str, system: str) -> str | None:
-    """`score` of the names `a_score` and `score_a` for the system `a`; None where the name is not about it."""
+    """`score` of `a_score`, `score_a` and, for a system `1` or `B`, `score1`; None where the name is not about it."""
     behind, front = name.removeprefix(system), name.removesuffix(system)
     if behind and behind != name and behind[0] in SEPARATORS:
         return behind.strip(SEPARATORS) or None
-    if front and front != name and front[-1] in SEPARATORS:
+    is_glued = front[-1:].islower() and (system[:1].isdigit() or system[:1].isupper())
+    if front and front != name and (front[-1] in SEPARATORS or is_glued):
         return front.strip(SEPARATORS) or None
     return None
 
@@ -132,7 +140,7 @@ def _is_preferred(value: Any, system: str, names: Mapping[str, str]) -> bool | s
 
     `names`: the systems with a text in this row -> their names. Raises RowError where the value names none of them.
     """
-    said = str(number_as_text(value)).strip()
+    said = str(name_as_text(value))
     meant = [one for one, name in names.items() if said in (one, name)]
     meant = meant or [one for one in names if rest_of(said, one) is not None]
     if not meant and is_tie(said):
@@ -161,8 +169,8 @@ def _put(row: dict[str, Any], ours: str, name: str, value: Any) -> None:
 
 
 def _row(shared: Mapping[str, tuple[str, Any]], own: Mapping[str, Any], system: str) -> dict[str, Any]:
-    row = {name: value for name, (ours, value) in shared.items() if ours != "id" and name not in own}
-    whole = next((number_as_text(value) for ours, value in shared.values() if ours == "id"), None)
+    row = {name: value for name, (ours, value) in shared.items() if ours != "id" and not {name, ours} & own.keys()}
+    whole = next((name_as_text(value) for ours, value in shared.values() if ours == "id"), None)
     if whole is not None:
         if "group" not in {ours for ours, _ in shared.values()}:
             row["group"] = whole

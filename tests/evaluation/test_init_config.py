@@ -17,7 +17,7 @@ from cluster.__main__ import main
 from cluster.config import RunConfig
 from evaluation.batch.config import fingerprint, prepared
 from evaluation.batch.ingest import Ingested, ingest, iter_rows
-from evaluation.init_config import scale_of
+from evaluation.init_reading import scale_of
 from judging import hub
 from tests.judging.ratedfiles import jsonl, parquet, write
 from tests.judging.test_hub import Stub
@@ -86,7 +86,6 @@ SHAPES: dict[str, tuple[Sequence[Row], str]] = {
         ],
         "csv",
     ),
-    "one column a system": (WIDE, "csv"),
     "with a word in common": (
         [{"q_id": n, "prompt": r["prompt"], "answer_x": r["x"], "answer_y": r["y"]} for n, r in enumerate(WIDE)],
         "jsonl",
@@ -254,9 +253,16 @@ def test_what_cannot_be_told_can_be_said(tmp_path: Path, arguments: tuple[str, .
     assert {one["system"] for one in records} == systems
 
 
+def test_one_column_a_system_is_said(tmp_path: Path) -> None:
+    _, records = taken_in(initialised(tmp_path, table(tmp_path, WIDE), "--systems", "x, y"), tmp_path)
+    assert {(one["system"], one["candidate"]) for one in records} == {(s, ANSWER.format(n, s)) for n, s in PAIRS}
+    assert len({one["group_key"] for one in records}) == 3
+
+
 @pytest.mark.parametrize(
     ("rows", "arguments", "naming"),
     [
+        (WIDE, (), ("'x', 'y'", "--systems x,y")),
         (AMBIGUOUS, (), ("'answer', 'response'", "--map answer=candidate", "--systems answer,response")),
         ([{"question": "Why?", "number": 3}], (), ("candidate", "--map COLUMN=candidate")),
         ([{"answer": "So.", "number": 3}], (), ("source", "--map COLUMN=source", "'answer', 'number'")),
@@ -322,6 +328,7 @@ def test_many_invalid_rows_stop_it(tmp_path: Path, capsys: pytest.CaptureFixture
         ((0, 87), (0, 100)),
         ((-0.5, 0.5), (-1, 1)),
         ((-3, 250.5), (-3, 251)),
+        ((250, 250), (0, 250)),  # one value is no scale
     ],
 )
 def test_the_scale_is_the_smallest_usual_one(ends: tuple[float, float], scale: tuple[int, int]) -> None:

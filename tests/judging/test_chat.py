@@ -47,6 +47,8 @@ def test_earlier_messages_are_the_source_where_there_is_none(tmp_path: Path) -> 
     # Given twice, they must be the same; white space does not count.
     again = [message("user", "Why?\n"), message("assistant", "So.")]
     assert records(jsonl(tmp_path, row(candidate=again)))[0].source == "Why?"
+    # A blank source is none.
+    assert records(jsonl(tmp_path, row(source=" ", candidate=again)))[0].source == "Why?\n"
     (wrong,) = rejected(jsonl(tmp_path, row(source="What?", candidate=again)))
     assert (wrong.code, wrong.key) == ("conflict", "candidate") and "data.columns" in wrong.reason
 
@@ -63,7 +65,7 @@ def test_messages_in_parquet_have_every_key(tmp_path: Path) -> None:
         ([], "invalid_value", "no chat message"),
         (["Why?"], "invalid_value", "message 1 must be an object with `role` and `content`"),
         ([[message("user", "Why?")]], "invalid_value", "message 1 must be"),
-        ([{"from": "human", "value": "Why?"}], "invalid_value", "message 1 must be"),
+        ([{"from": "human", "value": "Why?"}], "unsupported", "message 1 has `from` and `value`"),
         ([message("user", "Why?"), {"content": "So."}], "invalid_value", "message 2 must be"),
         ([message("human", "Why?")], "invalid_value", "not 'human'"),
         ([message(["user"], "Why?")], "invalid_value", "not ['user']"),  # type: ignore[arg-type]

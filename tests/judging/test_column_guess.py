@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from judging.column_guess import Guess, guess
 from judging.column_names import Part, aspect_of, is_id_of, is_reference, is_system, means, parts
-from judging.column_profile import as_number, profiles
+from judging.column_profile import profiles
 from judging.wide import rest_of
 from tests.judging.test_datasets import JSON
 
@@ -52,6 +52,17 @@ def test_an_id_that_repeats_is_the_group() -> None:
     table = {"prompt": QUESTIONS, "response": ANSWERS}
     assert guessed({"id": [1, 1, 2, 2], **table}).columns["id"] == "group"
     assert "id" not in guessed({"id": [1, 2, 3, 4], **table}).columns
+    twice = {"prompt": [q for q in QUESTIONS[:2] for _ in range(2)], "response": ANSWERS}
+    # An id of something smaller than the source would leave one text in each group.
+    assert guessed({"item_id": [1, 2, 3, 4], **twice}).columns["item_id"] == "id"
+    assert guessed({"item_id": [1, 1, 2, 2], **twice}).columns["item_id"] == "group"
+    chats = {"messages": [chat(q, a) for q, a in zip(twice["prompt"], ANSWERS, strict=True)]}
+    assert guessed({"item_id": [1, 2, 3, 4], **chats}).columns["item_id"] == "id"
+    # One row twice among five: 4 of 5 ids differ, 2 of 5 sources.
+    again = {name: [*cells, cells[0]] for name, cells in {"id": [1, 2, 3, 4], **twice}.items()}
+    assert "id" not in guessed(again).columns
+    # A group that some rows lack would divide a source.
+    assert "item_id" not in guessed({"item_id": [1, 1, None, None], **twice}).columns
     found = guessed({"answer_id": [1, 2, 3, 4], "question_id": [1, 1, 2, 2], **table}).columns
     assert (found["answer_id"], found["question_id"]) == ("id", "group")
 
@@ -78,11 +89,13 @@ def test_wide_form_by_a_common_word() -> None:
 
 
 def test_wide_form_by_texts_beside_the_source() -> None:
-    found = guessed({"question": QUESTIONS, "gpt-4o": ANSWERS, "mistral": ANSWERS, "topic": ["x"] * 4})
-    assert found.systems == ("gpt-4o", "mistral") and found.columns == {"question": "source"}
-    # With a column of systems, one row is one text, and which one cannot be told.
-    found = guessed({"question": QUESTIONS, "one": ANSWERS, "two": ANSWERS, "model": ["x"] * 4})
-    assert (found.systems, found.column_of("candidate"), found.texts) == ((), None, ("one", "two"))
+    # Two systems, or a system and a city: that cannot be told.
+    texts = {"question": QUESTIONS, "gpt": ANSWERS, "city": ANSWERS, "topic": ["x"] * 4}
+    found = guessed(texts)
+    assert (found.systems, found.column_of("candidate"), found.texts) == ((), None, ("gpt", "city"))
+    # With a score beside each they are systems.
+    found = guessed({**texts, "gpt_score": [1, 2, 3, 4], "city_score": [1, 2, 3, 4]})
+    assert found.systems == ("gpt", "city") and found.columns["city_score"] == "city.scores.overall"
 
 
 def test_wide_form_as_the_docs_describe_it() -> None:
@@ -142,6 +155,43 @@ def test_what_the_reader_would_refuse_is_kept_as_a_text() -> None:
     assert found.columns["rating"] == "scores.overall" and found.columns.get("score") in (None, "score")
     found = guessed({"question": QUESTIONS, "answer": ANSWERS, "Label": ["good", "bad"] * 2})
     assert found.columns["Label"] == "Label"
+
+
+def test_numbers_of_a_reference_are_no_scores() -> None:
+    table = {"question": QUESTIONS, "answer": ANSWERS}
+    found = guessed({**table, "gold": [42, 17, 800, 3]})
+    assert found.columns["gold"] == "gold" and found.unread == {"gold": "scores.overall"}
+    assert guessed({**table, "gold_score": [1, 2, 3, 4]}).columns["gold_score"] == "scores.overall"
+    assert guessed({**table, "gold": ANSWERS}).unread == {}
+
+
+def test_a_column_named_text_may_be_the_candidate_or_the_source() -> None:
+    found = guessed({"question": QUESTIONS, "text": ANSWERS, "remarks": QUESTIONS})
+    assert found.columns == {"question": "source", "text": "candidate"}
+    assert guessed({"text": QUESTIONS, "summary": ANSWERS}).columns == {"text": "source", "summary": "candidate"}
+
+
+def test_the_halves_of_a_source() -> None:
+    found = guessed({"instruction": QUESTIONS, "input": ANSWERS, "output": ANSWERS})
+    assert found.halves == ("instruction", "input")
+    assert guessed({"instruction": QUESTIONS, "input": [""] * 4, "output": ANSWERS}).halves == ()
+    given = {"instruction": "source"}
+    assert guessed({"instruction": QUESTIONS, "input": ANSWERS, "output": ANSWERS}, given=given).halves == ()
+
+
+def test_numbered_answers_have_numbered_scores() -> None:
+    found = guessed({"question": QUESTIONS, "answer1": ANSWERS, "answer2": ANSWERS, "score1": [1, 2, 3, 4]})
+    assert found.systems == ("1", "2") and found.columns["score1"] == "1.scores.overall"
+
+
+def test_a_version_behind_a_dot_is_another_system() -> None:
+    found = guessed({"question": QUESTIONS, "gpt-4": ANSWERS, "gpt-4.1": ANSWERS}, systems=["gpt-4"])
+    assert found.systems == ("gpt-4",) and found.reasons["gpt-4.1"].startswith("no other use found")
+
+
+def test_a_field_of_a_record_names_no_system() -> None:
+    cells = [{"candidate": answer} for answer in ANSWERS]
+    assert guessed({"id": cells, "b": cells, "question": QUESTIONS}).systems == ("b",)
 
 
 def test_what_is_given_is_never_guessed() -> None:
@@ -205,6 +255,8 @@ def test_names_that_mean_none(name: str) -> None:
         ("answerB", Part("answer", "B")),
         ("answer", None),
         ("answered", None),
+        ("llamaAnswer", Part("answer", "llama")),
+        ("answer1_text", None),
         ("answer_length", None),
         ("model_answer", None),
     ],
@@ -220,6 +272,7 @@ def test_other_names() -> None:
     assert is_system("model_name") and is_system("System") and not is_system("model_score")
     assert is_reference("gold_answer") and not is_reference("goldfish")
     assert rest_of("a_score", "a") == rest_of("score_a", "a") == "score" and rest_of("data", "a") is None
+    assert rest_of("score1", "1") == rest_of("scoreB", "B") == "score" and rest_of("gpt4", "gpt") is None
     aspects = ("overall", "fluency")
     assert [aspect_of(name, aspects) for name in ("rating", "Fluency", "human_fluency_score", "score.fluency")] == [
         "overall",
@@ -228,22 +281,6 @@ def test_other_names() -> None:
         "fluency",
     ]
     assert aspect_of("year", aspects) is None
-
-
-@pytest.mark.parametrize(
-    ("value", "number"),
-    [(4, 4), (0.5, 0.5), ("4", 4), (" 4 ", 4), (True, None), ("nan", None), ("x", None), ([], None)],
-)
-def test_numbers(value: Any, number: float | None) -> None:
-    assert as_number(value) == number
-
-
-def test_a_profile() -> None:
-    columns = profiles([{"a": 1, "b": "x y z"}, {"a": None, "b": "x y z"}, {"a": "3", "c": {"k": 2}}])
-    a, b, c = columns.values()
-    assert (a.num, a.low, a.high, a.is_numeric, a.is_text) == (2, 1, 3, True, False)
-    assert (b.is_free_text, b.is_unique, b.example) == (True, False, "x y z")
-    assert (c.num_objects, list(c.keys), c.low, c.is_numeric) == (1, ["k"], 2, False)
 
 
 NAMES = st.text(max_size=6) | st.sampled_from(

@@ -27,7 +27,7 @@ class Stub(types.ModuleType):
     def load_dataset(self, repo: str, config: str | None, *, split: str, revision: str | None) -> Any:
         self.asked.append((repo, config, split, revision))
         if isinstance(self.rows, type) and issubclass(self.rows, Exception):
-            raise self.rows("no such set\nsecond line")
+            raise self.rows("no such set.\nsecond line")
         return self.rows
 
 
@@ -74,7 +74,7 @@ def test_a_name_without_owner_or_split(name: str) -> None:
         list(read_records([name]))
 
 
-@pytest.mark.parametrize("error", [FileNotFoundError, ValueError, ConnectionError])
+@pytest.mark.parametrize("error", [FileNotFoundError, ValueError, ConnectionError, RuntimeError])
 def test_a_data_set_that_cannot_be_loaded(monkeypatch: pytest.MonkeyPatch, error: type[Exception]) -> None:
     stubbed(monkeypatch, error)
     with refused("missing_file", "data.records", naming="hf://a/b:test could not be loaded: no such set. "):
@@ -85,6 +85,17 @@ def test_without_the_package_the_way_out_is_named(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setitem(sys.modules, "datasets", None)  # import raises ImportError
     with refused("missing_package", "data.records", naming="pip install datasets"):
         list(read_records(["hf://a/b:test"]))
+
+
+def test_the_hash_does_not_depend_on_places_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    hashes = []
+    kept = [object(), object()]
+    for one in kept:
+        stubbed(monkeypatch, [{"image": one}])
+        hashes.append(hub._hash("hf://a/b:test"))
+        hub._load.cache_clear()
+        hub._hash.cache_clear()
+    assert hashes[0] == hashes[1]
 
 
 def test_the_hash_is_that_of_the_rows(monkeypatch: pytest.MonkeyPatch) -> None:

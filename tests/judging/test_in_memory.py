@@ -4,6 +4,7 @@ import datetime as dt
 import subprocess
 import sys
 from collections.abc import Iterator
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -56,6 +57,82 @@ def test_numpy_values_are_plain_ones() -> None:
     assert (only.id, only.group, only.system, only.fields) == ("3", "7", "3.5", {"flag": "true"})
     assert (only.scores, only.ratings) == ({"overall": 4, "style": 3}, {"style": (3, None)})
     assert only.source == "Why?"
+
+
+def test_dates_and_spans_of_numpy_are_no_integers() -> None:
+    values = {
+        "day": np.datetime64("2024-01-02", "D"),
+        "time": np.datetime64("2024-01-02T03:04:05", "ns"),
+        "exact": np.datetime64("2024-01-02T03:04:05.000000001", "ns"),
+        "span": np.timedelta64(3_000_000_000, "ns"),
+        "short": np.timedelta64(3, "ns"),
+        "days": np.array(["2024-01-02", "NaT"], dtype="datetime64[ns]"),
+        "none": np.datetime64("NaT", "ns"),
+    }
+    (only,) = found([{**GOOD, **values}])
+    assert only.fields == {
+        "day": "2024-01-02",
+        "time": "2024-01-02T03:04:05",
+        "exact": "2024-01-02T03:04:05.000000001",
+        "span": "0:00:03",
+        "short": "3 nanoseconds",
+        "days": "2024-01-02T00:00:00",
+    }
+
+
+def test_an_index_with_a_name_is_a_column() -> None:
+    frame = pd.DataFrame([dict(GOOD), row(id="r2", system="s2")])
+    assert [one.system for one in found(frame.set_index("system"))] == ["s1", "s2"]
+    levels = found(frame.set_index(["system", "group"]))
+    assert [(one.system, one.group) for one in levels] == [("s1", "g1"), ("s2", "g1")]
+    with refused("duplicate_key", "system", naming="'system'"):
+        list(read_rows(frame.set_index("system", drop=False)))
+
+
+def test_names_that_are_the_same_as_text() -> None:
+    (only,) = read_rows([{**GOOD, 1: "one", "1": "two"}])
+    assert isinstance(only, Rejected) and (only.code, only.key) == ("duplicate_key", "1")
+    (only,) = read_rows([{**GOOD, "candidate ": "Else."}])
+    assert isinstance(only, Rejected) and (only.code, only.key) == ("duplicate_key", "candidate")
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(7, "7"), (7.0, "7"), (7.5, "7.5"), (Decimal("7.0"), "7"), (True, "true"), (dt.date(2024, 1, 2), "2024-01-02")],
+)
+def test_a_source_or_candidate_may_be_a_number(value: Any, text: str) -> None:
+    (only,) = found([{**GOOD, "source": value, "candidate": value}])
+    assert (only.source, only.candidate) == (text, text)
+
+
+def test_a_number_with_too_many_digits_rejects_its_row() -> None:
+    (only,) = read_rows([{**GOOD, "candidate": 10**5000}])
+    assert isinstance(only, Rejected) and (only.code, only.key) == ("invalid_value", "candidate")
+
+
+def test_names_are_stripped_and_whole_numbers_have_no_point() -> None:
+    spaced = row(id=" r1 ", group=Decimal("1.0"), system=" s1 ")
+    (only,) = found([spaced])
+    assert (only.id, only.group, only.system) == ("r1", "1", "s1")
+    assert found([row(system="  ")])[0].system == ""
+    # A text keeps its spelling, and a decimal with a billion digits is not written out.
+    assert found([row(group="1.0")])[0].group == "1.0"
+    assert found([row(group=Decimal("1E+999999999"))])[0].group == "1E+999999999"
+    wide = {"id": " 7 ", "source": "Why?", "a": "So."}
+    (only,) = found([wide], systems=("a",), defaults={"task": "qa"})
+    assert (only.id, only.group) == ("7/a", "7")
+
+
+def test_composed_letters_make_no_other_group() -> None:
+    """e with an acute accent as one character and as two."""
+    one, other = "caf\u00e9?", "cafe\u0301?"
+    rows = [row(group=None, source=one), row(id="r2", group=None, source=other)]
+    assert len({record.group for record in found(rows, group_by_source=True)}) == 1
+
+
+def test_a_missing_source_is_named_before_the_group_that_it_makes() -> None:
+    (only,) = read_rows([row(source=None, group=None)], group_by_source=True)
+    assert isinstance(only, Rejected) and (only.code, only.key) == ("missing_key", "source")
 
 
 def test_other_values_become_texts_by_the_rule_of_files() -> None:

@@ -2,7 +2,10 @@
 
 import csv
 import io
+import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -205,3 +208,18 @@ def test_another_csv_is_not_in_the_aeollm_layout(tmp_path: Path) -> None:
     path = write(tmp_path, "id,task\na,qa\n", "x.csv")
     first = rejected(path, format="aeollm")[0]
     assert (first.line, first.code, first.key) == (2, "missing_key", "taskId")
+
+
+@pytest.mark.parametrize("written", [json.dumps, str])
+def test_chat_messages_in_a_cell(tmp_path: Path, written: Callable[[Any], str]) -> None:
+    """As JSON and as Python writes them, which pandas does."""
+    messages = [{"role": "user", "content": "Why's that?"}, {"role": "assistant", "content": "So."}]
+    cell = written(messages).replace('"', '""')
+    (only,) = records(write(tmp_path, f'task,group,candidate\nqa,g,"{cell}"\n', "x.csv"))
+    assert (only.source, only.candidate) == ("Why's that?", "So.")
+
+
+@pytest.mark.parametrize("cell", ["[{'role': open('x')}]", "[{'role': 'user'", "[{'roles': 1}]", "[{'role': 1}, 2]"])
+def test_a_cell_that_holds_no_chat_messages_is_a_text(tmp_path: Path, cell: str) -> None:
+    (only,) = records(write(tmp_path, f'task,group,source,candidate\nqa,g,s,"{cell}"\n', "x.csv"))
+    assert only.candidate == cell

@@ -135,6 +135,14 @@ def test_group_key_tells_groups_of_tasks_and_data_sets_apart() -> None:
     assert Record("i", "qa", "g1", "s", "c", dataset="alce").group_key == "qa/alce/g1"
 
 
+def test_near_copies_have_one_hash() -> None:
+    def hashed(text: str) -> str:
+        return Record("i", "qa", "g", "s", text).text_hash
+
+    # e with an acute accent as one character and as two; without it, it is another word.
+    assert hashed("caf\u00e9") == hashed("Cafe\u0301!") != hashed("cafe")
+
+
 def test_content_id_is_the_same_in_every_run() -> None:
     # First 16 digits of: printf '1:a2:bc' | sha256sum
     assert content_id("a", "bc") == "5310a58788781ab2"

@@ -87,6 +87,20 @@ def test_an_object_holds_the_columns_of_its_system(tmp_path: Path) -> None:
     assert [one.system for one in wide(jsonl(tmp_path, {**WIDE, "a": {"latency": 0.5}}))] == ["b"]
 
 
+def test_a_column_of_a_system_counts_before_a_shared_one(tmp_path: Path) -> None:
+    named = {"note": "shared", "a.note": "own"}
+    first, second = wide(jsonl(tmp_path, {**WIDE, **named}))
+    assert (first.fields, second.fields) == ({"note": "own"}, {"note": "shared"})
+    # By its name in the record, too.
+    first, second = wide(jsonl(tmp_path, {**WIDE, "remark": "shared", "a.note": "own"}), columns={"remark": "note"})
+    assert (first.fields, second.fields) == ({"note": "own"}, {"note": "shared"})
+
+
+def test_a_version_behind_a_dot_belongs_to_no_system(tmp_path: Path) -> None:
+    (only,) = wide(jsonl(tmp_path, {"source": "Why?", "gpt-4": "So.", "gpt-4.1": "No."}), "gpt-4")
+    assert only.fields == {"gpt-4.1": "No."}
+
+
 def test_a_longer_name_owns_its_columns(tmp_path: Path) -> None:
     texts = {"source": "Why?", "gpt-3": "So.", "gpt-3.5": "No.", "gpt-3.5.scores.overall": 2, "scale": [1, 5]}
     first, second = wide(jsonl(tmp_path, texts), "gpt-3", "gpt-3.5")
@@ -124,7 +138,9 @@ def test_systems_named_in_the_row(tmp_path: Path) -> None:
         ({"Source": "Why?", "source": None, "b": None}, "unknown_key", "Source", "'source'"),
         ({"a.candidate": "So."}, "duplicate_key", "a.candidate", "a.candidate"),
         ({"a": {"candidate": {"candidate": "So."}}, "b": None}, "invalid_value", "a.candidate", "text"),
-        ({"a": 7, "b": None}, "invalid_value", "candidate", "valid string"),
+        ({"a": [7], "b": None}, "invalid_value", "candidate", "`role`"),
+        ({"a ": "So."}, "duplicate_key", "a", "whitespace"),
+        ({"score1": 4, "1": "So."}, "unknown_key", "score1", "'1.scores.ASPECT'"),
         ({"a.id": "x", "b.id": "x"}, "duplicate_id", "id", "'x'"),
         ({"id": [1], "b": None}, "invalid_value", "id", "valid string"),
         ({"id": "", "group": "g", "b": None}, "invalid_value", "id", "at least 1"),
@@ -132,7 +148,7 @@ def test_systems_named_in_the_row(tmp_path: Path) -> None:
 )
 def test_a_wide_row_that_does_not_fit(tmp_path: Path, more: dict[str, Any], code: str, key: str, naming: str) -> None:
     path = jsonl(tmp_path, {name: value for name, value in {**WIDE, **more}.items() if value is not None})
-    found = refusal(path)
+    found = refusal(path, *(("a", "b", "1") if "1" in more else ()))
     assert found[:2] == (code, key) and naming in found[2] and "\n" not in found[2]
 
 
