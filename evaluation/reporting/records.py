@@ -31,7 +31,7 @@ def write_records(run: Path, limit: int) -> None:
 
 def records_page(run: Path, data: bytes | None = None) -> str:
     """The page. `data`: of `packed_records`; without them the page loads rows and progress from `inverdict view`."""
-    style, script = inline("report.css", "records.css"), inline("records.js")
+    style, script = inline("report.css", "records.css"), inline("records.js", "records_source.js")
     allowed = policy(style=style, script=script)
     return rendered(
         "records.html",

@@ -239,16 +239,18 @@ def test_in_a_browser_rows_appear_as_they_are_judged_and_then_the_report(tmp_pat
         write_verdicts_file(folder, "j", {("a", "overall"): 3, ("b", "overall"): 1})
         browser.wait_for_selector("#records tr.row:nth-child(2)")
         browser.fill("#search", "answer b")
-        browser.click("#records tbody tr")
+        browser.focus("#records tbody tr .toggle")
+        browser.keyboard.press("Enter")
         assert "j on b" in browser.inner_text("td.detail")
         more = folder / "verdicts" / "j"
         (more / "part-0.parquet").rename(tmp_path / "kept.parquet")
         more.rmdir()
         write_verdicts_file(folder, "j", {(id, "overall"): 3 for id in "abc"})
         browser.wait_for_selector("#progress:has-text('3 of 3')")
-        # The filter and the open row are kept.
+        # The filter, the open row and the focus are kept.
         browser.wait_for_selector("#status:has-text('1 of 3 rows')")
         assert "j on b" in browser.inner_text("td.detail")
+        assert browser.evaluate("document.activeElement.className") == "toggle"
         made = tmp_path / "run" / "report"
         made.mkdir()
         (made / "report.html").write_text("<h1>The report</h1>")

@@ -1,5 +1,7 @@
 """The report: its content, escaping, and that the page needs no external resources."""
 
+import base64
+import hashlib
 import json
 from html.parser import HTMLParser
 from pathlib import Path
@@ -264,7 +266,8 @@ def test_slices_have_their_own_tables(tmp_path: Path) -> None:
     # The summary: one row per slice with a link to it.
     assert found.text.index("all parts of the data") < found.text.index("Coverage")
     for place in (0, 1):
-        assert found.source.count(f"id=slice-{place}>") == 1
+        # Inside its chapter, which a link to it then opens.
+        assert found.source.count(f"</summary>\n<p id=slice-{place}>") == 1
         assert found.source.count(f"'#slice-{place}'") == 2  # from the summary and from the answer
 
 
@@ -289,6 +292,44 @@ def test_an_evaluation_that_is_not_finished_is_refused(tmp_path: Path) -> None:
     with refused("missing_job", naming=str(tmp_path / "run" / "evaluate")):
         report.main(run)
     assert not (tmp_path / "run" / "report").exists()
+
+
+@pytest.mark.parametrize("name", ["scores.parquet", "verdicts/j/part-0.parquet"])
+def test_a_damaged_file_is_one_sentence(tmp_path: Path, name: str) -> None:
+    run = finished(tmp_path / "run", rows([1, 4, 2, 5]))
+    file = tmp_path / "run" / "evaluate" / name
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(b"PAR1 no more")
+    with refused("damaged_artifact", naming=str(Path(name).parent if "/j/" not in name else "verdicts")):
+        report.main(run)
+    assert not (tmp_path / "run" / "report").exists()
+
+
+@pytest.mark.parametrize("is_gone", [True, False])
+def test_texts_that_cannot_be_read_are_missed_aloud(tmp_path: Path, is_gone: bool) -> None:
+    run = finished(tmp_path / "run", rows([1, 4, 2, 5]))
+    [part] = (tmp_path / "run" / "evaluate" / "records").glob("part-*")
+    part.write_bytes(b"PAR1 no more")
+    if is_gone:
+        part.unlink()
+    assert page(run).text.count("(text cannot be read)") == 2 * 4
+
+
+def test_what_tells_whose_report_it_is_comes_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[str] = []
+    monkeypatch.setattr(report, "write_text", lambda path, text: written.append(path.name))
+    report.main(finished(tmp_path / "run", rows([1, 4, 2, 5])))
+    assert written == ["report.html", "metrics.json"]
+
+
+def test_a_page_opened_as_a_file_allows_its_style_alone(tmp_path: Path) -> None:
+    found = page(finished(tmp_path / "run", rows([1, 4, 2, 5])))
+    policy = dict(found.attributes)["content"]
+    style = found.source.split("<style>")[1].split("</style>")[0]
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    assert policy == (
+        f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'; img-src data:"
+    )
 
 
 def test_retrieved_examples_and_the_retrievers_ranking_quality(tmp_path: Path) -> None:
