@@ -18,6 +18,8 @@ from tests.evaluation.making import examples_parts, judge, record, scores_file, 
 from tests.refusals import refused
 
 HOSTILE = "<script>alert('x')</script><img src=\"http://evil.example/a.png\" onerror=alert(1)>' onmouseover=\"x&amp;"
+MARKS = "\u202e\u2068"  # they turn round what follows in the same line
+OWN_LINE = ("pre", "bdi", "section")  # of the sections the names are those of `one_line`
 
 
 def finished(
@@ -69,10 +71,12 @@ def rows(values: list[float | None], labels: list[float | None] | None = None, *
 
 
 class Page(HTMLParser):
-    """Tags, attributes and visible text of a page."""
+    """Tags, attributes and visible text of a page; `in_line` is what is in none of the elements `OWN_LINE`."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
+        self.depth = 0
+        self.in_line = ""
         self.tags: list[str] = []
         self.attributes: list[tuple[str, str]] = []
         self.text = ""
@@ -81,10 +85,16 @@ class Page(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append(tag)
+        self.depth += tag in OWN_LINE
         self.attributes += [(name, value or "") for name, value in attrs]
+
+    def handle_endtag(self, tag: str) -> None:
+        self.depth -= tag in OWN_LINE
 
     def handle_data(self, data: str) -> None:
         self.text += data
+        if not self.depth:
+            self.in_line += data
 
 
 def page(run: RunConfig) -> Page:
@@ -140,6 +150,8 @@ def test_the_page_is_self_contained(tmp_path: Path) -> None:
 def test_hostile_texts_stay_text(tmp_path: Path) -> None:
     places = ("source", "candidate", "system", "group", "reason", "dataset", "id", "prompt")
     hostile = {place: HOSTILE.replace("x", place) for place in places}
+    for place in ("source", "candidate", "system", "reason", "prompt"):
+        hostile[place] += MARKS
     given = rows([1, 4, 5, None], **{place: hostile[place] for place in ("system", "group", "reason", "dataset")})
     for number, one in enumerate(given):
         one["id"] = f"{number}{hostile['id']}"
@@ -155,6 +167,7 @@ def test_hostile_texts_stay_text(tmp_path: Path) -> None:
         assert text in found.text
     assert "<script" not in found.source
     assert '<img src="http' not in found.source
+    assert not set(MARKS) & set(found.in_line)
 
 
 def test_constructed_levels_are_never_called_human(tmp_path: Path) -> None:
@@ -294,13 +307,16 @@ def test_an_evaluation_that_is_not_finished_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "run" / "report").exists()
 
 
-@pytest.mark.parametrize("name", ["scores.parquet", "verdicts/j/part-0.parquet"])
-def test_a_damaged_file_is_one_sentence(tmp_path: Path, name: str) -> None:
-    run = finished(tmp_path / "run", rows([1, 4, 2, 5]))
+@pytest.mark.parametrize(
+    ("name", "named"), [("scores.parquet", "scores.parquet"), ("verdicts/j/part-0.parquet", "verdicts")]
+)
+def test_a_damaged_file_is_one_sentence(tmp_path: Path, name: str, named: str) -> None:
+    two = [{**one, "scores": {"j": one["label"], "k": 6 - one["label"]}} for one in rows([1, 4, 2, 5])]
+    run = finished(tmp_path / "run", two)
     file = tmp_path / "run" / "evaluate" / name
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_bytes(b"PAR1 no more")
-    with refused("damaged_artifact", naming=str(Path(name).parent if "/j/" not in name else "verdicts")):
+    with refused("damaged_artifact", naming=str(tmp_path / "run" / "evaluate" / named)):
         report.main(run)
     assert not (tmp_path / "run" / "report").exists()
 
