@@ -84,6 +84,7 @@ class _More:
         }
 
 
+# Long: one measurement after the other, each with the files whose damage it tells.
 def main(run: RunConfig) -> Outcome:
     """Measure `scores.parquet` and write the report.
 
