@@ -39,7 +39,7 @@ from evaluation.reporting.examples_section import section as neighbours_section
 from evaluation.reporting.examples_section import table_rows as neighbours_rows
 from evaluation.reporting.fitted_section import fitted_section
 from evaluation.reporting.pages import inline, label_name, policy, rendered
-from evaluation.reporting.pairs_section import notes, pairs_section, tables
+from evaluation.reporting.pairs_section import pairs_section, tables
 from evaluation.reporting.record_rows import records_of
 from evaluation.reporting.records import write_records
 from evaluation.reporting.training_section import own_templates, prompts_section, retriever_section, training_section
@@ -139,12 +139,10 @@ def main(run: RunConfig) -> Outcome:
     write_records(run.run, config.records)
     write_text(folder / "report.html", page)
     write_text(folder / "metrics.json", json.dumps(summary, indent=1))  # last: it says whose report is there
-    blocks = [tables([part], label) for part in pairs]
-    short = [line for part, own in zip(pairs, blocks, strict=True) for line in (*own[:1], *notes(part))]
     texts = {
-        "answer": "\n\n".join([*(answer_text(answer, label) for answer in found), *short]),
+        "answer": "\n\n".join([*(answer_text(answer, label) for answer in found), *tables(pairs, label)]),
         "table": _table(slices, more, label),
-        "pair_tables": "\n\n".join(block for own in blocks for block in own if block not in short),
+        "pair_tables": "\n\n".join(tables(pairs, label, rest=True)),
     }
     return Outcome(0, {**summary, **texts})
 
