@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from cluster.errors import JobFailed
+from cluster.errors import JobFailed, UserError
 
 
 def write_part(folder: Path, rows: Sequence[Mapping[str, Any]], schema: pa.Schema, ids: Iterable[str]) -> None:
@@ -39,6 +40,24 @@ def write_part(folder: Path, rows: Sequence[Mapping[str, Any]], schema: pa.Schem
 def parts_of(folder: Path) -> list[Path]:
     """The folder's parts in order of name."""
     return sorted(folder.glob("part-*.parquet"))
+
+
+@contextmanager
+def readable(path: Path, job: Path, command: str) -> Iterator[None]:
+    """Around what reads finished work: raises UserError where a file is damaged.
+
+    Args:
+        path: the file, or the folder with its parts.
+        job: the job's folder; without its manifest the job writes the file again.
+        command: of the job, without `inverdict`.
+    """
+    try:
+        yield
+    except (pa.ArrowException, OSError) as error:
+        what = f"{path} cannot be read" if path.is_file() else f"A file in {path} cannot be read"
+        raise UserError(
+            f"{what}. Delete {job / 'manifest.json'} and run `inverdict {command}` again.", code="damaged_artifact"
+        ) from error
 
 
 def sound_rows(folder: Path, columns: Sequence[str]) -> Iterator[dict[str, Any]]:

@@ -8,7 +8,11 @@ browser=$(command -v chromium || command -v chromium-browser || command -v googl
 mkdir -p "$(dirname "$picture")"
 profile=$(mktemp -d)
 trap 'rm -rf "$profile"' EXIT
+# Every byte but the slashes as %XX: a name may hold "#", "?" or "%".
+address=file://$(realpath -z "$page" | tr -d '\0' | od -An -v -tx1 | tr -d '\n' | sed 's| 2f|/|g; s| |%|g')
 "$browser" --headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking \
   --disable-component-update --disable-sync --user-data-dir="$profile" --hide-scrollbars --window-size=1140,1500 \
-  --screenshot="$picture" "file://$(realpath "$page")" >/dev/null 2>&1
+  --screenshot="$profile/picture.png" "$address" >/dev/null 2>&1 || true
+[ -s "$profile/picture.png" ] || { echo "screenshot: $browser has made no picture of $page." >&2; exit 1; }
+mv "$profile/picture.png" "$picture"
 echo "$picture"

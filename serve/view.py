@@ -48,12 +48,14 @@ def main(args: argparse.Namespace) -> int:
 
 def latest_run(folder: Path) -> Path:
     """The run below `folder` in which a job has begun or finished last. Raises UserError where there is none."""
-    files = [path for name in ("fingerprint.json", "manifest.json") for path in folder.glob(f"*/*/{name}")]
-    if not files:
+    from evaluation.reporting.progress import last_change
+
+    times = {run: time for run in folder.glob("*/") if (time := last_change(run)) is not None}
+    if not times:
         raise UserError(
             f"No run found below {folder.absolute()}. Give the run folder: `inverdict view RUN`.", code="missing_run"
         )
-    return max(files, key=lambda path: path.stat().st_mtime_ns).parents[1]
+    return max(times, key=lambda run: times[run])
 
 
 def check_run(run: Path) -> None:

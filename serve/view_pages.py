@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -15,13 +16,19 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from cluster.errors import UserError
+from cluster.terminal import say
 from evaluation.reporting.progress import progress
 from evaluation.reporting.records import packed_records, records_page
 from judging.errors import InputError
 from serve.api.web_pages import csp_of
 
 MAX_ROWS = 20_000
-REPORT_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'none'; base-uri 'none'"
+HTTP_PORT = 80
+REST = 10  # the rows are made again at the earliest after this many times the seconds that it took
+REPORT_POLICY = (
+    "default-src 'none'; style-src 'unsafe-inline'; img-src data:; "
+    "frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
+)
 HEADERS = {
     "cache-control": "no-store",
     "cross-origin-resource-policy": "same-origin",
@@ -65,9 +72,11 @@ class Pages:
         self._run = run
         self._lock = threading.Lock()
         self._rows: tuple[str, bytes] | None = None  # version and content
+        self._keeps_until = 0.0
+        self._said: set[str] = set()
 
     def answer(self, path: str) -> Answer:
-        """The page of that path, or the sentence of an error that is written for users."""
+        """The page of that path, or a sentence about what went wrong."""
         pages = {
             "/": self._first,
             "/report.html": self._report,
@@ -83,15 +92,20 @@ class Pages:
             return _text(409, str(error))
         except OSError as error:
             return _text(409, f"A file of the run cannot be read: {error}.")
+        except Exception as error:  # a fault of ours: the page must not take it for the end of the server
+            what = f"{path} failed ({type(error).__name__}: {error})"
+            if what not in self._said:  # the page asks every two seconds
+                self._said.add(what)
+                say(f"view: {what}")
+            return _text(500, f"`inverdict view` runs on, but {what}. Its terminal has this line for a bug report.")
 
     def _first(self) -> Answer:
         return _see("/report.html" if progress(self._run)["has_report"] else "/records.html")
 
     def _report(self) -> Answer:
-        try:
-            content = (self._run / "report" / "report.html").read_bytes()
-        except FileNotFoundError:
+        if not progress(self._run)["has_report"]:  # none, or one with the numbers of an earlier evaluation
             return _see("/records.html")
+        content = (self._run / "report" / "report.html").read_bytes()
         return Answer(200, "text/html; charset=utf-8", content, {"content-security-policy": REPORT_POLICY})
 
     def _records(self) -> Answer:
@@ -99,14 +113,18 @@ class Pages:
         return Answer(200, "text/html; charset=utf-8", page.encode(), {"content-security-policy": csp_of(page)})
 
     def _state(self) -> Answer:
-        return Answer(200, "application/json", json.dumps(progress(self._run)).encode(), {})
+        found = progress(self._run)
+        if self._rows is not None and time.monotonic() < self._keeps_until:
+            found["version"] = self._rows[0]
+        return Answer(200, "application/json", json.dumps(found).encode(), {})
 
     def _packed(self) -> Answer:
         """The rows, made once for each version: one request makes them, and others wait for it."""
         with self._lock:
-            version = progress(self._run)["version"]
-            if self._rows is None or self._rows[0] != version:
-                self._rows = (version, packed_records(self._run, MAX_ROWS))
+            start, version = time.monotonic(), progress(self._run)["version"]
+            if self._rows is None or (self._rows[0] != version and start >= self._keeps_until):
+                self._rows = (version, packed_records(self._run, MAX_ROWS, why="the most that `inverdict view` shows"))
+                self._keeps_until = time.monotonic() + REST * (time.monotonic() - start)
             return Answer(200, "application/json", self._rows[1], {"content-encoding": "gzip"})
 
 
@@ -138,7 +156,8 @@ class _Handler(BaseHTTPRequestHandler):
     def _names_this_server(self) -> bool:
         assert isinstance(self.server, ThreadingHTTPServer)
         port = self.server.server_port
-        return self.headers.get_all("host") in ([f"{self.host}:{port}"], [f"localhost:{port}"])
+        ends = (f":{port}", "") if port == HTTP_PORT else (f":{port}",)  # browsers leave out the port of http
+        return self.headers.get_all("host") in [[f"{name}{end}"] for name in (self.host, "localhost") for end in ends]
 
     def _send(self, answer: Answer) -> None:
         length = {"content-length": str(len(answer.content))} if self.command == "GET" else {}

@@ -5,12 +5,15 @@ from __future__ import annotations
 import base64
 import io
 import math
+import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cluster.terminal import shown as visible
 from evaluation.judges.aggregation import PANEL
+from evaluation.measure.formatting import one_line
 from evaluation.measure.slices import LENGTH, Slice, score_columns
 from evaluation.measure.system_comparison import PEOPLE, SystemsPart
 from judging.stats.cascade import Point
@@ -23,6 +26,8 @@ if TYPE_CHECKING:
 COLOURS = ("#3b6fb6", "#d1495b", "#2e8b57", "#8f5ea2", "#c77d1e", "#4d8a99")
 GREY = "#9aa0a6"
 MOST_CHARACTERS = 28  # of a name beside an axis
+# Asked in turn for characters that matplotlib's own font lacks, where they are installed.
+MORE_FONTS = ("Noto Sans CJK SC", "Noto Sans CJK JP", "WenQuanYi Zen Hei", "Noto Sans Arabic", "Noto Sans", "Arial")
 
 
 def forest(part: Slice, statistics: Sequence[str]) -> str:
@@ -49,7 +54,7 @@ def forest(part: Slice, statistics: Sequence[str]) -> str:
         if part.ceiling and statistic in part.ceiling:
             axis.axvline(part.ceiling[statistic].value, color="#444444", linestyle=":", linewidth=1)
         axis.set_title(statistic, fontsize=9)
-        axis.set_yticks(range(len(names)), list(map(part.named, names)), fontsize=9)
+        axis.set_yticks(range(len(names)), [_short(part.named(name)) for name in names], fontsize=9)
         axis.set_ylim(-0.6, len(names) - 0.4)
         axis.grid(axis="x", color="#eeeeee")
     return _png(figure)
@@ -83,8 +88,9 @@ def ranking(part: SystemsPart, label_name: str) -> str:
 
 
 def _short(name: str) -> str:
-    """A name that leaves room for the axes; a dollar sign would begin a formula."""
-    return (name if len(name) <= MOST_CHARACTERS else f"{name[: MOST_CHARACTERS - 1]}…").replace("$", r"\$")
+    """A name in one line that leaves room for the axes; a dollar sign would begin a formula."""
+    plain = visible(one_line(name)) or "(blank)"
+    return (plain if len(plain) <= MOST_CHARACTERS else f"{plain[: MOST_CHARACTERS - 1]}…").replace("$", r"\$")
 
 
 def distributions(part: Slice, label_name: str) -> str:
@@ -97,7 +103,7 @@ def distributions(part: Slice, label_name: str) -> str:
     for axis, (name, values, colour) in zip(axes, columns, strict=True):
         known = [value for value in values if value is not None]
         axis.hist(known, bins=bins, color=colour)
-        axis.set_title(f"{name} (n = {len(known)})", fontsize=9)
+        axis.set_title(f"{_short(name)} (n = {len(known)})", fontsize=9)
     return _png(figure)
 
 
@@ -113,7 +119,7 @@ def against_labels(part: Slice, label_name: str) -> str:
         axis.scatter(
             x, [part.rows[place][f"{name}.score"] for place in scored], s=9, alpha=0.45, color=_colour(part, name)
         )
-        axis.set_title(part.named(name), fontsize=9)
+        axis.set_title(_short(part.named(name)), fontsize=9)
         axis.set_xlabel(label_name, fontsize=8)
     axes[0].set_ylabel("score", fontsize=8)
     return _png(figure)
@@ -185,8 +191,11 @@ def _figure(count: int, *, height: float, width: float, **share: bool) -> tuple[
     import matplotlib as mpl
 
     mpl.use("Agg")
+    from matplotlib import font_manager
     from matplotlib import pyplot as plt
 
+    installed = {font.name for font in font_manager.fontManager.ttflist}
+    mpl.rcParams["font.family"] = ["DejaVu Sans", *(name for name in MORE_FONTS if name in installed)]
     figure, axes = plt.subplots(1, count, figsize=(width * count, height), squeeze=False, **share)
     for axis in axes[0]:
         axis.spines[["top", "right"]].set_visible(False)
@@ -198,7 +207,10 @@ def _png(figure: Figure) -> str:
     from matplotlib import pyplot as plt
 
     buffer = io.BytesIO()
-    figure.tight_layout()
-    figure.savefig(buffer, format="png", dpi=130, transparent=True)
+    with warnings.catch_warnings():
+        # A character in no font is drawn as a box; the tables have the name.
+        warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)
+        figure.tight_layout()
+        figure.savefig(buffer, format="png", dpi=130, transparent=True)
     plt.close(figure)
     return base64.b64encode(buffer.getvalue()).decode()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cluster.artifacts import read_json
+from cluster.errors import UserError
 from cluster.jobs import JOBS
 from cluster.parts import parts_of
 from evaluation.batch.ingest import iter_rows
+from evaluation.batch.pairs import FOLDER as PAIRS
 from evaluation.batch.verdicts import aspects_of_row
 from judging.errors import InputError
 
@@ -28,28 +31,43 @@ def progress(run: Path) -> dict[str, Any]:
         run: the run folder.
 
     Returns:
-        jobs (job, state), judges (judge, done, of: null where unknown), has_report, version (changes with the rows) and
-        problems (sentences).
+        jobs (job, state; `pairs` for the comparisons of `evaluate`), judges (judge, done, of: null where unknown),
+        pairs (the same of comparisons that are not finished), has_report, version (changes with the rows) and problems
+        (sentences).
 
     Raises:
         UserError: a manifest or fingerprint is damaged.
     """
     evaluation = run / "evaluate"
-    states = {job: _state(run / job.replace("-", "_")) for job in JOBS if job != "report"}
-    has_report = states["evaluate"] == DONE and _is_current(run / "report", evaluation)
+    pairs = evaluation / PAIRS
+    states: dict[str, str | None] = {}
+    for job in JOBS:
+        states[job] = _state(run / job.replace("-", "_"))
+        if job == "evaluate":
+            states["pairs"] = _state(pairs)
+    measured, problems = _measured(run / "report")
+    has_report = states["evaluate"] == DONE and measured is not None and measured == _scores_hash(evaluation)
     states["report"] = DONE if has_report else None
-    judges, damaged = _judges(evaluation, read_json(evaluation / "fingerprint.json") or {})
+    told = read_json(evaluation / "fingerprint.json") or {}
+    section = told.get("evaluate") or {}
+    judges = _judges(evaluation, section.get("judges", ()), section.get("aspects"), problems)
+    asked = read_json(pairs / "fingerprint.json") if states["pairs"] == UNFINISHED else None
+    chosen = (asked or {}).get("pairs", {}).get("aspects") or section.get("aspects")
     return {
         "jobs": [{"job": job, "state": state} for job, state in states.items() if state],
         "judges": judges,
+        "pairs": _judges(pairs, (asked or {}).get("judges", ()), chosen, problems),
         "has_report": has_report,
         "version": _version(evaluation, judges),
-        "problems": [
-            f"{number} of the parts of {name}'s verdicts cannot be read and are left out. `inverdict evaluate` "
-            "computes them again."
-            for name, number in damaged.items()
-        ],
+        "problems": problems,
     }
+
+
+def last_change(run: Path) -> int | None:
+    """When a job of the run has begun or finished last, in ns; None where none has begun."""
+    patterns = [one.replace("fingerprint", name) for one in DEPTHS for name in ("fingerprint", "manifest")]
+    files = (path for job in JOBS for one in patterns for path in run.glob(f"{job.replace('-', '_')}/{one}"))
+    return max((time for _, time in _with_times(files)), default=None)
 
 
 def _state(folder: Path) -> str | None:
@@ -62,13 +80,26 @@ def _state(folder: Path) -> str | None:
     return DONE if all((one / "manifest.json").exists() for one in folders) else UNFINISHED
 
 
-def _is_current(report: Path, evaluation: Path) -> bool:
-    """Whether the report is there and is that of this evaluation, not of one before `--retry-failed`."""
-    if not (report / "report.html").exists():
-        return False
-    measured, done = read_json(report / "metrics.json") or {}, read_json(evaluation / "manifest.json") or {}
-    known = done.get("files", {}).get("scores.parquet")
-    return known is not None and measured.get("scores_sha256") == known
+def _measured(report: Path) -> tuple[str | None, list[str]]:
+    """The hash of the scores that the report measures, None where there is no report; and what is wrong with it."""
+    metrics = report / "metrics.json"
+    try:
+        return _measured_by(metrics, metrics.stat().st_mtime_ns) if (report / "report.html").exists() else None, []
+    except FileNotFoundError:
+        return None, []
+    except UserError as error:
+        return None, [f"{error} Until then there is no report."]
+
+
+@lru_cache(maxsize=4)
+def _measured_by(metrics: Path, time: int) -> str | None:
+    """`time`: of the file's last change; it is large, and read whole."""
+    return (read_json(metrics) or {}).get("scores_sha256")
+
+
+def _scores_hash(evaluation: Path) -> str | None:
+    done = read_json(evaluation / "manifest.json") or {}
+    return (done.get("files") or {}).get("scores.parquet")
 
 
 def _version(evaluation: Path, judges: Iterable[Mapping[str, Any]]) -> str:
@@ -78,28 +109,33 @@ def _version(evaluation: Path, judges: Iterable[Mapping[str, Any]]) -> str:
     return "-".join(map(str, (finished, *(one["done"] for one in judges))))
 
 
-def _judges(evaluation: Path, fingerprint: Mapping[str, Any]) -> tuple[list[dict[str, Any]], dict[str, int]]:
-    """The verdicts of each judge, and the number of damaged parts of those that have some."""
-    section, found, damaged = fingerprint.get("evaluate") or {}, [], {}
-    aspects = tuple(section["aspects"]) if section.get("aspects") else None
-    total = _num_wanted(evaluation / "records", aspects)
-    for name in section.get("judges", ()):
-        counts = [_num_rows(part, time) for part, time in with_times(evaluation / "verdicts" / name)]
+def _judges(
+    folder: Path, names: Iterable[str], aspects: Iterable[str] | None, problems: list[str]
+) -> list[dict[str, Any]]:
+    """The verdicts of each judge below `folder`; damaged parts are told in `problems`."""
+    total, found = _num_wanted(folder / "records", tuple(aspects) if aspects else None), []
+    for name in names:
+        counts = [_num_rows(part, time) for part, time in with_times(folder / "verdicts" / name)]
         known = sum(one for one in counts if one is not None)
         found.append({"judge": name, "done": known if total is None else min(known, total), "of": total})
         if lost := counts.count(None):
-            damaged[name] = lost
-    return found, damaged
+            problems.append(
+                f"{lost} of the parts of {name}'s verdicts cannot be read and are left out. `inverdict evaluate` "
+                "computes them again."
+            )
+    return found
 
 
 def with_times(folder: Path) -> list[tuple[Path, int]]:
     """The parts and their times of change in ns; one that is being replaced is left out."""
+    return _with_times(parts_of(folder))
+
+
+def _with_times(files: Iterable[Path]) -> list[tuple[Path, int]]:
     found = []
-    for part in parts_of(folder):
-        try:
-            found.append((part, part.stat().st_mtime_ns))
-        except OSError:
-            continue
+    for file in files:
+        with suppress(OSError):
+            found.append((file, file.stat().st_mtime_ns))
     return found
 
 

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from evaluation.judges.aggregation import PANEL
-from evaluation.reporting.record_rows import Rows
+from evaluation.reporting.record_rows import Rows, counted
 from judging.records import UNSCORED_REASONS
 
 TEXT_COLUMNS = ("id", "task", "dataset", "group", "system", "aspect", "source", "candidate")
@@ -22,7 +22,7 @@ JUDGE_TEXTS = ("unscored", "reason", "fallback")
 JUDGE_NUMBERS = ("score", "label_mass", "low", "high", "novelty", "num_votes", "vote")
 MAX_TEXT_CHARS = 100_000  # of one text
 MAX_CHARS = 80_000_000  # of all texts: beyond it browsers take seconds to open the page
-DIGITS = 4
+DIGITS = 6  # significant ones
 
 
 def packed(rows: Rows, *, label: str, features: Mapping[str, str] | None = None) -> bytes:
@@ -38,7 +38,7 @@ def packed(rows: Rows, *, label: str, features: Mapping[str, str] | None = None)
     columns["ratings"] = texts.places(map(_ratings, rows.columns.get("ratings", [None] * len(rows))), len(rows))
     fields = [_fields(one) for one in rows.columns.get("fields", ())]
     content: dict[str, Any] = {
-        "shown": len(rows),
+        "num_rows": len(rows),
         "label": label,
         "columns": columns | ({"fields": [texts.places(one, len(one)) for one in fields]} if any(fields) else {}),
         "numbers": {name: _numbers(rows.columns.get(own), len(rows)) for name, own in NUMBER_COLUMNS.items()},
@@ -81,7 +81,8 @@ class _Texts:
         while limit > 1 and sum(min(length, limit) for length in lengths) > MAX_CHARS:
             limit //= 2
         number = sum(length > limit for length in lengths)
-        said = f"{number:,} texts of more than {limit:,} characters are cut." if number else ""
+        verb = "is" if number == 1 else "are"
+        said = f"{counted(number, 'text')} of more than {limit:,} characters {verb} cut." if number else ""
         kept = [one if len(one) <= limit else f"{one[:limit]} … [cut: {len(one):,} characters]" for one in self._places]
         return kept, said
 
@@ -90,7 +91,7 @@ def _numbers(column: Sequence[float | None] | None, num_rows: int) -> list[float
     """A column as JSON's numbers: null where it is undefined."""
     if column is None:
         return [None] * num_rows
-    return [None if one is None or not math.isfinite(one) else round(one, DIGITS) for one in column]
+    return [None if one is None or not math.isfinite(one) else float(f"{one:.{DIGITS}g}") for one in column]
 
 
 def _ratings(known: str | None) -> str:

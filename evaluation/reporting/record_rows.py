@@ -18,8 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cluster.errors import UserError
-from cluster.parts import parts_of
+from cluster.parts import parts_of, readable
 from evaluation.batch.scores import VERDICT_COLUMNS
 from evaluation.judges.aggregation import PANEL
 from evaluation.reporting.progress import with_times
@@ -29,6 +28,7 @@ from judging.tasks import load_task
 TEXTS = ("source", "candidate", "fields")
 MAX_PARTS = 4096  # of verdicts, kept in memory while an evaluation is under way
 Key = tuple[str, str]  # record id, aspect
+Part = tuple[str, Path, int]  # judge, file, time of its last change in ns
 
 
 @dataclass(frozen=True)
@@ -43,40 +43,43 @@ class Rows:
         return len(self.columns["id"])
 
 
-def finished_rows(evaluation: Path, limit: int) -> Rows:
+def finished_rows(evaluation: Path, limit: int, why: str) -> Rows:
     """The rows of `scores.parquet`; of more than `limit`, those that `selected` keeps.
 
     Args:
         evaluation: the job's folder.
         limit: the largest number of rows.
+        why: whose limit that is.
 
     Raises:
         UserError: the file is damaged.
     """
     path = evaluation / "scores.parquet"
-    try:
+    with readable(path, evaluation, "evaluate"):
         file = pq.ParquetFile(path)
         names = [name.removesuffix(".score") for name in file.schema_arrow.names if name.endswith(".score")]
         numbers = ["label", "scale_low", "scale_high", *(f"{name}.score" for name in names)]
         modes = [f"{name}.mode" for name in names if name != PANEL]
         rows, top = selected(_disagreement(file.read(columns=[*numbers, *modes]), names), limit)
         scores = _taken(file, rows)
-    except (pa.ArrowException, OSError) as error:
-        message = f"{path} cannot be read. Delete it and run `inverdict evaluate` again."
-        raise UserError(message, code="damaged_artifact") from error
     columns = {name: scores.column(name).to_pylist() for name in scores.column_names}
-    texts = _records_of(evaluation / "records", set(columns["id"]), ("id", *TEXTS))
+    texts = records_of(evaluation / "records", set(columns["id"]), ("id", *TEXTS))
     columns |= {name: [texts[id][name] if id in texts else "" for id in columns["id"]] for name in TEXTS}
     lost = sum(id not in texts for id in columns["id"])
-    said = f"The texts of {lost:,} rows cannot be read." if lost else ""
-    return Rows(columns, tuple(names), f"{_note(file.metadata.num_rows, len(rows), top)} {said}".strip())
+    said = f"The texts of {counted(lost, 'row')} cannot be read." if lost else ""
+    return Rows(columns, tuple(names), f"{_note(file.metadata.num_rows, len(rows), top, why)} {said}".strip())
 
 
-def _note(total: int, shown: int, top: int) -> str:
+def counted(number: int, what: str) -> str:
+    """ "1 row", "2,000 rows"."""
+    return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
+
+
+def _note(total: int, shown: int, top: int, why: str) -> str:
     if total == shown:
         return ""
-    largest = f"the {top:,} rows with the largest disagreement and " if top else ""
-    return f"Of {total:,} rows this page has {largest}{shown - top:,} drawn at random (report.records: {shown:,})."
+    largest = f"the {'row' if top == 1 else f'{top:,} rows'} with the largest disagreement and " if top else ""
+    return f"Of {counted(total, 'row')} this page has {largest}{shown - top:,} drawn at random ({why})."
 
 
 def selected(disagreement: np.ndarray, limit: int) -> tuple[np.ndarray, int]:
@@ -97,14 +100,20 @@ def selected(disagreement: np.ndarray, limit: int) -> tuple[np.ndarray, int]:
 
 
 def _disagreement(scores: pa.Table, names: Sequence[str]) -> np.ndarray:
-    """The larger of two, as a share of the scale: the judges' highest minus lowest score, and panel against label."""
+    """The larger of two, as a share of the scale: the judges' highest minus lowest score, and panel against label.
+
+    As in `templates/records.js`: fewer than two judges with a score do not disagree, and text features do not count.
+    """
     width = _numbers(scores, "scale_high") - _numbers(scores, "scale_low")
     voices = [
         _numbers(scores, f"{name}.score")
         for name in names
-        if name != PANEL and scores.num_rows and scores.column(f"{name}.mode")[0].as_py() != "feature"
+        if name != PANEL and "feature" not in scores.column(f"{name}.mode").unique().to_pylist()
     ]
-    spread = np.fmax.reduce(voices) - np.fmin.reduce(voices) if len(voices) > 1 else np.full(len(width), np.nan)
+    spread = np.full(len(width), np.nan)
+    if len(voices) > 1:
+        known = np.isfinite(voices).sum(axis=0)
+        spread = np.where(known > 1, np.fmax.reduce(voices) - np.fmin.reduce(voices), np.nan)
     error = np.abs(_numbers(scores, f"{PANEL}.score") - _numbers(scores, "label"))
     found: np.ndarray = np.fmax(spread, error) / width
     return found
@@ -137,10 +146,7 @@ def rows_so_far(evaluation: Path, judges: Sequence[str], limit: int) -> Rows:
     Raises:
         InputError: a record's task cannot be read from here.
     """
-    parts = [(name, *one) for name in judges for one in with_times(evaluation / "verdicts" / name)]
-    if len(parts) > MAX_PARTS:
-        note = f"With more than {MAX_PARTS:,} parts of verdicts the rows are shown once the evaluation is finished."
-        return Rows({"id": []}, tuple(judges), note)
+    parts, note = _newest([(name, *one) for name in judges for one in with_times(evaluation / "verdicts" / name)])
     newest: dict[Key, int] = {}
     for _, part, time in sorted(parts, key=lambda one: -one[2]):
         for row in part_rows(part, time):
@@ -151,12 +157,23 @@ def rows_so_far(evaluation: Path, judges: Sequence[str], limit: int) -> Rows:
         for row in part_rows(part, time):
             if (key := (row["id"], row["aspect"])) in verdicts:
                 verdicts[key].setdefault(name, row)
-    records = _records_of(evaluation / "records", {id for id, _ in newest}, None)
+    records = records_of(evaluation / "records", {id for id, _ in newest}, None)
     rows = [_row(records[key[0]], key[1], by_judge) for key, by_judge in verdicts.items() if key[0] in records]
     names = dict.fromkeys(name for row in rows for name in row)
-    note = f"The {limit:,} newest rows are shown until the evaluation is finished." if len(newest) == limit else ""
+    if len(newest) == limit:
+        note = f"The {limit:,} newest rows are shown until the evaluation is finished. {note}".strip()
     columns = {name: [row.get(name) for row in rows] for name in names} if rows else {"id": []}
     return Rows(columns, tuple(judges), note)
+
+
+def _newest(parts: list[Part]) -> tuple[list[Part], str]:
+    """At most `MAX_PARTS`: the newest, with those of the other judges that have the same name and so the same rows."""
+    if len(parts) <= MAX_PARTS:
+        return parts, ""
+    by_age = sorted(parts, key=lambda one: -one[2])
+    names = {part.name for _, part, _ in by_age[: MAX_PARTS // len({name for name, _, _ in parts})]}
+    note = f"Of more than {MAX_PARTS:,} parts of verdicts the newest are read: a score in another is not shown yet."
+    return [one for one in parts if one[1].name in names], note
 
 
 def _row(record: Mapping[str, Any], aspect: str, verdicts: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
@@ -189,8 +206,14 @@ def part_rows(part: Path, time: int) -> tuple[Mapping[str, Any], ...]:
         return ()
 
 
-def _records_of(folder: Path, ids: Collection[str], columns: Sequence[str] | None) -> dict[str, Mapping[str, Any]]:
-    """The records of these ids, by id. `columns`: None for all."""
+def records_of(folder: Path, ids: Collection[str], columns: Sequence[str] | None) -> dict[str, Mapping[str, Any]]:
+    """The records of these ids, by id; those of a damaged or missing part are left out.
+
+    Args:
+        folder: with the parts.
+        ids: the records' ids.
+        columns: to read; None for all.
+    """
     found = {}
     for part in parts_of(folder):
         try:

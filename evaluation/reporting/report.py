@@ -12,17 +12,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from markupsafe import Markup
 from pydantic import Field
 
-from cluster.artifacts import Outcome, file_hash, write_text
+from cluster.artifacts import JobDir, Outcome, file_hash, write_text
 from cluster.config import RunConfig, section_or_default
-from cluster.parts import parts_of
+from cluster.parts import readable
 from cluster.strict import Strict
 from cluster.tables import aligned
 from cluster.terminal import say
 from evaluation.batch.config import earlier_evaluation
-from evaluation.batch.ingest import iter_rows
+from evaluation.batch.pairs import FOLDER as PAIRS
 from evaluation.batch.pairs import has_pairs
+from evaluation.batch.pairs_table import TABLE
 from evaluation.judges.aggregation import PANEL
 from evaluation.judges.prompt_sources import warnings
 from evaluation.measure.example_baseline import Neighbours, means_of, neighbours
@@ -36,11 +38,13 @@ from evaluation.reporting.certificates_section import certificates_section, curr
 from evaluation.reporting.examples_section import section as neighbours_section
 from evaluation.reporting.examples_section import table_rows as neighbours_rows
 from evaluation.reporting.fitted_section import fitted_section
-from evaluation.reporting.pages import rendered
+from evaluation.reporting.pages import inline, label_name, policy, rendered
 from evaluation.reporting.pairs_section import pairs_section, tables
+from evaluation.reporting.record_rows import records_of
 from evaluation.reporting.records import write_records
 from evaluation.reporting.training_section import own_templates, prompts_section, retriever_section, training_section
 from evaluation.reporting.votes_section import feature_rows, section, table_rows
+from judging.errors import InputError
 from judging.records import UNSCORED_REASONS
 from judging.stats.bootstrap import Method
 from judging.template import Templates
@@ -48,6 +52,7 @@ from judging.template import Templates
 # Statistics in the tables and the forest plot; metrics.json has all of them.
 SHOWN = ("dataset.spearman", "dataset.pearson", "group.spearman", "group.pairwise_accuracy", "system.spearman")
 SHOWN_OF_PAIRS = ("dataset.spearman", "group.spearman")  # in the terminal's table of differences between judges
+LOST = {"source": "(text cannot be read)", "candidate": "(text cannot be read)"}
 
 
 class Config(Strict):
@@ -79,38 +84,47 @@ class _More:
         }
 
 
+# Long: one measurement after the other, each with the files whose damage it tells.
 def main(run: RunConfig) -> Outcome:
-    """Measure `scores.parquet` and write the report. Raises InputError where `evaluate` has not finished."""
+    """Measure `scores.parquet` and write the report.
+
+    Raises:
+        InputError: `evaluate` has not finished, or it or its pairs are those of another configuration.
+        UserError: a file of the evaluation is damaged.
+    """
     config = section_or_default(run, "report", Config)
-    _, done = earlier_evaluation(run)
+    job, done = earlier_evaluation(run)
+    with_pairs, unfinished = _has_pairs(run)
     folder = run.run / "report"
-    scores = run.run / "evaluate" / "scores.parquet"
+    scores = job.path / "scores.parquet"
     say(f"report: measuring {done['summary']['num_scores']} scores with {config.resamples} bootstrap resamples")
     judges = done["summary"]["judges"]
-    templates = own_templates(run.run / "evaluate", judges)
-    slices = measure(
-        scores,
-        resamples=config.resamples,
-        seed=run.seed,
-        interval=config.interval,
-        pairs=comparisons(judges),
-        features={name: judge["feature"] for name, judge in judges.items() if "feature" in judge},
-    )
-    parts = compare_systems(scores, resamples=config.resamples, seed=run.seed)
-    found = answers(parts, slices, current_certificates(run.run), done["fingerprint"]["data"]["labels"])
-    means = means_of(run.run, judges)
     settings: dict[str, Any] = {"resamples": config.resamples, "seed": run.seed}
-    more = [
-        _More(compared(run.run, part, **settings), neighbours(part, means, **settings, interval=config.interval))
-        for part in slices
-    ]
-    pairs = compared_pairs(run.run, **settings) if has_pairs(run) else []
+    with readable(scores, job.path, "evaluate"):
+        templates = own_templates(job.path, judges)
+        slices = measure(
+            scores,
+            **settings,
+            interval=config.interval,
+            pairs=comparisons(judges),
+            features={name: judge["feature"] for name, judge in judges.items() if "feature" in judge},
+        )
+        parts = compare_systems(scores, **settings)
+    found = answers(parts, slices, current_certificates(run.run), done["fingerprint"]["data"]["labels"])
+    with readable(job.path / "verdicts", job.path, "evaluate"):
+        means = means_of(run.run, judges)
+        more = [
+            _More(compared(run.run, part, **settings), neighbours(part, means, **settings, interval=config.interval))
+            for part in slices
+        ]
+    with readable(job.path / PAIRS / TABLE, job.path / PAIRS, "evaluate"):
+        pairs = compared_pairs(run.run, **settings) if with_pairs else []
     summary = {
         "written": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "labels": done["fingerprint"]["data"]["labels"],
         "scores_sha256": file_hash(scores),
         "evaluation": done["summary"],
-        "warnings": [line for name, own in templates.items() for line in warnings(name, own)],
+        "warnings": [*unfinished, *(line for name, own in templates.items() for line in warnings(name, own))],
         "versions": done["fingerprint"]["versions"],
         "resamples": config.resamples,
         "interval": config.interval,
@@ -123,10 +137,28 @@ def main(run: RunConfig) -> Outcome:
     label = label_name(summary["labels"])
     page = _page(run, config, summary, found, slices, more, templates, pairs_section(pairs, label))
     write_records(run.run, config.records)
-    write_text(folder / "metrics.json", json.dumps(summary, indent=1))
     write_text(folder / "report.html", page)
-    texts = {"answer": "\n\n".join([*(answer_text(answer, label) for answer in found), *tables(pairs, label)])}
-    return Outcome(0, {**summary, **texts, "table": _table(slices, more, label)})
+    write_text(folder / "metrics.json", json.dumps(summary, indent=1))  # last: it says whose report is there
+    texts = {
+        "answer": "\n\n".join([*(answer_text(answer, label) for answer in found), *tables(pairs, label)]),
+        "table": _table(slices, more, label),
+        "pair_tables": "\n\n".join(tables(pairs, label, rest=True)),
+    }
+    return Outcome(0, {**summary, **texts})
+
+
+def _has_pairs(run: RunConfig) -> tuple[bool, list[str]]:
+    """Whether there are finished pairs; and a warning where they are not finished.
+
+    Raises InputError where they are those of another configuration.
+    """
+    try:
+        return has_pairs(run), []
+    except InputError:
+        if JobDir(run.run / "evaluate", PAIRS).manifest() is not None:
+            raise
+    what = "The pairs of this configuration are not finished, so this report has none."
+    return False, [f"{what} Run `inverdict evaluate`, then `inverdict report` again."]
 
 
 def render(summary: Mapping[str, Any], *, verbose: bool = False) -> str:
@@ -134,7 +166,7 @@ def render(summary: Mapping[str, Any], *, verbose: bool = False) -> str:
 
     Args:
         summary: of `main`.
-        verbose: whether to print the agreement of every judge too.
+        verbose: whether to print the agreement of every judge and all tables of pairs too.
     """
     warned = "".join(f"WARNING: {line}\n" for line in summary["warnings"])
     has_more = bool(summary["slices"])
@@ -142,14 +174,11 @@ def render(summary: Mapping[str, Any], *, verbose: bool = False) -> str:
     blocks = [summary["answer"]]
     if shows_table:
         blocks.append(summary["table"])
-    elif has_more:
-        blocks.append("[ ]: 95 % intervals. `--verbose` prints each judge's agreement; the report has all details.")
+    if verbose and summary["pair_tables"]:
+        blocks.append(summary["pair_tables"])
+    if not verbose and (summary["pair_tables"] or not shows_table):
+        blocks.append("[ ]: 95 % intervals. `--verbose` prints what each judge says; the report has all details.")
     return "\n\n".join([*([warned.rstrip()] if warned else []), *blocks, f"Report: {summary['file']}"])
-
-
-def label_name(labels: str) -> str:
-    """What labels are called: `human` or `constructed` ones."""
-    return "constructed level" if labels == "constructed" else "human score"
 
 
 def _table(slices: Sequence[Slice], more: Sequence[_More], label: str) -> str:
@@ -207,8 +236,11 @@ def _page(
     label = label_name(summary["labels"])
     judges = summary["evaluation"]["judges"]
     texts = _texts(run.run, slices, config.num_worst)
+    style = inline("report.css")
     return rendered(
         "report.html",
+        policy=Markup(f"{policy(style=style)}; img-src data:"),
+        style=style,
         run=run.run,
         summary=summary,
         label=label,
@@ -264,11 +296,13 @@ def _slice(
         "distributions": plots.distributions(part, label),
         "against_labels": plots.against_labels(part, label),
         "num_worst": config.num_worst,
-        "worst": [_disagreement(part, row, texts[row["id"]]) for row in worst(part, PANEL, config.num_worst)],
+        "worst": [
+            _largest_error(part, row, texts.get(row["id"], LOST)) for row in worst(part, PANEL, config.num_worst)
+        ],
     }
 
 
-def _disagreement(part: Slice, row: Mapping[str, Any], texts: Mapping[str, str]) -> dict[str, Any]:
+def _largest_error(part: Slice, row: Mapping[str, Any], texts: Mapping[str, str]) -> dict[str, Any]:
     return {
         "label": row["label"],
         "panel": row[f"{PANEL}.score"],
@@ -285,8 +319,7 @@ def _given(row: Mapping[str, Any], name: str) -> str:
     return f"{shown(score)}{reason}" if score is not None else f"unscored: {row[f'{name}.unscored']}"
 
 
-def _texts(run: Path, slices: Sequence[Slice], number: int) -> dict[str, dict[str, str]]:
+def _texts(run: Path, slices: Sequence[Slice], number: int) -> dict[str, Mapping[str, str]]:
     """Source and candidate of the rows with the largest errors, by id."""
     wanted = {row["id"] for part in slices for row in worst(part, PANEL, number)}
-    rows = iter_rows(parts_of(run / "evaluate" / "records"), ("id", "source", "candidate"))
-    return {row["id"]: row for row in rows if row["id"] in wanted}
+    return records_of(run / "evaluate" / "records", wanted, ("id", "source", "candidate"))

@@ -5,8 +5,6 @@ Jinja2 templates with autoescape. The content security policy allows exactly a p
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -15,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from evaluation.reporting.pages import hashed
 
 HERE = Path(__file__).parent
 FORBIDDEN = ("frame-ancestors", "base-uri", "form-action")
@@ -57,7 +57,7 @@ def csp_of(page: str) -> str:
     """A content security policy: the page's own inline script and style, requests to this server, nothing else."""
     hashes: dict[str, list[str]] = {"script": [], "style": []}
     for kind, text in INLINE.findall(page):
-        hashes[kind].append(f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'")
+        hashes[kind].append(hashed(text))
     rules = [f"{kind}-src {' '.join(found)}" for kind, found in hashes.items() if found]
     return "; ".join(["default-src 'none'", *rules, "connect-src 'self'", *(f"{what} 'none'" for what in FORBIDDEN)])
 

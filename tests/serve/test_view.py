@@ -1,6 +1,5 @@
 """`inverdict view`: which run, what it refuses, and pages that follow a run until its report is there."""
 
-import argparse
 import gzip
 import http.client
 import json
@@ -12,13 +11,16 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from email.message import Message
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
 from cluster.__main__ import main
-from serve.view import add_arguments, check_run, latest_run
+from cluster.artifacts import JobDir
+from serve import view_pages
+from serve.view import check_run, latest_run
 from serve.view_pages import server_of
 from tests.browsing import chromium, needs_chromium, new_page
 from tests.evaluation.making import write_verdicts_file
@@ -80,7 +82,7 @@ def test_a_finished_run_shows_its_report_and_its_records(tmp_path: Path) -> None
         assert json.loads(content(port, "/state"))["has_report"] is True
         shown = answer(port, "/rows")
         assert shown.headers["content-encoding"] == "gzip"
-        assert json.loads(gzip.decompress(shown.content))["shown"] == 4
+        assert json.loads(gzip.decompress(shown.content))["num_rows"] == 4
         for one in (first, whole, records, shown):
             assert one.headers["x-content-type-options"] == "nosniff"
             assert one.headers["cache-control"] == "no-store"
@@ -131,9 +133,72 @@ def test_nothing_can_be_changed(tmp_path: Path, method: str) -> None:
         assert (head.status, head.content) == (200, b"")
 
 
-def test_it_listens_on_loopback_alone(tmp_path: Path) -> None:
-    with server_of(tmp_path, "127.0.0.1", 0) as server:
-        assert server.server_address[0] == "127.0.0.1"
+def test_a_report_of_an_earlier_evaluation_is_not_shown(tmp_path: Path) -> None:
+    config = finished(tmp_path / "run", rows([1, 4, 2, 5]))
+    page(config)
+    with viewing(config.run) as port:
+        assert answer(port, "/report.html").status == 200
+        JobDir(config.run, "evaluate").reopen()
+        found = answer(port, "/report.html")
+        assert (found.status, found.headers["location"]) == (302, "/records.html")
+
+
+def test_an_error_of_ours_is_told_from_the_end_of_the_server(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    run = finished(tmp_path / "run", rows([1, 4, 2, 5])).run
+    (run / "evaluate" / "fingerprint.json").write_text('{"evaluate": [1]}')
+    with viewing(run) as port:
+        for _ in range(2):
+            found = answer(port, "/rows")
+            assert (found.status, found.headers["content-type"]) == (500, "text/plain; charset=utf-8")
+            assert b"runs on" in found.content and b"AttributeError" in found.content
+    said = capfd.readouterr().err
+    assert said.count("view: /rows failed (AttributeError") == 1 and "Traceback" not in said
+
+
+def test_a_manifest_without_a_summary_is_read(tmp_path: Path) -> None:
+    run = finished(tmp_path / "run", rows([1, 4, 2, 5])).run
+    (run / "evaluate" / "manifest.json").write_text('{"files": {}}')
+    with viewing(run) as port:
+        assert json.loads(gzip.decompress(content(port, "/rows")))["num_rows"] == 4
+
+
+def test_at_port_80_browsers_leave_the_port_out(tmp_path: Path) -> None:
+    run = finished(tmp_path / "run", rows([1, 4, 2, 5])).run
+    with server_of(run, "127.0.0.1", 0) as server:
+        port, server.server_port = server.server_port, 80
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        hosts = ("127.0.0.1", "localhost", "127.0.0.1:80", "evil.example", "127.0.0.1:81")
+        found = [answer(port, "/state", host=host).status for host in hosts]
+        server.shutdown()
+        thread.join()
+    assert found == [200, 200, 200, 403, 403]
+
+
+def test_rows_are_made_again_after_a_rest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = under_way(tmp_path / "run", "j", "k")
+    write_verdicts_file(folder, "j", {("a", "overall"): 3})
+    pages = view_pages.Pages(tmp_path / "run")
+
+    def shown() -> tuple[str, int]:
+        version = json.loads(pages.answer("/state").content)["version"]
+        return version, json.loads(gzip.decompress(pages.answer("/rows").content))["num_rows"]
+
+    monkeypatch.setattr(view_pages, "REST", 1e9)
+    shown()
+    write_verdicts_file(folder, "k", {("a", "overall"): 3, ("b", "overall"): 3})
+    # The rows and the version that a page compares stay those of before.
+    assert shown() == ("0-1-0", 1)
+    pages._keeps_until = 0
+    assert shown() == ("0-1-2", 2)
+
+
+def test_the_rows_left_out_are_those_of_the_view(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not those of `report.records`, which the view does not follow."""
+    run = finished(tmp_path / "run", rows([1, 4, 2, 5]), records=0).run
+    monkeypatch.setattr(view_pages, "MAX_ROWS", 3)
+    note = json.loads(gzip.decompress(view_pages.Pages(run).answer("/rows").content))["note"]
+    assert note.endswith("(the most that `inverdict view` shows).") and "report.records" not in note
 
 
 def test_a_client_that_sends_rubbish_or_goes_away_stops_nothing(
@@ -158,7 +223,7 @@ def test_a_run_under_way_says_what_is_done(tmp_path: Path) -> None:
         write_verdicts_file(folder, "j", {("a", "overall"): 3})
         second = json.loads(content(port, "/state"))
         assert second["version"] != first["version"]
-        assert json.loads(gzip.decompress(content(port, "/rows")))["shown"] == 1
+        assert json.loads(gzip.decompress(content(port, "/rows")))["num_rows"] == 1
         (folder / "fingerprint.json").write_text("{")
         damaged = answer(port, "/rows")
         assert (damaged.status, damaged.headers["content-type"]) == (409, "text/plain; charset=utf-8")
@@ -174,16 +239,18 @@ def test_in_a_browser_rows_appear_as_they_are_judged_and_then_the_report(tmp_pat
         write_verdicts_file(folder, "j", {("a", "overall"): 3, ("b", "overall"): 1})
         browser.wait_for_selector("#records tr.row:nth-child(2)")
         browser.fill("#search", "answer b")
-        browser.click("#records tbody tr")
+        browser.focus("#records tbody tr .toggle")
+        browser.keyboard.press("Enter")
         assert "j on b" in browser.inner_text("td.detail")
         more = folder / "verdicts" / "j"
         (more / "part-0.parquet").rename(tmp_path / "kept.parquet")
         more.rmdir()
         write_verdicts_file(folder, "j", {(id, "overall"): 3 for id in "abc"})
         browser.wait_for_selector("#progress:has-text('3 of 3')")
-        # The filter and the open row are kept.
+        # The filter, the open row and the focus are kept.
         browser.wait_for_selector("#status:has-text('1 of 3 rows')")
         assert "j on b" in browser.inner_text("td.detail")
+        assert browser.evaluate("document.activeElement.className") == "toggle"
         made = tmp_path / "run" / "report"
         made.mkdir()
         (made / "report.html").write_text("<h1>The report</h1>")
@@ -230,13 +297,23 @@ def test_the_command_prints_its_address_and_ends_when_it_is_told_to(tmp_path: Pa
         assert process.stdout
         address = process.stdout.readline().strip()
         assert address.startswith("http://127.0.0.1:")
-        assert answer(int(address.strip("/").rpartition(":")[2]), "/state").status == 200
+        port = int(address.strip("/").rpartition(":")[2])
+        assert answer(port, "/state").status == 200
+        # Another address of this machine: a server on all of them would answer.
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.2", port))
         process.send_signal(signal.SIGINT)
         assert process.wait(30) == 0
 
 
-def test_no_browser_is_opened_unless_asked_for() -> None:
-    parser = argparse.ArgumentParser()
-    add_arguments(parser)
-    args = parser.parse_args([])
-    assert (args.run, args.port, args.open) == (None, 0, False)
+@pytest.mark.parametrize("options", [[], ["--open"]])
+def test_a_page_is_opened_where_that_is_asked_for_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], options: list[str]
+) -> None:
+    run = finished(tmp_path / "run", rows([1, 4, 2, 5])).run
+    opened: list[str] = []
+    monkeypatch.setattr("webbrowser.open", opened.append)
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    monkeypatch.setattr(ThreadingHTTPServer, "serve_forever", lambda _: None)
+    assert main(["view", str(run), *options]) == 0
+    assert opened == ([capsys.readouterr().out.strip()] if options else [])

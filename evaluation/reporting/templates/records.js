@@ -1,6 +1,6 @@
 // The record browser: filters, sorts and pages the rows. Texts reach the page through textContent, never as HTML.
 "use strict";
-const PAGE_ROWS = 50, SNIPPET_CHARS = 180, SECONDS_BETWEEN_POLLS = 2;
+const PAGE_ROWS = 50, SNIPPET_CHARS = 180;
 const CHOICES = ["task", "dataset", "aspect", "system"];
 const $ = (id) => document.getElementById(id);
 const make = (tag, text, kind) => {
@@ -9,50 +9,62 @@ const make = (tag, text, kind) => {
   if (kind) made.className = kind;
   return made;
 };
+// A name or text of the data in an element of its own: marks of writing direction in it end with it.
+const told = (tag, text, kind) => {
+  const made = make(tag, undefined, kind);
+  made.append(make("bdi", text));
+  return made;
+};
 
 let data = null;         // see evaluation/reporting/record_data.py
 let lowered = null;      // data.texts in lower case, made once
 let columns = [];        // of the table
-let measures = {};       // name -> row -> disagreement as a share of the scale, null: unknown
+let measures = [];       // id, name, and row -> disagreement as a share of the scale, null: unknown
 let found = [];          // the rows that pass the filters, in their order
 let page = 0;
-let order = { name: "", isDown: true };
+let order = { id: "", isDown: true }; // by which column
 const opened = new Set(); // keys of the open rows
 
 const text = (column, row) => data.texts[data.columns[column][row]];
 const key = (row) => JSON.stringify([text("id", row), text("aspect", row)]);
-const figure = (value) => value === null ? "–" : value.toFixed(2).replace(/^(-?)0\./, "$1.");
+// + 0: no "-.00"
+const figure = (value, digits = 2) => value === null ? "–" : (Number(value.toFixed(digits)) + 0).toFixed(digits).replace(/^(-?)0\./, "$1.");
+// Decimals of a score: two, and more where the scale is no wider than a point.
+const digitsOf = (row) => Math.min(6, Math.max(2, 3 - Math.ceil(Math.log10(data.numbers.high[row] - data.numbers.low[row]))));
+const counted = (number, what) => `${number.toLocaleString("en")} ${what}${number === 1 ? "" : "s"}`;
 const scoreOf = (judge, row) => judge.numbers.score[row];
 const share = (a, b, row) => a === null || b === null ? null : Math.abs(a - b) / (data.numbers.high[row] - data.numbers.low[row]);
 
 const measuresOf = () => {
-  const made = {}, voices = data.judges.filter((judge) => !judge.is_feature && !judge.is_panel);
-  if (voices.length > 1) made["between judges"] = (row) => {
+  const made = [], voices = data.judges.filter((judge) => !judge.is_feature && !judge.is_panel);
+  if (voices.length > 1) made.push({ id: "judges", name: "between judges", of: (row) => {
     const known = voices.map((judge) => scoreOf(judge, row)).filter((score) => score !== null);
     return known.length < 2 ? null : share(Math.max(...known), Math.min(...known), row);
-  };
+  } });
   if (!data.numbers.label.some((label) => label !== null)) return made;
   for (const judge of [...data.judges].reverse()) {
-    made[`${judge.name} and ${data.label}`] = (row) => share(scoreOf(judge, row), data.numbers.label[row], row);
+    const of = (row) => share(scoreOf(judge, row), data.numbers.label[row], row);
+    made.push({ id: `label:${judge.name}`, name: `${judge.name} and ${data.label}`, of });
   }
   return made;
 };
+const measure = () => measures.find(({ id }) => id === $("measure").value);
 
 const columnsOf = () => {
   const varies = (name) => new Set(data.columns[name]).size > 1;
-  const made = ["task", "dataset", "aspect"].filter(varies).map((name) => ({ name, column: name }));
-  made.push(...["system", "group"].filter((name) => data.columns[name].some((index) => index !== 0)).map((name) => ({ name, column: name })));
-  made.push({ name: "candidate", column: "candidate" });
-  if (data.numbers.label.some((label) => label !== null)) made.push({ name: data.label, number: (row) => data.numbers.label[row] });
+  const isThere = (name) => data.columns[name].some((index) => index !== 0);
+  const names = [...["task", "dataset", "aspect"].filter(varies), ...["system", "group"].filter(isThere), "candidate"];
+  const made = names.map((name) => ({ id: `text:${name}`, name, column: name })); // a judge may have such a name too
+  if (data.numbers.label.some((label) => label !== null)) made.push({ id: "label", name: data.label, number: (row) => data.numbers.label[row] });
   for (const judge of data.judges) {
-    const missing = (row) => reasonless(judge, row);
-    made.push({ name: judge.title, number: (row) => scoreOf(judge, row), missing });
+    const missing = (row) => whyMissing(judge, row);
+    made.push({ id: `judge:${judge.name}`, name: judge.title, number: (row) => scoreOf(judge, row), missing });
   }
-  if ($("measure").value) made.push({ name: "disagreement", number: measures[$("measure").value] });
+  if (measure()) made.push({ id: "disagreement", name: "disagreement", number: measure().of, digits: 2 });
   return made;
 };
 
-const reasonless = (judge, row) => {
+const whyMissing = (judge, row) => {
   const code = data.texts[judge.columns.unscored[row]];
   return code ? `${data.reasons[code] ?? "no score"} (${code})` : "not judged yet";
 };
@@ -69,12 +81,12 @@ const tests = () => {
   const made = [];
   for (const name of CHOICES) {
     if (!$(name).value) continue;
-    const wanted = Number($(name).value), column = data.columns[name];
+    const wanted = data.texts.indexOf($(name).value.slice(1)), column = data.columns[name];
     made.push((row) => column[row] === wanted);
   }
-  const scored = $("scored").value, measure = measures[$("measure").value], least = Number($("least").value);
+  const scored = $("scored").value, apart = measure()?.of, least = Number($("least").value);
   if (scored) made.push((row) => data.judges.some((judge) => scoreOf(judge, row) === null) === (scored === "missing"));
-  if (measure && least) made.push((row) => measure(row) >= least - 1e-9);
+  if (apart && least) made.push((row) => apart(row) >= least - 1e-9);
   const query = $("search").value.toLowerCase();
   if (query) {
     const hits = inLowerCase().map((one) => one.includes(query)), places = searched(), more = data.columns.fields;
@@ -86,8 +98,17 @@ const tests = () => {
   return made;
 };
 
+const inWords = () => {
+  const said = [...CHOICES, "scored"].filter((id) => $(id).value).map((id) => `${$(id).parentElement.firstChild.textContent}: ${$(id).selectedOptions[0].textContent}`);
+  if ($("search").value) said.push(`with “${$("search").value}”`);
+  if (measure() && Number($("least").value)) said.push(`disagreement ${measure().name}: at least ${$("least-shown").value} of the scale`);
+  const column = columns.find(({ id }) => id === order.id);
+  if (column) said.push(`sorted by ${column.name}${order.isDown ? ", the largest first" : ""}`);
+  return said;
+};
+
 const sorted = (rows) => {
-  const column = columns.find((one) => one.name === order.name);
+  const column = columns.find(({ id }) => id === order.id);
   if (!column) return rows;
   const sign = order.isDown ? -1 : 1;
   const rank = column.number ? null : ranks(data.columns[column.column]);
@@ -109,7 +130,7 @@ const ranks = (indices) => {
 const update = (keepsPage = false) => {
   columns = columnsOf();
   const passes = tests(), rows = [];
-  for (let row = 0; row < data.shown; row++) if (passes.every((test) => test(row))) rows.push(row);
+  for (let row = 0; row < data.num_rows; row++) if (passes.every((test) => test(row))) rows.push(row);
   found = sorted(rows);
   page = keepsPage ? Math.min(page, Math.max(0, Math.ceil(found.length / PAGE_ROWS) - 1)) : 0;
   $("least-shown").value = figure(Number($("least").value));
@@ -120,22 +141,37 @@ const update = (keepsPage = false) => {
 
 const render = () => {
   const first = page * PAGE_ROWS, rows = found.slice(first, first + PAGE_ROWS);
-  $("records").tHead.replaceChildren(head());
-  $("records").tBodies[0].replaceChildren(...rows.flatMap((row) => opened.has(key(row)) ? [line(row), detail(row)] : [line(row)]));
-  const all = data.shown === found.length ? "" : ` of ${data.shown.toLocaleString("en")}`;
-  $("status").textContent = `${found.length.toLocaleString("en")}${all} rows (record and aspect). ${data.note}`.trim();
-  $("pages").textContent = found.length ? `${first + 1} to ${first + rows.length}` : "";
+  keepingFocus(() => {
+    $("records").tHead.replaceChildren(head());
+    $("records").tBodies[0].replaceChildren(...rows.flatMap((row) => opened.has(key(row)) ? [line(row), detail(row)] : [line(row)]));
+  });
+  const some = data.num_rows === found.length ? "" : `${found.length.toLocaleString("en")} of `;
+  $("status").textContent = `${some}${counted(data.num_rows, "row")} (record and aspect). ${data.note}`.trim();
+  const range = found.length ? `${first + 1} to ${first + rows.length}` : "";
+  $("pages").textContent = range;
+  $("printed").textContent = [range ? `Printed: rows ${range}` : "Printed: no rows", ...inWords()].join("; ");
   $("back").disabled = page === 0;
   $("next").disabled = first + PAGE_ROWS >= found.length;
+};
+
+// The focus stays on the button of the same row or column when a change replaces it.
+const keepingFocus = (change) => {
+  const at = document.activeElement, row = at?.closest("tr.row")?.dataset.key, column = at?.dataset?.column;
+  change();
+  const now = row !== undefined
+    ? [...$("records").tBodies[0].rows].find((one) => one.dataset.key === row)?.querySelector(".toggle")
+    : column !== undefined && [...$("records").tHead.querySelectorAll("button")].find((one) => one.dataset.column === column);
+  if (now) now.focus({ preventScroll: true });
 };
 
 const head = () => {
   const made = make("tr");
   for (const column of columns) {
-    const isOrder = column.name === order.name, cell = make("th", undefined, column.number ? "number" : "");
-    const button = make("button", column.name + (isOrder ? (order.isDown ? " ↓" : " ↑") : ""));
+    const isOrder = column.id === order.id, cell = make("th", undefined, column.number ? "number" : "");
+    const button = told("button", column.name);
+    button.append(isOrder ? (order.isDown ? " ↓" : " ↑") : "");
     button.type = "button";
-    button.dataset.name = column.name;
+    button.dataset.column = column.id;
     cell.ariaSort = isOrder ? (order.isDown ? "descending" : "ascending") : "none";
     cell.append(button);
     made.append(cell);
@@ -145,9 +181,9 @@ const head = () => {
 
 const line = (row) => {
   const isOpen = opened.has(key(row)), made = make("tr", undefined, isOpen ? "row is-open" : "row");
-  made.dataset.row = row;
+  [made.dataset.row, made.dataset.key] = [row, key(row)];
   for (const [place, column] of columns.entries()) {
-    const cell = column.number ? numberCell(column, row) : make("td", snippet(text(column.column, row)), column.column);
+    const cell = column.number ? numberCell(column, row) : told("td", snippet(text(column.column, row)), column.column);
     if (place === 0) {
       const button = make("button", isOpen ? "▾" : "▸", "toggle");
       button.type = "button";
@@ -161,7 +197,7 @@ const line = (row) => {
 };
 const snippet = (whole) => whole.length > SNIPPET_CHARS ? `${whole.slice(0, SNIPPET_CHARS)}…` : whole;
 const numberCell = (column, row) => {
-  const value = column.number(row), cell = make("td", figure(value), value === null ? "number none" : "number");
+  const value = column.number(row), digits = column.digits ?? digitsOf(row), cell = make("td", figure(value, digits), value === null ? "number none" : "number");
   if (value === null && column.missing) cell.title = column.missing(row);
   return cell;
 };
@@ -171,13 +207,16 @@ const detail = (row) => {
   cell.colSpan = columns.length;
   const names = ["id", "group", "system", "dataset", "task", "aspect"].filter((name) => text(name, row));
   const scale = `scale ${data.numbers.low[row]} to ${data.numbers.high[row]}`;
-  cell.append(make("p", [...names.map((name) => `${name} ${text(name, row)}`), scale].join(" · "), "meta"));
+  const about = make("p", undefined, "meta");
+  for (const name of names) about.append(`${name} `, make("bdi", text(name, row)), " · ");
+  about.append(scale);
+  cell.append(about);
   const given = [["source", text("source", row)], ["candidate", text("candidate", row)]], more = data.columns.fields?.[row] ?? [];
   for (let place = 0; place < more.length; place += 2) given.push([data.texts[more[place]], data.texts[more[place + 1]]]);
   for (const [name, content] of given) {
     const one = make("section"), body = make("pre", content);
     body.dir = "auto";
-    one.append(make("h4", name), body);
+    one.append(told("h4", name), body);
     texts.append(one);
   }
   cell.append(texts, judgesTable(row));
@@ -188,27 +227,27 @@ const detail = (row) => {
 const judgesTable = (row) => {
   const table = make("table"), add = (tag, ...cells) => {
     const made = make("tr");
-    for (const [content, kind] of cells) made.append(make(tag, content, kind));
+    for (const [content, kind] of cells) made.append(told(tag, content, kind));
     table.append(made);
   };
   add("th", ["judge"], ["score", "number"], ["reason"], ["more"]);
-  const label = data.numbers.label[row], ratings = text("ratings", row);
-  if (label !== null) add("td", [data.label], [figure(label), "number"], ["", "reason"], [ratings ? `single ratings: ${ratings}` : ""]);
+  const label = data.numbers.label[row], ratings = text("ratings", row), digits = digitsOf(row);
+  if (label !== null) add("td", [data.label], [figure(label, digits), "number"], ["", "reason"], [ratings ? `single ratings: ${ratings}` : ""]);
   for (const judge of data.judges) {
     const score = scoreOf(judge, row);
-    const why = score === null ? reasonless(judge, row) : data.texts[judge.columns.reason[row]];
-    add("td", [judge.title], [figure(score), score === null ? "number none" : "number"], [why, score === null ? "reason none" : "reason"], [moreOf(judge, row)]);
+    const why = score === null ? whyMissing(judge, row) : data.texts[judge.columns.reason[row]];
+    add("td", [judge.title], [figure(score, digits), score === null ? "number none" : "number"], [why, score === null ? "reason none" : "reason"], [moreOf(judge, row)]);
   }
   return table;
 };
 const moreOf = (judge, row) => {
   const { low, high, novelty, label_mass: mass, num_votes: votes, vote } = Object.fromEntries(Object.entries(judge.numbers).map(([name, values]) => [name, values[row]]));
-  const said = [], fallback = judge.columns.fallback ? data.texts[judge.columns.fallback[row]] : "";
-  if (low !== undefined && low !== null) said.push(`interval ${figure(low)} to ${figure(high)}`);
+  const digits = digitsOf(row), said = [], fallback = judge.columns.fallback ? data.texts[judge.columns.fallback[row]] : "";
+  if (low !== undefined && low !== null) said.push(`interval ${figure(low, digits)} to ${figure(high, digits)}`);
   if (novelty !== undefined && novelty !== null) said.push(`novelty ${figure(novelty)}`);
   if (mass !== undefined && mass !== null) said.push(`label mass ${figure(mass)}`);
-  if (votes !== undefined && votes !== null) said.push(votes === 1 ? "1 vote" : `${votes} votes`);
-  if (vote !== undefined && vote !== null) said.push(`vote alone ${figure(vote)}`);
+  if (votes !== undefined && votes !== null) said.push(counted(votes, "vote"));
+  if (vote !== undefined && vote !== null) said.push(`vote alone ${figure(vote, digits)}`);
   if (fallback) said.push(`integrating model failed: ${fallback}`);
   return said.join(" · ");
 };
@@ -216,28 +255,26 @@ const moreOf = (judge, row) => {
 // Events
 
 const fill = (select, options, value) => {
-  select.replaceChildren(...options.map(([given, name]) => {
+  const before = [...select.options].map((one) => [one.value, one.textContent]);
+  if (JSON.stringify(before) !== JSON.stringify(options)) select.replaceChildren(...options.map(([given, name]) => {
     const made = make("option", name);
     made.value = given;
     return made;
   }));
-  select.value = value;
+  select.value = options.some(([given]) => given === value) ? value : options[0]?.[0] ?? "";
   select.parentElement.hidden = options.length < 2;
 };
 const load = (arrived) => {
-  // The places of texts change with new rows; what a filter was set to does not.
-  const chosen = CHOICES.map((name) => data && $(name).value ? data.texts[$(name).value] : null);
   [data, lowered] = [arrived, null];
-  for (const [at, name] of CHOICES.entries()) {
-    const distinct = [...new Set(data.columns[name])].map((place) => [place, data.texts[place] || "(none)"]);
-    distinct.sort((a, b) => collator.compare(a[1], b[1]));
-    const same = distinct.find(([place]) => data.texts[place] === chosen[at]);
-    fill($(name), distinct.length > 1 ? [["", "all"], ...distinct] : [], same ? same[0] : "");
+  for (const name of CHOICES) {
+    // By text: its place changes with new rows. With "=" in front, since none of a name is a choice too.
+    const distinct = [...new Set(data.columns[name])].map((place) => data.texts[place]).sort(collator.compare);
+    const options = distinct.map((one) => [`=${one}`, one || "(none)"]);
+    fill($(name), options.length > 1 ? [["", "all"], ...options] : [], $(name).value);
   }
   measures = measuresOf();
-  const known = Object.keys(measures), before = $("measure").value;
-  fill($("measure"), known.map((name) => [name, name]), known.includes(before) ? before : known[0]);
-  $("least").parentElement.hidden = !known.length;
+  fill($("measure"), measures.map(({ id, name }) => [id, name]), $("measure").value);
+  $("least").parentElement.hidden = !measures.length;
   $("filters").hidden = document.querySelector("nav").hidden = false;
   update(true);
   (window.requestIdleCallback ?? setTimeout)(inLowerCase);
@@ -252,79 +289,17 @@ $("filters").addEventListener("submit", (event) => event.preventDefault());
 $("back").addEventListener("click", () => turn(-1));
 $("next").addEventListener("click", () => turn(1));
 $("records").tHead.addEventListener("click", (event) => {
-  const name = event.target.closest("button")?.dataset.name;
-  if (!name) return;
-  if (order.name !== name) order = { name, isDown: Boolean(columns.find((one) => one.name === name).number) };
-  else order = { name, isDown: !order.isDown };
+  const id = event.target.closest("button")?.dataset.column;
+  if (!id) return;
+  if (order.id !== id) order = { id, isDown: Boolean(columns.find((one) => one.id === id).number) };
+  else order = { id, isDown: !order.isDown };
   update();
-  [...$("records").tHead.querySelectorAll("button")].find((one) => one.dataset.name === name)?.focus();
 });
 $("records").tBodies[0].addEventListener("click", (event) => {
   const at = event.target.closest("tr.row");
-  if (!at || String(getSelection())) return;
-  const row = Number(at.dataset.row), isOpen = opened.has(key(row)), hadFocus = at.contains(document.activeElement);
+  if (!at || (String(getSelection()) && !event.target.closest(".toggle"))) return;
+  const row = Number(at.dataset.row), isOpen = opened.has(key(row));
   if (isOpen) opened.delete(key(row)); else opened.add(key(row));
   if (isOpen) at.nextSibling.remove(); else at.after(detail(row));
-  const now = line(row);
-  at.replaceWith(now);
-  if (hadFocus) now.querySelector(".toggle").focus();
-});
-
-// Where the rows come from: this file, or `inverdict view`
-
-const unpacked = async (base64) => {
-  const binary = atob(base64), bytes = new Uint8Array(binary.length);
-  for (let place = 0; place < binary.length; place++) bytes[place] = binary.charCodeAt(place);
-  return new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"))).json();
-};
-const showProgress = (state) => {
-  const made = [], jobs = make("ul", undefined, "jobs");
-  for (const { job, state: word } of state.jobs) jobs.append(make("li", `${job}: ${word}`));
-  if (state.has_report) {
-    const link = make("a", "report"), place = make("p");
-    link.href = "report.html";
-    place.append(link);
-    made.push(place);
-  }
-  made.push(jobs, ...state.problems.map((problem) => make("p", problem, "note")));
-  if (!state.has_report) made.push(...state.judges.map(({ judge, done, of }) => {
-    const place = make("p"), bar = make("progress");
-    if (of !== null) [bar.max, bar.value] = [of || 1, done];
-    place.append(bar, ` ${judge}: ${done.toLocaleString("en")}${of === null ? "" : ` of ${of.toLocaleString("en")}`} verdicts`);
-    return place;
-  }));
-  $("progress").replaceChildren(...made);
-};
-// The content of an address. Throws an error with a sentence where there is a problem.
-const fetched = async (address) => {
-  const answer = await fetch(address).catch(() => {
-    throw new Error("`inverdict view` has stopped; this page shows what it had.");
-  });
-  const content = await answer.text();
-  if (!answer.ok) throw new Error(content);
-  return JSON.parse(content);
-};
-const follow = async () => {
-  let version = null, hadReport = true; // at first: only a report that comes later is gone to
-  for (;;) {
-    try {
-      const state = await fetched("state");
-      if (state.has_report && !hadReport) return location.assign("report.html");
-      hadReport = state.has_report;
-      showProgress(state);
-      if (state.version !== version && !String(getSelection())) {
-        load(await fetched("rows"));
-        version = state.version;
-      }
-      $("trouble").hidden = true;
-    } catch (error) {
-      $("trouble").textContent = error.message;
-      $("trouble").hidden = false;
-    }
-    await new Promise((done) => setTimeout(done, 1000 * SECONDS_BETWEEN_POLLS));
-  }
-};
-if (!$("data")) follow();
-else unpacked($("data").textContent).then(load, (error) => {
-  $("status").textContent = `The rows of this page cannot be read (${error}). A browser of 2023 or later is needed.`;
+  keepingFocus(() => at.replaceWith(line(row)));
 });

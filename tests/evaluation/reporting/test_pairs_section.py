@@ -8,15 +8,19 @@ import pyarrow.parquet as pq
 import pytest
 
 from cluster.artifacts import JobDir
+from cluster.config import RunConfig
 from evaluation.batch.pairs_table import _schema
 from evaluation.measure import pair_comparison
 from evaluation.measure.pair_comparison import compared_pairs
 from evaluation.reporting import pairs_section as section_module
+from evaluation.reporting import report
 from evaluation.reporting.pairs_section import accuracy_rows, judge_rows, notes, pairs_section, system_rows, tables
 from judging.comparison import winner as winner_of
+from judging.errors import InputError
 from tests.evaluation.making import scores_file
 from tests.evaluation.reporting.test_report import HOSTILE, Page, check_self_contained, finished
 from tests.evaluation.reporting.test_report import page as page_of
+from tests.refusals import refused
 
 ROWS = [
     # Group, systems, how far the first is preferred in each order; people's scores of both.
@@ -174,6 +178,47 @@ def test_the_page_holds_the_section_and_escapes_names(tmp_path: Path) -> None:
     page = page_of(run)
     check_self_contained(page)
     assert "Pairwise comparisons" in page.text and HOSTILE in page.text
+
+
+def rated(group: str, system: str) -> dict[str, Any]:
+    return {"id": f"{group}{system}", "group": group, "system": system, "label": 3.0, "scores": {"j": 3.0}}
+
+
+def test_the_terminal_has_one_short_table_a_part(tmp_path: Path) -> None:
+    run = finished(tmp_path / "run", [rated(group, system) for group in ("g0", "g1") for system in "abc"])
+    pairs_at(tmp_path / "run", ROWS)
+    summary = report.main(run).summary
+    short, whole = report.render(summary), report.render(summary, verbose=True)
+    for text in (short, whole):
+        assert text.count("candidates compared in both orders") == text.count("Bradley-Terry") == 1
+    assert "order changed" not in short and "accuracy (human score)" not in short and "`--verbose`" in short
+    assert whole.count("order changed") == whole.count("accuracy (human score)") == 1
+
+
+def test_unfinished_pairs_leave_the_report_of_the_scores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(run: RunConfig) -> bool:
+        raise InputError("`evaluate.pairs`: no finished pairs", code="missing_job", key="evaluate.pairs")
+
+    run = finished(tmp_path / "run", [rated(group, system) for group in ("g0", "g1") for system in "ab"])
+    monkeypatch.setattr(report, "has_pairs", missing)
+    done = report.main(run)
+    assert done.exit_code == 0 and done.summary["pairs"] == []
+    [warning] = done.summary["warnings"]
+    assert "pairs" in warning and "not finished" in warning
+    assert warning in page_of(run).text
+    # Finished ones of another configuration are refused, before anything is measured.
+    pairs_at(tmp_path / "run", ROWS[:1])
+    monkeypatch.setattr(report, "measure", lambda *_, **__: pytest.fail("measured"))
+    with refused("missing_job", "evaluate.pairs"):
+        report.main(run)
+
+
+def test_damaged_pairs_are_one_sentence(tmp_path: Path) -> None:
+    run = finished(tmp_path / "run", [rated(group, system) for group in ("g0", "g1") for system in "ab"])
+    pairs_at(tmp_path / "run", ROWS[:1])
+    (tmp_path / "run" / "evaluate" / "pairs" / "pairs.parquet").write_bytes(b"PAR1 no more")
+    with refused("damaged_artifact", naming="pairs.parquet"):
+        report.main(run)
 
 
 def test_a_run_without_pairs_has_no_section(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from cluster.artifacts import JobDir
-from evaluation.reporting import record_data, report
+from evaluation.reporting import record_data, record_rows, report
 from evaluation.reporting.record_data import packed
 from evaluation.reporting.record_rows import Rows, finished_rows, rows_so_far, selected
 from evaluation.reporting.records import packed_records, records_page, write_records
@@ -49,8 +49,8 @@ def texts_of(data: dict[str, Any], column: str) -> list[str]:
 def test_the_rows_of_a_finished_evaluation(tmp_path: Path) -> None:
     given = rows([1, 4, None, 5], reason="because")
     run = finished(tmp_path / "run", given, texts={"fields": {"fact": "F"}})
-    data = unpacked(packed_records(run.run, 10))
-    assert (data["shown"], data["note"], data["label"]) == (4, "", "human score")
+    data = unpacked(packed_records(run.run, 10, why="w"))
+    assert (data["num_rows"], data["note"], data["label"]) == (4, "", "human score")
     assert texts_of(data, "id") == ["r0", "r1", "r2", "r3"]
     assert texts_of(data, "system") == ["s0", "s1", "s0", "s1"]
     assert texts_of(data, "source") == ["Question g0?", "Question g0?", "Question g1?", "Question g1?"]
@@ -68,11 +68,11 @@ def test_the_rows_of_a_finished_evaluation(tmp_path: Path) -> None:
 
 def test_a_run_without_labels_scores_or_rows(tmp_path: Path) -> None:
     given = [{**one, "label": None} for one in rows([None, None])]
-    data = unpacked(packed_records(finished(tmp_path / "run", given).run, 10))
+    data = unpacked(packed_records(finished(tmp_path / "run", given).run, 10, why="w"))
     assert data["numbers"]["label"] == [None, None]
     assert data["judges"][0]["numbers"]["score"] == [None, None]
     nothing = unpacked(packed(Rows({"id": []}, ("j",)), label="human score"))
-    assert (nothing["shown"], nothing["texts"], nothing["judges"][0]["numbers"]["score"]) == (0, [""], [])
+    assert (nothing["num_rows"], nothing["texts"], nothing["judges"][0]["numbers"]["score"]) == (0, [""], [])
 
 
 def test_of_too_many_rows_the_largest_disagreement_and_a_sample_are_kept() -> None:
@@ -90,20 +90,27 @@ def test_of_too_many_rows_the_largest_disagreement_and_a_sample_are_kept() -> No
 def test_the_page_says_what_it_leaves_out(tmp_path: Path) -> None:
     two = [{**one, "scores": {"j": 3, "k": other}} for one, other in zip(rows([3, 3, 3, 3]), (3, 5, 3, 3), strict=True)]
     run = finished(tmp_path / "run", [{**one, "label": 3.0} for one in two])
-    found = finished_rows(run.run / "evaluate", 2)
+    found = finished_rows(run.run / "evaluate", 2, "w")
     # Only the judges on r1 disagree; the other row is drawn.
     assert "r1" in found.columns["id"] and len(found) == 2
-    assert found.note == (
-        "Of 4 rows this page has the 1 rows with the largest disagreement and 1 drawn at random (report.records: 2)."
-    )
+    assert found.note == ("Of 4 rows this page has the row with the largest disagreement and 1 drawn at random (w).")
+
+
+def test_one_judge_with_a_score_does_not_disagree(tmp_path: Path) -> None:
+    given = [
+        {"id": f"r{place}", "group": "g", "label": None, "scores": {"j": 3.0, "k": None, "f": place % 5 + 1.0}}
+        for place in range(10)
+    ]
+    run = finished(tmp_path / "run", [{**one, "modes": {"f": "feature"}} for one in given])
+    assert finished_rows(run.run / "evaluate", 4, "w").note == "Of 10 rows this page has 4 drawn at random (w)."
 
 
 def test_text_features_are_no_opinion(tmp_path: Path) -> None:
     two = [{**one, "scores": {"j": 3, "k": other}} for one, other in zip(rows([3, 3, 3, 3]), (1, 3, 3, 5), strict=True)]
     given = [{**one, "label": None, "modes": {"k": "feature"}} for one in two]
     run = finished(tmp_path / "run", given)
-    assert "largest disagreement" not in finished_rows(run.run / "evaluate", 2).note
-    data = unpacked(packed_records(run.run, 10))
+    assert "largest disagreement" not in finished_rows(run.run / "evaluate", 2, "w").note
+    data = unpacked(packed_records(run.run, 10, why="w"))
     assert [judge["is_feature"] for judge in data["judges"]] == [False, True, False]
 
 
@@ -119,7 +126,7 @@ def test_intervals_of_fitted_judges_and_single_ratings() -> None:
     }
     data = unpacked(packed(Rows(columns, ("j",)), label="human score"))
     assert texts_of(data, "ratings") == ["3, –, 4.5"]
-    assert data["judges"][0]["numbers"] == {"score": [3.1235], "low": [2], "high": [None], "novelty": [0.25]}
+    assert data["judges"][0]["numbers"] == {"score": [3.12346], "low": [2], "high": [None], "novelty": [0.25]}
 
 
 @pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
@@ -165,11 +172,19 @@ def test_a_huge_text_is_cut_and_said_so(monkeypatch: pytest.MonkeyPatch) -> None
     data = unpacked(packed(Rows({"id": ["a", "b"], "candidate": [huge, "short"]}, ()), label="human score"))
     first, second = texts_of(data, "candidate")
     assert first == "x" * 100_000 + " … [cut: 250,000 characters]" and second == "short"
-    assert data["note"] == "1 texts of more than 100,000 characters are cut."
+    assert data["note"] == "1 text of more than 100,000 characters is cut."
     # All together may have 100,000 characters: the limit is halved until they fit, here to 50,000.
     monkeypatch.setattr(record_data, "MAX_CHARS", 100_000)
     data = unpacked(packed(Rows({"id": ["a", "b"], "candidate": [huge, "short"]}, ()), label="human score"))
     assert texts_of(data, "candidate")[0].startswith("x" * 50_000 + " …")
+
+
+def test_the_setting_is_named_where_it_leaves_rows_out(tmp_path: Path) -> None:
+    run = finished(tmp_path / "run", rows([1, 4, 2, 5])).run
+    (run / "report").mkdir()
+    write_records(run, 3)
+    note = embedded((run / "report" / "records.html").read_text())["note"]
+    assert note.endswith("(report.records: 3).")
 
 
 @pytest.mark.parametrize(("limit", "is_there"), [(10, True), (0, False)])
@@ -182,26 +197,26 @@ def test_the_report_writes_the_page_and_links_to_it(tmp_path: Path, limit: int, 
     assert ("href='records.html'" in (folder / "report.html").read_text()) is is_there
     assert (folder / "records.html").exists() is is_there
     if is_there:
-        assert embedded((folder / "records.html").read_text())["shown"] == 4
+        assert embedded((folder / "records.html").read_text())["num_rows"] == 4
 
 
 def test_constructed_levels_are_not_called_human(tmp_path: Path) -> None:
     run = finished(tmp_path / "run", rows([1, 4, 2, 5]), labels="constructed")
-    assert unpacked(packed_records(run.run, 10))["label"] == "constructed level"
+    assert unpacked(packed_records(run.run, 10, why="w"))["label"] == "constructed level"
 
 
 def test_a_damaged_scores_file_is_one_sentence(tmp_path: Path) -> None:
     run = finished(tmp_path / "run", rows([1, 4, 2, 5])).run
     (run / "evaluate" / "scores.parquet").write_bytes(b"PAR1 no more")
     with refused("damaged_artifact", naming="scores.parquet"):
-        packed_records(run, 10)
+        packed_records(run, 10, why="w")
 
 
 def test_texts_of_a_damaged_part_are_missed_aloud(tmp_path: Path) -> None:
     run = finished(tmp_path / "run", rows([1, 4, 2, 5])).run
     next((run / "evaluate" / "records").glob("part-*")).write_bytes(b"x")
-    data = unpacked(packed_records(run, 10))
-    assert (data["shown"], data["note"]) == (4, "The texts of 4 rows cannot be read.")
+    data = unpacked(packed_records(run, 10, why="w"))
+    assert (data["num_rows"], data["note"]) == (4, "The texts of 4 rows cannot be read.")
 
 
 def under_way(run: Path, *judges: str) -> Path:
@@ -218,7 +233,7 @@ def under_way(run: Path, *judges: str) -> Path:
 def test_what_has_been_judged_so_far(tmp_path: Path) -> None:
     folder = under_way(tmp_path / "run", "j", "k")
     write_verdicts_file(folder, "j", {("a", "overall"): 3, ("b", "overall"): "timeout"})
-    data = unpacked(packed_records(tmp_path / "run", 10))
+    data = unpacked(packed_records(tmp_path / "run", 10, why="w"))
     assert sorted(texts_of(data, "id")) == ["a", "b"]
     at = texts_of(data, "id").index("a")
     # 3 on the task's scale of 1 to 5 is 5 on the people's of 1 to 9.
@@ -241,23 +256,40 @@ def test_the_newest_rows_are_shown_and_no_more_than_the_limit(tmp_path: Path) ->
     assert rows_so_far(folder, ["j"], 2).columns["id"] == ["c", "a"]
 
 
+def test_of_too_many_parts_the_newest_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = under_way(tmp_path / "run", "j", "k")
+    for judge in ("j", "k"):
+        write_verdicts_file(folder, judge, {("a", "overall"): 3})
+        old = folder / "verdicts" / judge / "part-0.parquet"
+        for place, id in enumerate("bc", start=1):
+            pq.write_table(pq.read_table(old).set_column(0, "id", [[id]]), old.with_name(f"part-{place}.parquet"))
+    for place, (judge, number) in enumerate([("j", 2), ("j", 1), ("k", 2), ("j", 0), ("k", 0), ("k", 1)]):
+        os.utime(folder / "verdicts" / judge / f"part-{number}.parquet", ns=(place, place))
+    monkeypatch.setattr(record_rows, "MAX_PARTS", 4)
+    found = rows_so_far(folder, ["j", "k"], 10)
+    # Four parts of six, two a judge: the newest two are k's of b and a; j's of the same names are read with them.
+    assert found.columns["id"] == ["b", "a"]
+    assert found.columns["j.score"] == found.columns["k.score"] == [3, 5]  # of 1 to 5, and of 1 to 9
+    assert "more than 4 parts" in found.note
+
+
 def test_a_damaged_part_of_verdicts_is_left_out_and_kept(tmp_path: Path) -> None:
     folder = under_way(tmp_path / "run", "j")
     write_verdicts_file(folder, "j", {("a", "overall"): 3})
     broken = folder / "verdicts" / "j" / "part-1.parquet"
     broken.write_bytes(b"")
-    assert unpacked(packed_records(tmp_path / "run", 10))["shown"] == 1
+    assert unpacked(packed_records(tmp_path / "run", 10, why="w"))["num_rows"] == 1
     assert broken.exists()
 
 
 def test_before_the_first_verdict_there_are_no_rows(tmp_path: Path) -> None:
     under_way(tmp_path / "run", "j")
-    assert unpacked(packed_records(tmp_path / "run", 10))["shown"] == 0
-    assert unpacked(packed_records(tmp_path / "nothing", 10))["judges"] == []
+    assert unpacked(packed_records(tmp_path / "run", 10, why="w"))["num_rows"] == 0
+    assert unpacked(packed_records(tmp_path / "nothing", 10, why="w"))["judges"] == []
 
 
 def test_a_scores_file_of_an_earlier_evaluation_is_not_shown(tmp_path: Path) -> None:
     """`--retry-failed` removes the manifest first: until it is done only the verdicts count."""
     folder = under_way(tmp_path / "run", "j")
     scores_file(folder, rows([1, 4]))
-    assert unpacked(packed_records(tmp_path / "run", 10))["shown"] == 0
+    assert unpacked(packed_records(tmp_path / "run", 10, why="w"))["num_rows"] == 0

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from evaluation.reporting import report
 from evaluation.reporting.record_data import packed
 from evaluation.reporting.record_rows import Rows
 from evaluation.reporting.records import records_page, write_records
@@ -137,6 +138,95 @@ def test_an_open_row_has_the_texts_and_every_judge(page: Any) -> None:
     assert len(page.query_selector_all("#records td.detail")) == 2
     page.click("#records tbody tr.is-open >> nth=0")
     assert "Answer r0." not in page.inner_text("#records td.detail")
+
+
+def test_a_row_opens_with_the_keyboard_while_text_is_selected(page: Any) -> None:
+    page.evaluate("getSelection().selectAllChildren(document.querySelector('h1'))")
+    page.focus("#records tbody tr:nth-child(1) .toggle")
+    page.keyboard.press("Enter")
+    assert len(page.query_selector_all("#records td.detail")) == 1
+    assert page.evaluate("document.activeElement.className") == "toggle"
+
+
+def test_the_printed_page_says_which_rows_it_has(page: Any) -> None:
+    assert page.is_hidden("#printed")
+    page.select_option("#system", label="s1")
+    page.fill("#search", "answer")
+    page.click("#records thead th:nth-child(5) button")
+    page.emulate_media(media="print")
+    words = "Printed: rows 1 to 2; System: s1; with “answer”; sorted by j, the largest first"
+    assert page.inner_text("#printed") == words
+
+
+def test_judges_with_names_of_columns_are_columns_of_their_own(browser: Any, tmp_path: Path) -> None:
+    names = ("candidate", "group", "disagreement")
+    given = [
+        {**one, "scores": dict(zip(names, SCORES[one["id"]], strict=True)), "label": None}
+        for one in rows([1, 4, None, 5])
+    ]
+    run = finished(tmp_path / "run", given).run
+    (run / "report").mkdir()
+    write_records(run, 100)
+    with opened(browser, run / "report" / "records.html") as page:
+        assert head(page) == ["system", "group", "candidate", *names, "panel", "disagreement"]
+        page.click("#records thead th:nth-child(5) button")
+        assert head(page)[4] == "group ↓" and head(page)[1] == "group"
+        assert cells(page, 4) == ["5.00", "2.00", "1.00", "1.00"]
+        page.click("#records thead th:nth-child(2) button")
+        assert cells(page, 1) == ["g0", "g0", "g1", "g1"]
+
+
+def test_decimals_follow_the_scale_and_no_zero_has_a_sign(browser: Any, tmp_path: Path) -> None:
+    columns: dict[str, Any] = {
+        "id": ["a", "b"],
+        "scale_low": [0.0, -5.0],
+        "scale_high": [1.0, 5.0],
+        "j.score": [0.1234, -0.001],
+    }
+    data = packed(Rows(columns, ("j",)), label="human score")
+    (tmp_path / "records.html").write_text(records_page(tmp_path, data))
+    with opened(browser, tmp_path / "records.html") as page:
+        # A scale as narrow as one point has three decimals.
+        assert cells(page, 1) == [".123", ".00"]
+
+
+def test_marks_of_direction_end_with_their_name(browser: Any, tmp_path: Path) -> None:
+    marks = "s\u202e\u2068s"
+    with opened(browser, run_of(tmp_path, system=marks, dataset=marks)) as page:
+        page.click("#records tbody tr:nth-child(1)")
+        inside = "(at, mark) => [...at.childNodes].filter((a) => a.textContent.includes(mark)).map((a) => a.nodeName)"
+        assert page.eval_on_selector("#records td.detail .meta", inside, "\u202e") == ["BDI", "BDI"]
+        assert page.eval_on_selector("#records tr.row td", inside, "\u202e") == ["BDI"]
+
+
+def test_without_a_script_the_page_does_not_load_for_ever(tmp_path: Path) -> None:
+    assert "Loading" not in records_page(tmp_path, b"").split("<script>")[0]
+
+
+@pytest.mark.parametrize("width", [400, 1400])
+def test_names_of_any_length_fit_the_page(browser: Any, tmp_path: Path, width: int) -> None:
+    names = ("L" + "ong" * 130, "meta-llama/Meta-Llama-3.1-405B-Instruct-Turbo@prompt-v12")
+    given = [{**one, "system": names[place % 2]} for place, one in enumerate(rows([1, 4, 2, 5]))]
+    config = finished(tmp_path / "run", given)
+    report.main(config)
+    for name in ("report.html", "records.html"):
+        with new_page(browser) as (page, problems):
+            page.set_viewport_size({"width": width, "height": 900})
+            page.goto(f"file://{tmp_path}/run/report/{name}")
+            page.wait_for_selector("h1")
+            page.wait_for_timeout(300)
+            page.eval_on_selector_all("details", "all => all.forEach((one) => { one.open = true; })")
+            assert page.evaluate("document.documentElement.scrollWidth") <= width, name
+        assert problems == []
+
+
+def test_a_link_to_a_part_opens_its_chapter(browser: Any, tmp_path: Path) -> None:
+    report.main(finished(tmp_path / "run", rows([1, 4, 2, 5])))
+    with new_page(browser) as (page, problems):
+        page.goto(f"file://{tmp_path}/run/report/report.html")
+        page.click("a[href='#slice-0']")
+        page.wait_for_function("document.getElementById('slice-0').closest('details').open")
+    assert problems == []
 
 
 @pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)

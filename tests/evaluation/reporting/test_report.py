@@ -16,6 +16,8 @@ from tests.evaluation.making import examples_parts, judge, record, scores_file, 
 from tests.refusals import refused
 
 HOSTILE = "<script>alert('x')</script><img src=\"http://evil.example/a.png\" onerror=alert(1)>' onmouseover=\"x&amp;"
+MARKS = "\u202e\u2068"  # they turn round what follows in the same line
+OWN_LINE = ("pre", "bdi", "section")  # of the sections the names are those of `one_line`
 
 
 def finished(
@@ -67,10 +69,12 @@ def rows(values: list[float | None], labels: list[float | None] | None = None, *
 
 
 class Page(HTMLParser):
-    """Tags, attributes and visible text of a page."""
+    """Tags, attributes and visible text of a page; `in_line` is what is in none of the elements `OWN_LINE`."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
+        self.depth = 0
+        self.in_line = ""
         self.tags: list[str] = []
         self.attributes: list[tuple[str, str]] = []
         self.text = ""
@@ -79,10 +83,16 @@ class Page(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append(tag)
+        self.depth += tag in OWN_LINE
         self.attributes += [(name, value or "") for name, value in attrs]
+
+    def handle_endtag(self, tag: str) -> None:
+        self.depth -= tag in OWN_LINE
 
     def handle_data(self, data: str) -> None:
         self.text += data
+        if not self.depth:
+            self.in_line += data
 
 
 def page(run: RunConfig) -> Page:
@@ -138,6 +148,8 @@ def test_the_page_is_self_contained(tmp_path: Path) -> None:
 def test_hostile_texts_stay_text(tmp_path: Path) -> None:
     places = ("source", "candidate", "system", "group", "reason", "dataset", "id", "prompt")
     hostile = {place: HOSTILE.replace("x", place) for place in places}
+    for place in ("source", "candidate", "system", "reason", "prompt"):
+        hostile[place] += MARKS
     given = rows([1, 4, 5, None], **{place: hostile[place] for place in ("system", "group", "reason", "dataset")})
     for number, one in enumerate(given):
         one["id"] = f"{number}{hostile['id']}"
@@ -153,6 +165,7 @@ def test_hostile_texts_stay_text(tmp_path: Path) -> None:
         assert text in found.text
     assert "<script" not in found.source
     assert '<img src="http' not in found.source
+    assert not set(MARKS) & set(found.in_line)
 
 
 def test_constructed_levels_are_never_called_human(tmp_path: Path) -> None:
@@ -264,7 +277,8 @@ def test_slices_have_their_own_tables(tmp_path: Path) -> None:
     # The summary: one row per slice with a link to it.
     assert found.text.index("all parts of the data") < found.text.index("Coverage")
     for place in (0, 1):
-        assert found.source.count(f"id=slice-{place}>") == 1
+        # Inside its chapter, which a link to it then opens.
+        assert found.source.count(f"</summary>\n<p id=slice-{place}>") == 1
         assert found.source.count(f"'#slice-{place}'") == 2  # from the summary and from the answer
 
 
