@@ -31,7 +31,7 @@ from evaluation.measure.pair_comparison import compared_pairs
 from evaluation.measure.slices import Comparison, Slice, comparisons, measure, worst
 from evaluation.measure.system_comparison import compare_systems
 from evaluation.measure.vote_comparison import CRITERION, Compared, compared
-from evaluation.reporting.answer_section import Answer, answer_html, answer_text, answers
+from evaluation.reporting.answer_section import Answer, answer_html, answer_text, answers, more_tables
 from evaluation.reporting.certificates_section import certificates_section, current_certificates
 from evaluation.reporting.examples_section import section as neighbours_section
 from evaluation.reporting.examples_section import table_rows as neighbours_rows
@@ -126,7 +126,9 @@ def main(run: RunConfig) -> Outcome:
     write_text(folder / "metrics.json", json.dumps(summary, indent=1))
     write_text(folder / "report.html", page)
     texts = {"answer": "\n\n".join([*(answer_text(answer, label) for answer in found), *tables(pairs, label)])}
-    return Outcome(0, {**summary, **texts, "table": _table(slices, more, label)})
+    return Outcome(
+        0, {**summary, **texts, "table": "\n\n".join([*more_tables(found, label), _table(slices, more, label)])}
+    )
 
 
 def render(summary: Mapping[str, Any], *, verbose: bool = False) -> str:

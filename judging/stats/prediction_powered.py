@@ -10,7 +10,7 @@ It knows no systems and no files.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -19,8 +19,8 @@ from judging.stats.bootstrap import Floats
 from judging.stats.correlation import ROUNDING
 from judging.stats.estimate import Estimate
 
-# With fewer labelled groups, or open ones, or labelled ones that differ in label and in the judge's error, intervals of
-# both together hold the mean less often than those of the labels alone (tests/judging/stats/test_prediction_powered.py).
+# With fewer labelled groups, or open ones, or labelled ones that differ in label and in the judge's error, intervals
+# of both hold the mean less often than those of the labels alone (tests/judging/stats/test_prediction_powered.py).
 MIN_LABELLED = 20
 MIN_OPEN = 6
 MIN_DIFFERENT = 5
@@ -42,6 +42,11 @@ class ThreeWays:
     weight: float
     effective: float
     p: float
+
+    def negative(self) -> ThreeWays:
+        """The same of the mean with the other sign."""
+        labels, judge, powered = (one.negative() for one in (self.labels, self.judge, self.powered))
+        return replace(self, labels=labels, judge=judge, powered=powered)
 
 
 def three_ways(human_G: Floats, judge_G: Floats, *, coverage: float = 1.0) -> ThreeWays:

@@ -100,8 +100,8 @@ def rank_systems(
 
     Intervals and tests are Student's, with the standard error of a bootstrap over groups. A difference has a degree of
     freedom less than the two systems share groups (or than the weakest link of the strongest path over other systems).
-    With fewer than `MIN_GROUPS` groups neither it nor a mean has an interval, and no p is small. Tests are adjusted over all pairs. Ranks follow
-    from the pairs that differ (Mogstad et al. 2024).
+    With fewer than `MIN_GROUPS` groups neither it nor a mean has an interval, and no p is small. Tests are adjusted
+    over all pairs. Ranks follow from the pairs that differ (Mogstad et al. 2024).
 
     Args:
         group: the source that each of the N candidates answers.
@@ -134,7 +134,9 @@ def rank_systems(
     return Ranking(
         _systems(cells, plain, controlled, order, differences, coverage),
         differences,
-        controlled.of(len(order), num_groups, _if_enough(num_groups - 1), float(known_N.mean())) if controlled else None,
+        controlled.of(len(order), num_groups, _if_enough(num_groups - 1), float(known_N.mean()))
+        if controlled
+        else None,
         cells.is_paired,
         num_groups,
         int(cells.has_GS.all(axis=1).sum()),
