@@ -41,7 +41,7 @@ def answer(tmp_path: Path, rows: list[dict[str, Any]], **more: Any) -> dict[str,
         (20, "By people's labels in 20 of 60 groups", "red"),
         (8, "By people's labels in 8 of 60 groups, A is better than B on overall by", "red"),
         (3, "The panel ranks B above A on overall, but is not trusted here.", "red"),
-        (0, "By the panel, B is better than A on overall by 2.0", "grey"),
+        (0, "By the panel, B is better than A on overall by 2.1", "grey"),
     ],
 )
 def test_people_come_before_the_panel(tmp_path: Path, labelled: int, start: str, light: str) -> None:
