@@ -10,6 +10,7 @@ import pytest
 from cluster.artifacts import JobDir
 from evaluation.batch.pairs_table import _schema
 from evaluation.measure import pair_comparison
+from evaluation.measure.formatting import one_line
 from evaluation.measure.pair_comparison import compared_pairs
 from evaluation.reporting import pairs_section as section_module
 from evaluation.reporting.pairs_section import accuracy_rows, judge_rows, notes, pairs_section, system_rows, tables
@@ -173,7 +174,7 @@ def test_the_page_holds_the_section_and_escapes_names(tmp_path: Path) -> None:
     pairs_at(tmp_path / "run", [ROWS[0], ROWS[2]], names={"a": HOSTILE, "dataset": HOSTILE})
     page = page_of(run)
     check_self_contained(page)
-    assert "Pairwise comparisons" in page.text and HOSTILE in page.text
+    assert "Pairwise comparisons" in page.text and one_line(HOSTILE) in page.text
 
 
 def test_a_run_without_pairs_has_no_section(tmp_path: Path) -> None:
