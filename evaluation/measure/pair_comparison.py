@@ -22,12 +22,12 @@ from evaluation.batch.pairs_table import TABLE
 from evaluation.judges.aggregation import PANEL
 from evaluation.measure.formatting import part_title
 from evaluation.measure.system_comparison import MOST_SYSTEMS
+from judging.stats.additive_model import MIN_GROUPS
 from judging.stats.bootstrap import Floats
 from judging.stats.bradley_terry import Strengths, bradley_terry
 from judging.stats.correlation import known_mean
 from judging.stats.estimate import Estimate
 from judging.stats.pairs import DIFFERENCE, Comparisons, WinRates, mean, preference_accuracy, win_rates
-from judging.stats.systems import MIN_GROUPS
 
 PART = ("task", "dataset", "aspect")
 OUTCOMES = {"first": 1.0, "tie": 0.5, "second": 0.0, None: math.nan}
@@ -123,12 +123,11 @@ class PairSlice:
         }
 
 
-def compared_pairs(run: Path, **_: int) -> list[PairSlice]:
+def compared_pairs(run: Path) -> list[PairSlice]:
     """The slices of a run's finished pairs, in the order of their first row.
 
     Args:
         run: the run folder.
-        _: settings of the bootstrap, which these intervals do not need.
     """
     table = pq.read_table(run / "evaluate" / FOLDER / TABLE)
     scores = _single_scores(run / "evaluate" / "scores.parquet", table)

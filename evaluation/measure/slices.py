@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from evaluation.judges.aggregation import PANEL
 from evaluation.judges.prompt_sources import RUBRIC
-from evaluation.measure.formatting import part_title
+from evaluation.measure.formatting import part_title, several_scales
 from judging.stats.agreement import agreement, compare
 from judging.stats.bootstrap import Method
 from judging.stats.estimate import Estimate, is_of_order, to_json
@@ -62,6 +62,7 @@ class Slice:
     modes: Mapping[str, str]
     rows: Sequence[Mapping[str, Any]] = field(repr=False)
     features: Mapping[str, str] = field(default_factory=dict)  # text feature by judge, for judges that are one
+    is_scale_named: bool = False  # in the title, where a part of the data has several scales
 
     def named(self, column: str) -> str:
         """A score column's name for the reader: a text feature is not to be taken for a judge's opinion."""
@@ -69,7 +70,7 @@ class Slice:
 
     @property
     def title(self) -> str:
-        return part_title(self.task, self.dataset, self.aspect)
+        return part_title(self.task, self.dataset, self.aspect, self.scale if self.is_scale_named else None)
 
     @property
     def shape(self) -> str:
@@ -122,7 +123,11 @@ def measure(
     slices = labelled_slices(scores)
     settings: dict[str, Any] = {"resamples": resamples, "seed": seed, "interval": interval}
     found = [_measure_slice(key[:3], rows, pairs, settings) for key, rows in slices.items()]
-    return [replace(part, features=features or {}) for part in found]
+    several = several_scales(slices)
+    return [
+        replace(part, features=features or {}, is_scale_named=key[:3] in several)
+        for key, part in zip(slices, found, strict=True)
+    ]
 
 
 def labelled_slices(scores: Path) -> dict[tuple[str, str, str, float, float], list[dict[str, Any]]]:
@@ -197,7 +202,7 @@ def _measure_slice(
             for name in names
         },
         against_panel={
-            name: {key: _negative(one) for key, one in compare(columns[name], panel, **settings).items()}
+            name: {key: one.negative() for key, one in compare(columns[name], panel, **settings).items()}
             for name in names
             if name != PANEL
         },
@@ -209,10 +214,6 @@ def _measure_slice(
         modes={name: rows[0][f"{name}.mode"] for name in names if name != PANEL},
         rows=rows,
     )
-
-
-def _negative(one: Estimate) -> Estimate:
-    return Estimate(-one.value, -one.high, -one.low, one.n, one.coverage, one.num_undefined, one.dropped_share)
 
 
 def columns_of(rows: Sequence[Mapping[str, Any]], score: Sequence[float | None]) -> Columns:

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from itertools import combinations
+from dataclasses import dataclass, field, replace
+from functools import reduce
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -18,12 +18,13 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from evaluation.judges.aggregation import PANEL
-from evaluation.measure.formatting import one_line, part_title
+from evaluation.judges.judge_config import FEATURE
+from evaluation.measure.few_labels import Powered, few_labels
+from evaluation.measure.formatting import one_line, part_title, several_scales
 from evaluation.measure.slices import FEW_GROUPS
-from judging.stats.additive_model import Cells
+from judging.stats.additive_model import MIN_GROUPS
 from judging.stats.bootstrap import Floats
 from judging.stats.estimate import Estimate
-from judging.stats.prediction_powered import ThreeWays, three_ways
 from judging.stats.systems import Ranking, rank_systems
 
 PART = ("task", "dataset", "aspect", "scale_low", "scale_high")
@@ -31,20 +32,14 @@ PEOPLE = "people"  # the column of the labels
 MOST_SYSTEMS = 200  # pairs grow with the square
 
 
-class Powered(NamedTuple):
-    """Estimates with few labels by one column: of each system's mean, and of each pair's difference (first, second)."""
-
-    means: Mapping[str, ThreeWays]
-    differences: Mapping[tuple[str, str], ThreeWays]
-
-
 @dataclass(frozen=True)
 class SystemsPart:
     """The systems of one task, data set and aspect.
 
     `rankings`: by column, the panel first, then judges, then `PEOPLE` where two groups or more have labels; a column
-    without a score is left out. `powered`: by column, where some groups have labels and others have none.
-    `notes`: what was left out or does not match, in sentences.
+    without a score is left out, and a text feature, which is no opinion. `powered`: by column, where some groups have
+    labels and others have none. `notes`: what was left out or does not match, in sentences. `is_scale_named`: in the
+    title, where there are parts that differ in the scale only.
     """
 
     task: str
@@ -58,10 +53,11 @@ class SystemsPart:
     rankings: Mapping[str, Ranking]
     powered: Mapping[str, Powered] = field(default_factory=dict)
     notes: Sequence[str] = ()
+    is_scale_named: bool = False
 
     @property
     def title(self) -> str:
-        return part_title(self.task, self.dataset, self.aspect)
+        return part_title(self.task, self.dataset, self.aspect, self.scale if self.is_scale_named else None)
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -75,7 +71,7 @@ class SystemsPart:
             "systems": list(self.systems),
             "notes": list(self.notes),
             "rankings": {name: _ranking_json(one) for name, one in self.rankings.items()},
-            "with_few_labels": {name: _powered_json(one) for name, one in self.powered.items()},
+            "with_few_labels": {name: one.to_json() for name, one in self.powered.items()},
         }
 
 
@@ -88,29 +84,27 @@ def compare_systems(scores: Path, *, resamples: int, seed: int) -> list[SystemsP
         seed: of the resamples.
     """
     table = pq.read_table(scores)
-    return [_part(key, rows, resamples, seed) for key, rows in _parts(table)]
-
-
-def _parts(table: pa.Table) -> Iterator[tuple[tuple[Any, ...], pa.Table]]:
-    keys = table.select(list(PART)).group_by(list(PART), use_threads=False).aggregate([])
-    for key in keys.to_pylist():
-        chosen = pc.and_(pc.equal(table["task"], key["task"]), pc.equal(table["aspect"], key["aspect"]))
-        for name in PART[1:]:
-            if name != "aspect":
-                chosen = pc.and_(chosen, pc.equal(table[name], key[name]))
-        yield tuple(key[name] for name in PART), table.filter(chosen)
+    keys = table.select(list(PART)).group_by(list(PART), use_threads=False).aggregate([]).to_pylist()
+    several = several_scales([tuple(key.values()) for key in keys])
+    found = []
+    for key in keys:
+        chosen = reduce(pc.and_, [pc.equal(table[name], value) for name, value in key.items()])
+        values = tuple(key[name] for name in PART)
+        part = _part(values, table.filter(chosen), resamples, seed)
+        found.append(replace(part, is_scale_named=values[:3] in several))
+    return found
 
 
 def _part(key: tuple[Any, ...], table: pa.Table, resamples: int, seed: int) -> SystemsPart:
     num_rows = len(table)
-    nameless = num_rows - pc.sum(pc.fill_null(pc.greater(pc.utf8_length(table["system"]), 0), False)).as_py()
-    table = table.filter(pc.fill_null(pc.greater(pc.utf8_length(table["system"]), 0), False))
+    table = table.filter(pc.fill_null(pc.greater(pc.utf8_length(pc.utf8_trim_whitespace(table["system"])), 0), False))
+    nameless = num_rows - len(table)
     groups, systems = table["group"].to_pylist(), table["system"].to_pylist()
     lengths = np.asarray(table["candidate_chars"], dtype=float)
     labels_N = _floats(table, "label")
     names = [name.removesuffix(".score") for name in table.column_names if name.endswith(".score")]
     names.sort(key=lambda name: name != PANEL)
-    columns = {name: _floats(table, f"{name}.score") for name in names}
+    columns = {name: _floats(table, f"{name}.score") for name in names if not _is_feature(table, name)}
     labelled = {group for group, label in zip(groups, labels_N, strict=True) if not math.isnan(label)}
     if len(labelled) > 1:
         columns[PEOPLE] = labels_N
@@ -125,7 +119,7 @@ def _part(key: tuple[Any, ...], table: pa.Table, resamples: int, seed: int) -> S
         powered = {
             name: found
             for name, ranking in rankings.items()
-            if name != PEOPLE and (found := _powered(groups, systems, labels_N, columns[name], ranking))
+            if name != PEOPLE and (found := few_labels(groups, systems, labels_N, columns[name], ranking))
         }
     task, dataset, aspect, *scale = key
     return SystemsPart(
@@ -147,36 +141,9 @@ def _floats(table: pa.Table, name: str) -> Floats:
     return np.asarray(pc.fill_null(table[name].cast(pa.float64()), math.nan), dtype=float)
 
 
-def _powered(
-    groups: Sequence[str], systems: Sequence[str], label_N: Floats, score_N: Floats, ranking: Ranking
-) -> Powered | None:
-    """Three estimates of every mean and difference, where some cells have labels and others have none; else None.
-
-    A cell has a label if all of its rows have one. Means are of all groups, so they are given only where every system
-    is in every group.
-    """
-    everywhere = np.zeros(len(groups))
-    human = Cells.of(groups, systems, label_N, everywhere)  # a NaN among the rows of a cell makes it NaN
-    judge = Cells.of(groups, systems, score_N, everywhere)
-    if not human.has_GS.any() or not (judge.has_GS & ~human.has_GS).any():
-        return None
-    place = {name: index for index, name in enumerate(judge.names)}
-    order = [one.system for one in ranking.systems]
-    coverage = {one.system: one.mean.coverage for one in ranking.systems}
-    means = {
-        name: three_ways(human.score_GS[:, place[name]], judge.score_GS[:, place[name]], coverage=coverage[name])
-        for name in order
-        if ranking.num_complete == ranking.num_groups
-    }
-    differences = {
-        (first, second): three_ways(
-            human.score_GS[:, place[first]] - human.score_GS[:, place[second]],
-            judge.score_GS[:, place[first]] - judge.score_GS[:, place[second]],
-            coverage=min(coverage[first], coverage[second]),
-        )
-        for first, second in combinations(order, 2)
-    }
-    return Powered(means, differences)
+def _is_feature(table: pa.Table, name: str) -> bool:
+    mode = f"{name}.mode"
+    return len(table) > 0 and mode in table.column_names and table[mode][0].as_py() == FEATURE
 
 
 def _notes_of_rows(num_rows: int, nameless: int, num_systems: int) -> Iterator[str]:
@@ -190,12 +157,13 @@ def _notes_of_rows(num_rows: int, nameless: int, num_systems: int) -> Iterator[s
 
 
 def _notes_of_rankings(rankings: Mapping[str, Ranking]) -> Iterator[str]:
-    """The notes of the first ranking, the panel's; of people's those that are not the same."""
+    """The notes of the first ranking, the panel's; of the others those that are not the same."""
     first = next(iter(rankings), "")
     known = list(ranking_notes(rankings[first])) if first else []
     yield from known
-    if PEOPLE in rankings and first != PEOPLE:
-        yield from (f"By people: {note}" for note in ranking_notes(rankings[PEOPLE]) if note not in known)
+    for name, ranking in rankings.items():
+        by = "the labels" if name == PEOPLE else one_line(name)
+        yield from (f"By {by}: {note}" for note in ranking_notes(ranking) if note not in known)
 
 
 def ranking_notes(ranking: Ranking) -> Iterator[str]:
@@ -218,8 +186,11 @@ def ranking_notes(ranking: Ranking) -> Iterator[str]:
             f"Not every system has a score in each of the {ranking.num_groups} groups ({', '.join(lacking)}). The "
             "ranking's means are adjusted for the groups that a system lacks (least squares over groups and systems)."
         )
-    if ranking.num_groups < 2:
-        yield "All rows answer one source (one group), so no interval can be given. Judge texts on more sources."
+    if ranking.num_groups < MIN_GROUPS:
+        yield (
+            f"Fewer than {MIN_GROUPS} groups (sources) are too few for an interval: {ranking.num_groups}. "
+            "Judge texts on more sources."
+        )
     elif ranking.num_groups < FEW_GROUPS:
         yield f"Fewer than {FEW_GROUPS} groups (sources): intervals are rough."
 
@@ -232,6 +203,8 @@ def _ranking_json(ranking: Ranking) -> dict[str, Any]:
         "num_groups": ranking.num_groups,
         "num_complete_groups": ranking.num_complete,
         "is_paired": ranking.is_paired,
+        "coverage": ranking.coverage,
+        "left_out": list(ranking.left_out),
         "points_per_100_characters": _json(ranking.slope),
         "systems": [
             {
@@ -260,26 +233,6 @@ def _ranking_json(ranking: Ranking) -> dict[str, Any]:
             }
             for one in ranking.differences
         ],
-    }
-
-
-def _powered_json(powered: Powered) -> dict[str, Any]:
-    return {
-        "means": [{"system": name, **_ways_json(ways)} for name, ways in powered.means.items()],
-        "differences": [
-            {"first": first, "second": second, **_ways_json(ways)}
-            for (first, second), ways in powered.differences.items()
-        ],
-    }
-
-
-def _ways_json(ways: ThreeWays) -> dict[str, Any]:
-    return {
-        "labels_alone": ways.labels.to_json(),
-        "judge_alone": ways.judge.to_json(),
-        "prediction_powered": ways.powered.to_json(),
-        "weight_of_the_judge": ways.weight,
-        "effective_labelled_groups": _number(ways.effective),
     }
 
 

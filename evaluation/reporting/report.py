@@ -33,7 +33,7 @@ from evaluation.measure.pair_comparison import compared_pairs
 from evaluation.measure.slices import Comparison, Slice, comparisons, measure, worst
 from evaluation.measure.system_comparison import compare_systems
 from evaluation.measure.vote_comparison import CRITERION, Compared, compared
-from evaluation.reporting.answer_section import Answer, answer_html, answer_text, answers
+from evaluation.reporting.answer_section import Answer, answer_html, answer_text, answers, more_tables
 from evaluation.reporting.certificates_section import certificates_section, current_certificates
 from evaluation.reporting.examples_section import section as neighbours_section
 from evaluation.reporting.examples_section import table_rows as neighbours_rows
@@ -118,7 +118,7 @@ def main(run: RunConfig) -> Outcome:
             for part in slices
         ]
     with readable(job.path / PAIRS / TABLE, job.path / PAIRS, "evaluate"):
-        pairs = compared_pairs(run.run, **settings) if with_pairs else []
+        pairs = compared_pairs(run.run) if with_pairs else []
     summary = {
         "written": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "labels": done["fingerprint"]["data"]["labels"],
@@ -141,7 +141,7 @@ def main(run: RunConfig) -> Outcome:
     write_text(folder / "metrics.json", json.dumps(summary, indent=1))  # last: it says whose report is there
     texts = {
         "answer": "\n\n".join([*(answer_text(answer, label) for answer in found), *tables(pairs, label)]),
-        "table": _table(slices, more, label),
+        "table": "\n\n".join([*more_tables(found, label), _table(slices, more, label)]),
         "pair_tables": "\n\n".join(tables(pairs, label, rest=True)),
     }
     return Outcome(0, {**summary, **texts})

@@ -22,6 +22,7 @@ from judging.stats.rows import encode
 
 CHARACTERS = 100  # the unit of lengths, so that a slope is in points for 100 characters more
 SMALLEST_EIGENVALUE = 1e-9  # of equations with a diagonal of ones; below it they have no solution
+MIN_GROUPS = 6  # for an interval; with fewer, a sign test in which all groups agree does not reach the level of 5 %
 
 
 @dataclass(frozen=True)
@@ -134,6 +135,15 @@ def student_quantile(degrees: float, level: float = 0.95) -> float:
     from scipy.special import stdtrit  # scipy.stats takes seconds to import
 
     return float(stdtrit(degrees, (1 + level) / 2))
+
+
+def student_p(value: float, error: float, degrees: float) -> float:
+    """The p-value of 0, two-sided, of an estimate with that standard error; 1 where it is undefined."""
+    from scipy.special import stdtr  # scipy.stats takes seconds to import
+
+    if value == 0 or math.isnan(value) or math.isnan(error):
+        return 1.0
+    return float(2 * stdtr(degrees, -abs(value) / error)) if error > 0 else 0.0
 
 
 def shrinkage(degrees: int) -> float:

@@ -17,12 +17,11 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import expit, logit
 
-from judging.stats.additive_model import SMALLEST_EIGENVALUE, student_quantile
+from judging.stats.additive_model import MIN_GROUPS, SMALLEST_EIGENVALUE, student_quantile
 from judging.stats.bootstrap import Floats
 from judging.stats.estimate import Estimate
 from judging.stats.pairs import Comparisons, Scored, scored
 from judging.stats.rows import Codes
-from judging.stats.systems import MIN_GROUPS
 
 MAX_STEPS, MAX_STEP, SMALLEST_STEP = 200, 2.0, 1e-8
 ROUNDING = 1e-12  # of sums of length terms, which are from -1 to 1

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 LEVELS = ("dataset", "group", "system", "aeollm")
 
@@ -71,6 +71,10 @@ class Estimate:
     coverage: float
     num_undefined: int = 0
     dropped_share: float = 0.0
+
+    def negative(self) -> Estimate:
+        """The same of the figure with the other sign, such as of B minus A for A minus B."""
+        return replace(self, value=-self.value, low=-self.high, high=-self.low)
 
     def to_json(self) -> dict[str, float | int | None]:
         return {

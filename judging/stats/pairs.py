@@ -14,11 +14,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from judging.stats.additive_model import student_quantile
+from judging.stats.additive_model import MIN_GROUPS, student_quantile
 from judging.stats.bootstrap import Floats
 from judging.stats.estimate import Estimate
 from judging.stats.rows import Codes, encode, numbers
-from judging.stats.systems import MIN_GROUPS
 
 SAME = 1e-9  # two scores nearer than this are equal
 

@@ -15,14 +15,13 @@ from itertools import combinations
 import numpy as np
 import numpy.typing as npt
 
-from judging.stats.additive_model import Cells, Means, shrinkage, system_means
+from judging.stats.additive_model import MIN_GROUPS, Cells, Means, shrinkage, student_p, system_means
 from judging.stats.bootstrap import Floats
 from judging.stats.correlation import ROUNDING
 from judging.stats.estimate import Estimate
 from judging.stats.rows import encode, numbers
 
 LEVEL = 0.05  # family-wise error of the statement that two systems differ
-MIN_GROUPS = 6  # with fewer, a sign test in which all groups agree does not reach that level
 
 
 @dataclass(frozen=True)
@@ -74,6 +73,7 @@ class Ranking:
     groups; False where no two of them share a group, so that the systems' means are
     compared as if the groups were drawn anew for each system. `num_groups`, `num_complete`: groups with any, and with
     every one of these systems. `left_out`: systems without a score, and those that share no group with these.
+    `coverage` (0 to 1): share of scored rows.
     """
 
     systems: Sequence[SystemScore]
@@ -83,6 +83,7 @@ class Ranking:
     num_groups: int
     num_complete: int
     left_out: tuple[str, ...]
+    coverage: float
 
 
 # Long because of its documentation.
@@ -98,9 +99,9 @@ def rank_systems(
     """Compare systems by the scores of their texts.
 
     Intervals and tests are Student's, with the standard error of a bootstrap over groups. A difference has a degree of
-    freedom less than the two systems share groups (or than the weakest link of the strongest path over other systems),
-    and neither interval nor a small p with fewer than `MIN_GROUPS`. Tests are adjusted over all pairs. Ranks follow
-    from the pairs that differ (Mogstad et al. 2024).
+    freedom less than the two systems share groups (or than the weakest link of the strongest path over other systems).
+    With fewer than `MIN_GROUPS` groups neither it nor a mean has an interval, and no p is small. Tests are adjusted
+    over all pairs. Ranks follow from the pairs that differ (Mogstad et al. 2024).
 
     Args:
         group: the source that each of the N candidates answers.
@@ -133,11 +134,14 @@ def rank_systems(
     return Ranking(
         _systems(cells, plain, controlled, order, differences, coverage),
         differences,
-        controlled.of(len(order), num_groups, num_groups - 1, float(known_N.mean())) if controlled else None,
+        controlled.of(len(order), num_groups, _if_enough(num_groups - 1), float(known_N.mean()))
+        if controlled
+        else None,
         cells.is_paired,
         num_groups,
         int(cells.has_GS.all(axis=1).sum()),
         tuple(name for name in sorted(set(map(str, system))) if name not in cells.names),
+        float(known_N.mean()),
     )
 
 
@@ -185,9 +189,11 @@ def _systems(
         num_groups = int(cells.has_GS[:, place].sum())
         num_contests = int((cells.has_GS[:, place] & is_contest_G).sum())
         is_top_G = top_GS[:, place] & is_contest_G
-        won, tied = ((is_top_G & one).sum() / num_contests if num_contests else math.nan for one in _both(is_alone_G))
+        won, tied = (
+            (is_top_G & one).sum() / num_contests if num_contests else math.nan for one in (is_alone_G, ~is_alone_G)
+        )
         value = plain.values_K[place]
-        counts = (num_groups, num_groups - 1, coverage[name])
+        counts = (num_groups, _if_enough(num_groups - 1), coverage[name])
         found.append(
             SystemScore(
                 name,
@@ -203,8 +209,9 @@ def _systems(
     return found
 
 
-def _both(flag_G: npt.NDArray[np.bool_]) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
-    return flag_G, ~flag_G
+def _if_enough(degrees: int) -> int:
+    """The degrees of freedom; 0, for no interval, with fewer than `MIN_GROUPS` groups."""
+    return degrees if degrees >= MIN_GROUPS - 1 else 0
 
 
 def _differences(
@@ -220,7 +227,7 @@ def _differences(
         one_G, other_G = cells.score_GS[groups, first], cells.score_GS[groups, second]
         is_tie_G = _is_equal(one_G, other_G)
         both = min(coverage[cells.names[first]], coverage[cells.names[second]])
-        counts = (len(groups), known if known >= MIN_GROUPS - 1 else 0, both)
+        counts = (len(groups), _if_enough(known), both)
         found.append(
             Difference(
                 cells.names[first],
@@ -248,14 +255,12 @@ def _p_value(means: Means, first: int, second: int, degrees: int) -> float:
 
     With few groups at least that of a sign test in which all agree: they may agree, with hardly a variance, by luck.
     """
-    from scipy.special import stdtr  # scipy.stats takes seconds to import
-
     value = abs(float(means.values_K[first] - means.values_K[second]))
     error = means.error(first, second)
     if degrees < 1 or math.isnan(error) or value <= ROUNDING * float(np.abs(means.values_K).max()):
         return 1.0
     error *= shrinkage(degrees)
-    p = float(2 * stdtr(degrees, -value / error)) if error > ROUNDING * value else 0.0
+    p = student_p(value, error, degrees) if error > ROUNDING * value else 0.0
     return max(p, 2.0**-degrees) if degrees < MIN_GROUPS - 1 else p
 
 

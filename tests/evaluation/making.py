@@ -138,7 +138,7 @@ def scores_file(folder: Path, rows: Iterable[Mapping[str, Any]]) -> Path:
             "label": one["label"],
             "ratings": json.dumps(one.get("ratings", [])),
             "scale_low": 1.0,
-            "scale_high": 5.0,
+            "scale_high": one.get("high", 5.0),
             "candidate_chars": one.get("candidate_chars", 10),
         }
         for name, score in scores.items():

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
 
+import numpy as np
 import pytest
 
 from cluster.config import RunConfig
@@ -11,6 +12,8 @@ from evaluation import compare, gate
 from evaluation.reporting import report
 from tests.evaluation.reporting.test_report import finished
 from tests.refusals import refused
+
+SEED = 2  # of scores that differ by an interval of one pair and not by the tests of all
 
 
 def rows(num_groups: int = 12, labelled: int = 12) -> list[dict[str, Any]]:
@@ -54,6 +57,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> RunConfig:
         ("system s1 > 2", True),
         ("system s1 > 2 on qa/overall", True),
         ("  panel.group.spearman>=+0.4 on qa / d / overall ", True),
+        ("system s1 > 2 on qa / d / overall (1 to 5)", True),
+        ("system s1 - s0 > 1e-3", True),
+        ("system s0.coverage >= 1", True),
     ],
 )
 def test_a_requirement_holds_where_the_end_of_its_interval_does(run: RunConfig, requirement: str, holds: bool) -> None:
@@ -109,10 +115,91 @@ def test_an_ambiguous_system_is_refused(tmp_path: Path) -> None:
         gate.main(run, require=["system A - B > 0"])
 
 
-def test_few_groups_hold_no_difference(tmp_path: Path) -> None:
-    run = finished(tmp_path / "run", rows(5, labelled=5))
+@pytest.mark.parametrize(
+    ("num_groups", "labelled", "requirement", "why"),
+    [
+        (20, 2, "powered s1 - s0 > .9", "2 groups, fewer than the 6 for an interval"),
+        (20, 2, "panel.group.spearman >= .9", "2 groups, fewer than the 6 for an interval"),
+        (20, 2, "panel.dataset.spearman >= .5", "2 groups, fewer than the 6 for an interval"),
+        (2, 2, "system s1 > 2.9", "2 groups, fewer than the 6 for an interval"),
+        (5, 5, "system s1 - s0 > 0", "5 groups, fewer than the 6 for an interval"),
+        (9, 9, "system s1 - s0 > 0", "9 groups, fewer than 10"),
+        (20, 9, "powered s1 - s0 > .9", "9 groups, fewer than 10"),
+        (20, 9, "panel.minus_length.group.spearman > -1", "9 groups, fewer than 10"),
+    ],
+)
+def test_figures_of_few_groups_fail_with_the_reason(
+    tmp_path: Path, num_groups: int, labelled: int, requirement: str, why: str
+) -> None:
+    run = finished(tmp_path / "run", rows(num_groups, labelled))
     report.main(run)
-    assert gate.main(run, require=["system s1 - s0 > 0"]).exit_code == 4
+    code, summary = gate.main(run, require=[requirement])
+    assert code == 4 and summary["checked"][0]["found"].endswith(f"({why})"), summary
+
+
+def test_coverage_can_be_required_without_labels(tmp_path: Path) -> None:
+    """s1 has a score in 12 of 100 groups, the panel for 112 of 200 texts."""
+    given = [
+        {**one, "scores": {"j": None if one["system"] == "s1" and place // 2 >= 12 else one["scores"]["j"]}}
+        for place, one in enumerate(rows(100, labelled=0))
+    ]
+    run = finished(tmp_path / "run", given)
+    report.main(run)
+    code, summary = gate.main(run, require=["system s1 - s0 > 0"])
+    assert code == 0 and summary["checked"][0]["found"] == "1.00 [1.00, 1.00], n = 12, coverage 12%"
+    for requirement, found in (
+        ("panel.coverage >= .9", ".560"),
+        ("j.coverage >= .9", ".560"),
+        ("system s1.coverage >= .9", ".120"),
+    ):
+        code, summary = gate.main(run, require=[requirement])
+        assert (code, summary["checked"][0]["found"]) == (4, found)
+    assert gate.main(run, require=["system s0.coverage >= 1"]).exit_code == 0
+
+
+def test_a_difference_above_0_is_one_that_the_report_tells(tmp_path: Path) -> None:
+    """Each interval is of one pair; the report's tests are of all six pairs, and tell none of these apart."""
+    given = []
+    for group in range(20):
+        noise = np.random.default_rng((SEED, group)).normal(0, 0.3, 4)
+        for system, step in enumerate(noise):
+            score = 3 + step + 0.22 * (system == 1)
+            given.append(
+                {
+                    **rows()[0],
+                    "id": f"r{group}-{system}",
+                    "group": f"g{group:02}",
+                    "system": f"s{system}",
+                    "label": None,
+                    "scores": {"j": float(score)},
+                }
+            )
+    run = finished(tmp_path / "run", given)
+    (part,) = report.main(run).summary["systems"]
+    pairs = part["rankings"]["panel"]["differences"]
+    (pair,) = [one for one in pairs if one["difference"]["low"] > 0]
+    assert not any(one["can_be_told_apart"] for one in pairs) and "cannot be told apart" in part["sentence"]
+    names = f"{pair['first']} - {pair['second']}"
+    code, summary = gate.main(run, require=[f"system {names} > 0"])
+    why = "(not adjusted for the number of pairs; the report cannot tell them apart)"
+    assert code == 4 and summary["checked"][0]["found"].endswith(why)
+    # That it is not much worse is another question.
+    assert gate.main(run, require=[f"system {names} > -.1"]).exit_code == 0
+
+
+def test_parts_are_named_by_data_set_and_scale(tmp_path: Path) -> None:
+    slash = {"dataset": "openai/summ"}
+    given = [{**one, **slash} for one in rows()] + [{**one, **slash, "high": 10.0} for one in rows()]
+    run = finished(tmp_path / "run", given)
+    report.main(run)
+    for name, num in (
+        ("qa/openai/summ/overall", 2),
+        ("qa/overall", 2),
+        ("qa / openai/summ / overall (1 to 10)", 1),
+        ("qa/openai/summ/overall (1 to 5)", 1),
+    ):
+        code, summary = gate.main(run, require=[f"system s1 - s0 > 0 on {name}"])
+        assert (code, len(summary["checked"])) == (0, num)
 
 
 def test_the_junit_file_names_what_failed(run: RunConfig, tmp_path: Path) -> None:
@@ -143,5 +230,7 @@ def test_compare_says_what_the_report_says_and_writes_nothing(run: RunConfig) ->
     before = {path: path.stat().st_mtime_ns for path in run.run.rglob("*")}
     _, summary = compare.main(run)
     assert summary["systems"] == report.main(run).summary["systems"]
-    assert compare.render(summary).startswith("qa / d / overall\ns1 is better than s0 on overall by 1.00 [1.00, 1.00]")
+    assert compare.render(summary).startswith(
+        "qa / d / overall\nBy people, s1 is better than s0 on overall by 1.00 [1.00, 1.00]"
+    )
     assert set(before) == set(run.run.rglob("*"))

@@ -1,6 +1,7 @@
 """The light of the panel, for every reason."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 
 from evaluation.measure.slices import Slice, measure
 from evaluation.measure.trust import trust
+from judging.stats.estimate import Estimate
 from tests.evaluation.making import scores_file
 
 
@@ -95,3 +97,46 @@ def test_few_scored_texts_are_a_reservation(tmp_path: Path) -> None:
     scores_file(tmp_path, rows)
     found = trust(measure(tmp_path / "scores.parquet", resamples=200, seed=0, interval="percentile")[0], None, "human")
     assert found.light == "yellow" and "only 50% of the labelled texts have a score" in found.words
+
+
+def known(value: float, low: float, high: float, coverage: float = 1.0) -> Any:
+    """A part of 30 groups with that agreement of the panel; chance is 0."""
+    found = Estimate(value, low, high, 30, coverage)
+    of = {"group.spearman": found, "floor.group.spearman": Estimate(0.0, -0.1, 0.1, 30, 1.0)}
+    return SimpleNamespace(estimates={"panel": of}, num_groups=30, against_length={"panel": {"group.spearman": found}})
+
+
+def certified() -> Any:
+    """A certificate that holds by another statistic than the one that the light looks at."""
+    figure = Estimate(0.6, 0.5, 0.7, 80, 1.0)
+    return SimpleNamespace(
+        verdict=SimpleNamespace(holds=True, failed=()),
+        date="2026-01-01T00:00:00Z",
+        criteria=SimpleNamespace(statistic="dataset.pearson"),
+        agreement={"dataset.pearson": SimpleNamespace(model_dump=figure.to_json)},
+        num_groups=40,
+    )
+
+
+def test_below_chance_is_a_contradiction() -> None:
+    found = trust(known(-0.4, -0.5, -0.3), None, "human")
+    assert found.light == "red"
+    said = (
+        "The panel contradicts people: its group.spearman with people is -.40 [-.50, -.30] in 30 groups, below chance"
+    )
+    assert found.words.startswith(said)
+
+
+def test_a_certificate_is_quoted_by_its_own_statistic() -> None:
+    found = trust(known(0.05, -0.2, 0.3), certified(), "human")
+    assert found.light == "green"
+    assert found.words.endswith("dataset.pearson with people is .60 [.50, .70] in 40 groups.")
+
+
+def test_constructed_levels_are_never_green() -> None:
+    assert trust(known(0.5, 0.3, 0.7), certified(), "constructed").light == "yellow"
+
+
+def test_coverage_is_not_rounded_up_to_the_bar() -> None:
+    found = trust(known(0.5, 0.3, 0.7, coverage=0.9499), None, "human")
+    assert found.light == "yellow" and "only 94% of the labelled texts" in found.words

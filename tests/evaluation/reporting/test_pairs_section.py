@@ -11,6 +11,7 @@ from cluster.artifacts import JobDir
 from cluster.config import RunConfig
 from evaluation.batch.pairs_table import _schema
 from evaluation.measure import pair_comparison
+from evaluation.measure.formatting import one_line
 from evaluation.measure.pair_comparison import compared_pairs
 from evaluation.reporting import pairs_section as section_module
 from evaluation.reporting import report
@@ -177,7 +178,7 @@ def test_the_page_holds_the_section_and_escapes_names(tmp_path: Path) -> None:
     pairs_at(tmp_path / "run", [ROWS[0], ROWS[2]], names={"a": HOSTILE, "dataset": HOSTILE})
     page = page_of(run)
     check_self_contained(page)
-    assert "Pairwise comparisons" in page.text and HOSTILE in page.text
+    assert "Pairwise comparisons" in page.text and one_line(HOSTILE) in page.text
 
 
 def rated(group: str, system: str) -> dict[str, Any]:

@@ -120,7 +120,7 @@ def test_the_files_and_the_numbers(tmp_path: Path, capsys: pytest.CaptureFixture
     assert (agreement["value"], agreement["n"], agreement["coverage"]) == (pytest.approx(1), 4, 1)
     assert (written["labels"], written["resamples"], written["interval"]) == ("human", 100, "percentile")
     # Two groups that agree tell no systems apart; their ranks are open.
-    answer = "s1 and s0 cannot be told apart on overall (s1 minus s0, 3.00 [–, –] points)."
+    answer = "By people, s1 and s0 cannot be told apart on overall (fewer than 6 shared groups)."
     assert written["systems"][0]["sentence"] == answer
     assert written["systems"][0]["trust"]["light"] == "yellow"
     assert report.render(done.summary).startswith(f"qa / d / overall\n{answer}\nThe panel's group.spearman with people")
@@ -218,7 +218,7 @@ def test_without_labels_there_is_no_agreement(tmp_path: Path) -> None:
     summary = report.main(run).summary
     assert summary["slices"] == [] and summary["systems"][0]["trust"]["light"] == "grey"
     shown = report.render(summary)
-    assert "since no text has a label" in shown and "Fewer than 10 groups" in shown
+    assert "since no text has a label" in shown and "Fewer than 6 groups" in shown
 
 
 def test_without_systems_the_agreement_is_the_answer(tmp_path: Path) -> None:
@@ -236,29 +236,32 @@ def test_without_systems_the_agreement_is_the_answer(tmp_path: Path) -> None:
 def test_labels_on_some_groups_give_three_estimates(tmp_path: Path) -> None:
     run = finished(tmp_path / "run", few_labels())
     (part,) = report.main(run).summary["systems"]
-    assert (part["num_groups"], part["num_labelled_groups"]) == (20, 8)
+    assert (part["num_groups"], part["num_labelled_groups"]) == (40, 24)
     means = {one["system"]: one for one in part["with_few_labels"]["panel"]["means"]}
-    # People's scores are one point above the judge's everywhere: the judge alone is wrong by it, both together are not.
-    assert means["s0"]["labels_alone"]["value"] == pytest.approx(3.5) and means["s0"]["labels_alone"]["n"] == 8
+    # People's scores are one point above the judge's: the judge alone is wrong by it, both together are not.
+    assert means["s0"]["labels_alone"]["value"] == pytest.approx(3.5) and means["s0"]["labels_alone"]["n"] == 24
     assert means["s0"]["judge_alone"]["value"] == pytest.approx(2.5)
     assert means["s0"]["prediction_powered"]["value"] == pytest.approx(3.5)
-    assert means["s0"]["effective_labelled_groups"] > 8
+    assert means["s0"]["effective_labelled_groups"] > 24
+    # One table on the terminal, the others where they are asked for.
     shown = report.render(report.main(run).summary)
-    assert "both (PPI++)" in shown and "s1 minus s0" in shown
-    assert "8 of 20 groups have a human score" in page(run).text
+    assert shown.count("both (PPI++)") == 1 and "s1 minus s0" not in shown and "groups won" not in shown
+    shown = report.render(report.main(run).summary, verbose=True)
+    assert shown.count("both (PPI++)") == 2 and "s1 minus s0" in shown and "groups won" in shown
+    assert "24 of 40 groups have a human score" in page(run).text
 
 
 def few_labels() -> list[dict[str, Any]]:
-    """20 groups, of which 8 have labels, one point above the judge's scores of 1, 2, 3, 4 in turn; s1 gains a point."""
+    """40 groups, 24 with labels, around a point above the judge's scores of 1, 2, 3, 4 in turn; s1 gains a point."""
     return [
         {
             "id": f"r{group}-{system}",
             "group": f"g{group:02}",
             "system": f"s{system}",
-            "label": group % 4 + 2 + system if group < 8 else None,
+            "label": group % 4 + 2 + system + (group % 3 - 1) / 2 if group < 24 else None,
             "scores": {"j": float(group % 4 + 1 + system)},
         }
-        for group in range(20)
+        for group in range(40)
         for system in (0, 1)
     ]
 
