@@ -59,7 +59,7 @@ def _check_replaceable(path: Path, there: bytes | None, wanted: bytes) -> None:
     if there is None or there == wanted:
         return
     if path.name == ROWS:
-        words = f"{path} has other rows, which are not overwritten. Choose another `run`, or delete the folder."
+        words = f"{path} has other rows, which are not overwritten. Choose another `run`."
         raise InputError(words, code="other_rows", key="run")
     if not there.startswith(MARK.encode()):
         words = f"{path} is a configuration of your own, which is not overwritten. Choose another `run`."
