@@ -1,4 +1,4 @@
-"""`evaluate(...)` and `load(...)`: judge texts and read the result as data frames."""
+"""`evaluate(...)`: rows, judges and settings -> a configuration, its jobs run in a run folder, and their result."""
 
 from __future__ import annotations
 
@@ -6,23 +6,22 @@ import hashlib
 import importlib
 import json
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
-from functools import cached_property
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, NamedTuple
 
 import yaml
 
-from cluster.artifacts import file_hash, read_json, write_text
+from inverdict.results import Evaluation
+from inverdict.run_folder import CONFIG, MARK, ROWS, written
+from judging.columns import as_text, is_missing
+from judging.data_config import DataConfig
+from judging.datasets import Empty, Rejected, read_rows
 from judging.errors import InputError
 from judging.in_memory import raw_rows
 from judging.readers import RowError
 
-if TYPE_CHECKING:
-    import pandas as pd
-
 Judges = str | Path | Sequence[str | Path] | Mapping[str, str | Path | Mapping[str, Any]]
-CONFIG, ROWS = "inverdict.yaml", "rows.jsonl"  # in the folder of a run that Python started
 
 
 # Long because of its documentation and example.
@@ -39,7 +38,8 @@ def evaluate(
     """Judge texts with one judge or several, and compare their systems.
 
     Writes the configuration to `{run}/inverdict.yaml`, which every command takes, and runs its jobs as
-    `inverdict run` does: completed steps are skipped, so the same call resumes an interrupted one.
+    `inverdict run` does: completed steps are skipped, so the same call resumes an interrupted one. Rows in memory are
+    checked as `judging.datasets.read_rows` does and written to `{run}/rows.jsonl`. No other file is overwritten.
 
     Args:
         rows: a data frame, a `datasets.Dataset`, an iterable of mappings, or the path of a data file (or several), with
@@ -47,7 +47,7 @@ def evaluate(
         judges: a model's source such as `embedded:smollm2-135m-instruct`, a folder or a name on the model hub; several
             of them; or by the judge's name a source, or its settings as in the configuration's `evaluate.judges`.
         task: of rows without one, such as `qa`, `dialogue`, `summarisation`.
-        run: folder of the results. Default: one below `runs` that the rows' content and the settings determine.
+        run: folder of the results. Default: one below `runs` that the settings and the content of all data determine.
         models: as in the configuration, where judges name them.
         data: further keys of the `data` section, such as `columns` or `scale`.
         **settings: further sections and keys as in the configuration (docs/config.md), such as `seed=1` or
@@ -57,7 +57,8 @@ def evaluate(
         The finished evaluation. Warns where more texts than `evaluate.max_unscored_share` have no score.
 
     Raises:
-        InputError, UserError: rows or settings are invalid; nothing has been judged.
+        InputError, UserError: rows or settings are invalid; nothing has been judged, and no folder is left behind. An
+            invalid row in memory is named by its number: `row 17: ...`.
         JobFailed: a model or the cluster failed.
 
     Example:
@@ -72,154 +73,100 @@ def evaluate(
         >>> found.scores[["system", "fake.score"]].shape
         (2, 2)
     """
-    known, asked = _judges(judges, dict(models or {}))
-    config: dict[str, Any] = {
-        "data": {**({"task": task} if task else {}), **dict(data or {})},
-        "models": known,
-        **settings,
-        "evaluate": {**settings.get("evaluate", {}), "judges": asked},
-    }
-    files, text = _files(rows)
-    contents = [file_hash(Path(one)) if Path(one).is_file() else one for one in files]
-    digest = hashlib.sha256(json.dumps([config, contents, text], sort_keys=True, default=str).encode()).hexdigest()
-    folder = Path(run or Path("runs") / f"python-{digest[:12]}").resolve()
-    files = [str(folder / ROWS)] if text is not None else files
-    config = {"run": str(folder), **config, "data": {"records": files, **config["data"]}}
-    _run(json.loads(json.dumps(config, default=_plain)), text)
+    if run is not None and (not isinstance(run, str | Path) or run == ""):
+        raise InputError(f"`run` must be the path of a folder, not {run!r}.", code="invalid_value", key="run")
+    places = _places(rows)
+    raw = _configuration(judges, task, models, data, settings)
+    checked = _built({**raw, "run": ".", "data": {**raw["data"], "records": places or [ROWS]}})
+    text = None if places else _as_lines(rows, checked.data)
+    folder = Path(run or Path("runs") / f"python-{_digest(checked, places, text)}").resolve()
+    records = places or [str(folder / ROWS)]
+    _run({"run": str(folder), **raw, "data": {"records": records, **raw["data"]}}, folder, text)
     return Evaluation(folder)
 
 
-def load(run: str | Path) -> Evaluation:
-    """A finished evaluation with a report.
-
-    Args:
-        run: its folder.
-
-    Raises:
-        InputError: the folder has no report.
-    """
-    found = Evaluation(Path(run))
-    if "systems" not in found.metrics:
-        words = f"{run} has no report, or one of an earlier version. Run `inverdict report` with its configuration."
-        raise InputError(words, code="no_report")
-    return found
+# ---------------------------------------------------------------------- the configuration
 
 
-class Evaluation:
-    """A finished evaluation. `run`: its folder, as of `inverdict run`."""
-
-    def __init__(self, run: Path) -> None:
-        self.run = run
-
-    @cached_property
-    def scores(self) -> pd.DataFrame:
-        """One row per text and aspect: `id`, `group`, `system`, `aspect`, `label`; per judge `NAME.score`, ..."""
-        import pandas as pd
-
-        return pd.read_parquet(self.run / "evaluate" / "scores.parquet")
-
-    @cached_property
-    def metrics(self) -> dict[str, Any]:
-        """The content of `report/metrics.json`."""
-        return read_json(self.run / "report" / "metrics.json") or {}
-
-    def systems(self, by: str = "panel") -> pd.DataFrame:
-        """The systems from best to worst, one row for each task, aspect and system: mean, interval, ranks.
-
-        Args:
-            by: `panel`, a judge's name, or `people` where texts have labels.
-
-        Raises:
-            InputError: nothing of that name has scored texts of a named system.
-        """
-        import pandas as pd
-
-        rows = [
-            {**_part(part), "system": one["system"], **_flat(one["mean"]), **_rest(one)}
-            for part, ranking in self._rankings(by)
-            for one in ranking["systems"]
-        ]
-        return pd.DataFrame(rows)
-
-    def differences(self, by: str = "panel") -> pd.DataFrame:
-        """All pairs of systems, one row for each task, aspect and pair: the difference, its interval, p after Holm.
-
-        Args:
-            by: as in `systems`.
-        """
-        import pandas as pd
-
-        names = ("first", "second", "p_holm", "can_be_told_apart", "groups_won", "groups_tied", "groups_lost")
-        rows = [
-            {**_part(part), **{name: one[name] for name in names}, **_flat(one["difference"]), **_at_equal_length(one)}
-            for part, ranking in self._rankings(by)
-            for one in ranking["differences"]
-        ]
-        return pd.DataFrame(rows)
-
-    def _rankings(self, by: str) -> list[tuple[Mapping[str, Any], Mapping[str, Any]]]:
-        """Each part of the data that has a ranking by that column, with it; at least one."""
-        parts = self.metrics["systems"]
-        if found := [(part, part["rankings"][by]) for part in parts if by in part["rankings"]]:
-            return found
-        columns = sorted({name for part in parts for name in part["rankings"]})
-        words = f"There is no ranking by {by!r}, only by {', '.join(columns) or 'none'}."
-        raise InputError(words, code="invalid_value", key="by")
-
-    def agreement(self) -> pd.DataFrame:
-        """The agreement with the labels: one row for each task, aspect, judge and statistic; empty without labels."""
-        import pandas as pd
-
-        rows = [
-            {**_part(part), "judge": name, "statistic": statistic, **_flat(estimate)}
-            for part in self.metrics["slices"]
-            for name, tree in part["agreement"].items()
-            for statistic, estimate in _leaves(tree)
-            if not statistic.startswith("floor.")
-        ]
-        return pd.DataFrame(rows)
-
-    def report(self) -> Path:
-        """The path of the report's page."""
-        return self.run / "report" / "report.html"
-
-    def __repr__(self) -> str:
-        sentences = "\n".join(f"  {_title(part)}: {part['sentence']}" for part in self.metrics["systems"])
-        return f"Evaluation({str(self.run)!r})\n{sentences}"
-
-    def _repr_html_(self) -> str:
-        """For notebooks: what was found, whether it can be trusted, and the table of systems."""
-        from markupsafe import escape
-
-        blocks = [
-            f"<p><b>{escape(_title(part))}</b><br>{escape(part['sentence'])}<br>{escape(part['trust']['words'])}</p>"
-            for part in self.metrics["systems"]
-        ]
-        has_ranking = any("panel" in part["rankings"] for part in self.metrics["systems"])
-        table = self.systems().to_html(index=False, float_format="%.2f") if has_ranking else ""
-        return "".join(blocks) + table
+def _configuration(judges: Judges, task: str | None, models: Any, data: Any, settings: Mapping[str, Any]) -> Any:
+    """The configuration as plain values, without the run folder and the data files."""
+    given, section = _mapping("data", data), _mapping("evaluate", settings.get("evaluate"))
+    for taken, key, argument in (
+        (given, "data.records", "rows"),
+        (section, "evaluate.judges", "judges"),
+        (given if task is not None else {}, "data.task", "task"),
+    ):
+        if key.partition(".")[2] in taken:
+            words = f"`{key}` is given by the argument `{argument}` too. Remove one of the two."
+            raise InputError(words, code="conflict", key=key)
+    known, asked = _judges(judges, _mapping("models", models))
+    config = {
+        **settings,
+        "data": {**({} if task is None else {"task": task}), **given},
+        "models": known,
+        "evaluate": {**section, "judges": asked},
+    }
+    try:
+        return json.loads(json.dumps(config, default=_plain))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InputError(f"A setting cannot be written to a configuration: {error}.", code="invalid_value") from error
 
 
-def _judges(judges: Judges, models: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+def _mapping(name: str, value: Any) -> dict[str, Any]:
+    if value is not None and not isinstance(value, Mapping):
+        words = f"`{name}` must be a mapping of settings, not {type(value).__name__}."
+        raise InputError(words, code="invalid_value", key=name)
+    return dict(value or {})
+
+
+def _plain(value: Any) -> Any:
+    """A value of numpy as one of Python, a path as text."""
+    if type(value).__module__ == "numpy":
+        return value.tolist()
+    if isinstance(value, Path):
+        return str(value)
+    raise TypeError(f"{type(value).__name__} is neither text, number, list nor mapping")
+
+
+class _Judges(NamedTuple):
     """The configuration's `models` and `evaluate.judges`."""
-    if isinstance(judges, str | Path):
-        judges = [judges]
-    if not isinstance(judges, Mapping):
-        names = [_short(str(source)) for source in judges]
-        if twice := [name for name in names if names.count(name) > 1]:
-            words = f"Two judges would be called {twice[0]!r}. Pass a mapping from names to sources."
-            raise InputError(words, code="duplicate_name", key="judges")
-        judges = dict(zip(names, map(str, judges), strict=True))
-    asked: dict[str, Any] = {}
-    for name, one in judges.items():
-        if isinstance(one, str | Path) and str(one) not in models:
-            if name in models:
-                words = f"`models` has a {name!r} already. Call the judge of {one} by another name."
+
+    models: dict[str, Any]
+    judges: dict[str, dict[str, Any]]
+
+
+def _judges(judges: Judges, models: Mapping[str, Any]) -> _Judges:
+    known, asked = dict(models), dict[str, dict[str, Any]]()
+    names: dict[str, str] = {}  # a source -> the name of its model
+    for name, one in _by_name(judges).items():
+        if isinstance(one, Mapping):
+            asked[name] = dict(one)
+            continue
+        if not isinstance(one, str | Path):
+            words = f"The judge {name!r} must be a model's source or a mapping of settings, not {type(one).__name__}."
+            raise InputError(words, code="invalid_value", key="judges")
+        source = str(one)
+        if source not in models and source not in names:
+            if name in known:
+                words = f"`models` has a {name!r} already. Call the judge of {source} by another name."
                 raise InputError(words, code="duplicate_name", key="judges")
-            models[name] = {"source": str(one)}
-            one = name
-        asked[name] = dict(one) if isinstance(one, Mapping) else {"model": str(one)}
-    return models, asked
+            known[name], names[source] = {"source": source}, name
+        asked[name] = {"model": names.get(source, source)}
+    return _Judges(known, asked)
+
+
+def _by_name(judges: Any) -> dict[str, Any]:
+    if isinstance(judges, Mapping):
+        return {str(name): one for name, one in judges.items()}
+    sources = [judges] if isinstance(judges, str | Path) else judges
+    if not isinstance(sources, list | tuple) or not all(isinstance(one, str | Path) for one in sources):
+        words = "`judges` must be a model's source, a list of sources, or a mapping from names to sources or settings."
+        raise InputError(words, code="invalid_value", key="judges")
+    names = [_short(str(source)) for source in sources]
+    if twice := [name for name in names if names.count(name) > 1]:
+        words = f"Two judges would be called {twice[0]!r}. Pass a mapping from names to sources."
+        raise InputError(words, code="duplicate_name", key="judges")
+    return dict(zip(names, sources, strict=True))
 
 
 def _short(source: str) -> str:
@@ -227,89 +174,87 @@ def _short(source: str) -> str:
     return source.rstrip("/").replace("embedded:", "").rsplit("/", 1)[-1]
 
 
-def _files(rows: Any) -> tuple[list[str], str | None]:
-    """Places of data files; or none, and rows as JSON lines."""
+def _built(config: Mapping[str, Any]) -> Any:
+    """The validated configuration."""
+    from cluster import config as configuration
+    from cluster import jobs
+
+    return configuration.build(config, jobs.sections(), origin="inverdict.evaluate")
+
+
+def _digest(checked: Any, places: Sequence[str], text: str | None) -> str:
+    """12 hexadecimal digits from the settings and the content of everything that `data` names."""
+    from cluster.identity import input_hashes
+    from judging.hub import hub_hashes
+
+    data = checked.data
+    inputs = [*places, *data.pool, *data.dev, *data.task_files]
+    told = [json.loads(checked.model_dump_json(exclude={"run"})), input_hashes(inputs, hub_hashes(inputs)), text]
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:12]
+
+
+# ---------------------------------------------------------------------- the rows
+
+
+def _places(rows: Any) -> list[str]:
+    """The places of data files; none where the rows are in memory."""
     places = [rows] if isinstance(rows, str | Path) else rows
-    if isinstance(places, list | tuple) and places and all(isinstance(one, str | Path) for one in places):
-        return [one if isinstance(one, str) and "://" in one else str(Path(one).resolve()) for one in places], None
-    lines = []
+    if not isinstance(places, list | tuple) or not all(isinstance(one, str | Path) for one in places):
+        return []
+    return [one if isinstance(one, str) and "://" in one else str(Path(one).resolve()) for one in places]
+
+
+def _as_lines(rows: Any, data: DataConfig) -> str:
+    """Rows in memory as JSON lines, from which the reader makes the same records as from the rows."""
+    plain, lines = [], []
     for number, row in raw_rows(rows):
-        if isinstance(row, RowError):
-            raise InputError(f"Row {number}: {row}.", code=row.code, key=row.key)
-        lines.append(json.dumps(_without_missing(row), ensure_ascii=False, default=str) + "\n")
+        try:
+            if isinstance(row, RowError):
+                raise row
+            lines.append(json.dumps({name: _json(name, value) for name, value in row.items()}, ensure_ascii=False))
+        except RowError as error:
+            raise InputError(f"row {number}: {error}", code=error.code, key=error.key) from error
+        plain.append(row)
     if not lines:
         raise InputError("There is no row to judge.", code="no_records", key="rows")
-    return [], "".join(lines)
+    if data.max_rejected_share == 0:
+        for found in read_rows(plain, **data.row_options()):
+            if isinstance(found, Rejected) and not isinstance(found, Empty):
+                raise found.error()
+    return "".join(f"{line}\n" for line in lines)
 
 
-def _without_missing(value: Any) -> Any:
-    """The value without the entries of mappings that are null, or NaN as pandas writes missing values."""
+def _json(name: str, value: Any) -> Any:
+    """The value as JSON has it; a kind of value that JSON lacks as the text that the reader makes of it."""
     if isinstance(value, Mapping):
-        return {key: _without_missing(one) for key, one in value.items() if one is not None and one == one}
-    return value
+        return {key: _json(name, one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_json(name, one) for one in value]
+    if is_missing(value):
+        return None
+    return value if isinstance(value, bool | int | float | str) else as_text(name, value)
 
 
-def _plain(value: Any) -> Any:
-    """A number of numpy as one of Python, a path as text."""
-    return value.item() if hasattr(value, "item") else str(value)
+# ---------------------------------------------------------------------- the jobs
 
 
-def _run(config: Mapping[str, Any], text: str | None) -> None:
-    """Validate the configuration, write it (and the rows) to its run folder, and run its jobs."""
-    from cluster import config as configuration
+def _run(config: Mapping[str, Any], folder: Path, text: str | None) -> None:
+    """Write the configuration and the rows to the run folder, and run the configuration's jobs."""
     from cluster import jobs, models
 
-    folder = Path(config["run"])
-    run = configuration.build(config, jobs.sections(), origin="inverdict.evaluate")
-    rows = folder / ROWS
-    if text is not None and (folder / "evaluate").exists() and rows.exists() and rows.read_text("utf-8") != text:
-        words = f"{folder} holds the evaluation of other rows. Choose another `run`."
-        raise InputError(words, code="other_rows", key="run")
-    folder.mkdir(parents=True, exist_ok=True)
-    if text is not None:
-        write_text(rows, text)
-    write_text(folder / CONFIG, yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True))
-    for job in jobs.jobs_of(run):
-        with models.looked_up_once():
-            module = importlib.import_module(jobs.JOBS[job][0])
-            code, summary = module.main(run)
-        if code != 0:
-            warnings.warn(f"{job}: {module.render(summary)}", stacklevel=3)
-
-
-# ---------------------------------------------------------------------- the report's numbers as rows
-
-
-def _title(part: Mapping[str, Any]) -> str:
-    from evaluation.measure.formatting import part_title
-
-    return part_title(part["task"], part["dataset"], part["aspect"])
-
-
-def _part(part: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: part[name] for name in ("task", "dataset", "aspect")}
-
-
-def _flat(estimate: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: estimate[name] for name in ("value", "low", "high", "n", "coverage")}
-
-
-def _rest(system: Mapping[str, Any]) -> dict[str, Any]:
-    names = ("rank", "rank_low", "rank_high", "share_of_groups_won", "share_of_groups_tied")
-    controlled = system["length_controlled_mean"]
-    return {**{name: system[name] for name in names}, "at_equal_length": controlled["value"] if controlled else None}
-
-
-def _at_equal_length(pair: Mapping[str, Any]) -> dict[str, Any]:
-    controlled = pair["length_controlled"]
-    return {"at_equal_length": controlled["value"] if controlled else None}
-
-
-def _leaves(tree: Mapping[str, Any], place: str = "") -> Iterable[tuple[str, Mapping[str, Any]]]:
-    """Dotted name and JSON of every estimate."""
-    for name, node in tree.items():
-        path = f"{place}.{name}" if place else name
-        if "low" in node:
-            yield path, node
-        else:
-            yield from _leaves(node, path)
+    run = _built(config)
+    files = {} if text is None else {ROWS: text}
+    files[CONFIG] = MARK + yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True)
+    try:
+        with written(folder, files):
+            for job in jobs.jobs_of(run):
+                with models.looked_up_once():
+                    module = importlib.import_module(jobs.JOBS[job][0])
+                    code, summary = module.main(run)
+                if code != 0:
+                    warnings.warn(f"{job}: {module.render(summary)}", stacklevel=3)
+    except InputError as error:
+        words = str(error).replace(f"{folder / ROWS}, line ", "row ")
+        if words == str(error):
+            raise
+        raise InputError(words, code=error.code, key=error.key) from error

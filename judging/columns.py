@@ -136,7 +136,9 @@ def _without_missing(value: Any) -> Any:
 
 def is_missing(value: Any) -> bool:
     """Whether the value is null, or NaN as pandas writes missing values."""
-    return value is None or (isinstance(value, float | decimal.Decimal) and value != value)
+    if isinstance(value, decimal.Decimal):
+        return value.is_nan()  # a signalling NaN cannot be compared
+    return value is None or (isinstance(value, float) and value != value)
 
 
 def number_as_text(value: Any) -> Any:

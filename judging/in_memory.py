@@ -45,6 +45,8 @@ def _iterable(rows: Any) -> Iterable[Any]:
             f"a Dataset{inner}.",
             code="invalid_value",
         )
+    if type(rows).__module__ == "numpy":
+        rows = rows.tolist()  # an array without a dimension, which is Iterable and cannot be iterated over
     if isinstance(rows, str | bytes) or not isinstance(rows, Iterable):
         raise InputError(
             f"The rows must be a list of mappings, a DataFrame or a Dataset, not {type(rows).__name__}.",

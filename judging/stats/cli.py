@@ -142,32 +142,33 @@ def _no_constant(token: str) -> NoReturn:
 
 
 def _checked(row: Mapping[str, Any], human: str, scores: Sequence[str]) -> dict[str, Any]:
-    checked: dict[str, Any] = {"group": _label(row, "group")}
+    checked: dict[str, Any] = {"group": checked_label(row, "group")}
     for name in KNOWN:
         if row.get(name) is None and (near := [one for one in row if one != name and one.strip().lower() == name]):
             message = f"unknown column {json.dumps(near[0])}; did you mean {json.dumps(name)}?"
             raise InputError(message, code="unknown_key", key=near[0])
     if row.get("system") not in (None, ""):
-        checked["system"] = _label(row, "system")
+        checked["system"] = checked_label(row, "system")
     if row.get(human) is None:
         message = f"no number in the column {json.dumps(human)}; every row needs a human score"
         raise InputError(message, code="missing_key", key=human)
-    checked["human"] = _number(row[human], human)
+    checked["human"] = checked_number(row[human], human)
     checked["scores"] = []
     for column in scores:
         if column not in row:
             message = f"the column {json.dumps(column)} is missing; use null for an unscored row"
             raise InputError(message, code="missing_key", key=column)
-        checked["scores"].append(None if row[column] is None else _number(row[column], column))
+        checked["scores"].append(None if row[column] is None else checked_number(row[column], column))
     if row.get("ratings") is not None:
         if not isinstance(row["ratings"], list):
             message = 'the column "ratings" must hold a list of single ratings, such as [4, null, 5]'
             raise InputError(message, code="invalid_value", key="ratings")
-        checked["ratings"] = [None if value is None else _number(value, "ratings") for value in row["ratings"]]
+        checked["ratings"] = [None if value is None else checked_number(value, "ratings") for value in row["ratings"]]
     return checked
 
 
-def _label(row: Mapping[str, Any], column: str) -> str:
+def checked_label(row: Mapping[str, Any], column: str) -> str:
+    """The name in a column, a text or a whole number. Raises InputError for any other value."""
     value = row.get(column)
     if isinstance(value, bool) or not isinstance(value, (str, int)):
         message = f"the column {json.dumps(column)} must hold text or a whole number"
@@ -175,7 +176,8 @@ def _label(row: Mapping[str, Any], column: str) -> str:
     return str(value)
 
 
-def _number(value: object, column: str) -> float:
+def checked_number(value: object, column: str) -> float:
+    """A finite number of a column. Raises InputError for any other value."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         shown = json.dumps(value, ensure_ascii=True)
         shown = shown if len(shown) <= 40 else f"{shown[:40]}..."

@@ -21,7 +21,7 @@ from judging.stats.estimate import Estimate
 
 # With fewer labelled groups, or open ones, or labelled ones that differ in label and in the judge's error, intervals
 # of both hold the mean less often than those of the labels alone (tests/judging/stats/test_prediction_powered.py).
-MIN_LABELLED = 20
+MIN_LABELLED = 10
 MIN_OPEN = 6
 MIN_DIFFERENT = 5
 
@@ -77,10 +77,12 @@ def three_ways(human_G: Floats, judge_G: Floats, *, coverage: float = 1.0) -> Th
     bend = covariance[1, 1] / num_labelled + judge_U.var(ddof=1) / num_open
     weight = float(covariance[0, 1] / num_labelled / bend) if bend > 0 else 0.0
     value = float(human_L.mean() + weight * (judge_U.mean() - judge_L.mean()))
-    # The weight was fitted to the labelled groups, which leaves them one degree of freedom less.
-    left = float((human_L - weight * judge_L).var(ddof=1)) * (num_labelled - 1) / (num_labelled - 2) / num_labelled
+    # The weight was fitted to the labelled groups, and the interval is taken where it is narrower than theirs: each
+    # leaves them one degree of freedom less.
+    degrees_left = num_labelled - 3
+    left = float((human_L - weight * judge_L).var(ddof=1)) * (num_labelled - 1) / degrees_left / num_labelled
     of_open = weight**2 * float(judge_U.var(ddof=1)) / num_open
-    error, degrees = math.sqrt(left + of_open), _degrees(left, num_labelled - 2, of_open, num_open - 1)
+    error, degrees = math.sqrt(left + of_open), _degrees(left, degrees_left, of_open, num_open - 1)
     half = student_quantile(degrees) * error
     half_of_labels = (labels.high - labels.low) / 2
     if not half < half_of_labels:

@@ -185,6 +185,7 @@ def no_rows() -> Iterator[Any]:
         (b"data", "invalid_value", "not bytes"),
         (7, "invalid_value", "not int"),
         (None, "invalid_value", "not NoneType"),
+        (np.array(3), "invalid_value", "not int"),
         (pd.DataFrame([[1, 2]], columns=["task", "task"]), "duplicate_key", "'task'"),
     ],
     ids=lambda value: str(value)[:20],

@@ -34,8 +34,9 @@ def test_worked_out_by_hand() -> None:
     # The judge's means: 3.25 on the labelled groups, 3.041667 on the others.
     assert found.powered.value == pytest.approx(3.375 + 0.41751 * (3.0416667 - 3.25), abs=1e-4)
     assert found.powered.n == 36 and found.p < 1e-9
-    # Variance (1.8098 - 2 * .4175 * .9457 + .4175^2 * .5870) / 24 * 23 / 22 + .4175^2 * .8390 / 12 = .0613: t * .2475.
-    assert found.powered.high - found.powered.value == pytest.approx(0.50, abs=0.01)
+    # Variance (1.8098 - 2 * .4175 * .9457 + .4175^2 * .5870) / 24 * 23 / 21 + .4175^2 * .8390 / 12 = .0512 + .0122,
+    # with .0634^2 / (.0512^2 / 21 + .0122^2 / 11) = 29 degrees of freedom: 2.045 * .2518.
+    assert found.powered.high - found.powered.value == pytest.approx(0.515, abs=1e-3)
     assert found.effective == pytest.approx(24 * (0.5681 / (found.powered.high - found.powered.value)) ** 2, abs=0.01)
 
 
@@ -68,7 +69,9 @@ def test_an_error_that_is_hardly_seen_is_not_taken_for_none() -> None:
         assert (three_ways(*both(HUMAN, opposite, [6 - one for one in OPEN])).weight < 0) is is_used
         rare = [5.0 if place < num else 4.0 for place in range(24)]
         judge = [one + 0.1 * (place % 7 - 3) for place, one in enumerate(rare)]
-        assert (three_ways(*both(rare, judge, OPEN)).weight > 0) is is_used
+        assert (
+            three_ways(*both(rare, judge, [4.1, 3.9, 5, 4.2, 4, 3.8, 5.1, 4, 4.1, 3.9, 4, 5])).weight > 0
+        ) is is_used
 
 
 def test_labels_of_all_groups_leave_nothing_to_predict() -> None:
@@ -76,7 +79,7 @@ def test_labels_of_all_groups_leave_nothing_to_predict() -> None:
     assert found.powered == found.labels and found.effective == 24
 
 
-@pytest.mark.parametrize("num", [0, 1, 2, 5, 6, 19])
+@pytest.mark.parametrize("num", [0, 1, 2, 5, 6, 9])
 def test_too_few_labels_stay_alone(num: int) -> None:
     found = three_ways(*both(HUMAN[:num], JUDGE[:num], OPEN))
     assert (found.labels.n == num and found.powered == found.labels) or math.isnan(found.labels.value)
@@ -103,7 +106,7 @@ JUDGES = {"biased": (0.8, 1.5), "noisy": (0.3, 0.0), "worthless": (0.0, 0.0), "o
 
 
 @pytest.mark.parametrize("kind", JUDGES)
-@pytest.mark.parametrize(("num_labels", "num_open"), [(20, 500), (50, 500), (200, 500), (25, 20), (100, 10)])
+@pytest.mark.parametrize(("num_labels", "num_open"), [(10, 500), (20, 500), (50, 500), (200, 500), (25, 20), (100, 10)])
 def test_intervals_hold_the_mean_and_are_never_wider(kind: str, num_labels: int, num_open: int) -> None:
     correlation, bias = JUDGES[kind]
     random = np.random.default_rng(num_labels)
@@ -115,7 +118,7 @@ def test_intervals_hold_the_mean_and_are_never_wider(kind: str, num_labels: int,
         found = three_ways(human, 3 + bias + correlation * latent + noise)
         held.append(found.powered.low <= 3 <= found.powered.high)
         widths.append((found.powered.high - found.powered.low) / (found.labels.high - found.labels.low))
-    assert 0.93 <= np.mean(held) <= 0.97
+    assert (0.93 if num_labels > 10 else 0.92) <= np.mean(held) <= 0.97
     assert max(widths) <= 1
     if num_open == 500:
         assert np.mean(widths) < {"biased": 0.8, "noisy": 0.99, "worthless": 1.0, "opposite": 0.9}[kind]
@@ -137,9 +140,12 @@ def mostly_right(random: np.random.Generator, num: int) -> tuple[np.ndarray, np.
 
 
 @pytest.mark.parametrize("draw", [skewed, mostly_equal, mostly_right])
-@pytest.mark.parametrize("num_labels", [20, 50, 100])
+@pytest.mark.parametrize("num_labels", [10, 20, 50, 100])
 def test_with_few_values_the_judge_costs_no_coverage(draw: Callable[..., Any], num_labels: int) -> None:
-    """Student's interval of the labels alone holds too seldom where labels are skewed: .86 to .88 with 20 groups."""
+    """Student's interval of the labels alone holds too seldom where labels are skewed: .86 to .88 with 20 groups.
+
+    Where nine of ten labels are equal it does in .63 of the samples of 10 groups.
+    """
     held = []
     for number in range(1000):
         human, judge, mean = draw(np.random.default_rng((number, num_labels)), 300)
@@ -147,4 +153,4 @@ def test_with_few_values_the_judge_costs_no_coverage(draw: Callable[..., Any], n
         found = three_ways(known, judge)
         held.append([one.low - 1e-9 <= mean <= one.high + 1e-9 for one in (found.labels, found.powered)])
     of_labels, of_both = np.mean(held, axis=0)
-    assert of_both >= of_labels - 0.015 and of_labels >= (0.84 if num_labels < 100 else 0.92)
+    assert of_both >= of_labels - 0.015 and of_labels >= {10: 0.6, 100: 0.92}.get(num_labels, 0.84)
