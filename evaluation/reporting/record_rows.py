@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cluster.parts import parts_of, readable
-from evaluation.batch.scores import VERDICT_COLUMNS
+from evaluation.batch.scores import VERDICT_COLUMNS, label_scales
 from evaluation.judges.aggregation import PANEL
 from evaluation.reporting.progress import with_times
 from judging.records import Scale
@@ -158,7 +158,8 @@ def rows_so_far(evaluation: Path, judges: Sequence[str], limit: int) -> Rows:
             if (key := (row["id"], row["aspect"])) in verdicts:
                 verdicts[key].setdefault(name, row)
     records = records_of(evaluation / "records", {id for id, _ in newest}, None)
-    rows = [_row(records[key[0]], key[1], by_judge) for key, by_judge in verdicts.items() if key[0] in records]
+    scales = label_scales(evaluation / "records")
+    rows = [_row(records[key[0]], key[1], by_judge, scales) for key, by_judge in verdicts.items() if key[0] in records]
     names = dict.fromkeys(name for row in rows for name in row)
     if len(newest) == limit:
         note = f"The {limit:,} newest rows are shown until the evaluation is finished. {note}".strip()
@@ -176,11 +177,17 @@ def _newest(parts: list[Part]) -> tuple[list[Part], str]:
     return [one for one in parts if one[1].name in names], note
 
 
-def _row(record: Mapping[str, Any], aspect: str, verdicts: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+def _row(
+    record: Mapping[str, Any],
+    aspect: str,
+    verdicts: Mapping[str, Mapping[str, Any]],
+    label_scales: Mapping[tuple[str, str, str], Scale],
+) -> dict[str, Any]:
     """One row like those of `scores.parquet`, in points of the human scale."""
     labels, scales, ratings = (json.loads(record[name]) for name in ("scores", "scales", "ratings"))
     scale = load_task(record["task"]).scale_of(aspect)
-    to = Scale(*scales[aspect]) if aspect in scales else scale
+    shared = label_scales.get((record["task"], record["dataset"], aspect), scale)
+    to = Scale(*scales[aspect]) if aspect in scales else shared
     row: dict[str, Any] = {
         **{name: record[name] for name in ("id", "task", "dataset", "group", "system", *TEXTS)},
         "aspect": aspect,
