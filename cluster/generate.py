@@ -38,6 +38,9 @@ DRY_BATCH = 64  # rows; Ray Data requires a batch size for actors that request G
 ROWS_ON_GPU, ROWS_ON_CPU = 64, 16
 BATCH_ON_CPU = {"max_num_batched_tokens": 4096, "max_num_seqs": 256}
 BATCH_ON_GPU = {"max_num_batched_tokens": 8192, "max_num_seqs": 256}
+# Logits in bfloat16 have steps of 0.125 from 16 on, so label probabilities have steps of a tenth, and expected scores
+# tie. Not on CPUs where all replies are sampled: there the head is converted for every token.
+FLOAT32_HEAD = {"head_dtype": "float32"}
 # vLLM warms up with FlashInfer's sampler, which compiles with nvcc: images of Python wheels have none on their PATH,
 # and the engine dies (vllm-project/vllm#49497). Requests with seeds, as all here, never use it.
 WITHOUT_NVCC = {"VLLM_USE_FLASHINFER_SAMPLER": "0"}
@@ -181,10 +184,11 @@ def rows_at_once(spec: VllmSpec) -> int:
     return spec.batch_size or (ROWS_ON_GPU if on_gpus(spec) else ROWS_ON_CPU)
 
 
-def vllm_arguments(spec: VllmSpec, *, sampled: bool = False) -> dict[str, Any]:
+def vllm_arguments(spec: VllmSpec, *, sampled: bool = False, is_served: bool = False) -> dict[str, Any]:
     """`engine_kwargs`, `placement_group_config` and `runtime_env` of a vLLM engine for this spec on this cluster.
 
-    `sampled`: replies are sampled with a seed per request, instead of greedy decoding.
+    `sampled`: replies are sampled with a seed per request, instead of greedy decoding. `is_served`: for requests of
+    both kinds, with labels and sampled.
     """
     is_on_gpus = on_gpus(spec)
     engine: dict[str, Any] = {
@@ -194,6 +198,7 @@ def vllm_arguments(spec: VllmSpec, *, sampled: bool = False) -> dict[str, Any]:
         "pipeline_parallel_size": spec.pipeline_parallel_size,
         "enable_prefix_caching": True,
         "disable_log_stats": True,
+        **({"hf_overrides": FLOAT32_HEAD} if is_on_gpus or is_served or not sampled else {}),
         **(BATCH_ON_GPU if is_on_gpus else BATCH_ON_CPU),
     }
     environment = {"VLLM_LOGGING_LEVEL": "ERROR", "VLLM_NO_USAGE_STATS": "1", "TOKENIZERS_PARALLELISM": "false"}

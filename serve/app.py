@@ -99,7 +99,7 @@ def _evaluator(name: str, spec: ModelSpec, found: Online) -> Any:
 
 def _vllm_evaluator(name: str, spec: VllmSpec, found: Online, options: dict[str, Any]) -> Any:
     folder = str(models.resolve(spec.source, revision=spec.revision).path)
-    arguments = vllm_arguments(spec, sampled=True)
+    arguments = vllm_arguments(spec, sampled=True, is_served=True)
     if isinstance(spec, CutSpec):
         arguments["engine_kwargs"] |= {"runner": "pooling", "convert": "embed"}
     if "GPU" not in arguments["placement_group_config"]["bundle_per_worker"]:

@@ -149,7 +149,8 @@ def test_a_sampling_engine_without_a_gpu_computes_prompts_whole(max_model_len: i
     sampled, greedy = vllm_arguments(spec, sampled=True), vllm_arguments(spec)
     # A seeded request that is computed in pieces ends vLLM's CPU engine, so the longest prompt must fit at once.
     more = {"enable_chunked_prefill": False, "max_num_batched_tokens": num_tokens}
-    assert sampled["engine_kwargs"] == {**greedy["engine_kwargs"], **more}
+    rest = {name: value for name, value in greedy["engine_kwargs"].items() if name != "hf_overrides"}
+    assert sampled["engine_kwargs"] == {**rest, **more}
     assert "enable_chunked_prefill" not in greedy["engine_kwargs"]
     own = vllm_arguments(spec.model_copy(update={"engine": {"max_num_batched_tokens": 9000}}), sampled=True)
     assert own["engine_kwargs"]["max_num_batched_tokens"] == 9000
@@ -158,6 +159,15 @@ def test_a_sampling_engine_without_a_gpu_computes_prompts_whole(max_model_len: i
 def test_a_sampling_engine_on_a_gpu_is_no_other() -> None:
     spec = VllmSpec(source="x", num_gpus=1)
     assert vllm_arguments(spec, sampled=True) == vllm_arguments(spec)
+
+
+@pytest.mark.parametrize("num_gpus", [0, 1])
+def test_labels_are_read_from_a_float32_head(num_gpus: int) -> None:
+    spec = VllmSpec(source="x", num_gpus=num_gpus)
+    head = {"head_dtype": "float32"}
+    assert vllm_arguments(spec)["engine_kwargs"]["hf_overrides"] == head
+    assert vllm_arguments(spec, sampled=True, is_served=True)["engine_kwargs"]["hf_overrides"] == head
+    assert ("hf_overrides" in vllm_arguments(spec, sampled=True)["engine_kwargs"]) == (num_gpus > 0)
 
 
 def test_arguments_of_an_engine_on_gpus() -> None:

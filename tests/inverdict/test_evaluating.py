@@ -103,7 +103,7 @@ def refused_code(code: str) -> Any:
         ({"judges": ["fake", None]}, "invalid_value", "judges"),
         ({"judges": {"a": None}}, "invalid_value", "judges"),
         ({"judges": []}, "invalid_value", "evaluate.judges"),
-        ({"seed": object()}, "invalid_value", ""),
+        pytest.param({"seed": object()}, "invalid_value", "", id="a seed that is an object"),
         ({"seed": {(1, 2): 3}}, "invalid_value", ""),
     ],
     ids=str,

@@ -176,7 +176,7 @@ def test_scores_with_missing_values(read: Callable[..., list[Record]]) -> None:
     ("second", "code", "key"),
     [
         ({"fact": {1, 2}}, "invalid_value", "fact"),
-        ({"fact": object()}, "invalid_value", "fact"),
+        pytest.param({"fact": object()}, "invalid_value", "fact", id="a text that is an object"),
         ({"fact": float("inf")}, "invalid_value", "fact"),
         ({"fact": b"\xff"}, "unreadable_file", "fact"),
         ({"fact": "\ud83d"}, "invalid_value", "fact"),
