@@ -184,6 +184,7 @@ def rows_at_once(spec: VllmSpec) -> int:
     return spec.batch_size or (ROWS_ON_GPU if on_gpus(spec) else ROWS_ON_CPU)
 
 
+# Its length: the engine's arguments, which are listed once, with the reason of each.
 def vllm_arguments(spec: VllmSpec, *, sampled: bool = False, is_served: bool = False) -> dict[str, Any]:
     """`engine_kwargs`, `placement_group_config` and `runtime_env` of a vLLM engine for this spec on this cluster.
 

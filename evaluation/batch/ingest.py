@@ -23,13 +23,14 @@ from judging.data_config import DataConfig
 from judging.data_names import Names
 from judging.datasets import Check, Empty, Rejected, read_records
 from judging.errors import InputError
-from judging.records import Record
+from judging.records import Record, Scale
 
 RECORD_SCHEMA = pa.schema(
     [(name, pa.large_string()) for name in Record("", "", "", "", "").to_row()] + [("group_key", pa.large_string())]
 )
 ROWS_A_BUCKET = 10_000
 KINDS = "kinds.json"  # every task with every set of aspects that one of its records is rated on
+SCALES = "scales.json"  # every task, data set, aspect, and both ends of a scale of its labels
 
 
 class Ingested(NamedTuple):
@@ -92,6 +93,30 @@ def kinds_of(folder: Path) -> list[tuple[str, str]]:
     return [(task, json.dumps(dict.fromkeys(aspects, 0))) for task, aspects in kinds]
 
 
+def label_scales(folder: Path) -> dict[tuple[str, str, str], Scale]:
+    """The scale of the labels by task, data set and aspect, where all labels have the same one.
+
+    Rows without a label are given on it too: labelled and other texts of one part are compared with each other.
+
+    Args:
+        folder: of the records.
+    """
+    path = folder / SCALES
+    if path.exists():
+        known = json.loads(path.read_text())
+    else:  # written by an earlier version
+        rows = iter_rows(parts_of(folder), ("task", "dataset", "scales"))
+        known = [
+            (row["task"], row["dataset"], aspect, *ends)
+            for row in rows
+            for aspect, ends in json.loads(row["scales"]).items()
+        ]
+    found: dict[tuple[str, str, str], set[Scale]] = {}
+    for task, dataset, aspect, low, high in known:
+        found.setdefault((task, dataset, aspect), set()).add(Scale(low, high))
+    return {key: next(iter(each)) for key, each in found.items() if len(each) == 1}
+
+
 def _write_checked(
     data: DataConfig, folder: Path, block_rows: int, check: Check, without: tuple[Collection[str], Collection[str]]
 ) -> tuple[Ingested, bool]:
@@ -100,6 +125,7 @@ def _write_checked(
     first_group: set[int] = set()
     last_key, in_order = "", True
     names, kinds = Names(), dict[tuple[str, tuple[str, ...]], None]()
+    scales: dict[tuple[str, str, str, float, float], None] = {}
     with BlockWriter(folder, block_rows) as blocks:
         for found in read_records(data.judged, check=check, names=names, **data.reading()):
             if isinstance(found, Rejected) and not isinstance(found, Empty):
@@ -115,6 +141,7 @@ def _write_checked(
                 continue
             num_records += 1
             kinds[row.task, tuple(row.scores)] = None
+            scales |= {(row.task, row.dataset, name, one.low, one.high): None for name, one in row.scales.items()}
             if row.group_key != last_key:
                 in_order = in_order and hash(row.group_key) not in first_group
                 first_group.add(hash(row.group_key))
@@ -123,6 +150,7 @@ def _write_checked(
     _check_names(data, names)
     _check_counts(data, num_records, num_left_out, rejected)
     write_text(folder / KINDS, json.dumps(list(kinds)))
+    write_text(folder / SCALES, json.dumps(list(scales)))
     if rejected:
         lines = [json.dumps(dataclasses.asdict(row), ensure_ascii=False) for row in rejected]
         (folder / "rejected.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -23,6 +23,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cluster.parts import parts_of
+from evaluation.batch.ingest import label_scales
 from evaluation.judges.aggregation import PANEL, Ballot
 from judging.judge import Judge
 from judging.records import Scale, Verdict
@@ -57,22 +58,6 @@ def write_scores(
             writer.write_table(pa.Table.from_pylist(rows, schema=schema))
     beside.rename(folder / "scores.parquet")
     return {**counter.summary(), "file": str(folder / "scores.parquet")}
-
-
-def label_scales(folder: Path) -> dict[tuple[str, str, str], Scale]:
-    """The scale of the labels by task, data set and aspect, where all labels have the same one.
-
-    Rows without a label are given on it too: labelled and other texts of one part are compared with each other.
-    """
-    kinds: set[tuple[str, str, str]] = set()
-    for part in parts_of(folder):
-        table = pq.read_table(part, columns=["task", "dataset", "scales"])
-        kinds |= set(zip(*(table.column(name).to_pylist() for name in table.column_names), strict=True))
-    found: dict[tuple[str, str, str], set[Scale]] = {}
-    for task, dataset, scales in kinds:
-        for aspect, ends in json.loads(scales).items():
-            found.setdefault((task, dataset, aspect), set()).add(Scale(*ends))
-    return {key: next(iter(each)) for key, each in found.items() if len(each) == 1}
 
 
 class VerdictsOnDisk:

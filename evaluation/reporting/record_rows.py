@@ -19,7 +19,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cluster.parts import parts_of, readable
-from evaluation.batch.scores import VERDICT_COLUMNS, label_scales
+from evaluation.batch.ingest import label_scales
+from evaluation.batch.scores import VERDICT_COLUMNS
 from evaluation.judges.aggregation import PANEL
 from evaluation.reporting.progress import with_times
 from judging.records import Scale
