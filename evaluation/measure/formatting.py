@@ -62,19 +62,24 @@ def _plain(name: str) -> str:
 def with_interval(one: Estimate | Mapping[str, Any] | None) -> str:
     """ ".48 [.31, .62]" for an estimate or its JSON (null: undefined); a dash for None.
 
-    Two digits after the point, and more where the interval's half width has not two significant ones.
+    Two digits after the point, and more where the interval's half width has no significant one, or an end would be 0.
     """
     if one is None:
         return "–"
     known: Mapping[str, Any] = one.to_json() if isinstance(one, Estimate) else one
     value, low, high = (math.nan if known[end] is None else known[end] for end in ("value", "low", "high"))
-    digits = _digits(value, (high - low) / 2)
+    digits = _digits(value, low, high)
     return f"{shown(value, digits)} [{shown(low, digits)}, {shown(high, digits)}]"
 
 
-def _digits(value: float, half_width: float) -> int:
-    """After the point, for two significant ones of the half width; of the value, where there is no width."""
+def _digits(value: float, low: float, high: float) -> int:
+    """After the point: a significant one of the half width, or of the value where there is no width."""
+    half_width = (high - low) / 2
     size = half_width if half_width > NOISE else abs(value)
     if not math.isfinite(size) or size <= NOISE:
         return DIGITS
-    return min(MOST_DIGITS, max(DIGITS, 1 - math.floor(math.log10(size * (1 + NOISE)))))
+    digits = max(DIGITS, -math.floor(math.log10(size * (1 + NOISE))))
+    # An end that rounds to 0 would hide on which side of 0 the interval lies.
+    while digits < MOST_DIGITS and any(abs(end) > NOISE and round(end, digits) == 0 for end in (low, high)):
+        digits += 1
+    return min(MOST_DIGITS, digits)
