@@ -22,7 +22,7 @@ from evaluation.measure.trust import Trust, trust
 from evaluation.reporting.pages import rendered
 from judging.certificates.certificate import Certificate
 from judging.stats.estimate import Estimate
-from judging.stats.prediction_powered import ThreeWays
+from judging.stats.prediction_powered import MIN_LABELLED, ThreeWays
 from judging.stats.systems import Ranking, SystemScore
 
 SHOWN_SYSTEMS = 20  # in the terminal's table
@@ -117,6 +117,7 @@ def answer_html(answer: Answer, label: str, slices: Sequence[Slice]) -> str:
     return rendered(
         "answer.html",
         answer=answer,
+        min_labelled=MIN_LABELLED,
         sentence=Markup(answer.said(_isolated)),
         number=next((number for number, one in enumerate(slices) if one is answer.agreement), None),
         label=label,
