@@ -19,6 +19,7 @@ from evaluation.batch.pairs_table import TABLE
 from evaluation.batch.verdicts import ON_PURPOSE
 from evaluation.certification.issue import Context
 from evaluation.judges.aggregation import PANEL
+from evaluation.measure.pair_comparison import OUTCOMES
 from evaluation.measure.slices import reasons_of
 from judging.certificates.assess import pair_holding
 from judging.certificates.certificate import Figure, Groups, Holding, PairCertificate, ProbeResult, Split, ids_hash
@@ -28,7 +29,6 @@ from judging.stats.pairs import preference_accuracy
 
 Row = Mapping[str, Any]
 Key = tuple[str, str, str]  # task, data set, aspect
-OUTCOMES = {"first": 1.0, "tie": 0.5, "second": 0.0}
 
 
 def pair_certificates(
@@ -54,11 +54,13 @@ def pair_certificates(
     keys = [(task, aspect) for task, _, aspect in slices]
     known = known_of_pairs(evaluation.run, evaluation.config, compared, keys, with_tie=section.tie.label)
     return [
-        _certificate(key, rows, subject, compared, known, context, section.tie.margin)
+        _certificate(key, measured, subject, compared, known, context, section.tie.margin)
         for key, rows in slices.items()
         if key in wanted
         for subject in subjects
         if subject in compared or (subject == PANEL and len(compared) > 1)
+        # A judge that skips every pair by configuration has no certificate of pairs.
+        if (measured := [row for row in rows if row[f"{subject}.unscored"] not in ON_PURPOSE])
     ]
 
 
@@ -72,8 +74,7 @@ def _certificate(
     tie_margin: float,
 ) -> PairCertificate:
     task, dataset, aspect = key
-    rows = [row for row in rows if row[f"{subject}.unscored"] not in ON_PURPOSE]
-    outcome = [None if (won := row[f"{subject}.winner"]) is None else OUTCOMES[won] for row in rows]
+    outcome = [OUTCOMES[row[f"{subject}.winner"]] for row in rows]
     group = [row["group"] for row in rows]
     human = [row["first_label"] - row["second_label"] for row in rows]
     longer = [row["first_chars"] - row["second_chars"] for row in rows]
@@ -90,7 +91,7 @@ def _certificate(
         num_pairs=len(rows),
         num_groups=len(set(group)),
         num_systems=len({row[f"{end}_system"] for row in rows for end in ("first", "second")}),
-        coverage=sum(one is not None for one in outcome) / len(rows) if rows else 0.0,
+        coverage=sum(map(math.isfinite, outcome)) / len(rows),
         unscored=reasons_of(rows, subject),
         accuracy=_figure(found.get("pairs")),
         length=_figure(found.get("points")),

@@ -91,6 +91,12 @@ def test_unrated_pairs_and_pairs_that_a_judge_skips_are_not_measured(tmp_path: P
     assert (first.num_pairs, first.num_systems, first.coverage) == (5, 2, 1)
 
 
+def test_a_judge_that_skips_every_pair_has_no_certificate_of_pairs(tmp_path: Path) -> None:
+    judges = {"fair": {"model": "fair"}, "first": {"model": "first", "not_systems": ["good", "mid"]}}
+    certified(tmp_path, judges=judges, rows=texts(8, 0))
+    assert set(found(tmp_path)) == {"fair", "panel"}
+
+
 def test_pairs_that_come_later_are_certified_without_a_new_probe(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
