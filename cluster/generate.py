@@ -161,7 +161,7 @@ def _with_vllm(dataset: Dataset, spec: VllmSpec, sampling: Sampling) -> Dataset:
         concurrency=(spec.num_engines, spec.num_engines) if isinstance(spec.num_engines, int) else spec.num_engines,
         accelerator_type=spec.accelerator_type,
         should_continue_on_error=True,
-        log_engine_metrics=False,
+        log_engine_metrics=spec.engine_metrics,
         # Prompts are passed as token ids: one tokenisation serves the length check, the labels and the engine.
         chat_template_stage=False,
         tokenize_stage=False,
@@ -198,7 +198,7 @@ def vllm_arguments(spec: VllmSpec, *, sampled: bool = False, is_served: bool = F
         "tensor_parallel_size": spec.tensor_parallel_size,
         "pipeline_parallel_size": spec.pipeline_parallel_size,
         "enable_prefix_caching": True,
-        "disable_log_stats": True,
+        "disable_log_stats": not spec.engine_metrics,
         **({"hf_overrides": FLOAT32_HEAD} if is_on_gpus or is_served or not sampled else {}),
         **(BATCH_ON_GPU if is_on_gpus else BATCH_ON_CPU),
     }

@@ -19,7 +19,7 @@ from cluster.model_specs import FeaturesSpec, ModelSpec, VllmSpec
 NOT_IDENTITY = {
     *("num_gpus", "num_cpus", "num_engines", "batch_size", "kv_cache_gib", "max_in_flight", "max_retries"),
     *("timeout_s", "api_key_env", "api_key_file", "accelerator_type", "resources", "tensor_parallel_size"),
-    *("pipeline_parallel_size", "delay_s"),
+    *("pipeline_parallel_size", "delay_s", "engine_metrics"),
 }
 
 

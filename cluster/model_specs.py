@@ -78,6 +78,10 @@ class VllmSpec(Strict):
         None, ge=1, description="rows passed to an engine at once, and saved at once; none: 64 on GPUs, 16 on CPUs"
     )
     kv_cache_gib: float = Field(2, gt=0, description="KV cache of an engine on CPU, in GiB")
+    engine_metrics: bool = Field(
+        False,
+        description="export vLLM's metrics (KV cache use, prefix cache hits, waiting requests) through Ray",
+    )
     engine: dict[str, Any] = Field(
         default_factory=dict, description="additional vLLM engine arguments, under vLLM's names"
     )

@@ -35,6 +35,7 @@ from serve.api.errors import Unavailable
 from serve.api.routes import make_app
 from serve.api.service import About
 from serve.engines.engine_server import EngineServer
+from serve.node_metrics import replica_metrics
 from serve.panel.build import Online, build_panel, describe, online, versions
 from serve.panel.config import Config, Replicas
 from serve.panel.panel import Ask, Judged
@@ -68,33 +69,61 @@ def build_app(run: RunConfig) -> Any:
     evaluators = {name: _evaluator(name, spec, found) for name, spec in found.models.items()}
     made = {"raw": run.model_dump(mode="json"), "cwd": str(Path.cwd())}
     ongoing = 4 * found.serve.max_in_flight
-    small = {"ray_actor_options": {"num_cpus": SMALL}, "max_ongoing_requests": ongoing}
+    small = {**_panel_options(found.serve), "max_ongoing_requests": ongoing}
     panel = ray.serve.deployment(name="panel", **small)(PanelServer).bind(evaluators=evaluators, **made)
     ingress = ray.serve.deployment(name="ingress", max_queued_requests=ongoing, **small)(ray.serve.ingress()(Ingress))
     return ingress.bind(panel=panel, evaluators=evaluators, **made)
 
 
+def _panel_options(config: Config) -> dict[str, Any]:
+    """Number and place of the replicas of the panel, and of the HTTP interface."""
+    per_node = config.panel.max_replicas_per_node
+    return {
+        "num_replicas": config.panel.num_replicas,
+        "ray_actor_options": {"num_cpus": SMALL, "resources": config.panel.resources},
+        "graceful_shutdown_timeout_s": config.hard_timeout_s,
+        **({"max_replicas_per_node": per_node} if per_node else {}),
+    }
+
+
 def _evaluator(name: str, spec: ModelSpec, found: Online) -> Any:
     """One model as a deployment with its own replicas, and its limits of ongoing and queued requests."""
     scale = found.serve.replicas.get(name, Replicas())
-    options: dict[str, Any] = {"max_ongoing_requests": scale.max_ongoing, "max_queued_requests": scale.max_queued}
-    if scale.max > scale.min:
-        target = max(1, scale.max_ongoing // 2)
-        options["autoscaling_config"] = {
-            "min_replicas": scale.min,
-            "max_replicas": scale.max,
-            "target_ongoing_requests": target,
-            "upscale_delay_s": scale.more_after_s,
-            "downscale_delay_s": scale.fewer_after_s,
-        }
-    else:
-        options["num_replicas"] = scale.min
+    options = evaluator_options(scale, found.serve.hard_timeout_s)
+    if scale.max > 1 and isinstance(spec, VllmSpec | ScriptedSpec):
+        from serve.routing import router_config
+
+        options["request_router_config"] = router_config(scale.target)
     if isinstance(spec, HttpSpec | ScriptedSpec | FeaturesSpec):
         gpus = spec.num_gpus if isinstance(spec, ScriptedSpec) else 0
         options |= {"name": f"evaluator-{name}", "ray_actor_options": {"num_cpus": SMALL, "num_gpus": gpus}}
         return ray.serve.deployment(**options)(EngineServer).bind(spec)
     assert isinstance(spec, VllmSpec)
     return _vllm_evaluator(name, spec, found, options)
+
+
+def evaluator_options(scale: Replicas, drain_s: float) -> dict[str, Any]:
+    """Serve's options for the limits, the number of replicas, and their end.
+
+    Args:
+        scale: the model's `serve.replicas`.
+        drain_s: seconds that a removed replica has for its running requests; new ones go to the others.
+    """
+    options: dict[str, Any] = {
+        "max_ongoing_requests": scale.max_ongoing,
+        "max_queued_requests": scale.max_queued,
+        "graceful_shutdown_timeout_s": drain_s,
+    }
+    if scale.max == scale.min:
+        return {**options, "num_replicas": scale.min}
+    scaling = {
+        "min_replicas": scale.min,
+        "max_replicas": scale.max,
+        "target_ongoing_requests": scale.target,
+        "upscale_delay_s": scale.more_after_s,
+        "downscale_delay_s": scale.fewer_after_s,
+    }
+    return {**options, "autoscaling_config": scaling}
 
 
 def _vllm_evaluator(name: str, spec: VllmSpec, found: Online, options: dict[str, Any]) -> Any:
@@ -118,7 +147,7 @@ def _llm_deployment(name: str, spec: VllmSpec, folder: str, options: dict[str, A
         model_loading_config={"model_id": name, "model_source": folder},
         accelerator_type=spec.accelerator_type,
         deployment_config=options,
-        log_engine_metrics=False,
+        log_engine_metrics=spec.engine_metrics,
         **arguments,
     )
     return build_llm_deployment(
@@ -256,6 +285,9 @@ class RemoteService:
         except asyncio.CancelledError:
             stream.cancel()
             raise
+
+    async def metrics(self) -> str:
+        return await replica_metrics()
 
     async def judges_alive(self) -> list[str]:
         at, alive = self._known_alive

@@ -45,8 +45,7 @@ def serve_until_stopped(run: RunConfig, build_app: Callable[[RunConfig], Any]) -
                 http_options={
                     "host": config.host,
                     "port": config.port,
-                    # After our own deadlines: ends only what those could not.
-                    "request_timeout_s": config.timeout_s + 30,
+                    "request_timeout_s": config.hard_timeout_s,
                 },
                 logging_config={"log_level": "ERROR", "enable_access_log": False},
             )

@@ -11,20 +11,18 @@ from fastapi import FastAPI
 from fastapi.responses import HTMLResponse, Response
 
 from serve.api.error_handlers import ERRORS, error_answer
-from serve.api.metrics import Telemetry
 from serve.api.service import Service
 from serve.api.web_pages import csp_of, docs_page, web_page
 
 RECORDS_LINK = re.compile("<p class=records>.*?</p>\n")  # in evaluation/reporting/templates/report.html
 
 
-def add_health(app: FastAPI, service: Service, telemetry: Telemetry) -> None:
+def add_health(app: FastAPI, service: Service) -> None:
     """Add the endpoints for probes and for Prometheus.
 
     Args:
         app: the application.
         service: the panel.
-        telemetry: the metrics.
     """
 
     @app.get("/healthz", tags=["health"])
@@ -43,8 +41,8 @@ def add_health(app: FastAPI, service: Service, telemetry: Telemetry) -> None:
 
     @app.get("/metrics", tags=["health"], response_class=Response)
     async def metrics() -> Response:
-        """Metrics in Prometheus' text format."""
-        return Response(telemetry.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+        """Metrics of all replicas in Prometheus' text format; they follow the counts by some ten seconds."""
+        return Response(await service.metrics(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
 def add_pages(app: FastAPI, service: Service, report: Path | None) -> None:

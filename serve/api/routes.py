@@ -1,4 +1,4 @@
-"""The HTTP interface as one ASGI application over a `Service`: routes, errors, guard. Knows no Ray."""
+"""The HTTP interface as one ASGI application over a `Service`: routes, errors, guard. Knows no Ray but its counters."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def make_app(service: Service, keys: Keys | None, report: Path | None = None) ->
     telemetry = Telemetry()
     add_judging(app, service, telemetry)
     add_openai(app, service, telemetry)
-    add_health(app, service, telemetry)
+    add_health(app, service)
     add_pages(app, service, report)
     add_errors(app)
     _hide_default_errors(app)
@@ -106,11 +106,9 @@ class _Counted:
                 status = message["status"]
             await send(message)
 
-        self._telemetry.in_flight.inc()
+        self._telemetry.begin()
         try:
             await self._app(scope, receive, noted)
         finally:
-            self._telemetry.in_flight.dec()
             route = getattr(scope.get("route"), "path", "none")
-            self._telemetry.requests.labels(route, str(status)).inc()
-            self._telemetry.seconds.labels(route).observe(asyncio.get_running_loop().time() - began)
+            self._telemetry.end(route, status, asyncio.get_running_loop().time() - began)

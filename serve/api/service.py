@@ -54,6 +54,10 @@ class Service(Protocol):
         """The model's chat completion: one dict, or with `stream` lines of server-sent events."""
         ...
 
+    async def metrics(self) -> str:
+        """The metrics of all replicas in Prometheus' text format."""
+        ...
+
     async def judges_alive(self) -> list[str]:
         """The judges whose models are responding."""
         ...

@@ -90,7 +90,7 @@ def test_ray_start_knows_every_option(cluster: dict[str, Any]) -> None:
 def test_token_mode_everywhere_and_the_job_server_on_loopback(cluster: dict[str, Any]) -> None:
     options = cluster["docker"]["run_options"]
     assert "--env=RAY_AUTH_MODE=token" in options
-    (path,) = [one.removeprefix("--env=RAY_AUTH_TOKEN_PATH=") for one in options if "TOKEN_PATH" in one]
+    (path,) = [one.removeprefix("--env=RAY_AUTH_TOKEN_PATH=") for one in options if "RAY_AUTH_TOKEN_PATH" in one]
     # The file lies in a folder that is mounted, so that a new token arrives without a new container.
     assert str(Path(path).parent) in cluster["file_mounts"]
     assert "--dashboard-host=127.0.0.1" in words(cluster, "head")
@@ -117,9 +117,62 @@ def test_no_public_address_and_no_network_that_ray_would_open(cluster: dict[str,
         assert machine.get("SecurityGroupIds") or machine.get("networkInterfaces")
 
 
-def test_on_aws_only_the_head_may_start_machines_and_no_node_gets_ray_s_own_role() -> None:
-    types = yaml.safe_load((ROOT / "ray_cluster.yaml").read_text())["available_node_types"]
-    assert [name for name, one in types.items() if "IamInstanceProfile" in one["node_config"]] == ["head"]
+def role(machine: dict[str, Any]) -> str:
+    """What a machine may do in the cloud: its instance profile, or its service account."""
+    if "IamInstanceProfile" in machine:
+        return str(machine["IamInstanceProfile"]["Name"])
+    (account,) = machine["serviceAccounts"]
+    return str(account["email"])
+
+
+def test_only_the_head_may_start_machines_and_no_node_gets_ray_s_own_role(cluster: dict[str, Any]) -> None:
+    # Named on every machine, because Ray gives the head a broad role of its own where it is missing.
+    roles = {name: role(one["node_config"]) for name, one in cluster["available_node_types"].items()}
+    assert roles.pop("head").startswith("head-")
+    assert {one.partition("-")[0] for one in roles.values()} == {"worker"}
+
+
+def test_the_hub_s_token_is_a_file_outside_the_repository(cluster: dict[str, Any]) -> None:
+    from huggingface_hub import constants
+
+    assert "HF_TOKEN_PATH" in Path(constants.__file__).read_text()
+    (path,) = [
+        one.removeprefix("--env=HF_TOKEN_PATH=") for one in cluster["docker"]["run_options"] if "HF_TOKEN_PATH" in one
+    ]
+    source = cluster["file_mounts"][str(Path(path).parent)]
+    assert source.startswith("~/")
+
+
+def test_machines_sign_in_to_the_registry_before_the_image_is_pulled(cluster: dict[str, Any]) -> None:
+    first = cluster["initialization_commands"][0]
+    assert "docker" in first
+    # With the role of the machine: no password in the file.
+    assert "--password-stdin" in first or "configure-docker" in first
+
+
+def test_g2_machines_get_a_disk_that_they_support() -> None:
+    types = yaml.safe_load((ROOT / "deploy/ray_cluster.gcp.yaml").read_text())["available_node_types"]
+    assert types["gpu_serving"]["node_config"]["machineType"].startswith("g2-")
+    for one in types.values():
+        (disk,) = one["node_config"]["disks"]
+        assert disk["initializeParams"]["diskType"].endswith("/diskTypes/pd-balanced")
+
+
+def test_workers_drain_on_their_cloud_s_notice(cluster: dict[str, Any]) -> None:
+    from deploy.drain_on_notice import GRACE_S
+
+    (line,) = [line for line in cluster["worker_start_ray_commands"] if "drain" in line]
+    command = shlex.split(line.partition(">")[0])
+    assert command[:3] == ["setsid", "-f", "python"]
+    assert (ROOT / Path(command[3]).relative_to("/opt/inverdict")).exists()  # the image's working directory
+    assert command[4:] == [cluster["provider"]["type"]]
+    assert cluster["provider"]["type"] in GRACE_S
+    # `ray stop` comes first, and Ray is started after it.
+    assert [("stop" in one, "drain" in one, "ray start" in one) for one in cluster["worker_start_ray_commands"]] == [
+        (True, False, False),
+        (False, True, False),
+        (False, False, True),
+    ]
 
 
 def test_runs_and_models_lie_on_the_shared_file_system(cluster: dict[str, Any]) -> None:

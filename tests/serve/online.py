@@ -107,6 +107,9 @@ class Local:
         async for part in EngineServer(spec).chat_body(body):
             yield part
 
+    async def metrics(self) -> str:
+        return "# no replicas here\n"
+
     async def judges_alive(self) -> list[str]:
         return self.alive
 

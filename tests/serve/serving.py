@@ -69,7 +69,7 @@ def serving(config: Path, port: int, key: str = "", *, patience_s: float = 240) 
         process = subprocess.Popen(
             [sys.executable, "-m", "cluster", "serve", str(config), *SMALL],
             cwd=ROOT,
-            env={**os.environ, "PLANTED": PLANTED},
+            env={**os.environ, "PLANTED": PLANTED, "RAY_metrics_report_interval_ms": "1000"},
             stdout=out,
             stderr=subprocess.STDOUT,
             start_new_session=True,

@@ -16,6 +16,7 @@ import httpx
 import psutil
 import pyarrow.parquet as pq
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from cluster.__main__ import main
 from serve.api.api_keys import add
@@ -51,6 +52,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
             "timeout_s": 6,
             "body_timeout_s": 2,
             "replicas": {"a": {"min": 2, "max": 2}},
+            "panel": {"num_replicas": 2},
         },
     )
     with serving(config, port, key) as found:
@@ -242,6 +244,23 @@ def test_five_times_too_much_is_refused_and_passes(served: Served) -> None:
         time.sleep(0.1)
         assert time.monotonic() - began < 10
     assert time.monotonic() - began < 10
+
+
+def test_metrics_are_those_of_both_replicas_of_the_interface(served: Served) -> None:
+    """Each process counts for itself; whichever answers `/metrics` returns the counts of all."""
+    num_requests = 40
+    for _ in range(num_requests):  # a connection each: the proxy chooses a replica for every request
+        assert served.get("/openapi.json").status_code == 200
+    deadline = time.monotonic() + 40
+    while True:
+        families = text_string_to_metric_families(served.get("/metrics").text)
+        samples = [one for family in families for one in family.samples if one.name == "ray_inverdict_requests_total"]
+        found = {one.labels["WorkerId"]: one.value for one in samples if one.labels["route"] == "/openapi.json"}
+        if sum(found.values()) >= num_requests or time.monotonic() > deadline:
+            break
+        time.sleep(0.5)
+    assert sum(found.values()) == num_requests
+    assert len(found) == 2
 
 
 def test_bodies_and_headers_that_are_meant_to_harm(served: Served) -> None:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from tests.serve.api.conftest import Counted
 from tests.serve.online import BODY, Local, client, configured
 
 
@@ -16,13 +17,21 @@ async def test_ready_is_a_quorum_of_judges(tmp_path: Path) -> None:
         assert (await http.get("/healthz")).json() == {"status": "ok"}
 
 
-async def test_metrics_count_by_our_own_names_alone(service: Local) -> None:
+async def test_metrics_count_by_our_own_names_alone(service: Local, counted: Counted) -> None:
     async with client(service) as http:
         await http.post("/v1/judge", json=BODY)
         await http.get("/secret")
-        text = (await http.get("/metrics")).text
-    assert 'inverdict_requests_total{route="/v1/judge",status="200"} 1.0' in text
-    assert 'inverdict_requests_total{route="none",status="404"} 1.0' in text
-    assert 'inverdict_votes_total{judge="first"} 1.0' in text
-    assert 'inverdict_tokens_total{judge="first",kind="prompt"} 10.0' in text
-    assert "secret" not in text
+    assert counted["inverdict_requests_total", "/v1/judge", "200"] == 1
+    assert counted["inverdict_requests_total", "none", "404"] == 1
+    assert counted["inverdict_request_seconds", "/v1/judge"] == 1
+    assert counted[("inverdict_requests_in_flight",)] == 0
+    assert counted["inverdict_votes_total", "first"] == counted["inverdict_judge_seconds", "first"] == 1
+    assert counted["inverdict_tokens_total", "first", "prompt"] == 10  # of `Noting`
+    assert not [key for key in counted if "secret" in str(key)]
+
+
+async def test_metrics_are_those_of_the_service(service: Local) -> None:
+    async with client(service) as http:
+        answer = await http.get("/metrics")
+    assert (answer.status_code, answer.text) == (200, "# no replicas here\n")
+    assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
