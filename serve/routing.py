@@ -12,8 +12,8 @@ from ray.llm._internal.serve.routing_policies.prefix_aware.prefix_aware_router i
 from ray.llm._internal.serve.routing_policies.prefix_aware.prefix_tree import PrefixTreeActor
 from ray.serve._private.constants import SERVE_CONTROLLER_NAME, SERVE_NAMESPACE
 
-# If less than this share of a prompt is in a replica's cache, the replica with the least text is chosen: a template alone
-# is less, and would otherwise draw all new groups to one replica.
+# If less than this share of a prompt is in a replica's cache, the replica with the least text is chosen: otherwise a
+# template alone would draw all new groups to one replica.
 MATCH_RATE = 0.5
 
 

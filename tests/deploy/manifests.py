@@ -11,16 +11,30 @@ RAY = {"raycluster.yaml": "RayCluster", "rayjob.yaml": "RayJob", "rayservice.yam
 
 
 def documents(name: str) -> list[dict[str, Any]]:
+    """The objects of a file; `optional/` files by that path."""
     return [one for one in yaml.safe_load_all((FOLDER / name).read_text()) if one]
 
 
 def everything() -> list[dict[str, Any]]:
-    return [one for path in sorted(FOLDER.glob("*.yaml")) for one in documents(path.name)]
+    names = [path.name for path in sorted(FOLDER.glob("*.yaml"))]
+    return [one for name in (*names, "optional/redis.yaml") for one in documents(name)]
 
 
 def ray_object(name: str) -> dict[str, Any]:
     (found,) = documents(name)
     return found
+
+
+def service_with_redis() -> dict[str, Any]:
+    """rayservice.yaml with optional/redis_patch.yaml merged into it, as `kubectl patch --type merge` does."""
+
+    def merged(base: Any, patch: Any) -> Any:
+        if not isinstance(base, dict) or not isinstance(patch, dict):
+            return patch
+        return {**base, **{key: merged(base.get(key), value) for key, value in patch.items()}}
+
+    (patch,) = documents("optional/redis_patch.yaml")
+    return dict(merged(ray_object("rayservice.yaml"), patch))
 
 
 def cluster_spec(found: dict[str, Any]) -> dict[str, Any]:

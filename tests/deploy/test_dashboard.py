@@ -1,11 +1,13 @@
 """The Grafana dashboard: every metric that it asks for is one that we or the installed Ray export, labels included."""
 
+import importlib.util
 import json
 import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+from ray.util.metrics import Counter, Histogram, Metric
 
 from serve.api.metrics import Telemetry
 
@@ -21,6 +23,13 @@ RAY_METRICS = {
     "ray_node_gram_used": "dashboard/modules/reporter/reporter_agent.py",
     "ray_node_disk_free": "dashboard/modules/reporter/reporter_agent.py",
 }
+# vLLM's, exported through Ray -> its name in vLLM.
+VLLM_METRICS = {
+    "ray_vllm_kv_cache_usage_perc": "vllm:kv_cache_usage_perc",
+    "ray_vllm_prefix_cache_hits_total": "vllm:prefix_cache_hits",
+    "ray_vllm_prefix_cache_queries_total": "vllm:prefix_cache_queries",
+    "ray_vllm_num_requests_waiting": "vllm:num_requests_waiting",
+}
 
 
 def queries() -> list[str]:
@@ -28,23 +37,23 @@ def queries() -> list[str]:
 
 
 def names(query: str) -> set[str]:
-    return set(re.findall(r"\b(?:inverdict|ray)_[a-z_]+\b", query))
+    return set(re.findall(r"\bray_[a-z_]+\b", query))
 
 
 def ours() -> dict[str, set[str]]:
-    """Exported name -> its labels, from a registry as a server has it."""
+    """Exported name -> its labels, from what a server counts."""
     found: dict[str, set[str]] = {}
-    for metric in Telemetry()._registry.collect():
-        endings = {"counter": ["_total"], "gauge": [""], "histogram": ["_bucket", "_count", "_sum"]}[metric.type]
-        labels = set(_labels()[metric.name])
-        for ending in endings:
-            found[metric.name + ending] = labels | ({"le"} if ending == "_bucket" else set())
+    for metric in (one for one in vars(Telemetry()).values() if isinstance(one, Metric)):
+        for ending in ("_bucket", "_count", "_sum") if isinstance(metric, Histogram) else ("",):
+            labels = set(metric.info["tag_keys"]) | ({"le"} if ending == "_bucket" else set())
+            found[f"ray_{metric.info['name']}{ending}"] = labels
     return found
 
 
-def _labels() -> dict[str, tuple[str, ...]]:
-    made = [one for one in vars(Telemetry()).values() if hasattr(one, "_labelnames")]
-    return {one._name: one._labelnames for one in made}
+def test_counters_are_named_as_they_are_exported() -> None:
+    made = [one for one in vars(Telemetry()).values() if isinstance(one, Counter)]
+    assert len(made) > 3
+    assert all(one.info["name"].endswith("_total") for one in made)
 
 
 def test_there_is_something_to_see() -> None:
@@ -55,7 +64,7 @@ def test_there_is_something_to_see() -> None:
 @pytest.mark.parametrize("query", queries())
 def test_every_metric_exists(query: str) -> None:
     assert names(query)
-    assert names(query) <= ours().keys() | RAY_METRICS.keys()
+    assert names(query) <= ours().keys() | RAY_METRICS.keys() | VLLM_METRICS.keys()
 
 
 @pytest.mark.parametrize("query", [query for query in queries() if "inverdict_" in query])
@@ -78,6 +87,18 @@ def test_ray_exports_what_is_listed(metric: str, path: str) -> None:
 
     source = (Path(ray.__file__).parent / path).read_text()
     assert f'"{metric.removeprefix("ray_")}"' in source
+
+
+@pytest.mark.parametrize(("metric", "name"), VLLM_METRICS.items())
+def test_vllm_exports_what_is_listed(metric: str, name: str) -> None:
+    """By the installed vLLM's source, and by the name under which Ray's own dashboard reads it."""
+    import ray
+
+    spec = importlib.util.find_spec("vllm")
+    assert spec and spec.origin
+    assert f'"{name}"' in (Path(spec.origin).parent / "v1" / "metrics" / "loggers.py").read_text()
+    panels = Path(ray.__file__).parent / "dashboard/modules/metrics/dashboards/serve_llm_dashboard_panels.py"
+    assert metric in panels.read_text()
 
 
 def test_panels_do_not_overlap() -> None:

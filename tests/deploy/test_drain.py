@@ -88,4 +88,4 @@ def test_ray_knows_the_command_and_its_options() -> None:
 
     options = {name for one in cli.commands["drain-node"].params for name in one.opts}
     assert {"--address", "--reason", "--reason-message", "--deadline-remaining-seconds"} <= options
-    assert "DRAIN_NODE_REASON_PREEMPTION" in autoscaler_pb2.DrainNodeReason.keys()
+    assert "DRAIN_NODE_REASON_PREEMPTION" in dict(autoscaler_pb2.DrainNodeReason.items())

@@ -1,15 +1,15 @@
 """The Ray objects among the Kubernetes manifests, offline.
 
-Checked against the fields of KubeRay 1.6's reference (names, required ones, enumerations), and through the code with
-which Ray's autoscaler reads a RayCluster. KubeRay's and prometheus-operator's CRDs themselves are in no package that CI
-can install: their types and cross-field rules are not checked here.
+Checked against the fields of KubeRay 1.6's reference (names, required ones, enumerations, types of those that we use),
+and through the code with which Ray's autoscaler reads a RayCluster. KubeRay's and prometheus-operator's CRDs themselves
+are in no package that CI can install: other types and cross-field rules are not checked here.
 """
 
 from typing import Any
 
 import pytest
 
-from tests.deploy.manifests import cluster_spec
+from tests.deploy.manifests import RAY, cluster_spec, ray_object, service_with_redis
 
 # KubeRay 1.6, ray.io/v1: the fields of each part; those with a star must be there.
 FIELDS = {
@@ -28,6 +28,21 @@ FIELDS = {
     "RayServiceSpec": "rayClusterDeletionDelaySeconds serveService upgradeStrategy managedBy serveConfigV2 "
     "rayClusterConfig excludeHeadPodFromServeSvc",
     "RayServiceUpgradeStrategy": "type clusterUpgradeOptions",
+    "GcsFaultToleranceOptions": "redisUsername redisPassword externalStorageNamespace redisAddress*",
+    "RedisCredential": "valueFrom value",
+}
+# The types of the fields that our files use, alike in every part.
+TYPES: dict[str, type | tuple[type, ...]] = {
+    **dict.fromkeys(("enableInTreeAutoscaling", "shutdownAfterJobFinishes", "excludeHeadPodFromServeSvc"), bool),
+    **dict.fromkeys(("replicas", "minReplicas", "maxReplicas", "idleTimeoutSeconds", "backoffLimit"), int),
+    **dict.fromkeys(("ttlSecondsAfterFinished", "rayClusterDeletionDelaySeconds"), int),
+    **dict.fromkeys(("rayVersion", "groupName", "serviceType", "entrypoint", "submissionMode", "serveConfigV2"), str),
+    **dict.fromkeys(("mode", "secretName", "version", "upscalingMode", "type", "redisAddress"), str),
+    **dict.fromkeys(("template", "submitterPodTemplate", "headGroupSpec", "rayClusterSpec", "rayClusterConfig"), dict),
+    **dict.fromkeys(("authOptions", "autoscalerOptions", "upgradeStrategy", "gcsFaultToleranceOptions"), dict),
+    **dict.fromkeys(("rayStartParams", "labels", "resources", "securityContext", "redisPassword", "valueFrom"), dict),
+    "workerGroupSpecs": list,
+    "entrypointNumCpus": (int, float),
 }
 ENUMERATIONS = {
     ("AuthOptions", "mode"): {"disabled", "token"},
@@ -47,6 +62,10 @@ def problems(part: str, found: dict[str, Any]) -> list[str]:
     for (where, name), values in ENUMERATIONS.items():
         if where == part and name in found and found[name] not in values:
             wrong.append(f"{part}.{name}: {found[name]}")
+    for name in known & found.keys():
+        value, kind = found[name], TYPES[name]  # a KeyError: a field that our files did not use so far
+        if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+            wrong.append(f"{part}.{name} is no {kind}")
     for name in ("rayStartParams", "labels", "resources"):
         # `autoscalerOptions.resources` is a container's; a group's is a map of strings, as the other two.
         if part != "AutoscalerOptions" and any(type(value) is not str for value in found.get(name, {}).values()):
@@ -65,6 +84,9 @@ def ray_problems(found: dict[str, Any]) -> list[str]:
     wrong += problems("HeadGroupSpec", spec["headGroupSpec"])
     for group in spec.get("workerGroupSpecs", []):
         wrong += problems("WorkerGroupSpec", group)
+    if redis := spec.get("gcsFaultToleranceOptions"):
+        wrong += problems("GcsFaultToleranceOptions", redis)
+        wrong += problems("RedisCredential", redis.get("redisPassword", {}))
     if found["kind"] == "RayService":
         wrong += problems("RayServiceUpgradeStrategy", found["spec"].get("upgradeStrategy", {}))
     return wrong
@@ -74,12 +96,34 @@ def test_ray_objects_have_only_fields_that_kuberay_knows(ray: dict[str, Any]) ->
     assert ray_problems(ray) == []
 
 
+def test_the_service_with_redis_fits_too() -> None:
+    """KubeRay refuses a second place for what `gcsFaultToleranceOptions` says."""
+    found = service_with_redis()
+    assert ray_problems(found) == []
+    spec = cluster_spec(found)
+    redis = spec["gcsFaultToleranceOptions"]
+    # The cluster's id by default; one name would be shared by the two clusters of an upgrade.
+    assert "externalStorageNamespace" not in redis
+    head = spec["headGroupSpec"]
+    assert "redis-password" not in head["rayStartParams"]
+    assert not [one for one in head["template"]["spec"]["containers"][0]["env"] if "REDIS" in one["name"]]
+    # A job's driver is on the head: it would not survive.
+    assert not [name for name in RAY if "gcsFaultToleranceOptions" in cluster_spec(ray_object(name))]
+
+
+def test_a_job_s_cluster_is_removed_where_it_has_a_time_to_live() -> None:
+    spec = ray_object("rayjob.yaml")["spec"]
+    assert spec["shutdownAfterJobFinishes"] is True  # KubeRay refuses ttlSecondsAfterFinished without it
+    assert spec["ttlSecondsAfterFinished"] > 0
+
+
 @pytest.mark.parametrize(
     ("path", "value", "problem"),
     [
         (("rayVersions",), "2", "RayClusterSpec.rayVersions is unknown"),
         (("authOptions", "mode"), "tokens", "AuthOptions.mode: tokens"),
         (("headGroupSpec", "rayStartParams", "num-cpus"), 0, "HeadGroupSpec.rayStartParams holds what is no string"),
+        (("enableInTreeAutoscaling",), "true", "RayClusterSpec.enableInTreeAutoscaling is no <class 'bool'>"),
     ],
 )
 def test_a_wrong_field_is_found(ray: dict[str, Any], path: tuple[str, ...], value: Any, problem: str) -> None:
@@ -105,7 +149,7 @@ def test_ray_s_autoscaler_reads_what_we_mean(ray: dict[str, Any]) -> None:
     wanted = {
         "gpu-batch": {"CPU": 88, "GPU": 8, "accelerator_type:A100": 1, "batch": 1},
         "gpu-serving": {"CPU": 14, "GPU": 1, "accelerator_type:L4": 1, "serving": 1},
-        "cpu": {"CPU": 8},
+        "cpu": {"CPU": 8, "panel": 1},
     }
     workers = {name: one for name, one in types.items() if name != "headgroup"}
     assert len(workers) >= 2

@@ -5,9 +5,11 @@ The Ray objects' own fields are in test_kuberay.py.
 
 import copy
 import json
+import os
 import re
 import shlex
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +68,7 @@ def test_token_mode_with_our_own_secret(ray: dict[str, Any]) -> None:
 
 
 def test_secrets_come_without_values() -> None:
-    secrets = documents("secrets.yaml")
+    secrets = [*documents("secrets.yaml"), documents("optional/redis.yaml")[0]]
     assert {one["kind"] for one in secrets} == {"Secret"}
     assert all(not value for one in secrets for value in one["stringData"].values())
     assert all("data" not in one for one in secrets)
@@ -93,7 +95,8 @@ def test_containers_are_confined(ray: dict[str, Any]) -> None:
             assert context["allowPrivilegeEscalation"] is False
             assert context["capabilities"] == {"drop": ["ALL"]}
             assert context["seccompProfile"] == {"type": "RuntimeDefault"}
-            assert not [one for one in box.get("env", []) if "TOKEN" in one["name"] or "KEY" in one["name"]]
+            secret = [one for one in box.get("env", []) if "TOKEN" in one["name"] or "KEY" in one["name"]]
+            assert not [one for one in secret if "value" in one]
 
 
 def test_ray_s_container_is_the_first_and_takes_what_it_asks_for(ray: dict[str, Any]) -> None:
@@ -157,17 +160,30 @@ def test_the_service_and_the_serve_files_say_the_same() -> None:
     assert shared_and_own(pods)[1] == ("EveryNode", "0.0.0.0", config, [])
 
 
-def test_the_served_configuration_fits_its_manifest() -> None:
+def load_serving() -> Any:
     from cluster.config import load
     from cluster.jobs import sections
 
-    run = load(ROOT / "configs" / "serving.yaml", [], sections())
+    return load(ROOT / "configs" / "serving.yaml", [], sections())
+
+
+def test_the_served_configuration_fits_its_manifest() -> None:
+    run = load_serving()
     found = ray_object("rayservice.yaml")
     http = yaml.safe_load(found["spec"]["serveConfigV2"])["http_options"]
-    serve = run.serve  # type: ignore[attr-defined]
+    serve = run.serve
     assert (serve.host, serve.port) == (http["host"], http["port"])
     # Our own deadline comes first, as with `inverdict serve`.
-    assert http["request_timeout_s"] == serve.timeout_s + 30
+    assert http["request_timeout_s"] == serve.hard_timeout_s
+    # Panel and interface find two nodes of the group that offers their resource.
+    assert serve.panel.num_replicas == 2
+    (group,) = [
+        one
+        for one in cluster_spec(found)["workerGroupSpecs"]
+        if serve.panel.resources.keys() <= json.loads(json.loads(one["rayStartParams"]["resources"])).keys()
+    ]
+    assert group["groupName"] == "cpu"
+    assert group["maxReplicas"] >= 2
     for template in pods(found):
         mounts = {one["name"]: one["mountPath"] for one in template["spec"]["containers"][0]["volumeMounts"]}
         assert str(serve.keys_file) == f"{mounts['keys']}/keys.json"
@@ -218,64 +234,97 @@ def test_the_job_s_command_survives_the_submitter_s_shell() -> None:
     assert told.splitlines() == shlex.split(entrypoint)
 
 
-def test_nothing_reaches_a_pod_but_what_is_named() -> None:
-    policies = {one["metadata"]["name"]: one["spec"] for one in documents("network.yaml")}
-    closed = policies["inverdict-closed"]
-    assert closed == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
-    open_ports: dict[int, set[str]] = {}
-    for name, spec in policies.items():
-        for rule in spec.get("ingress", []):
-            assert rule["from"], f"{name} lets everybody in"
-            for port in rule.get("ports", []):
-                open_ports.setdefault(port["port"], set()).add(name)
-    # The job server, which runs what it is sent: for the operator alone. Ray's own ports: for nobody from outside.
-    assert open_ports == {
-        8265: {"inverdict-operator"},
-        8080: {"inverdict-metrics"},
-        8000: {"inverdict-operator", "inverdict-metrics", "inverdict-clients"},
-    }
+def test_the_job_s_command_runs_by_bash_as_far_as_its_data(tmp_path: Path) -> None:
+    """The image imitated: its folders are this checkout and an empty shared file system, its `python` is ours."""
+    entrypoint = ray_object("rayjob.yaml")["spec"]["entrypoint"]
+    line = entrypoint.replace("/opt/inverdict", str(ROOT)).replace("/mnt/inverdict", str(tmp_path / "mnt"))
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    done = subprocess.run(
+        ["bash", "-ce", f"{line} ; echo submitted"],
+        cwd=tmp_path,  # Ray's copy of the working directory, not the project's
+        env={"PATH": path, "PYTHONPATH": str(ROOT), "HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 2, done.stderr  # -e: the exit code is the job's
+    assert "submitted" not in done.stdout
+    assert "infinity_instruct.jsonl" in done.stderr
 
 
-def test_the_policies_choose_the_pods_by_labels_that_they_carry(ray: dict[str, Any]) -> None:
-    head, *others = (template["metadata"]["labels"] for template in pods(ray))
-    assert {one["app.kubernetes.io/part-of"] for one in (head, *others)} == {"inverdict"}
-    # Only the head leaves the namespace.
-    assert head["inverdict/reaches-out"] == "true"
-    assert not [one for one in others if "inverdict/reaches-out" in one]
+def test_the_hub_s_token_is_optional_and_the_same_everywhere(ray: dict[str, Any]) -> None:
+    secret = {"name": "inverdict-hub-token", "key": "token", "optional": True}
+    (fetch,) = documents("fetch.yaml")
+    templates = [group["template"] for group in groups(cluster_spec(ray))]
+    for template in (fetch["spec"]["template"], *templates):
+        (token,) = [one for one in template["spec"]["containers"][0]["env"] if one["name"] == "HF_TOKEN"]
+        assert token["valueFrom"] == {"secretKeyRef": secret}
+    here = {one["metadata"]["name"]: one["stringData"] for one in documents("secrets.yaml")}
+    assert secret["key"] in here[str(secret["name"])]
 
 
-def test_only_the_named_pods_leave_the_namespace() -> None:
-    policies = {one["metadata"]["name"]: one["spec"] for one in documents("network.yaml")}
-    leaving = [name for name, spec in policies.items() for rule in spec.get("egress", []) if "to" not in rule]
-    assert leaving == ["inverdict-reaches-out"]
-    assert policies["inverdict-reaches-out"]["podSelector"] == {"matchLabels": {"inverdict/reaches-out": "true"}}
+def test_a_worker_drains_before_it_is_stopped(ray: dict[str, Any]) -> None:
+    from ray.core.generated import autoscaler_pb2
+    from ray.scripts.scripts import cli
+
+    known = {name for one in cli.commands["drain-node"].params for name in one.opts}
+    for group in cluster_spec(ray)["workerGroupSpecs"]:
+        spec = group["template"]["spec"]
+        shell, option, script = spec["containers"][0]["lifecycle"]["preStop"]["exec"]["command"]
+        assert (shell, option) == ("/bin/bash", "-c")
+        subprocess.run([shell, "-n", option, script], check=True)
+        first, wait = script.split("&&")
+        words = shlex.split(first)
+        assert words[:4] == ["timeout", "20", "ray", "drain-node"]
+        given = dict(zip(words[4::2], words[5::2], strict=True))
+        assert set(given) <= known
+        assert given["--reason"] in dict(autoscaler_pb2.DrainNodeReason.items())
+        # Together within the time that Kubernetes gives, and the server's requests within theirs.
+        waits = int(wait.split()[1])
+        assert waits == int(given["--deadline-remaining-seconds"])
+        assert int(words[1]) + waits < spec["terminationGracePeriodSeconds"]
+        assert load_serving().serve.hard_timeout_s <= waits
+
+
+def test_the_probes_are_kuberay_s() -> None:
+    """The operator adds its own to Ray's containers, in token mode too; they need wget in the image."""
+    for name in RAY:
+        for template in pods(ray_object(name)):
+            for box in template["spec"]["containers"]:
+                assert not [key for key in box if key.endswith("Probe")]
+    for flavour in ("cpu", "gpu"):
+        assert " wget " in (ROOT / "deploy" / f"Dockerfile.{flavour}").read_text()
 
 
 def test_the_fetched_model_is_the_served_one_at_the_same_place() -> None:
-    from cluster.config import load
-    from cluster.jobs import sections
     from cluster.model_specs import VllmSpec
 
     (job,) = documents("fetch.yaml")
     (box,) = job["spec"]["template"]["spec"]["containers"]
-    (spec,) = load(ROOT / "configs" / "serving.yaml", [], sections()).models.values()
+    (spec,) = load_serving().models.values()
     assert isinstance(spec, VllmSpec)
     assert box["command"] == ["inverdict", "models", "fetch", spec.source]
     nodes = pods(ray_object("rayservice.yaml"))[0]["spec"]["containers"][0]["env"]
     assert [one for one in box["env"] if one not in nodes] == []
 
 
-def test_prometheus_reads_ports_that_the_pods_name() -> None:
+def test_prometheus_reads_ports_that_the_chosen_pods_have(ray: dict[str, Any]) -> None:
+    from ray.autoscaler._private.constants import AUTOSCALER_METRIC_PORT
+    from ray.dashboard.consts import DASHBOARD_METRIC_PORT
+
     monitors = documents("monitoring.yaml")
     assert {(one["apiVersion"], one["kind"]) for one in monitors} == {("monitoring.coreos.com/v1", "PodMonitor")}
-    (head, *_) = pods(ray_object("rayservice.yaml"))
-    named = {one["name"] for one in head["spec"]["containers"][0]["ports"]}
-    for one in monitors:
-        for end in one["spec"]["podMetricsEndpoints"]:
-            assert end["port"] in named
-    secrets = {one["metadata"]["name"]: one["stringData"] for one in documents("secrets.yaml")}
-    keyed = monitors[1]["spec"]["podMetricsEndpoints"][0]["authorization"]["credentials"]
-    assert keyed["key"] in secrets[keyed["name"]]
+    found: dict[str, set[int]] = {}
+    for group in groups(cluster_spec(ray)):
+        kind = "worker" if "groupName" in group else "head"
+        # KubeRay adds the label that tells the head from the workers.
+        labels = {**group["template"]["metadata"]["labels"], "ray.io/node-type": kind}
+        ports = {one["name"]: one["containerPort"] for one in group["template"]["spec"]["containers"][0]["ports"]}
+        for one in monitors:
+            if one["spec"]["selector"]["matchLabels"].items() <= labels.items():
+                ends = [end["port"] for end in one["spec"]["podMetricsEndpoints"]]
+                found.setdefault(kind, set()).update(ports[end] for end in ends)  # a KeyError: a target always down
+    assert found == {"head": {8080, AUTOSCALER_METRIC_PORT, DASHBOARD_METRIC_PORT}, "worker": {8080}}
 
 
 def test_the_manifests_are_plain_data() -> None:
