@@ -1,7 +1,8 @@
 """The panel on Ray Serve: the only file with deployments. `inverdict serve CONFIG`, or `serve run serve.app:build`.
 
 Three kinds of deployment: an evaluator for each model (vLLM by Ray Serve's LLM server), the panel, and the ingress that
-speaks HTTP. The configuration is sent to each replica as plain values and built again there.
+speaks HTTP; where that has several replicas, a fourth keeps their answers by Idempotency-Key. The configuration is sent to
+each replica as plain values and built again there.
 """
 
 from __future__ import annotations
@@ -9,8 +10,6 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import os
-import time
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,6 @@ from cluster import models, runtime
 from cluster.config import RunConfig, load
 from cluster.config import build as build_config
 from cluster.engine import HandleEngine
-from cluster.exchange import Reply, Request
 from cluster.generate import vllm_arguments
 from cluster.model_layers import CutSpec
 from cluster.model_specs import FeaturesSpec, HttpSpec, ModelSpec, ScriptedSpec, VllmSpec
@@ -31,16 +29,15 @@ from cluster.precision import all_settled
 from judging.records import Record
 from serve.api.api_keys import Keys
 from serve.api.conversion import Offer
-from serve.api.errors import Unavailable
+from serve.api.idempotency import AnswerStore
 from serve.api.routes import make_app
 from serve.api.service import About
 from serve.engines.engine_server import EngineServer
-from serve.node_metrics import replica_metrics
 from serve.panel.build import Online, build_panel, describe, online, versions
 from serve.panel.config import Config, Replicas
 from serve.panel.panel import Ask, Judged
+from serve.remote import PING_S, RemoteService
 
-PING_S, KEPT_S = 3.0, 1.0
 # CPUs of an actor that waits more than it computes.
 SMALL = 0.1
 
@@ -72,7 +69,11 @@ def build_app(run: RunConfig) -> Any:
     small = {**_panel_options(found.serve), "max_ongoing_requests": ongoing}
     panel = ray.serve.deployment(name="panel", **small)(PanelServer).bind(evaluators=evaluators, **made)
     ingress = ray.serve.deployment(name="ingress", max_queued_requests=ongoing, **small)(ray.serve.ingress()(Ingress))
-    return ingress.bind(panel=panel, evaluators=evaluators, **made)
+    answers = None
+    if found.serve.panel.num_replicas > 1:
+        alone = {**small, "num_replicas": 1, "max_ongoing_requests": ongoing * found.serve.panel.num_replicas}
+        answers = ray.serve.deployment(name="answers", **alone)(AnswerStore).bind()
+    return ingress.bind(panel=panel, evaluators=evaluators, answers=answers, **made)
 
 
 def _panel_options(config: Config) -> dict[str, Any]:
@@ -240,11 +241,13 @@ async def _alive(evaluators: dict[str, Any]) -> list[str]:
 class Ingress:
     """Speaks HTTP, and forwards everything else to the panel and the evaluators."""
 
-    async def __init__(self, panel: Any, evaluators: dict[str, Any], raw: dict[str, Any], cwd: str) -> None:  # type: ignore[misc]
+    async def __init__(  # type: ignore[misc]
+        self, panel: Any, evaluators: dict[str, Any], raw: dict[str, Any], cwd: str, answers: Any = None
+    ) -> None:
         if Path(cwd).is_dir():
             os.chdir(cwd)
         about, offer = await panel.about.remote()
-        self._service = RemoteService(panel, evaluators, about, offer)
+        self._service = RemoteService(panel, evaluators, about, offer, answers)
         config: Config = offer.config
         self._keys = Keys(config.keys_file) if config.keys_file else None
         report = Path(raw["run"]) / "report" / "report.html"
@@ -252,67 +255,6 @@ class Ingress:
 
     async def __serve_build_asgi_app__(self) -> Any:
         return make_app(self._service, self._keys, self._report)
-
-
-class RemoteService:
-    """The panel and the evaluators behind their handles. A failed call is retried once, then Unavailable."""
-
-    def __init__(self, panel: Any, evaluators: dict[str, Any], about: About, offer: Offer) -> None:
-        self._panel = panel
-        self._engines = {name: HandleEngine(handle) for name, handle in evaluators.items()}
-        self._evaluators = evaluators
-        self.about = about
-        self.offer = offer
-        self._known_alive: tuple[float, list[str]] = (-KEPT_S, [])
-
-    async def judge(self, ask: Ask) -> list[Judged]:
-        found: list[Judged] = await self._asked("judge", ask)
-        return found
-
-    async def retrieve(self, judge: str, record: Record, aspect: str) -> list[dict[str, Any]]:
-        """As `Service.retrieve`."""
-        found: list[dict[str, Any]] = await self._asked("retrieve", judge, record, aspect)
-        return found
-
-    async def answer(self, model: str, request: Request) -> Reply:
-        return await self._engines[model].generate(request)
-
-    async def chat(self, model: str, body: dict[str, Any]) -> AsyncIterator[dict[str, Any] | str]:
-        stream = self._evaluators[model].options(stream=True).chat_body.remote(body)
-        try:
-            async for part in stream:
-                yield part
-        except asyncio.CancelledError:
-            stream.cancel()
-            raise
-
-    async def metrics(self) -> str:
-        return await replica_metrics()
-
-    async def judges_alive(self) -> list[str]:
-        at, alive = self._known_alive
-        if time.monotonic() - at < KEPT_S:
-            return alive
-        try:
-            async with asyncio.timeout(PING_S + 1):
-                alive = await self._panel.judges_alive.remote()
-        except Exception:  # the panel itself is not responding
-            alive = []
-        self._known_alive = (time.monotonic(), alive)
-        return alive
-
-    async def _asked(self, method: str, *arguments: Any) -> Any:
-        for attempt in (1, 2):
-            response = getattr(self._panel, method).remote(*arguments)
-            try:
-                return await response
-            except asyncio.CancelledError:
-                response.cancel()
-                raise
-            except Exception as error:  # Ray's errors for a dead or full replica have no common base class
-                if attempt == 2:
-                    raise Unavailable(type(error).__name__) from error
-        raise AssertionError
 
 
 def main(run: RunConfig) -> int:

@@ -12,7 +12,7 @@ from evaluation.judges.aggregation import PANEL
 from serve.api.conversion import judgement, to_ask, to_count
 from serve.api.error_handlers import ERRORS, explained
 from serve.api.errors import BadRequest, NoQuorum
-from serve.api.idempotency import MAX_KEY_CHARS, Kept
+from serve.api.idempotency import MAX_KEY_CHARS, answer_once
 from serve.api.metrics import Telemetry
 from serve.api.schemas import BatchBody, JudgeBody, Judgement, RetrieveBody
 from serve.api.service import Service, in_time
@@ -61,8 +61,6 @@ def _add_judge(app: FastAPI, service: Service, telemetry: Telemetry) -> None:
 
 
 def _add_batch(app: FastAPI, service: Service, telemetry: Telemetry) -> None:
-    kept = Kept()
-
     async def one(raw: dict[str, Any], index: int) -> dict[str, Any]:
         try:
             found = await judged(service, telemetry, JudgeBody.model_validate(raw))
@@ -92,7 +90,7 @@ def _add_batch(app: FastAPI, service: Service, telemetry: Telemetry) -> None:
         limit = service.offer.config.max_items
         if len(body.items) > limit:
             raise BadRequest(f"A batch may hold at most {limit} items.", code="too_long", key="items")
-        return await kept.answer(idempotency_key, body.model_dump_json(), lambda: each(body.items))
+        return await answer_once(service.answers, idempotency_key, body.model_dump_json(), lambda: each(body.items))
 
 
 def _add_lists(app: FastAPI, service: Service) -> None:

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from cluster.exchange import Reply, Request
 from judging.records import Record
 from serve.api.conversion import Offer
+from serve.api.idempotency import Answers
 from serve.panel.panel import Ask, Judged
 
 GRACE_S = 5.0  # after the panel's own deadline: then the panel itself hangs
@@ -31,6 +32,7 @@ class Service(Protocol):
 
     about: About
     offer: Offer
+    answers: Answers
 
     async def judge(self, ask: Ask) -> list[Judged]:
         """The panel's answers, one for each aspect of the question."""

@@ -21,6 +21,7 @@ from cluster.model_specs import FeaturesSpec, ScriptedSpec
 from judging.records import Record
 from serve.api.api_keys import Keys
 from serve.api.conversion import Offer
+from serve.api.idempotency import AnswerStore
 from serve.api.routes import make_app
 from serve.api.service import About
 from serve.engines.engine_server import EngineServer
@@ -88,6 +89,7 @@ class Local:
             versions=told,
             min_votes=found.evaluate.vote.min_votes,
         )
+        self.answers = AnswerStore()
         self.alive = list(found.judges)
 
     async def judge(self, ask: Ask) -> list[Judged]:

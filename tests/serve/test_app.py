@@ -263,6 +263,16 @@ def test_metrics_are_those_of_both_replicas_of_the_interface(served: Served) -> 
     assert len(found) == 2
 
 
+def test_a_repeated_batch_is_judged_once_whichever_replica_gets_it(served: Served) -> None:
+    body = {"items": [{**BODY, "options": FAST}]}
+    keyed = {"headers": {"idempotency-key": "the same"}}
+    found = [served.post("/v1/judge/batch", body, **keyed).json() for _ in range(8)]
+    # Latencies are measured anew where a text is judged anew.
+    assert found == [found[0]] * 8
+    assert served.post("/v1/judge/batch", {"items": [BODY]}, **keyed).status_code == 400
+    assert served.post("/v1/judge/batch", body).json() != found[0]
+
+
 def test_bodies_and_headers_that_are_meant_to_harm(served: Served) -> None:
     bearer = {"authorization": f"Bearer {served.key}", "content-type": "application/json"}
     with httpx.Client(base_url=served.address, headers=bearer, timeout=60) as http:

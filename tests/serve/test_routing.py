@@ -129,3 +129,29 @@ async def test_calls_without_a_prompt_are_routed_too(evaluator: Any) -> None:
     assert await evaluator.answer.remote(Request(""))
     assert await evaluator.chat_body.remote({"messages": [{"role": "user", "content": "Hello"}]})
     assert await evaluator.chat_body.remote({"messages": []})
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+@pytest.mark.usefixtures("ray_cluster")
+async def test_a_removed_replica_finishes_its_requests() -> None:
+    """They take longer than the 20 seconds that Ray gives by default: half of them would fail."""
+    import ray.serve
+
+    from cluster.model_specs import ScriptedSpec
+    from serve.engines.engine_server import EngineServer
+
+    def deployed(num_replicas: int) -> Any:
+        scale = Replicas(min=num_replicas, max=num_replicas)
+        options = evaluator_options(scale, Config(timeout_s=25).hard_timeout_s)
+        spec = ScriptedSpec(backend="scripted", delay_s=24)
+        app = ray.serve.deployment(name="slow", ray_actor_options={"num_cpus": 0.1}, **options)(EngineServer).bind(spec)
+        return ray.serve.run(app, name="draining", route_prefix=None)
+
+    handle = deployed(2)
+    asked = [asyncio.ensure_future(one) for one in (handle.answer.remote(Request(f"{n}")) for n in range(8))]
+    await asyncio.sleep(1)
+    deployed(1)
+    replies = await asyncio.gather(*asked, return_exceptions=True)
+    ray.serve.delete("draining")
+    assert [getattr(one, "error", one) for one in replies] == [None] * 8
