@@ -1,8 +1,8 @@
 """The panel on Ray Serve: the only file with deployments. `inverdict serve CONFIG`, or `serve run serve.app:build`.
 
 Three kinds of deployment: an evaluator for each model (vLLM by Ray Serve's LLM server), the panel, and the ingress that
-speaks HTTP; where that has several replicas, a fourth keeps their answers by Idempotency-Key. The configuration is sent to
-each replica as plain values and built again there.
+speaks HTTP; where that has several replicas, a fourth keeps their answers by Idempotency-Key. The configuration is sent
+to each replica as plain values and built again there.
 """
 
 from __future__ import annotations

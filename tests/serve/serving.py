@@ -94,3 +94,17 @@ def serving(config: Path, port: int, key: str = "", *, patience_s: float = 240) 
         for child in children:
             if child.is_running():
                 child.kill()
+
+
+def left_of(config: Path, before: set[int]) -> list[psutil.Process]:
+    """Processes that name the configuration, are not of `before`, and do not end within a few seconds."""
+    deadline = time.monotonic() + 5
+    while True:
+        left = [
+            process
+            for process in psutil.process_iter(["pid", "cmdline"])
+            if process.pid not in before and str(config) in " ".join(process.info["cmdline"] or [])
+        ]
+        if not left or time.monotonic() > deadline:
+            return left
+        time.sleep(0.1)

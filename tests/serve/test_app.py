@@ -21,7 +21,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from cluster.__main__ import main
 from serve.api.api_keys import add
 from tests.serve.online import BODY, HOSTILE, SCRIPTED
-from tests.serve.serving import PLANTED, ROOT, SMALL, Served, configuration, free_port, serving
+from tests.serve.serving import PLANTED, ROOT, SMALL, Served, configuration, free_port, left_of, serving
 
 pytestmark = pytest.mark.ray
 OVERLAP = {"backend": "features", "feature": "overlap"}
@@ -313,20 +313,6 @@ def test_no_key_no_text_and_no_environment_reaches_a_log(served: Served) -> None
         text = log.read_text(errors="replace")
         assert served.key not in text, log
         assert "zebra" not in text, log
-
-
-def left_of(config: Path, before: set[int]) -> list[psutil.Process]:
-    """Processes that name the configuration, are not of `before`, and do not end within a few seconds."""
-    deadline = time.monotonic() + 5
-    while True:
-        left = [
-            process
-            for process in psutil.process_iter(["pid", "cmdline"])
-            if process.pid not in before and str(config) in " ".join(process.info["cmdline"] or [])
-        ]
-        if not left or time.monotonic() > deadline:
-            return left
-        time.sleep(0.1)
 
 
 @pytest.mark.parametrize(
