@@ -62,6 +62,8 @@ def build_app(run: RunConfig) -> Any:
         Keys(found.serve.keys_file)  # a missing or damaged file fails here, not in a replica
     runtime.start(run.ray)
     demands.check(found.run, found.models)
+    panels = found.serve.panel
+    demands.check_all([demands.Demand("serve.panel", {"CPU": SMALL, **panels.resources}, panels.num_replicas)])
     found = dataclasses.replace(found, run=all_settled(found.run, found.models))
     evaluators = {name: _evaluator(name, spec, found) for name, spec in found.models.items()}
     made = {"raw": run.model_dump(mode="json"), "cwd": str(Path.cwd())}
@@ -70,8 +72,8 @@ def build_app(run: RunConfig) -> Any:
     panel = ray.serve.deployment(name="panel", **small)(PanelServer).bind(evaluators=evaluators, **made)
     ingress = ray.serve.deployment(name="ingress", max_queued_requests=ongoing, **small)(ray.serve.ingress()(Ingress))
     answers = None
-    if found.serve.panel.num_replicas > 1:
-        alone = {**small, "num_replicas": 1, "max_ongoing_requests": ongoing * found.serve.panel.num_replicas}
+    if panels.num_replicas > 1:
+        alone = {**small, "num_replicas": 1, "max_ongoing_requests": ongoing * panels.num_replicas}
         answers = ray.serve.deployment(name="answers", **alone)(AnswerStore).bind()
     return ingress.bind(panel=panel, evaluators=evaluators, answers=answers, **made)
 

@@ -175,6 +175,8 @@ def test_the_served_configuration_fits_its_manifest() -> None:
     assert (serve.host, serve.port) == (http["host"], http["port"])
     # Our own deadline comes first, as with `inverdict serve`.
     assert http["request_timeout_s"] == serve.hard_timeout_s
+    # An upgrade leaves the old cluster the time for its running requests.
+    assert found["spec"]["rayClusterDeletionDelaySeconds"] > serve.hard_timeout_s
     # Panel and interface find two nodes of the group that offers their resource.
     assert serve.panel.num_replicas == 2
     (group,) = [

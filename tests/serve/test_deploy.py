@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.refusals import refused
 from tests.serve.online import SCRIPTED
 from tests.serve.serving import ROOT, configuration
 
@@ -29,3 +30,5 @@ def test_the_builder_makes_an_application_of_a_configuration_file(tmp_path: Path
     app = build(ServeArgs(config=str(path), overrides=["serve.max_in_flight=7"]))
     assert app._bound_deployment.name == "ingress"
     assert app._bound_deployment._deployment_config.max_ongoing_requests == 28
+    with refused("infeasible", "", naming="serve.panel requests CPU 0.1, nowhere 1"):
+        build(ServeArgs(config=str(path), overrides=["serve.panel.resources={nowhere: 1}"]))
