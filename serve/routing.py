@@ -36,6 +36,17 @@ class PrefixRouter(PrefixCacheAffinityRouter):  # type: ignore[misc]
         ray.get(controller._register_shutdown_cleanup_actor.remote(tree))
         super().initialize_state(**options, tree_actor=tree)
 
+    async def _prefix_match_best_replicas(self, pending_request: Any, candidate_replicas: list[Any]) -> list[list[Any]]:
+        """As Ray's; none, and so the shorter queue, where the tree names a replica that this router does not know.
+
+        That happens while replicas come and go. Ray's would raise, and leave the request without a replica.
+        """
+        try:
+            found: list[list[Any]] = await super()._prefix_match_best_replicas(pending_request, candidate_replicas)
+        except KeyError:
+            return [[]]
+        return found
+
     def _extract_text_from_request(self, pending_request: Any) -> str | None:
         for argument in pending_request.args:
             if isinstance(prompt := getattr(argument, "prompt", None), str):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -39,10 +40,27 @@ def test_the_text_of_every_call_to_an_evaluator() -> None:
     assert text_of(Request("")) is text_of({"messages": []}) is text_of() is text_of({}) is None
 
 
-def test_it_is_the_class_that_ray_documents() -> None:
-    from ray.serve.llm.request_router import PrefixCacheAffinityRouter
+async def test_a_replica_that_only_the_tree_knows_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def other(*_: Any) -> list[list[str]]:
+        return [["replica"]]
 
-    assert issubclass(PrefixCacheAffinityRouter, PrefixRouter.__mro__[1])
+    async def unknown(*_: Any) -> list[list[str]]:
+        raise KeyError("a replica that has just ended")
+
+    router = PrefixRouter.__new__(PrefixRouter)
+    for found, expected in ((other, [["replica"]]), (unknown, [[]])):
+        monkeypatch.setattr(PrefixRouter.__mro__[1], "_prefix_match_best_replicas", found)
+        assert await router._prefix_match_best_replicas(None, []) == expected
+
+
+def test_it_is_the_class_that_ray_documents() -> None:
+    """By its source: to import it takes seconds, as it imports vLLM."""
+    import ray.serve
+
+    source = (Path(ray.serve.__file__).parent / "llm" / "request_router.py").read_text()
+    base = PrefixRouter.__mro__[1]
+    assert f"from {base.__module__} import" in source
+    assert f"class {base.__name__}(_{base.__name__})" in source
 
 
 def test_a_removed_replica_has_the_time_that_a_request_may_take() -> None:
