@@ -69,6 +69,7 @@ def states(folder: Path, shape: str) -> dict[str, Any]:
     }
 
 
+# Its length: the settings of the loop, which are listed once.
 def finetuning(folder: Path, shape: str) -> dict[str, Any]:
     """The loop of `sft` with LoRA: its first loss against transformers' own, tokens a second, MFU, memory."""
     from dataclasses import asdict
@@ -144,6 +145,7 @@ def _loss(source: str, rows: list[dict[str, Any]]) -> float:
         return float(model(input_ids=ids, labels=labels).loss)
 
 
+# Its length: the data and the settings of the loop, which are listed once.
 def towers(folder: Path, shape: str) -> dict[str, Any]:
     """The loop of `fit` on a rule that only training can find: NDCG@4 on held-out queries before and after."""
     from dataclasses import asdict
