@@ -58,8 +58,8 @@ bench-plan: setup  ## benchmark `inverdict plan`: its estimates against measurem
 bench-scale: setup  ## benchmark scaling: time per record and memory at 100,000 and 1,000,000 records, scripted engine, four logical nodes
 	@$(BIN)/python -m tests.bench.scale 100000 1000000
 
-gpu-check: setup  ## try a machine with GPUs: batch against plain vLLM, fitted judges, pairs, training, serving (20 minutes)
-	@$(BIN)/python -m tests.bench.gpu_check
+gpu-check: setup  ## try a machine with GPUs, in 20 minutes at most; ARGS=--torch-only: what needs torch alone, also on a CPU
+	@$(BIN)/python -m tests.bench.gpu_check $(ARGS)
 
 # PIP_FIND_LINKS, which may hold torch's CPU build, must not affect the GPU pins.
 pins:  ## compile requirements/*.txt from pyproject.toml
