@@ -111,7 +111,17 @@ class Which:
 
 
 @pytest.fixture(scope="module")
-def evaluator(ray_cluster: None) -> Iterator[Any]:
+def local_serve(ray_cluster: None) -> Iterator[None]:
+    """Ray Serve without its HTTP proxy, whose port may be taken."""
+    import ray.serve
+
+    ray.serve.start(proxy_location="Disabled")
+    yield
+    ray.serve.shutdown()
+
+
+@pytest.fixture(scope="module")
+def evaluator(local_serve: None) -> Iterator[Any]:
     import ray.serve
 
     options = evaluator_options(Replicas(min=2, max=2), 5) | {"ray_actor_options": {"num_cpus": 0.1}}
@@ -151,7 +161,7 @@ async def test_calls_without_a_prompt_are_routed_too(evaluator: Any) -> None:
 
 @pytest.mark.ray
 @pytest.mark.slow
-@pytest.mark.usefixtures("ray_cluster")
+@pytest.mark.usefixtures("local_serve")
 async def test_a_removed_replica_finishes_its_requests() -> None:
     """They take longer than the 20 seconds that Ray gives by default: half of them would fail."""
     import ray.serve
