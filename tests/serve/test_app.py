@@ -48,7 +48,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         serve={
             "port": port,
             "keys_file": str(folder / "keys.json"),
-            "max_in_flight": 24,
+            "max_in_flight": 12,  # of each of the two interfaces
             "timeout_s": 6,
             "body_timeout_s": 2,
             "replicas": {"a": {"min": 2, "max": 2}},
