@@ -24,6 +24,7 @@ SWITCHES = ("enable_thinking", "thinking")  # variables of templates of models t
 SET_HERE = ("messages", "add_generation_prompt")
 # The end of a generation prompt that an answer cannot follow: an open thought; harmony's header without a channel.
 OPENED = re.compile(r"(?:<(?P<tag>(?:\w+:)?think)>|\[(?P<upper>THINK)\])\s*\Z")
+THINK = "<think>"
 HEADER, FINAL_CHANNEL = "<|start|>assistant", "<|channel|>final<|message|>"
 
 
@@ -31,7 +32,7 @@ class ChatTemplate:
     """A chat template with its variables, checked with one message.
 
     Attributes: `text`: the template, without today's date. `variables`: what it is rendered with. `opened`: the mark
-    of a thought that the prompt opens and the reply continues, such as `<think>`; "" if none. `is_closed`: the
+    of a thought that the prompt ends with and the reply continues, such as `<think>`; "" if none. `is_closed`: the
     template opens a thought, and it is closed here, because the model is to answer without thinking.
     """
 
@@ -82,6 +83,9 @@ class ChatTemplate:
             self.opened = found.group().strip() if thinks else ""
             mark = f"</{found['tag']}>" if found["tag"] else f"[/{found['upper']}]"
             self._end = f"\n\n{mark}\n\n" if self.is_closed else ""
+        elif thinks and THINK in self._tokenizer.get_added_vocab():
+            # What the model would begin with, in most replies: so it does in all, and the end of the thought is sure.
+            self.opened, self._end = THINK, f"{THINK}\n"
         elif generation_prompt.endswith(HEADER) and not thinks:
             self._end = FINAL_CHANNEL
 

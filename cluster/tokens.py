@@ -173,7 +173,14 @@ def encoder(folder: str, spec: VllmSpec, revision: str | None = None) -> Encoder
         revision: of a hub id.
     """
     variables = json.dumps(spec.chat_template_kwargs, sort_keys=True)
-    return _loaded(folder, spec.prompt_style, revision, variables, spec.thinks)
+    known = _loaded(folder, spec.prompt_style, revision, variables, spec.thinks)
+    if spec.thinks and not (known.chat and known.chat.opened) and "reasoning_parser" not in spec.engine:
+        raise UserError(
+            f"{spec.source} has no tokens for <think> and </think>, so thinking_token_budget cannot be kept. Remove "
+            "it, or name vLLM's parser for the model: `engine: {reasoning_parser: NAME}`.",
+            code="unsupported",
+        )
+    return known
 
 
 @cache

@@ -154,14 +154,26 @@ def test_a_model_that_thinks_gets_the_prompt_for_it(name: str, folders: dict[str
     known = Encoder(folders[name], thinks=True)
     assert known.chat is not None
     text = known.chat.render("Rate the text.")
-    # Qwen 3 and SmolLM 3 write the mark themselves.
-    assert known.chat.opened == ("<think>" if name == "deepseek-r1-distill" else "")
-    assert text.count("<think>") == (name == "deepseek-r1-distill")
+    # Qwen 3 and SmolLM 3 would write the mark themselves.
+    assert known.chat.opened == "<think>"
+    assert text.endswith("<think>\n") and text.count("<think>") == 1 and "</think>" not in text
     assert not known.chat.is_closed
+    if name != "smollm-3":  # has today's date
+        own = own_ids(known, "Rate the text.")
+        ids = known.prompt_ids("Rate the text.", "", 1000)
+        assert ids is not None
+        assert ids[: len(own)] == own
     assert ("Reasoning Mode: /think" in text) == (name == "smollm-3")
     for method in (known.label_tokens, known.spelled_prefix):
         with refused("unsupported", naming="thinking_token_budget"):
             method(LABEL_PREFIX, SCALES[0])
+
+
+def test_a_model_without_marks_for_its_thinking_needs_a_parser_of_its_own(folders: dict[str, str]) -> None:
+    spec = VllmSpec(source="some/model", thinking_token_budget=8)
+    with refused("unsupported", naming="some/model"):
+        encoder(folders["llama-3"], spec)
+    assert encoder(folders["llama-3"], spec.model_copy(update={"engine": {"reasoning_parser": "granite"}})).thinks
 
 
 @pytest.mark.parametrize(("name", "date"), [("llama-3", "26 Jul 2024"), ("smollm-3", "26 July 2024")])
@@ -184,6 +196,9 @@ class Written:
 
     def get_chat_template(self) -> str:
         return self._template
+
+    def get_added_vocab(self) -> dict[str, int]:
+        return {}
 
     def apply_chat_template(self, *args: Any, **options: Any) -> Any:
         return self._known.apply_chat_template(*args, **options)

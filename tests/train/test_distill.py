@@ -141,7 +141,7 @@ def test_the_second_run_does_nothing_and_says_the_same(done: Path, capsys: pytes
         f"  {done / 'run' / 'distill' / 'm'}",
     ]
     assert main(["distill", str(done / "c.yaml"), "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["models"]["m"]["num_tokens"] == 109
+    assert json.loads(capsys.readouterr().out)["models"]["m"]["num_tokens"] == 102
     assert times(done) == before
 
 
