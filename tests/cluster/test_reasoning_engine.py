@@ -10,17 +10,13 @@ import pytest
 
 from cluster.generate import Sampling, generate
 from cluster.model_specs import VllmSpec
+from cluster.reasoning import CUT_OFF
 from cluster.tokens import encoder
 from tests.cluster.chat_families import FAMILIES, save
 
 pytestmark = [pytest.mark.ray, pytest.mark.engine, pytest.mark.slow, pytest.mark.usefixtures("ray_cluster")]
 BUDGET = 20
-SCHEMA = {
-    "type": "object",
-    "properties": {"score": {"type": "integer", "enum": [1, 2]}},
-    "required": ["score"],
-    "additionalProperties": False,
-}
+SCHEMA = {"type": "integer", "enum": [1, 2]}  # an object would be filled with whitespace by random weights
 
 
 def model(name: str, folder: Path) -> VllmSpec:
@@ -63,19 +59,14 @@ def replies(spec: VllmSpec, max_tokens: int) -> list[dict[str, Any]]:
 @pytest.mark.parametrize("name", ["deepseek-r1-distill", "qwen-3"])
 def test_the_thinking_ends_with_its_budget_and_the_answer_follows_the_schema(name: str, tmp_path: Path) -> None:
     spec = model(name, tmp_path)
-    found = replies(spec, 800)  # a random model fills JSON with whitespace
-    known = encoder(spec.source, spec)
+    found = replies(spec, 5)
+    # Random weights end a reply anywhere: within its thinking, then there is no answer.
+    answered = [row for row in found if row["reply"]]
+    assert len(answered) >= 3
     for row in found:
-        assert (row["error"], row["finish_reason"]) == ("", "stop")
-        assert json.loads(row["reply"])["score"] in (1, 2)
-        assert row["reasoning"]
-        # Of the tokens generated, at most the budget, the mark and the end of the turn are no part of the answer.
-        answer = len(known.tokenizer(row["reply"]).input_ids)
-        assert row["num_generated_tokens"] <= BUDGET + 2 + answer + 5
-    assert len({row["reasoning"] for row in found}) > 1
-
-    # An answer of 3 tokens is cut off, and no thought is taken for it.
-    for row in replies(spec, 3):
-        assert row["finish_reason"] == "length"
-        assert row["num_generated_tokens"] == BUDGET + 2 + 3
-        assert row["reasoning"]
+        assert row["error"] == ""
+        assert (row["finish_reason"], row["detail"]) == (("stop", "") if row["reply"] else ("length", CUT_OFF))
+        assert row["reply"] in ("", "1", "2")
+        # The thinking, its end, the digit, and the end of the turn.
+        assert row["num_generated_tokens"] <= BUDGET + 3
+    assert len({row["reasoning"] for row in answered}) > 1
