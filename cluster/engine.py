@@ -19,6 +19,7 @@ from cluster.errors import UserError
 from cluster.exchange import Reply, Request
 from cluster.http_answer import Answer, error_words, is_too_long, key_to_set, masked, read_answer
 from cluster.model_specs import FeaturesSpec, HttpSpec, ScriptedSpec, ServedSpec
+from cluster.reasoning import apart
 
 NUM_TOP_LOGPROBS = 20  # the maximum of the OpenAI API
 LABEL_TOKENS = 8  # a chat endpoint cannot continue our prefix, so the label is preceded by a few tokens
@@ -54,7 +55,7 @@ class ScriptedEngine:
             if rule.contains in request.prompt:
                 known = rule.label_logprobs or {}
                 logprobs = tuple(known.get(label, math.nan) for label in request.labels)
-                return Reply(
+                reply = Reply(
                     rule.reply or "",
                     rule.finish_reason,
                     logprobs,
@@ -63,6 +64,7 @@ class ScriptedEngine:
                     error=rule.error,
                     detail="scripted" if rule.error else "",
                 )
+                return reply if request.labels else apart(reply)
         drawn = f"{request.seed}\0" if request.temperature and not request.labels else ""
         digest = hashlib.sha256(f"{drawn}{request.prompt}".encode()).digest()
         garbage = int.from_bytes(digest[:4]) / 2**32 < self._spec.garbage_share

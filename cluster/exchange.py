@@ -40,7 +40,8 @@ class Reply:
     return, or if the reply is not a label; empty if the engine returns no log-probabilities. `detail`: the engine's or
     endpoint's message about an error, a finish reason, or a reply that is not a label. `num_cached_tokens`: prompt
     tokens from the prefix cache, if the engine reports them. `hidden_state`: of the last prompt token after the model's
-    last layer and final norm, where it was requested.
+    last layer and final norm, where it was requested. `reasoning`: the thinking of a reasoning model, which is no part
+    of the text.
     """
 
     text: str = ""
@@ -52,3 +53,4 @@ class Reply:
     error: ErrorKind | None = None
     detail: str = ""
     hidden_state: tuple[float, ...] = ()
+    reasoning: str = ""

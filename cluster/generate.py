@@ -3,8 +3,8 @@
 Input columns: `prompt` (str), `reply_prefix` (str), `labels` (list of str, may be empty), `json_schema` (str, "" for
 none), and optionally `seed` (int, overrides the sampling's seed for the row). Output columns, in their place: `reply`
 (str), `finish_reason` ("stop", "length", "filtered", "other" or ""), `label_logprobs` (list of float),
-`num_prompt_tokens`, `num_generated_tokens` (int), `error` ("", "too_long", "timeout" or "error"), `detail`. All other
-columns are kept. A row that fails never ends the job.
+`num_prompt_tokens`, `num_generated_tokens` (int), `error` ("", "too_long", "timeout" or "error"), `detail`, `reasoning`
+(str, a reasoning model's thinking). All other columns are kept. A row that fails never ends the job.
 """
 
 from __future__ import annotations
@@ -12,8 +12,10 @@ from __future__ import annotations
 import asyncio
 import math
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from cluster import models, runtime
@@ -22,6 +24,7 @@ from cluster.exchange import Reply, Request
 from cluster.http_answer import is_too_long, masked
 from cluster.model_specs import FeaturesSpec, HttpSpec, ModelSpec, ScriptedSpec, ServedSpec, VllmSpec, most
 from cluster.precision import dtype_here, on_gpus
+from cluster.reasoning import apart, engine_arguments, sampling_parameters
 from cluster.tokens import encoder
 
 if TYPE_CHECKING:
@@ -148,6 +151,7 @@ def _reply_columns(replies: list[Reply], sampling: Sampling) -> Batch:
         "num_generated_tokens": [reply.num_generated_tokens for reply in replies],
         "error": [reply.error or "" for reply in replies],
         "detail": [reply.detail for reply in replies],
+        "reasoning": [reply.reasoning for reply in replies],
     }
 
 
@@ -169,11 +173,14 @@ def _with_vllm(dataset: Dataset, spec: VllmSpec, sampling: Sampling) -> Dataset:
         task_type="embed" if sampling.hidden_state else "generate",
         **vllm_arguments(spec, sampled=sampling.temperature > 0),
     )
+    thinking = sampling_parameters(spec, sampling.max_tokens)
     tokenised = dataset.map_batches(_tokenise, fn_args=(folder, spec, sampling), batch_size=None)
     with runtime.quiet_logging():
-        processor = build_processor(config, preprocess=partial(_to_engine, sampling=sampling), postprocess=None)
+        processor = build_processor(
+            config, preprocess=partial(_to_engine, sampling=sampling, thinking=thinking), postprocess=None
+        )
     answered = processor(tokenised)
-    return answered.map_batches(_from_engine, fn_args=(sampling,), batch_size=None)
+    return answered.map_batches(_from_engine, fn_args=(sampling, thinking), batch_size=None)
 
 
 def rows_at_once(spec: VllmSpec) -> int:
@@ -233,15 +240,15 @@ def vllm_arguments(spec: VllmSpec, *, sampled: bool = False, is_served: bool = F
             # The one function that vLLM compiles anyway costs the first request seconds and saves none.
             environment["TORCHDYNAMO_DISABLE"] = "1"
     return {
-        "engine_kwargs": {**engine, **spec.engine},
+        "engine_kwargs": {**engine, **engine_arguments(spec), **spec.engine},
         "placement_group_config": {"bundle_per_worker": bundle},
         "runtime_env": {"env_vars": environment},
     }
 
 
 def _tokenise(batch: Batch, folder: str, spec: VllmSpec, sampling: Sampling) -> Batch:
-    """Adds `prompt_ids`, `label_ids` and `error` (too_long) to the requests."""
-    known = encoder(folder, spec.prompt_style)
+    """Adds `prompt_ids`, `label_ids`, `opened` (a thought, see `ChatTemplate`) and `error` (too_long)."""
+    known = encoder(folder, spec)
     prompts: list[list[int]] = []
     label_ids: list[list[int]] = []
     errors: list[str] = []
@@ -250,7 +257,7 @@ def _tokenise(batch: Batch, folder: str, spec: VllmSpec, sampling: Sampling) -> 
         if sampling.hidden_state:
             ids = known.prompt_ids(prompt, known.spelled_prefix(prefix, tuple(labels)), spec.max_model_len - 1)
         else:
-            room = spec.max_model_len - (1 if spelled else sampling.max_tokens)
+            room = spec.max_model_len - (1 if spelled else spec.reply_tokens(sampling.max_tokens))
             ids = known.prompt_ids(prompt, spelled.prefix if spelled else prefix, room)
         # Ray's vLLM stage cannot skip a row, so a row that is too long is sent as a single token.
         prompts.append(ids or [known.tokenizer.eos_token_id or 0])
@@ -260,12 +267,15 @@ def _tokenise(batch: Batch, folder: str, spec: VllmSpec, sampling: Sampling) -> 
         **batch,
         "prompt_ids": prompts,
         "label_ids": label_ids,
+        "opened": [known.chat.opened if known.chat else ""] * len(prompts),
         "error": errors,
     }
 
 
-def _to_engine(row: dict[str, Any], sampling: Sampling) -> dict[str, Any]:
-    """The columns that Ray's vLLM stage reads.
+def _to_engine(
+    row: dict[str, Any], sampling: Sampling, thinking: Mapping[str, Any] = MappingProxyType({})
+) -> dict[str, Any]:
+    """The columns that Ray's vLLM stage reads. `thinking`: `sampling_parameters` of the model.
 
     A row that is too long has the same keys as the others: if a key is missing in one row of a block, Ray converts its
     integers to floats, and the engine rejects them all.
@@ -280,6 +290,7 @@ def _to_engine(row: dict[str, Any], sampling: Sampling) -> dict[str, Any]:
     if label_ids:
         params = {"temperature": 0.0, "max_tokens": 1, "logprob_token_ids": label_ids}
     else:
+        params |= thinking
         if SEED in row:
             params[SEED] = int(row[SEED])
         if row["json_schema"]:
@@ -291,21 +302,21 @@ def _to_engine(row: dict[str, Any], sampling: Sampling) -> dict[str, Any]:
 
 ENGINE_COLUMNS = (
     *(*REQUEST_COLUMNS, SEED),
-    *("prompt_ids", "label_ids", "prompt_token_ids", "num_input_tokens", "generated_tokens", "logprobs"),
+    *("prompt_ids", "label_ids", "opened", "prompt_token_ids", "num_input_tokens", "generated_tokens", "logprobs"),
     *("prompt_logprobs", "generated_text", "embeddings", "metrics", "request_id", "batch_uuid", "time_taken_llm"),
     *("params", "__inference_error__", "tokenized_prompt", "sampling_params", "pooling_params"),
 )
 
 
-def _from_engine(batch: Batch, sampling: Sampling) -> Batch:
+def _from_engine(batch: Batch, sampling: Sampling, thinking: Mapping[str, Any] = MappingProxyType({})) -> Batch:
     """Convert the engine's columns to the output columns of this step, and drop the rest of them."""
     size = len(batch["error"])
     rows = [{name: column[place] for name, column in batch.items()} for place in range(size)]
     kept = {name: column for name, column in batch.items() if name not in ENGINE_COLUMNS}
-    return {**kept, **_reply_columns([_vllm_reply(row, sampling) for row in rows], sampling)}
+    return {**kept, **_reply_columns([_vllm_reply(row, sampling, thinking) for row in rows], sampling)}
 
 
-def _vllm_reply(row: dict[str, Any], sampling: Sampling) -> Reply:
+def _vllm_reply(row: dict[str, Any], sampling: Sampling, thinking: Mapping[str, Any]) -> Reply:
     if row["error"]:
         return Reply(error=row["error"], detail="the prompt is longer than the model's context")
     if row["__inference_error__"]:
@@ -315,13 +326,15 @@ def _vllm_reply(row: dict[str, Any], sampling: Sampling) -> Reply:
         return Reply(hidden_state=tuple(map(float, row["embeddings"])), num_prompt_tokens=int(row["num_input_tokens"]))
     num_generated = int(row["num_generated_tokens"])
     labels = [int(label) for label in row["label_ids"]]
-    return Reply(
+    most = thinking.get("max_tokens", sampling.max_tokens)
+    reply = Reply(
         text="" if labels else row["generated_text"],
-        finish_reason="length" if not labels and num_generated >= sampling.max_tokens else "stop",
+        finish_reason="length" if not labels and num_generated >= most else "stop",
         label_logprobs=label_logprobs(row["logprobs"], labels),
         num_prompt_tokens=int(row["num_input_tokens"]),
         num_generated_tokens=num_generated,
     )
+    return reply if labels else apart(reply, row["opened"])
 
 
 def label_logprobs(logprobs: Any, labels: list[int]) -> tuple[float, ...]:

@@ -79,7 +79,7 @@ class _Model:
         self._has_gpu = is_on_gpus
         more = {"device_map": "auto"} if self._has_gpu else {}  # on as many GPUs as an engine has workers
         self._model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=spec.dtype, **more).eval()
-        self._encoder = encoder(folder, spec.prompt_style)
+        self._encoder = encoder(folder, spec)
         self._max_len = spec.max_model_len - 1
         self._depths = depths
         # A layer of sliding windows forgets, so what it knows of a prompt's beginning is gone at its end.

@@ -15,6 +15,7 @@ from typing import Any, Literal, NamedTuple
 from cluster.exchange import Reply
 from cluster.label_tokens import CutOff, NoLabel, NoLogprobs, label_logprobs
 from cluster.model_specs import SENT
+from cluster.reasoning import apart
 
 SHOWN_CHARS = 200  # of a response that cannot be parsed
 MAX_DEPTH = 6
@@ -62,6 +63,8 @@ MESSAGE_KEYS = (
     *("message", "msg", "detail", "details", "error", "errors", "error_message", "error_description", "reason"),
     *("title", "fault", "faultstring", "data"),
 )
+
+REASONING_KEYS = ("reasoning_content", "reasoning")
 
 
 class Answer(NamedTuple):
@@ -116,9 +119,10 @@ def _read(body: Any, content: bytes, labels: tuple[str, ...], reply_prefix: str)
         num_prompt_tokens=_count(usage.get("prompt_tokens")),
         num_generated_tokens=_count(usage.get("completion_tokens")),
         detail=words,
+        reasoning=storable(_thinking(message or {})),
     )
     if not labels:
-        return Answer(reply)
+        return Answer(apart(reply))
     return Answer(_with_labels(reply, choice.get("logprobs"), message or {}, labels, reply_prefix))
 
 
@@ -133,7 +137,12 @@ def _says(error: Any) -> bool:
 
 
 def _reasoning(message: Mapping[str, Any]) -> bool:
-    return any(message.get(key) for key in ("reasoning_content", "reasoning"))
+    return any(message.get(key) for key in REASONING_KEYS)
+
+
+def _thinking(message: Mapping[str, Any]) -> str:
+    """The model's reasoning, where the endpoint returns it separately from the text."""
+    return next((one for key in REASONING_KEYS if isinstance(one := message.get(key), str)), "")
 
 
 def _with_labels(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -49,6 +50,16 @@ class VllmSpec(Strict):
     prompt_style: Literal["auto", "chat", "completion"] = Field(
         "auto", description="auto: chat if the tokenizer has a chat template, plain completion otherwise"
     )
+    chat_template_kwargs: dict[str, Any] = Field(
+        default_factory=dict,
+        description="variables of the tokenizer's chat template, such as `date_string`; see docs/models.md",
+    )
+    thinking_token_budget: int = Field(
+        0,
+        ge=0,
+        description="tokens that a reasoning model may think before each answer, besides max_tokens; 0: it answers "
+        "without thinking",
+    )
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = Field(
         "auto",
         description="auto: the model's own on GPUs; on CPUs bfloat16 where the processor computes it (AVX512-BF16, "
@@ -95,6 +106,44 @@ class VllmSpec(Strict):
             problem = f"load_format {engine['load_format']} loads pickles, which can execute arbitrary code."
             raise UserError(f"{problem} Convert the weights to safetensors.", code="unsupported")
         return engine
+
+    @field_validator("chat_template_kwargs")
+    @classmethod
+    def _can_be_written(cls, variables: dict[str, Any]) -> dict[str, Any]:
+        try:
+            json.dumps(variables, allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise ValueError("the values must be strings, numbers, booleans, lists or mappings") from error
+        return variables
+
+    def reply_tokens(self, max_tokens: int) -> int:
+        """Maximum length of a reply in tokens: with the thinking and its two marks, where the model thinks.
+
+        Args:
+            max_tokens: maximum length of the answer.
+        """
+        return max_tokens + (self.thinking_token_budget + 2 if self.thinking_token_budget else 0)
+
+    @model_validator(mode="after")
+    def _thinks_in_a_chat(self) -> VllmSpec:
+        for key in ("chat_template_kwargs", "thinking_token_budget"):
+            if self.prompt_style == "completion" and getattr(self, key):
+                raise UserError(
+                    f"{key} is for chat templates, but prompt_style is completion. Remove one of the two.",
+                    code="conflict",
+                )
+        if self.chat_template_kwargs.get("enable_thinking", self.thinks) != self.thinks:
+            raise UserError(
+                "enable_thinking (chat_template_kwargs) follows thinking_token_budget: 0 switches the thinking off. "
+                "Remove enable_thinking.",
+                code="conflict",
+            )
+        return self
+
+    @property
+    def thinks(self) -> bool:
+        """Whether the model thinks before it answers."""
+        return self.thinking_token_budget > 0
 
     @property
     def num_workers(self) -> int:

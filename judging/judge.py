@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from judging.expected import expected_score
@@ -91,11 +91,16 @@ class Judge:
         Args:
             task: the record's task.
             aspect: the aspect that was rated.
-            reply: the columns `REPLY_COLUMNS`, and of a fitted judge `hidden_state`.
+            reply: the columns `REPLY_COLUMNS`, of a reasoning model `reasoning`, and of a fitted judge `hidden_state`.
 
         Returns:
             The verdict, its `score` in points of the template's scale.
         """
+        found = self._verdict(task, aspect, reply)
+        thought = reply.get("reasoning")
+        return replace(found, reasoning=thought) if thought else found
+
+    def _verdict(self, task: str, aspect: str, reply: Mapping[str, Any]) -> Verdict:
         scale = self.templates[task, aspect].scale
         if reply["error"]:
             return self._unscored(aspect, reply["error"], reply["detail"])

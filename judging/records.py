@@ -170,6 +170,7 @@ class Verdict:
 
     `score` is in points of the aspect's scale in the task, or None with the reason in `unscored`.
     `label_mass` (0 to 1): the probability mass on all labels together; None where the score was parsed.
+    `reasoning`: what a reasoning model thought before it replied.
     Of a fitted judge, `interval`: its ends in points of the scale; `novelty` (0 to 1): see `judging.fitted.novelty`.
     """
 
@@ -184,6 +185,7 @@ class Verdict:
     detail: str | None = None
     interval: tuple[float, float] | None = None
     novelty: float | None = None
+    reasoning: str | None = None
 
     def __post_init__(self) -> None:
         assert (self.score is None) == (self.unscored is not None)

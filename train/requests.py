@@ -11,12 +11,13 @@ from cluster import feasibility as demands
 from cluster import models, runtime
 from cluster.artifacts import read_json, write_text
 from cluster.config import RunConfig
+from cluster.errors import UserError
 from cluster.generate import Sampling, generate
 from cluster.model_specs import ModelSpec, VllmSpec
 from cluster.precision import settled
 from cluster.progress import progress
 from cluster.terminal import say
-from cluster.tokens import Encoder, encoder_of
+from cluster.tokens import Encoder, encoder_of, labels_problem
 
 
 def known_encoder(spec: ModelSpec) -> Encoder | None:
@@ -86,7 +87,14 @@ def ask_all(
 
     Returns:
         The rows with their replies, in order.
+
+    Raises:
+        UserError: the labels of a row cannot be read from the model's reply.
     """
+    asked = {(row["reply_prefix"], tuple(row["labels"])) for row in rows if row["labels"]}
+    for prefix, labels in asked if isinstance(spec, VllmSpec) else ():
+        if problem := labels_problem(spec, prefix, labels):
+            raise UserError(f"{what} needs label probabilities: {problem}", code="unsupported")
     runtime.start(run.ray)
     demands.check_specs({what: spec})
     spec = settled(run, spec)

@@ -34,7 +34,7 @@ VERDICT_SCHEMA = pa.schema(
     [
         *((name, pa.string()) for name in ("id", "aspect")),
         ("score", pa.float64()),
-        *((name, pa.string()) for name in ("mode", "unscored", "reason")),
+        *((name, pa.string()) for name in ("mode", "unscored", "reason", "reasoning")),
         ("label_mass", pa.float64()),
         ("label_probabilities", pa.list_(pa.float64())),
         ("detail", pa.string()),

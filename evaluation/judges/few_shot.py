@@ -187,7 +187,7 @@ def _counting(spec: ModelSpec, reply_tokens: int) -> tuple[Callable[[str], int],
     if not isinstance(spec, VllmSpec):
         return lambda text: len(text) // CHARS_PER_TOKEN + 1, lambda prompt: True
     known = encoder_of(spec)
-    room = spec.max_model_len - reply_tokens
+    room = spec.max_model_len - spec.reply_tokens(reply_tokens)
     return (
         lambda text: len(known.tokenizer(text, add_special_tokens=False).input_ids),
         lambda prompt: known.prompt_ids(prompt.text, prompt.reply_prefix, room) is not None,

@@ -144,14 +144,22 @@ def unaskable(judge: Judge, config: JudgeConfig, spec: ModelSpec) -> dict[tuple[
     if isinstance(spec, HttpSpec):
         api_key(spec)
     if judge.mode == "parsed":
-        if isinstance(spec, VllmSpec) and config.max_tokens >= spec.max_model_len:
+        if isinstance(spec, VllmSpec) and spec.reply_tokens(config.max_tokens) >= spec.max_model_len:
+            thinking = f" with its thinking_token_budget ({spec.thinking_token_budget})" if spec.thinks else ""
             raise InputError(
                 f"evaluate.judges.{judge.name}.max_tokens ({config.max_tokens}) leaves no room for a prompt in the "
-                f"model's max_model_len ({spec.max_model_len}). Lower it.",
+                f"model's max_model_len ({spec.max_model_len}){thinking}. Lower it.",
                 code="no_room",
                 key=f"evaluate.judges.{judge.name}.max_tokens",
             )
         return {}
+    if isinstance(spec, VllmSpec) and spec.thinks:
+        raise InputError(
+            f"evaluate.judges.{judge.name}.score_mode: `{judge.mode}` reads the model's first token, but models."
+            f"{config.model} thinks before it answers. Set score_mode: parsed, or remove its thinking_token_budget.",
+            code="unsupported",
+            key=f"evaluate.judges.{judge.name}.score_mode",
+        )
     if judge.is_fixed:
         return {}
     scales = {template.scale for template in judge.templates.values()}

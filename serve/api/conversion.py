@@ -188,7 +188,11 @@ def judgement(
         versions: fingerprints of code, models and retriever.
         certified: the certificates that are valid for what is served.
     """
-    results = [_result(ask, answer, aspect, certified) for answer, aspect in zip(answers, ask.aspects, strict=True)]
+    with_thoughts = body.options.reasoning
+    results = [
+        _result(ask, answer, aspect, certified, with_thoughts)
+        for answer, aspect in zip(answers, ask.aspects, strict=True)
+    ]
     only = results[0] if len(results) == 1 else None
     usage = [vote.usage for result in results for vote in result.votes]
     usage += [result.integrated.usage for result in results if result.integrated]
@@ -209,7 +213,7 @@ def judgement(
     )
 
 
-def _result(ask: Ask, answer: Judged, aspect: str, certified: Certified) -> AspectResult:
+def _result(ask: Ask, answer: Judged, aspect: str, certified: Certified, with_thoughts: bool) -> AspectResult:
     scale = (answer.prompt.scale.low, answer.prompt.scale.high) if ask.other is None else (0.0, 1.0)
     score = answer.score.score
     integration = answer.integration
@@ -219,7 +223,7 @@ def _result(ask: Ask, answer: Judged, aspect: str, certified: Certified) -> Aspe
         unscored=answer.score.unscored,
         scale=scale,
         verdict=None if score is None else _words(ask, answer.prompt, score),
-        votes=[_vote(vote, certified.judge(vote.verdict.judge, ask, aspect)) for vote in answer.votes],
+        votes=[_vote(vote, certified.judge(vote.verdict.judge, ask, aspect), with_thoughts) for vote in answer.votes],
         rule=answer.rule,
         quorum=answer.has_quorum,
         degraded=answer.is_degraded,
@@ -247,13 +251,14 @@ def _words(ask: Ask, prompt: Prompted, score: float) -> str | None:
     return load_task(ask.record.task).aspects[prompt.aspect].labels.get(int(nearest_label(score, prompt.scale)))
 
 
-def _vote(given: PanelVote, is_certified: bool) -> Vote:
+def _vote(given: PanelVote, is_certified: bool, with_thoughts: bool) -> Vote:
     verdict = given.verdict
     return Vote(
         judge=verdict.judge,
         score=verdict.score,
         unscored=verdict.unscored,
         reason=verdict.reason,
+        reasoning=verdict.reasoning if with_thoughts else None,
         label_mass=verdict.label_mass,
         interval=verdict.interval,
         novelty=verdict.novelty,

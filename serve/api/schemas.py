@@ -48,6 +48,7 @@ class Options(Body):
     min_votes: int | None = Field(None, ge=1, le=MAX_NAMES)
     examples: bool = Field(True, description="false: no few-shot examples")
     integrate: bool = Field(True, description="false: the vote alone, without the integrating model")
+    reasoning: bool = Field(False, description="true: with what reasoning models thought before they replied")
     seed: int | None = Field(None, ge=0, le=2**31 - 1)
     timeout_s: float | None = Field(None, gt=0, le=3600, description="capped at the server's limit")
 
@@ -118,6 +119,7 @@ class Vote(BaseModel):
     score: float | None
     unscored: str | None = None
     reason: str | None = None
+    reasoning: str | None = Field(None, description="where `options.reasoning` asks for it")
     label_mass: float | None = None
     interval: tuple[float, float] | None = Field(None, description="of a fitted judge: where people's score lies")
     novelty: float | None = Field(

@@ -17,6 +17,7 @@ from ray.serve.llm.deployment import LLMServer
 from cluster.exchange import Reply, Request
 from cluster.generate import NOT_NORMALISED, label_logprobs
 from cluster.model_specs import VllmSpec
+from cluster.reasoning import apart, sampling_parameters
 from cluster.tokens import Encoder, encoder
 
 
@@ -39,22 +40,23 @@ class VllmServer(LLMServer):  # type: ignore[misc]
         from vllm import SamplingParams, TokensPrompt
         from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
 
-        known = encoder(self._folder, self._spec.prompt_style)
+        known = encoder(self._folder, self._spec)
         if request.hidden_state:
             return await self._hidden_state(known, request)
         spelled = known.label_tokens(request.reply_prefix, request.labels) if request.labels else None
-        room = self._spec.max_model_len - (1 if spelled else request.max_tokens)
+        room = self._spec.max_model_len - (1 if spelled else self._spec.reply_tokens(request.max_tokens))
         ids = known.prompt_ids(request.prompt, spelled.prefix if spelled else request.reply_prefix, room)
         if ids is None:
             return Reply(error="too_long", detail="the prompt is longer than the model's context")
         if spelled:
             params = SamplingParams(temperature=0.0, max_tokens=1, logprob_token_ids=list(spelled.ids))
         else:
+            length = {"max_tokens": request.max_tokens, **sampling_parameters(self._spec, request.max_tokens)}
             params = SamplingParams(
+                **length,
                 temperature=request.temperature,
                 top_p=request.top_p,
                 top_k=request.top_k,
-                max_tokens=request.max_tokens,
                 seed=request.seed,
                 structured_outputs=StructuredOutputsParams(json=request.json_schema) if request.json_schema else None,
             )
@@ -65,7 +67,7 @@ class VllmServer(LLMServer):  # type: ignore[misc]
         except ValueError as error:
             return Reply(error="error", detail=str(error)[:200])
         generated = output.outputs[0]
-        return Reply(
+        reply = Reply(
             text="" if spelled else generated.text,
             finish_reason="length" if not spelled and generated.finish_reason == "length" else "stop",
             label_logprobs=label_logprobs(_plain(generated.logprobs), list(spelled.ids)) if spelled else (),
@@ -73,6 +75,7 @@ class VllmServer(LLMServer):  # type: ignore[misc]
             num_generated_tokens=len(generated.token_ids),
             num_cached_tokens=output.num_cached_tokens or 0,
         )
+        return reply if spelled else apart(reply, known.chat.opened if known.chat else "")
 
     async def _hidden_state(self, known: Encoder, request: Request) -> Reply:
         """The last token's hidden state, of an engine that runs a cut model."""
@@ -94,9 +97,19 @@ class VllmServer(LLMServer):  # type: ignore[misc]
         """vLLM's own answer to a validated chat body: one dict, or with `stream` lines of server-sent events."""
         from ray.serve.llm.openai_api_models import ChatCompletionRequest
 
-        async for part in await self.chat(ChatCompletionRequest(**body)):
+        async for part in await self.chat(ChatCompletionRequest(**self._as_configured(body))):
             for one in part if isinstance(part, list) else [part]:
                 yield one if isinstance(one, str) else json.loads(one.model_dump_json(exclude_none=False))
+
+    def _as_configured(self, body: dict[str, Any]) -> dict[str, Any]:
+        """The body with the variables of the chat template, and the budget of the thinking, that the model has."""
+        chat = encoder(self._folder, self._spec).chat
+        more: dict[str, Any] = {"chat_template_kwargs": chat.variables} if chat and chat.variables else {}
+        return {
+            **body,
+            **more,
+            **({"thinking_token_budget": self._spec.thinking_token_budget} if self._spec.thinks else {}),
+        }
 
 
 def _plain(logprobs: Any) -> list[dict[int, Mapping[str, float]]]:

@@ -299,4 +299,5 @@ def _row(reply: Reply) -> dict[str, Any]:
         "error": reply.error or "",
         "detail": reply.detail,
         "hidden_state": reply.hidden_state,
+        "reasoning": reply.reasoning,
     }

@@ -227,9 +227,9 @@ def _requests(run: Any) -> list[dict[str, Any]]:
 
 def _encoder() -> Any:
     from cluster import models
-    from cluster.tokens import encoder
+    from cluster.tokens import Encoder
 
-    return encoder(str(models.resolve("embedded:smollm2-135m-instruct").path), "auto")
+    return Encoder(str(models.resolve("embedded:smollm2-135m-instruct").path))
 
 
 def _prompt_ids(prompts: Sequence[str]) -> list[list[int]]:

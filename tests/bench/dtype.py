@@ -57,12 +57,12 @@ def _in_child(name: str, model: str, changed: dict[str, Any]) -> dict[str, Any]:
 def prompts(model: str) -> list[list[int]]:
     """The token ids of a judge's prompts."""
     from cluster import models
-    from cluster.tokens import encoder
+    from cluster.tokens import Encoder
     from evaluation.judges.judge_config import JudgeConfig, build_judge
     from judging.datasets import read_records
     from judging.records import Record
 
-    known = encoder(str(models.resolve(model).path), "auto")
+    known = Encoder(str(models.resolve(model).path))
     records = [one for one in read_records([ROOT / "examples" / "constructed.jsonl"]) if isinstance(one, Record)]
     wanted = {(one.task, "overall"): None for one in records}
     judge = build_judge("judge", JudgeConfig(model="m"), wanted, {}, known.special_tokens())

@@ -91,11 +91,11 @@ def _generate_child() -> dict[str, float]:
     from vllm import LLM, SamplingParams, TokensPrompt
 
     from cluster import models
-    from cluster.tokens import encoder
+    from cluster.tokens import Encoder
     from train.instructions import read_instructions
 
     folder = str(models.resolve(SMOLLM2).path)
-    known = encoder(folder, "auto")
+    known = Encoder(folder)
     with tempfile.TemporaryDirectory() as scratch:
         wanted = read_instructions(_config(scratch).instructions).instructions
     ids = [known.prompt_ids(one.text, "", MAX_LEN - MAX_TOKENS) for one in wanted]
@@ -125,10 +125,10 @@ def _rows(folder: Path) -> Path:
     import pyarrow.parquet as pq
 
     from cluster import models
-    from cluster.tokens import encoder
+    from cluster.tokens import Encoder
     from train.finetuning.sft import PAIR_SCHEMA
 
-    known = encoder(str(models.resolve(SMOLLM2).path), "auto")
+    known = Encoder(str(models.resolve(SMOLLM2).path))
     text = "".join(path.read_text(encoding="utf-8") for path in sorted((ROOT / "examples").glob("*.jsonl")))
     ids = known.tokenizer(text, add_special_tokens=False).input_ids
     rows = [

@@ -107,6 +107,7 @@ def test_the_first_problem_is_shown_with_the_number_of_the_others(file: Path, ra
         ("models.m.num_gpus", -1),
         ("models.m.num_cpus", 0),
         ("models.m.tensor_parallel_size", 0),
+        ("models.m.thinking_token_budget", -1),
         ("models.m.num_engines", 0),
         ("models.m.num_engines", [4, 2]),
         ("models.m.num_engines", [0, 2]),
@@ -274,11 +275,22 @@ def test_a_wrong_model_is_named_where_the_run_is_meant(file: Path, text: str, co
     assert (error.code, error.key) == (code, key)
 
 
+def test_a_variable_of_a_template_that_yaml_reads_as_a_date(file: Path) -> None:
+    text = "run: r\nmodels: {m: {source: x, chat_template_kwargs: {date_string: %s}}}\n"
+    with refused("invalid_value", "models.m.chat_template_kwargs"):
+        load(file, text % "2024-07-26")
+    assert load(file, text % "'2024-07-26'").models["m"].chat_template_kwargs == {"date_string": "2024-07-26"}
+
+
 @pytest.mark.parametrize(
     ("model", "named"),
     [
         ("{source: x, tensor_parallel_size: 2, num_gpus: 1}", "num_gpus must be 2"),
         ("{source: x, engine: {tensor_parallel_size: 2}}", "engine.tensor_parallel_size"),
+        ("{source: x, prompt_style: completion, chat_template_kwargs: {date_string: '1'}}", "chat_template_kwargs"),
+        ("{source: x, prompt_style: completion, thinking_token_budget: 8}", "thinking_token_budget"),
+        ("{source: x, chat_template_kwargs: {enable_thinking: true}}", "enable_thinking"),
+        ("{source: x, thinking_token_budget: 8, chat_template_kwargs: {enable_thinking: false}}", "enable_thinking"),
         ("{backend: http, base_url: 'http://h/v1', model: x, drop: [seed], rename: {seed: s}}", "seed"),
     ],
 )

@@ -1,6 +1,8 @@
 """The pure parts of the batch step: requests as the engines read them, replies as everybody reads them."""
 
 import math
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -9,6 +11,7 @@ import pytest
 from cluster.generate import Sampling, _EngineActor, _from_engine, _to_engine, rows_at_once, vllm_arguments
 from cluster.model_specs import ScriptedSpec, VllmSpec
 from cluster.precision import dtype_here
+from cluster.reasoning import sampling_parameters
 
 ROW = {"prompt_ids": [5, 6], "label_ids": [], "json_schema": "", "error": ""}
 SAMPLING = Sampling(max_tokens=50, temperature=0.7, top_k=20, seed=3)
@@ -54,11 +57,48 @@ def test_a_rows_own_seed_goes_before_the_one_for_all() -> None:
     assert "seed" not in _to_engine({**ROW, "label_ids": [11], "seed": 7}, SAMPLING)["sampling_params"]
 
 
-def answered(**row: Any) -> dict[str, Any]:
+THINKING = sampling_parameters(VllmSpec(source="x", thinking_token_budget=30), 4)
+
+
+def test_a_model_that_thinks_has_a_budget_besides_the_answers() -> None:
+    # 30 tokens of thinking, its two marks, and the answer's 50.
+    more = {"max_tokens": 82, "thinking_token_budget": 30, "skip_special_tokens": False}
+    made = sampling_parameters(VllmSpec(source="x", thinking_token_budget=30), 50)
+    params = _to_engine({**ROW, "json_schema": "{}"}, SAMPLING, made)["sampling_params"]
+    assert params == {**_to_engine({**ROW, "json_schema": "{}"}, SAMPLING)["sampling_params"], **more}
+    assert _to_engine({**ROW, "error": "too_long"}, SAMPLING, made)["sampling_params"]["max_tokens"] == 1
+    assert sampling_parameters(VllmSpec(source="x"), 50) == {}
+
+
+def test_an_engine_of_a_model_that_thinks_knows_where_the_thinking_ends() -> None:
+    thinks = VllmSpec(source="x", num_gpus=1, thinking_token_budget=30)
+    assert vllm_arguments(thinks)["engine_kwargs"]["reasoning_parser"] == "deepseek_r1"
+    own = thinks.model_copy(update={"engine": {"reasoning_parser": "seed_oss"}})
+    assert vllm_arguments(own)["engine_kwargs"]["reasoning_parser"] == "seed_oss"
+    assert "reasoning_parser" not in vllm_arguments(VllmSpec(source="x", num_gpus=1))["engine_kwargs"]
+
+
+def test_the_thinking_is_no_part_of_the_reply() -> None:
+    text = "The text is fine.\nScore: 2\n</think>\n\nScore: 4"
+    # The prompt opened the thought.
+    row = answered(generated_text=text, num_generated_tokens=20, opened="<think>", thinking=THINKING)
+    assert (row["reply"], row["reasoning"]) == ("Score: 4", "The text is fine.\nScore: 2")
+    # 4 tokens of the answer, 30 of the thinking and the two marks.
+    assert row["finish_reason"] == "stop"
+    assert answered(num_generated_tokens=36, thinking=THINKING)["finish_reason"] == "length"
+
+
+def test_a_reply_that_ends_within_the_thinking_is_cut_off() -> None:
+    row = answered(generated_text="Fine.\nScore: 2", num_generated_tokens=9, opened="<think>", thinking=THINKING)
+    assert (row["reply"], row["finish_reason"], row["reasoning"]) == ("", "length", "Fine.\nScore: 2")
+
+
+def answered(thinking: Mapping[str, Any] = MappingProxyType({}), **row: Any) -> dict[str, Any]:
     """One row through `_from_engine`."""
     whole = {
         "id": "a",
         "label_ids": [],
+        "opened": "",
         "error": "",
         "__inference_error__": "",
         "generated_text": "",
@@ -68,7 +108,7 @@ def answered(**row: Any) -> dict[str, Any]:
         "metrics": {},
         **row,
     }
-    batch = _from_engine({name: [value] for name, value in whole.items()}, Sampling(max_tokens=4))
+    batch = _from_engine({name: [value] for name, value in whole.items()}, Sampling(max_tokens=4), thinking)
     return {name: column[0] for name, column in batch.items()}
 
 
@@ -83,6 +123,7 @@ def test_the_engines_own_columns_end_here() -> None:
         "num_generated_tokens": 3,
         "error": "",
         "detail": "",
+        "reasoning": "",
     }
 
 

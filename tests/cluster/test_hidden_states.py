@@ -12,7 +12,7 @@ from cluster import models
 from cluster.hidden_states import Asked, _Model, _scripted, alike, of_like_length
 from cluster.model_layers import cut, num_layers
 from cluster.model_specs import ScriptedSpec, VllmSpec
-from cluster.tokens import encoder
+from cluster.tokens import Encoder
 from tests.refusals import refused
 from tests.train.tiny import tiny_model
 
@@ -41,7 +41,7 @@ def test_states_are_those_of_transformers_at_every_depth_padded_or_not(
     assert alone["id"] == [0, 1, 2]
     assert alone["error"] == [""] * 3
     oracle = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
-    known = encoder(folder, "auto")
+    known = Encoder(folder)
     for place, prompt in enumerate(PROMPTS):
         spelled = known.label_tokens("Score: ", LABELS)
         ids = known.prompt_ids(prompt, spelled.prefix, 128)

@@ -10,6 +10,7 @@ from tokenizers.trainers import BpeTrainer
 from transformers import PreTrainedTokenizerFast
 
 from cluster import models
+from cluster.model_specs import VllmSpec
 from cluster.tokens import MAX_CHARS_PER_TOKEN, Encoder, LabelTokens, encoder
 from tests.refusals import refused
 
@@ -255,8 +256,9 @@ def test_the_special_tokens_are_those_a_text_must_not_carry(chat: str) -> None:
 
 
 def test_an_encoder_is_loaded_once(joined: str) -> None:
-    assert encoder(joined, "auto") is encoder(joined, "auto")
-    assert encoder(joined, "completion") is not encoder(joined, "auto")
+    spec, plain = VllmSpec(source="x"), VllmSpec(source="x", prompt_style="completion")
+    assert encoder(joined, spec) is encoder(joined, spec.model_copy(update={"max_model_len": 64}))
+    assert encoder(joined, plain) is not encoder(joined, spec)
 
 
 @pytest.mark.engine

@@ -57,7 +57,8 @@ RULES = [
     {"contains": "Number 04", "error": "timeout"},
     {"contains": "Number 05", "reply": "It goes on and", "finish_reason": "length"},
     {"contains": "Number 06", "reply": ""},
-    {"contains": "Number 07", "reply": "Seven, 七."},
+    {"contains": "Number 07", "reply": "<think>\nSeven it is.\n</think>\n\nSeven, 七."},
+    {"contains": "Number 08", "reply": "<think>\nEight, or"},
 ]
 # 18 rows that fit, one of them twice, and four that do not fit.
 ROWS = [
@@ -91,7 +92,9 @@ def test_every_instruction_has_one_answer_of_each_model(done: Path) -> None:
     assert told["Number 04."] == ("", "stop", "timeout")
     assert told["Number 05."] == ("It goes on and", "length", "")
     assert told["Number 06."] == ("", "stop", "")
+    # No thinking is ever trained on, and an answer that did not begin is none.
     assert told["Number 07."] == ("Seven, 七.", "stop", "")
+    assert told["Number 08."] == ("", "length", "")
     # The others are answered by hash, each in its own way.
     others = {row["response"] for row in answers(done, "other")}
     assert len(others) == 18
@@ -111,14 +114,14 @@ def test_what_a_finished_job_leaves(done: Path) -> None:
     assert {row["file"] for row in rejected} == {str(done / "in.jsonl")}
     assert rejected[2]["reason"] == "instruction: must be a string, not int"
     manifest = json.loads((folder / "manifest.json").read_text())
-    # A rule's answer counts one token, one by hash eight: 5 x 1 + 13 x 8.
+    # A rule's answer counts one token, one by hash eight: 6 x 1 + 12 x 8.
     assert manifest["summary"] == {
         "num_instructions": 18,
         "num_rejected": 4,
         "num_duplicates": 1,
         "num_over_limit": 0,
-        "num_tokens": 109,
-        "num_cut_off": 1,
+        "num_tokens": 102,
+        "num_cut_off": 2,
         "errors": {"error": 1, "timeout": 1},
         "folder": str(folder),
     }
@@ -134,11 +137,11 @@ def test_the_second_run_does_nothing_and_says_the_same(done: Path, capsys: pytes
     said = capsys.readouterr()
     assert said.err.count("done before") == 2
     assert said.out.splitlines()[2:] == [
-        "m: 18 responses, 109 tokens, 1 truncated, 1 error, 1 timeout; 4 invalid rows, 1 duplicates",
+        "m: 18 responses, 102 tokens, 2 truncated, 1 error, 1 timeout; 4 invalid rows, 1 duplicates",
         f"  {done / 'run' / 'distill' / 'm'}",
     ]
     assert main(["distill", str(done / "c.yaml"), "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["models"]["m"]["num_tokens"] == 109
+    assert json.loads(capsys.readouterr().out)["models"]["m"]["num_tokens"] == 102
     assert times(done) == before
 
 

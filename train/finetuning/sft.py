@@ -149,7 +149,7 @@ def _train_one(run: RunConfig, config: Config, name: str, direction: Direction) 
     }
 
     def work() -> dict[str, Any]:
-        known = encoder(str(models.resolve(base.source, revision=base.revision).path), base.prompt_style)
+        known = encoder(str(models.resolve(base.source, revision=base.revision).path), base)
         pairs = _prepare(run, config, name, direction, known)
         job.claim()
         counts = _write_pairs(pairs, job.path / "pairs")

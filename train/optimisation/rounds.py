@@ -167,7 +167,8 @@ class Rounds:
         self, number: int, active: Sequence[State], shown: Mapping[int, Sequence[Case]]
     ) -> list[dict[str, Any]]:
         known, tokens = known_encoder(self._writer), special_tokens_of(self._writer)
-        room = self._writer.max_model_len - self._config.max_tokens if isinstance(self._writer, VllmSpec) else 0
+        writer, length = self._writer, self._config.max_tokens
+        room = writer.max_model_len - writer.reply_tokens(length) if isinstance(writer, VllmSpec) else 0
 
         def fits(prompt: str) -> bool:
             return known is None or known.prompt_ids(prompt, "", room) is not None

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from cluster import models
-from cluster.tokens import encoder
+from cluster.tokens import Encoder
 from evaluation.judges.judge_config import JudgeConfig, build_judge
 from judging.datasets import read_records
 from judging.parse import parse_reply
@@ -70,7 +70,7 @@ def test_expected_scores_are_those_of_a_transformers_forward_pass(run: Path) -> 
     from transformers import AutoModelForCausalLM
 
     folder = str(models.resolve(SOURCE).path)
-    known = encoder(folder, "auto")
+    known = Encoder(folder)
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
     records = [one for one in read_records([run / "in.jsonl"]) if isinstance(one, Record) and one.id != HUGE]
     wanted = {(one.task, "overall"): None for one in records}

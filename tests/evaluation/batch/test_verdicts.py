@@ -134,9 +134,9 @@ def test_rows_of_several_judges_that_an_engine_joined_go_to_their_own_judge(tmp_
         "num_generated_tokens": 1,
     }
     said = {**reply, "label_logprobs": [np.nan, 0.0, np.nan, np.nan, np.nan]}
-    parsed = {**reply, "label_logprobs": [], "reply": '{"reason": "fine", "overall_score": 4}'}
-    rows = [{**said, "judge": "one", "id": "a"}, {**parsed, "judge": "two", "id": "a"}]
-    rows += [{**said, "judge": "one", "id": "b"}]
+    parsed = {**reply, "label_logprobs": [], "reply": '{"reason": "fine", "overall_score": 4}', "reasoning": "Hm."}
+    rows = [{**said, "reasoning": "", "judge": "one", "id": "a"}, {**parsed, "judge": "two", "id": "a"}]
+    rows += [{**said, "reasoning": "", "judge": "one", "id": "b"}]
     judges = {"one": judge("one"), "two": judge("two", mode="parsed")}
     for name in judges:
         (tmp_path / name).mkdir()
@@ -147,6 +147,8 @@ def test_rows_of_several_judges_that_an_engine_joined_go_to_their_own_judge(tmp_
         [("a", 2, "expected"), ("b", 2, "expected")]
     ]
     assert [[(one["id"], one["score"], one["mode"]) for one in part] for part in found["two"]] == [[("a", 4, "parsed")]]
+    thoughts = {name: [one["reasoning"] for part in found[name] for one in part] for name in judges}
+    assert thoughts == {"one": [None, None], "two": ["Hm."]}
 
 
 def test_what_is_unscored_is_forgotten_and_the_work_is_open_again(tmp_path: Path) -> None:

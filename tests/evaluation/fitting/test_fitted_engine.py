@@ -13,7 +13,7 @@ from transformers import AutoModel
 
 from cluster import models
 from cluster.__main__ import main
-from cluster.tokens import encoder
+from cluster.tokens import Encoder
 from evaluation.batch.config import prepared
 from judging.fitted.regression import read_files
 from judging.records import Record
@@ -76,7 +76,7 @@ def test_the_scores_are_those_of_transformers_hidden_states(config: Path) -> Non
     regression, about = read_files(config.parent / "run" / "fit_judge" / "fitted" / "qa.overall.safetensors")
     [folder] = (run.run / "fit_judge" / "models").glob(f"m-{about['depth']}-????????")
     model = AutoModel.from_pretrained(folder, dtype=torch.float32).eval()
-    known = encoder(str(models.resolve(SOURCE).path), "auto")
+    known = Encoder(str(models.resolve(SOURCE).path))
     judge = evaluation.judge("fitted", [("qa", "overall")], {})
     for row in texts(NUM_GROUPS, first=100):
         if row["id"] not in found:

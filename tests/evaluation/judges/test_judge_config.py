@@ -238,3 +238,24 @@ def test_a_model_that_cannot_be_queried_is_refused(monkeypatch: pytest.MonkeyPat
     with refused("no_room", "evaluate.judges.j.max_tokens"):
         unaskable(judge("j", mode="parsed"), JudgeConfig(model="m", max_tokens=200), short)
     assert unaskable(judge("j", mode="parsed"), JudgeConfig(model="m", max_tokens=199), short) == {}
+    # The thinking and its two marks need room as well.
+    thinking = short.model_copy(update={"thinking_token_budget": 100})
+    with refused("no_room", "evaluate.judges.j.max_tokens", naming="(100)"):
+        unaskable(judge("j", mode="parsed"), JudgeConfig(model="m", max_tokens=98), thinking)
+    assert unaskable(judge("j", mode="parsed"), JudgeConfig(model="m", max_tokens=97), thinking) == {}
+
+
+@pytest.mark.parametrize("mode", ["expected", "fitted"])
+def test_a_model_that_thinks_has_no_label_as_its_first_token(mode: Any) -> None:
+    with refused("unsupported", "evaluate.judges.j.score_mode", naming="models.m thinks"):
+        unaskable(judge("j", mode=mode), JudgeConfig(model="m"), VllmSpec(source="x", thinking_token_budget=64))
+
+
+def test_thinking_is_kept_beside_the_verdict_and_never_read() -> None:
+    reply = {**REPLY, "reply": "Score: 4", "reasoning": "Poor.\nScore: 1"}
+    verdict = judge("j", mode="parsed").verdict("qa", "overall", reply)
+    assert (verdict.score, verdict.reason, verdict.reasoning) == (4, None, "Poor.\nScore: 1")
+    cut = {**reply, "reply": "", "finish_reason": "length"}
+    verdict = judge("j", mode="parsed").verdict("qa", "overall", cut)
+    assert (verdict.score, verdict.unscored, verdict.reasoning) == (None, "cut_off", "Poor.\nScore: 1")
+    assert judge("j", mode="parsed").verdict("qa", "overall", {**REPLY, "reply": "Score: 4"}).reasoning is None

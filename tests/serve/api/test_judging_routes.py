@@ -37,6 +37,17 @@ async def test_a_judgement_says_all_that_it_stands_on(service: Local) -> None:
     assert set(told["versions"]) == {"code", "packages", "models", "retriever", "templates"}
 
 
+async def test_thinking_is_shown_where_it_is_asked_for(tmp_path: Path) -> None:
+    rule = {"contains": "", "reply": "<think>\nScore: 1, or\n</think>\nScore: 4"}
+    models = {"a": {"backend": "scripted", "rules": [rule]}}
+    judges = {"judges": {"j": {"model": "a", "score_mode": "parsed"}}}
+    thinking = Local(configured(tmp_path, models=models, evaluate=judges))
+    for options, shown in (({}, None), ({"reasoning": False}, None), ({"reasoning": True}, "Score: 1, or")):
+        told = (await post(thinking, "/v1/judge", {**BODY, "options": options})).json()
+        (vote,) = told["results"][0]["votes"]
+        assert (vote["score"], vote["reasoning"]) == (4, shown)
+
+
 async def test_the_prompt_is_the_batch_path_s_own(service: Local) -> None:
     await post(service, "/v1/judge", BODY)
     engine = service._engines["a"]
