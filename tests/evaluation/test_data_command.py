@@ -52,6 +52,12 @@ def test_the_list(place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
     assert (states["topical_chat"], states["hanna"]) == ("fetched", "not fetched")
 
 
+def test_the_list_in_the_docs_is_the_commands_output(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["data", "list"]) == 0
+    page = (ROOT / "docs" / "data.md").read_text(encoding="utf-8")
+    assert f"$ inverdict data list\n{capsys.readouterr().out}```" in page
+
+
 def test_what_is_shown_of_a_data_set(
     place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
