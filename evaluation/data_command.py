@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterable, Sequence
-from itertools import islice
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -111,28 +110,35 @@ def describe(name: str, *, num_rows: int = 2) -> dict[str, Any]:
         about["sha256"] = record["files"]
     if file is None:
         return {**about, "rows": entry.rows if known.part is None else None}
-    rows = [row for _, row in raw_rows(f"{PREFIX}{name}") if not isinstance(row, RowError)]
-    return {**about, **_of_rows(rows), "first_rows": list(islice(rows, num_rows))}
+    return {**about, **_of_rows(name, num_rows)}
 
 
-def _of_rows(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def _of_rows(name: str, num_first: int) -> dict[str, Any]:
+    """What the rows hold, read one at a time."""
+    num_rows, first = 0, list[dict[str, Any]]()
+    columns: dict[str, None] = {}
+    groups, systems = set[tuple[Any, Any]](), set[Any]()
     scales: dict[str, list[float]] = {}
-    for row in rows:
+    for _, row in raw_rows(f"{PREFIX}{name}"):
+        if isinstance(row, RowError):
+            continue
+        num_rows += 1
+        first += [row] if num_rows <= num_first else []
+        columns |= dict.fromkeys(row)
+        groups |= {(row.get("dataset"), row["group"])} if "group" in row else set()
+        systems |= {row["system"]} if row.get("system") else set()
         for aspect in (*(row.get("scores") or {}), *(row.get("ratings") or {})):
             scale = (row.get("scales") or {}).get(aspect, row.get("scale"))
             if scale is not None:
                 scales[aspect] = list(scale)
     return {
-        "rows": len(rows),
-        "columns": list(dict.fromkeys(name for row in rows for name in row)),
-        "groups": _count((row.get("dataset"), row["group"]) for row in rows if "group" in row),
-        "systems": _count(row["system"] for row in rows if row.get("system")),
+        "rows": num_rows,
+        "columns": list(columns),
+        "groups": len(groups),
+        "systems": len(systems),
         "scales": scales,
+        "first_rows": first,
     }
-
-
-def _count(values: Iterable[Any]) -> int:
-    return len(set(values))
 
 
 def _page(about: dict[str, Any]) -> str:
