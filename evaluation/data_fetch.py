@@ -76,10 +76,11 @@ def _files(name: str, entry: Entry, folder: Path | None, downloads: Path) -> dic
 
 
 def _given(name: str, entry: Entry, folder: Path) -> dict[str, Path]:
-    """The published files in a folder, below it as published or directly in it."""
+    """The published files in a folder: below it as published, or directly in it if their last names differ."""
     found: dict[str, Path] = {}
+    is_flat = len({Path(file).name for file in entry.files}) == len(entry.files)
     for file in entry.files:
-        paths = sorted(folder.glob(file)) or sorted(folder.glob(Path(file).name))
+        paths = sorted(folder.glob(file)) or sorted(folder.glob(Path(file).name) if is_flat else ())
         if not paths:
             raise UserError(
                 f"--from: {folder} lacks {file} of {name}. It is published at {entry.homepage}.", code="missing_file"

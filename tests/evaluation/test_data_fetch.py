@@ -157,3 +157,6 @@ def test_published_files_that_are_here_already(server: Server, tmp_path: Path, i
     assert server.asked == []
     with refused("missing_file", naming=f"{tmp_path}/mt_bench lacks summeval.json"):
         fetch("summeval", folder=tmp_path / "mt_bench")
+    (tmp_path / "mt_bench" / "dataset.json").write_text("[]")  # five files of this data set have that last name
+    with refused("missing_file", naming="lacks Natural/dataset.json"):
+        fetch("llmbar", folder=tmp_path / "mt_bench")
