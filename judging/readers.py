@@ -29,9 +29,9 @@ SUFFIXES: Mapping[str, Format] = {
 }
 COMPRESSED = (".gz", ".bz2", ".xz", ".zst", ".zip", ".tgz", ".tar")
 
-# The AEOLLM task: its columns, the subtasks that its `taskId` counts, and the ends of its files' names. The header of the
-# files has not been seen: questionId, question, answer and score are what two public projects read from them; answerId
-# and taskId are taken from the organisers' submission format.
+# The AEOLLM task: its columns, the subtasks that its `taskId` counts, and the ends of its files' names. The header of
+# these files has not been seen: questionId, question, answer and score are what two public projects read from them;
+# answerId and taskId are taken from the organisers' submission format.
 AEOLLM_COLUMNS = {"questionId": "group", "question": "source", "answerId": "system", "answer": "candidate"}
 AEOLLM_SUBTASKS = ("dialogue", "expansion", "summarisation", "qa")
 AEOLLM_FILES = {"dialog": "0", "story": "1", "xsum": "2", "nfcats": "3"}
