@@ -69,5 +69,5 @@ def named(name: str) -> Named:
     near = difflib.get_close_matches(name, names, 1, 0.6)
     hint = f" Did you mean {near[0]!r}?" if near else ""
     raise InputError(
-        f"Unknown data set {name!r}.{hint} `inverdict data list` shows all names.", code="unknown_dataset", key=name
+        f"Unknown data set {name!r}.{hint} `inverdict data list` shows all names.", code="unknown_dataset"
     )

@@ -57,7 +57,7 @@ def test_the_registry_is_complete() -> None:
 
 
 def test_an_unknown_name_is_refused_when_the_configuration_loads() -> None:
-    with refused("unknown_dataset", "sumeval", naming="Did you mean 'summeval'?"):
+    with refused("unknown_dataset", naming="Did you mean 'summeval'?"):
         named("sumeval")
     for build in (
         lambda: DataConfig(records=("dataset:sumeval",)),
