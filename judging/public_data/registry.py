@@ -68,6 +68,4 @@ def named(name: str) -> Named:
     names = [*known, *(part for entry in known.values() for part in entry.parts)]
     near = difflib.get_close_matches(name, names, 1, 0.6)
     hint = f" Did you mean {near[0]!r}?" if near else ""
-    raise InputError(
-        f"Unknown data set {name!r}.{hint} `inverdict data list` shows all names.", code="unknown_dataset"
-    )
+    raise InputError(f"Unknown data set {name!r}.{hint} `inverdict data list` shows all names.", code="unknown_dataset")
