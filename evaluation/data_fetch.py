@@ -40,7 +40,7 @@ def fetch(name: str, *, folder: Path | None = None, again: bool = False) -> Fetc
 
     Args:
         name: of a data set, or of a part of one.
-        folder: has the published files already; they are not downloaded.
+        folder: has the published files already; they are converted, also if the data set is in the cache.
         again: fetch it even if it is in the cache.
 
     Raises:
@@ -52,12 +52,14 @@ def fetch(name: str, *, folder: Path | None = None, again: bool = False) -> Fetc
     place = cache_folder() / f"{known.name}.jsonl"
     with locked(place):
         record = read_json(place.with_suffix(".json"))
-        if not again and record is not None and place.is_file() and sha256(place) == record["sha256"]:
+        is_here = record is not None and place.is_file() and sha256(place) == record["sha256"]
+        if record is not None and is_here and not again and folder is None:
             return Fetched(known.name, place, record["rows"], record["left_out"])
         say(f"{known.name}: licence: {known.entry.licence}. Published at {known.entry.homepage}.")
         files = _files(known.name, known.entry, folder, place.parent / f".{known.name}.files")
         hashes = {file: sha256(path) for file, path in files.items()}
-        expected = {**(record or {}).get("files", {}), **known.entry.checksums}
+        of_before = record["files"] if record is not None and record["at"] == _address(known.entry) else {}
+        expected = {**of_before, **known.entry.checksums}
         _check(known.name, hashes, expected, place)
         return _write(known.name, known.entry, files, hashes, place)
 
@@ -66,13 +68,17 @@ def _files(name: str, entry: Entry, folder: Path | None, downloads: Path) -> dic
     """The published files by their names: those of `folder`, else downloaded; what is there already is kept."""
     if folder is not None:
         return _given(name, entry, folder)
-    at = entry.at.format(revision=entry.revision)
+    at = _address(entry)
     names = [one for file in entry.files for one in (hub_files(at, file) if "*" in file else [file])]
     found = {file: downloads / file for file in names}
     for number, (file, path) in enumerate(found.items(), 1):
         if not path.exists():
             download(f"{at}/{file}", path, what=f"{name}, file {number} of {len(found)}")
     return found
+
+
+def _address(entry: Entry) -> str:
+    return entry.at.format(revision=entry.revision)
 
 
 def _given(name: str, entry: Entry, folder: Path) -> dict[str, Path]:
@@ -112,7 +118,7 @@ def _write(name: str, entry: Entry, files: Mapping[str, Path], hashes: Mapping[s
         raise
     record = {
         "name": name,
-        "at": entry.at.format(revision=entry.revision),
+        "at": _address(entry),
         "licence": entry.licence,
         "files": dict(hashes),
         "sha256": sha256(stage),

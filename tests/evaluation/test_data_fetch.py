@@ -85,6 +85,18 @@ def test_a_file_that_the_publisher_changed_is_refused(server: Server) -> None:
     assert "good day" in fetch("topical_chat").path.read_text()
 
 
+def test_another_revision_is_not_compared_with_the_recorded_one(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = fetch("topical_chat")
+    known = registries.registry()
+    monkeypatch.setitem(known, "topical_chat", known["topical_chat"].model_copy(update={"revision": "v2"}))
+    body = topical_chat()["topical_chat.json"].replace(b"hello", b"good day")
+    server.files["/maszhongming/UniEval/v2/reproduce/data/dialogue/topical_chat.json"] = body
+    assert fetch("topical_chat") == before  # what is in the cache stays
+    assert "good day" in fetch("topical_chat", again=True).path.read_text()
+
+
 def test_a_stated_checksum_is_compared_at_the_first_fetch(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     known = registries.registry()
     wrong = known["summeval"].model_copy(update={"checksums": {"summeval.json": "0" * 64}})
@@ -155,6 +167,10 @@ def test_published_files_that_are_here_already(server: Server, tmp_path: Path, i
             place.write_bytes(body)
         assert fetch(name, folder=tmp_path / name).rows == NUM_ROWS[name]
     assert server.asked == []
+    (file,) = (tmp_path / "mt_bench").rglob("*.parquet")
+    file.write_bytes(file.read_bytes() + b" ")
+    with refused("damaged_artifact", naming="of mt_bench"):  # given again, they are read again
+        fetch("mt_bench", folder=tmp_path / "mt_bench")
     with refused("missing_file", naming=f"{tmp_path}/mt_bench lacks summeval.json"):
         fetch("summeval", folder=tmp_path / "mt_bench")
     (tmp_path / "mt_bench" / "dataset.json").write_text("[]")  # five files of this data set have that last name
