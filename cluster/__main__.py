@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from cluster.jobs import CONFIG, EXAMPLES, JOBS, LOOKS, RETRIES, RUN, SERVE, TOOLS, jobs_of, sections
+from cluster.jobs import CONFIG, EXAMPLES, INPUTS, JOBS, LOOKS, RETRIES, RUN, SERVE, TOOLS, jobs_of, sections
 from cluster.terminal import say, shown
 
 
@@ -157,6 +157,7 @@ def _run(args: argparse.Namespace) -> int:
     store = run.publish if args.name not in LOOKS else None
     if store:
         publish.check(run.run, store)
+    importlib.import_module(INPUTS).main(run, args.name)
     if args.name == "run":
         sources = [str(getattr(spec, "source", "")) for spec in run.models.values()]
         embedded.download_beside(one.removeprefix("embedded:") for one in sources if one.startswith("embedded:"))

@@ -64,7 +64,7 @@ LOOKS = {
     ),
     "submission": (
         "evaluation.submission",
-        "write a finished evaluation as the submission file of the AEOLLM task (submission.csv)",
+        "write a finished evaluation as the submission file of the AEOLLM task (submission.txt)",
     ),
     "plan-labels": (
         "evaluation.label_plan",
@@ -76,6 +76,10 @@ LOOKS = {
 RUN = ("", f"run all jobs of a configuration, in this order: {', '.join(JOBS)}")
 SERVE = ("serve.app", "serve the judges of a configuration over HTTP")
 CONFIG = ("", "print the resolved configuration, or the JSON schema of all keys")
+
+
+# A module with `main(run, job)`, called before a job's first work: it raises where a public data set is missing.
+INPUTS = "evaluation.data_inputs"
 
 
 # Configuration section -> its class.
@@ -116,6 +120,7 @@ TOOLS = {
     ),
     "doctor": ("cluster.doctor", "check whether this machine or a cluster can run a configuration"),
     "models": ("cluster.models", "list or fetch the embedded models"),
+    "data": ("evaluation.data_command", "list, fetch or show public data sets, which configurations name dataset:NAME"),
     "keys": ("serve.api.api_keys", "create, list or revoke API keys of a server"),
     "view": (
         "serve.view",
@@ -155,6 +160,7 @@ EXAMPLES = {
     "submit": "submit run configs/gpu.yaml --address http://127.0.0.1:8265 --set run=/shared/runs/gpu",
     "doctor": "doctor configs/gpu.yaml --address auto",
     "models": "models fetch smollm2-135m-instruct\ndoctor configs/demo.yaml",
+    "data": "data list\ndata fetch topical_chat summeval\ndata show topical_chat\nrun configs/topical_chat.yaml",
     "keys": "keys new keys.json --name ci\nserve configs/demo.yaml --set serve.keys_file=keys.json",
     "view": "view runs/demo",
 }

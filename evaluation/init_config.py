@@ -25,6 +25,7 @@ from judging.column_taken import IGNORED, Guess
 from judging.columns import INNER, KNOWN, task_fields, trimmed
 from judging.errors import InputError
 from judging.hub import is_hub
+from judging.public_data.places import PREFIX, is_dataset
 from judging.readers import RowError, places_of, raw_rows
 from judging.records import Record
 from judging.wide import owner_of
@@ -45,7 +46,9 @@ HERE = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `inverdict init`."""
-    parser.add_argument("data", metavar="DATA", help="a file or folder of texts, or hf://OWNER/NAME:SPLIT")
+    parser.add_argument(
+        "data", metavar="DATA", help="a file or folder of texts, dataset:NAME, or hf://OWNER/NAME:SPLIT"
+    )
     parser.add_argument("--out", type=Path, metavar="FILE.yaml", help="configuration to write (default: DATA's name)")
     parser.add_argument(
         "--map",
@@ -156,6 +159,8 @@ def _check_fields(found: Guess) -> None:
 
 
 def _name(data: str) -> str:
+    if is_dataset(data):
+        return data.removeprefix(PREFIX)
     last = re.split(r"[/@]", data.rpartition(":")[0])[-1] if is_hub(data) else Path(data).resolve().stem
     return re.sub(r"[^\w.-]+", "-", last) or "data"
 

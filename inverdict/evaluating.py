@@ -19,6 +19,7 @@ from judging.data_config import DataConfig
 from judging.datasets import Empty, Rejected, read_rows
 from judging.errors import InputError
 from judging.in_memory import raw_rows
+from judging.public_data.places import is_dataset
 from judging.readers import RowError
 
 Judges = str | Path | Sequence[str | Path] | Mapping[str, str | Path | Mapping[str, Any]]
@@ -201,7 +202,12 @@ def _places(rows: Any) -> list[str]:
     places = [rows] if isinstance(rows, str | Path) else rows
     if not isinstance(places, list | tuple) or not all(isinstance(one, str | Path) for one in places):
         return []
-    return [one if isinstance(one, str) and "://" in one else str(Path(one).resolve()) for one in places]
+    return [one if isinstance(one, str) and _is_name(one) else str(Path(one).resolve()) for one in places]
+
+
+def _is_name(place: str) -> bool:
+    """Whether the place is no path: an address, or the name of a public data set."""
+    return "://" in place or is_dataset(place)
 
 
 def _as_lines(rows: Any, data: DataConfig) -> str:

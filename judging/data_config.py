@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, StringConstraint
 
 from judging.columns import KNOWN
 from judging.errors import InputError
+from judging.public_data.places import Place
 from judging.readers import Format
 from judging.records import Record, content_id
 from judging.tasks import is_task_file
@@ -22,10 +23,12 @@ class DataConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    records: tuple[str, ...] = Field(
-        min_length=1, description="files, folders of files, or `hf://OWNER/NAME:SPLIT`, of texts to judge"
+    records: tuple[Place, ...] = Field(
+        min_length=1,
+        description="files, folders of files, `dataset:NAME` (`inverdict data list`), or `hf://OWNER/NAME:SPLIT`, of "
+        "texts to judge",
     )
-    pool: tuple[str, ...] = Field((), description="files of rated texts used as few-shot examples")
+    pool: tuple[Place, ...] = Field((), description="files of rated texts used as few-shot examples")
     format: Format = "auto"
     columns: dict[str, str] = Field(
         default_factory=dict, description="column names in the files -> field names of a record"
@@ -53,7 +56,7 @@ class DataConfig(BaseModel):
     pool_share: float | None = Field(
         None, gt=0, lt=1, description="share of groups used as the pool, by hash; only the others are judged"
     )
-    dev: tuple[str, ...] = Field(
+    dev: tuple[Place, ...] = Field(
         (), description="files of labelled texts for selecting prompts, judges and votes, instead of dev_share"
     )
     dev_share: float | None = Field(

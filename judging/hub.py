@@ -13,6 +13,7 @@ from functools import lru_cache
 from typing import Any
 
 from judging.errors import InputError
+from judging.public_data.places import dataset_hashes
 
 PREFIX = "hf://"
 NAME = re.compile(
@@ -31,8 +32,12 @@ def rows(place: str) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def hub_hashes(places: Iterable[str]) -> dict[str, str]:
-    """sha256 of the rows of those places that are on the hub. Raises InputError where one cannot be loaded."""
-    return {place: _hash(place) for place in places if is_hub(place)}
+    """sha256 of those places that are no paths: of the rows of a data set on the hub, of the file of a public data set.
+
+    Raises InputError where one cannot be loaded, or is not on this machine.
+    """
+    places = list(places)
+    return {place: _hash(place) for place in places if is_hub(place)} | dataset_hashes(places)
 
 
 @lru_cache(maxsize=64)

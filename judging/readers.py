@@ -2,7 +2,7 @@
 
 Formats: `jsonl` (one object a line), `csv` and `tsv` (a header; `scores.ASPECT` columns), `parquet`, `aeollm` (the CSV
 layout of the NTCIR AEOLLM task). A folder holds files of one format, as a data set's repository on the Hugging Face hub
-does, or is one that `Dataset.save_to_disk` wrote.
+does, or is one that `Dataset.save_to_disk` wrote. A public data set (`dataset:NAME`) is JSONL whatever the format is.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 from judging import columnar, hub, strictjson
 from judging.errors import InputError
+from judging.public_data.places import Located, is_dataset, located
 
 Format = Literal["auto", "jsonl", "csv", "tsv", "parquet", "aeollm"]
 SUFFIXES: Mapping[str, Format] = {
@@ -28,9 +29,12 @@ SUFFIXES: Mapping[str, Format] = {
 }
 COMPRESSED = (".gz", ".bz2", ".xz", ".zst", ".zip", ".tgz", ".tar")
 
-# The AEOLLM task's columns, and the subtasks that its `taskId` counts.
+# The AEOLLM task: its columns, the subtasks that its `taskId` counts, and the ends of its files' names. The header of
+# these files has not been seen: questionId, question, answer and score are what two public projects read from them;
+# answerId and taskId are taken from the organisers' submission format.
 AEOLLM_COLUMNS = {"questionId": "group", "question": "source", "answerId": "system", "answer": "candidate"}
 AEOLLM_SUBTASKS = ("dialogue", "expansion", "summarisation", "qa")
+AEOLLM_FILES = {"dialog": "0", "story": "1", "xsum": "2", "nfcats": "3"}
 DELIMITERS = {
     ",": "comma",
     ";": "semicolon (;)",
@@ -64,9 +68,9 @@ def places_of(place: str | Path, format: Format = "auto") -> list[str]:
 
     Raises InputError where a folder has no such files, or files of several formats.
     """
-    folder = Path(place)
-    if hub.is_hub(str(place)) or not folder.is_dir() or _kind(folder, format) in ("parquet", "saved"):
-        return [str(place)]
+    folder, name = Path(place), str(place)
+    if hub.is_hub(name) or is_dataset(name) or not folder.is_dir() or _kind(folder, format) in ("parquet", "saved"):
+        return [name]
     return [str(file) for file in _data_files(folder, _kind(folder, format))]
 
 
@@ -77,6 +81,8 @@ def raw_rows(place: str | Path, format: Format = "auto") -> Iterator[tuple[int, 
     """
     if hub.is_hub(str(place)):
         return hub.rows(str(place))
+    if is_dataset(str(place)):
+        return _dataset_rows(located(str(place)))
     path = Path(place)
     kind = _kind(path, format)
     if kind == "jsonl":
@@ -87,6 +93,13 @@ def raw_rows(place: str | Path, format: Format = "auto") -> Iterator[tuple[int, 
         return columnar.parquet_rows(_data_files(path, kind) if path.is_dir() else [path])
     rows = _csv_rows(path, "\t" if kind == "tsv" else ",")
     return _aeollm_rows(path, rows) if kind == "aeollm" else rows
+
+
+def _dataset_rows(found: Located) -> Iterator[tuple[int, dict[str, Any] | RowError]]:
+    """The rows of a public data set, or of a part of it."""
+    for line, row in raw_rows(found.path, "jsonl"):
+        if found.part is None or isinstance(row, RowError) or row.get("dataset") == found.part:
+            yield line, row
 
 
 def _kind(path: Path, format: Format) -> str:
@@ -285,21 +298,34 @@ def _aeollm_rows(
     path: Path, rows: Iterator[tuple[int, dict[str, Any] | RowError]]
 ) -> Iterator[tuple[int, dict[str, Any] | RowError]]:
     for line, row in rows:
-        if isinstance(row, RowError):
-            yield line, row
-            continue
-        missing = [name for name in ("taskId", *AEOLLM_COLUMNS) if row.get(name) is None and name != "answer"]
-        missing += [] if "answer" in row else ["answer"]
-        if missing:
-            message = f"the AEOLLM column {missing[0]!r} is missing or empty"
-            yield line, RowError(message, code="missing_key", key=missing[0])
-            continue
-        task = row.pop("taskId")
-        if task not in [str(number) for number in range(len(AEOLLM_SUBTASKS))]:
-            message = f"taskId must be one of 0 to {len(AEOLLM_SUBTASKS) - 1}, not {task!r}"
-            yield line, RowError(message, code="unknown_task", key="taskId")
-            continue
-        known = {ours: row.pop(theirs) for theirs, ours in AEOLLM_COLUMNS.items()}
-        if "score" in row:
-            row["scores.overall"] = row.pop("score")
-        yield line, {"task": AEOLLM_SUBTASKS[int(task)], "dataset": f"aeollm_{task}", **known, **row}
+        try:
+            yield line, row if isinstance(row, RowError) else aeollm_row(path, row)
+        except RowError as error:
+            yield line, error
+
+
+def aeollm_row(path: Path, row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row of the AEOLLM task by the record's names; columns of other names are kept for `data.columns`.
+
+    Args:
+        path: the file; without the column taskId its name says the subtask, as in train_dialog.csv.
+        row: by the file's columns.
+
+    Raises:
+        RowError: the subtask is unknown, or one of the known columns is empty.
+    """
+    known = {ours: row[theirs] for theirs, ours in AEOLLM_COLUMNS.items() if theirs in row}
+    of_file = AEOLLM_FILES.get(path.stem.rpartition("_")[2].casefold())
+    task = row.get("taskId", of_file)  # an empty cell is no missing column
+    empty = [theirs for theirs, ours in AEOLLM_COLUMNS.items() if ours != "candidate" and known.get(ours, "") is None]
+    if task is None or empty:
+        name = "taskId" if task is None else empty[0]
+        hint = "" if "taskId" in row else ". Name the file as the organisers do, such as train_dialog.csv"
+        raise RowError(f"the AEOLLM column {name!r} is missing or empty{hint}", code="missing_key", key=name)
+    if task not in [str(number) for number in range(len(AEOLLM_SUBTASKS))]:
+        message = f"taskId must be one of 0 to {len(AEOLLM_SUBTASKS) - 1}, not {task!r}"
+        raise RowError(message, code="unknown_task", key="taskId")
+    more = {name: value for name, value in row.items() if name not in ("taskId", *AEOLLM_COLUMNS)}
+    if "score" in more:
+        more["scores.overall"] = more.pop("score")
+    return {"task": AEOLLM_SUBTASKS[int(task)], "dataset": f"aeollm_{task}", **known, **more}

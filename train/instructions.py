@@ -20,6 +20,7 @@ from cluster.strict import Strict
 from judging.columns import NEAR, is_missing, trimmed
 from judging.datasets import Rejected, is_blank
 from judging.errors import InputError
+from judging.public_data.places import Place
 from judging.readers import RowError, places_of, raw_rows
 from judging.records import content_id
 
@@ -31,7 +32,9 @@ ROLES = {"user": "user", "human": "user", "assistant": "assistant", "gpt": "assi
 class InstructionConfig(Strict):
     """The configuration's `instructions` section: what the inversion models are trained from."""
 
-    files: tuple[str, ...] = Field(min_length=1, description="JSONL files, Parquet files or folders")
+    files: tuple[Place, ...] = Field(
+        min_length=1, description="JSONL files, Parquet files, folders, or `dataset:NAME` (`inverdict data list`)"
+    )
     limit: int | None = Field(None, ge=1, description="maximum number of instructions, selected by hash; none: all")
 
 

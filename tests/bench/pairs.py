@@ -1,6 +1,6 @@
 """Pairs against single scores on rated data: `python -m tests.bench.pairs DATA OUT [GROUPS [MODEL [ASPECT]]]`.
 
-DATA: a JSONL file of rated texts with systems, such as ../shared/data/topical_chat.jsonl; OUT: a folder for the run, in
+DATA: a JSONL file of rated texts with systems, such as a copy of Topical-Chat; OUT: a folder for the run, in
 which an interrupted one resumes. Judges GROUPS groups (40, by hash) alone and in pairs, both orders, with the embedded
 MODEL (Qwen2.5 Coder 1.5B). Prints Markdown: what the order changes, the systems' win rates and strengths beside the
 means of people's scores, and the accuracy of the pairs and of the single scores' differences on the same pairs.

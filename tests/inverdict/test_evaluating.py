@@ -82,6 +82,15 @@ def test_rows_that_are_none(given: Any, code: str, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_public_data_set_that_is_not_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("INVERDICT_DATA", str(tmp_path))
+    monkeypatch.setattr("judging.public_data.places.cache_folder", lambda: tmp_path)
+    for folder in ({"run": tmp_path / "run"}, {}):
+        with refused("missing_dataset", naming="inverdict data fetch hanna"):
+            inverdict.evaluate("dataset:hanna", **folder, **SCRIPTED)
+    assert list(tmp_path.iterdir()) == []
+
+
 def refused_code(code: str) -> Any:
     return pytest.raises(ValueError, check=lambda error: error.code == code)
 

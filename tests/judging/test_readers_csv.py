@@ -210,6 +210,37 @@ def test_another_csv_is_not_in_the_aeollm_layout(tmp_path: Path) -> None:
     assert (first.line, first.code, first.key) == (2, "missing_key", "taskId")
 
 
+@pytest.mark.parametrize(
+    ("name", "task", "dataset"),
+    [
+        ("train_dialog.csv", "dialogue", "aeollm_0"),
+        ("test_story.csv", "expansion", "aeollm_1"),
+        ("train_Xsum.csv", "summarisation", "aeollm_2"),
+        ("NFCATS.csv", "qa", "aeollm_3"),
+    ],
+)
+def test_the_aeollm_subtask_of_a_file_without_task_ids(tmp_path: Path, name: str, task: str, dataset: str) -> None:
+    path = write(tmp_path, "questionId,question,answerId,answer,score\n1,Q,2,A,3\n", name)
+    (only,) = records(path, format="aeollm", defaults={"scale": (1, 5)})
+    assert (only.task, only.dataset, only.group, only.system, only.scores) == (task, dataset, "1", "2", {"overall": 3})
+
+
+def test_aeollm_columns_of_other_names_are_mapped(tmp_path: Path) -> None:
+    path = write(tmp_path, "qid,query,model,response,human\n1,Q,m,A,3\n", "train_story.csv")
+    columns = {"qid": "group", "query": "source", "model": "system", "response": "candidate", "human": "scores.overall"}
+    (only,) = records(path, format="aeollm", columns=columns, defaults={"scale": (1, 5)})
+    assert (only.group, only.source, only.system, only.candidate) == ("1", "Q", "m", "A")
+    assert (only.dataset, only.scores) == ("aeollm_1", {"overall": 3})
+    # Without the map the row lacks what nothing names.
+    assert rejected(path, format="aeollm")[0].code in ("missing_key", "unknown_key")
+
+
+def test_an_aeollm_file_that_names_no_subtask(tmp_path: Path) -> None:
+    path = write(tmp_path, "questionId,question,answerId,answer\n1,Q,2,A\n", "train.csv")
+    (only,) = rejected(path, format="aeollm")
+    assert (only.code, only.key) == ("missing_key", "taskId") and "train_dialog.csv" in only.reason
+
+
 @pytest.mark.parametrize("written", [json.dumps, str])
 def test_chat_messages_in_a_cell(tmp_path: Path, written: Callable[[Any], str]) -> None:
     """As JSON and as Python writes them, which pandas does."""

@@ -9,6 +9,7 @@ import yaml
 
 from judging.records import Record, Scale
 from judging.tasks import FOLDER, load_task, text_of, unknown_aspect
+from judging.template import rubric_template
 from tests.refusals import refused
 
 BUNDLED = {
@@ -49,6 +50,13 @@ def test_the_bundled_tasks() -> None:
     for name, aspects in BUNDLED.items():
         task = load_task(name)
         assert (task.name, list(task.aspects)) == (name, aspects)
+
+
+def test_the_task_file_for_research_reports() -> None:
+    task = load_task(str(Path(__file__).parents[2] / "configs" / "tasks" / "deep_research.yaml"))
+    assert list(task.aspects) == ["overall", "coverage", "insight", "support", "presentation"]
+    text = rubric_template(task, "support").text
+    assert "Research question:\n" in text and "from 1 to 5" in text and "\n5 - Every claim that matters" in text
 
 
 def test_scales_and_fields_of_an_aspect() -> None:

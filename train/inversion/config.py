@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from cluster.strict import Strict
+from judging.public_data.places import Place
 
 Source = Literal["inverse", "forward"]
+RESPONSE = "{response}"
 
 
 class Config(Strict):
@@ -18,6 +20,11 @@ class Config(Strict):
     inversion: dict[str, str] = Field(
         default_factory=dict,
         description="by judge the name under `models` of its inversion model; none: the one trained by sft",
+    )
+    inversion_prompt: str | None = Field(
+        None,
+        description="what an inversion model trained elsewhere reads, with `{response}` in place of the example; none: "
+        "as in the training of `sft`",
     )
     examples: tuple[str, ...] | int = Field(1, description="ids in data.pool, or how many are sampled of each task")
     aspects: tuple[str, ...] | None = Field(
@@ -39,9 +46,20 @@ class Config(Strict):
     require_scale: bool = Field(
         True, description="a prompt must state the scale itself; off: it is enough that the reply format states it"
     )
-    dev: tuple[str, ...] = Field(
+    dev: tuple[Place, ...] = Field(
         (), description="files of rated texts: the prompt with the best agreement on them is selected"
     )
     fallback: bool = Field(
         True, description="where all candidates are rejected, use the task's rubric; off: exit with code 3"
     )
+
+    @field_validator("inversion_prompt")
+    @classmethod
+    def _has_the_response(cls, prompt: str | None) -> str | None:
+        if prompt is not None and prompt.count(RESPONSE) != 1:
+            raise ValueError(f"must have {RESPONSE} once")
+        return prompt
+
+    def request(self, response: str) -> str | None:
+        """What the inversion model reads for a response; None: the form of our own training."""
+        return None if self.inversion_prompt is None else self.inversion_prompt.replace(RESPONSE, response)

@@ -80,8 +80,11 @@ def _invert(
     judge, inversion = _specs(run, config, name)
     job = JobDir(run.run, f"invert/{name}")
     files = [*data.pool, *config.dev, *data.task_files]
+    apart = {"models", "inversion", "fallback"}
+    if config.inversion_prompt is None:
+        apart.add("inversion_prompt")  # a key that came later: runs of before stay valid
     fingerprint = {
-        "invert": json.loads(config.model_dump_json(exclude={"models", "inversion", "fallback"})),
+        "invert": json.loads(config.model_dump_json(exclude=apart)),
         "data": data.identity(
             include={"pool", "pool_share", "columns", "systems", "aspects", "format", "task", "dataset", "scale"}
         ),

@@ -108,7 +108,9 @@ class Inversion:
     ) -> dict[str, Any]:
         known = known_encoder(spec)
         reply = as_reply(unit, example, with_score=self._config.with_score, special_tokens=special_tokens_of(spec))
-        if source == "inverse":
+        if source == "inverse" and (request := self._config.request(reply)) is not None:
+            prompt, prefix = request, ""
+        elif source == "inverse":
             prompt, prefix = inverse_request(reply, chat=known is None or known.is_chat)
         else:
             prompt, prefix = forward_request(unit, reply), ""

@@ -23,6 +23,7 @@ from judging.data_config import DataConfig
 from judging.datasets import Rejected, read_records
 from judging.hub import is_hub
 from judging.pairing import pairs_of
+from judging.public_data.places import is_here
 from judging.records import Record
 from train.instructions import read_instructions
 from train.inversion.one_shot import as_reply, units
@@ -337,7 +338,7 @@ class Facts:
 
 
 def missing(files: Iterable[str]) -> list[str]:
-    return [file for file in files if not is_hub(file) and not Path(file).exists()]
+    return [file for file in files if not (is_hub(file) or is_here(file) or Path(file).exists())]
 
 
 def _chars_a_token(place: Path, texts: Sequence[str]) -> float:

@@ -82,6 +82,11 @@ def test_the_judges_own_probability_decides(done: Path) -> None:
     assert (place(done) / "inverse" / "qa.txt").read_bytes() == chosen
 
 
+def test_a_key_that_came_later_leaves_finished_work_valid(done: Path) -> None:
+    identity = json.loads((place(done) / "fingerprint.json").read_text())["invert"]
+    assert "inversion_prompt" not in identity and identity["num_candidates"] == 1
+
+
 def test_of_equal_candidates_the_first_is_taken(done: Path) -> None:
     # The baseline wrote one and the same prompt for both examples.
     about = load_templates(place(done) / "forward" / "qa.txt")["overall"].about

@@ -13,9 +13,11 @@ from tests.train.planning.test_model_size import tiny_folder
 
 @pytest.fixture
 def nothing_cached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A working directory without the data beside the checkout, and an empty hub cache."""
+    """A working directory without data, no public data sets, and an empty hub cache."""
     (tmp_path / "cwd").mkdir()
     monkeypatch.chdir(tmp_path / "cwd")
+    monkeypatch.setenv("INVERDICT_DATA", str(tmp_path / "cwd"))
+    monkeypatch.setattr("judging.public_data.places.cache_folder", lambda: tmp_path / "cwd")
     monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *place, **more: None)
 
 

@@ -82,7 +82,7 @@ def test_gpu_yaml_by_hand(gpu: Any) -> None:
     assert forward["tokens_in"] == inverse["tokens_in"]
     assert summary["total"]["gpu_hours"] == pytest.approx(sum(row["gpu_hours"] for row in summary["jobs"]))
     assert words(summary)["qwen: 7.61 B parameters"] == "plan.params_b (configured)"
-    assert words(summary)["660,000 instructions"].startswith("assumed: instructions.limit; ../shared/data/infinity")
+    assert words(summary)["660,000 instructions"].startswith("assumed: instructions.limit; dataset:infinity")
 
 
 # ---------------------------------------------------------------------- the command
