@@ -116,21 +116,38 @@ def test_the_white_box_trains_forward_and_inverse_from_one_base(base: str, tmp_p
     assert forward["losses"] != inverse["losses"]
 
 
+WAYS = {"one": (1, 16, "ddp"), "ddp": (2, 8, "ddp"), "fsdp": (2, 8, "fsdp")}  # workers, rows of each, parallel
+MODELS = {"lora": True, "full": False}  # method: whether embedding and head are one
+
+
 @pytest.mark.slow
-def test_two_workers_learn_what_one_learns(base: str, tmp_path: Path) -> None:
-    """A step takes all rows, so their order and their place decide nothing; what is left is the sum of gradients."""
-    found = {}
-    for workers, rows in ((1, 16), (2, 8)):
-        (tmp_path / str(workers)).mkdir()
+@pytest.mark.parametrize("method", MODELS)
+def test_two_workers_learn_what_one_learns(method: str, tmp_path: Path) -> None:
+    """A step takes all 16 rows, so their order and their place decide nothing; what is left is the sum of gradients."""
+    base = tiny_model(tmp_path / "base", tied=MODELS[method])
+    found, weights = {}, {}
+    for way, (workers, rows, parallel) in WAYS.items():
+        (tmp_path / way).mkdir()
         more = {"num_workers": workers, "per_device_batch": rows, "effective_batch": 16, "cpus_per_worker": 0.5}
-        config = configuration(tmp_path / str(workers), base, rows=16, dev_share=0, epochs=3, **more)
-        assert main(["sft", config]) == 0
-        found[workers] = facts(tmp_path / str(workers))
-    assert found[2]["effective_batch"] == "2 workers x 8 rows x 1 accumulated = 16 rows a step"
-    one, two = ([log["loss"] for log in found[workers]["losses"]] for workers in (1, 2))
-    assert len(one) == 3 and one[0] > one[2]
-    assert two[1:] == pytest.approx(one[1:], rel=1e-3)
-    assert found[1]["loss_before"] is None  # nothing was held out
+        more |= {"method": method, "parallel": parallel, "epochs": 3, "dev_share": 0.4}
+        configuration(tmp_path / way, base, mode="black_box", rows=19, **more)
+        assert main(["distill", str(tmp_path / way / "c.yaml")]) == 0
+        assert main(["sft", str(tmp_path / way / "c.yaml")]) == 0
+        found[way] = facts(tmp_path / way)
+        merged = tmp_path / way / "run" / "sft" / "judge" / "inverse" / "merged"
+        model = AutoModelForCausalLM.from_pretrained(merged, dtype=torch.float32)
+        assert (model.lm_head.weight is model.model.embed_tokens.weight) is MODELS[method]
+        weights[way] = dict(model.named_parameters())
+    one = found["one"]
+    assert one["num_train"] == 16 and len(one["losses"]) == 3 and one["loss_after"] < one["loss_before"]
+    for way in ("ddp", "fsdp"):
+        assert found[way]["effective_batch"] == "2 workers x 8 rows x 1 accumulated = 16 rows a step"
+        for kind in ("losses", "dev_losses"):
+            expected = [log["loss"] for log in one[kind]]
+            assert [log["loss"] for log in found[way][kind]] == pytest.approx(expected, abs=1e-4)
+        assert weights[way].keys() == weights["one"].keys()
+        for name, weight in weights[way].items():
+            assert torch.allclose(weight, weights["one"][name], atol=1e-3), name
 
 
 LONG = {"mode": "black_box", "epochs": 50, "checkpoint_steps": 20}
