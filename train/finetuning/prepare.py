@@ -1,4 +1,4 @@
-"""Instructions with responses -> token ids on disk, by Ray tasks: the driver holds neither texts nor token ids.
+"""Instructions with responses -> token ids on disk, by Ray tasks; the driver holds no token ids.
 
 Below the given folder: `part-00000.arrow`, ... (one a block of rows: SCHEMA, memory-mapped by rows.py), `train.npy` and
 `dev.npy` (row numbers over all parts), `counts.json`, written last. A killed preparation keeps its finished parts.
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
+from uuid import uuid4
 
 import numpy as np
 import pyarrow as pa
@@ -76,6 +77,8 @@ def prepare(rows: Iterable[Answered], total: int, plan: Plan, folder: Path, *, w
     with progress(f"{what}: pairs", total) as bar:
         for done in _run(_blocks(rows, folder), plan):
             bar.add(done)
+    for unfinished in folder.glob(".part-*"):
+        unfinished.unlink(missing_ok=True)
     counts = _select(folder, is_inverse=plan.direction == "inverse")
     if counts["num_train"]:
         write_text(folder / COUNTS, json.dumps(counts))
@@ -139,7 +142,8 @@ def write_block(rows: Iterable[Answered], path: str, plan: Plan) -> None:
 
 def write_part(path: Path, table: pa.Table) -> None:
     """Write a table as one uncompressed record batch, which can be memory-mapped; atomically."""
-    beside = path.with_name(f".{path.name}")
+    # Its own name: a task that an interrupted driver has left behind may still write the same part.
+    beside = path.with_name(f".{path.name}.{uuid4().hex}")
     try:
         with pa.OSFile(str(beside), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
             writer.write_table(table.combine_chunks())
