@@ -72,6 +72,13 @@ class TrainingConfig(Strict):
         return self.accelerator_type is not None or runtime.num_gpus() >= self.num_workers
 
 
+def on_gpu() -> bool:
+    """Whether Ray has given this worker a GPU; torch also finds those of the node that it did not ask for."""
+    import ray.train.torch
+
+    return bool(ray.train.torch.get_device().type == "cuda")
+
+
 class Steps:
     """The number of completed and of all steps: written by the loop on rank 0, read by the driver."""
 
@@ -137,7 +144,7 @@ def train(
             storage_path=str(folder.resolve()),
             failure_config=ray.train.FailureConfig(max_failures=config.max_failures),
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=KEPT_CHECKPOINTS),
-            worker_runtime_env={"env_vars": _environment()},
+            worker_runtime_env={"env_vars": _environment(use_gpu)},
         ),
     )
     with _watched(Steps(steps), what), runtime.quiet_logging():
@@ -164,8 +171,11 @@ def _checkpoints(folder: Path) -> set[str]:
     return {path.name for path in (folder / NAME).glob("checkpoint_*")}
 
 
-def _environment() -> dict[str, str]:
-    return {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": os.environ.get("HF_HUB_OFFLINE", "1")}
+def _environment(use_gpu: bool) -> dict[str, str]:
+    """Of the workers. Those on CPUs see no GPU: libraries take memory on every GPU that they see."""
+    hidden = {} if use_gpu else {"CUDA_VISIBLE_DEVICES": ""}
+    hub = os.environ.get("HF_HUB_OFFLINE", "1")
+    return {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": hub, **hidden}
 
 
 def _first_reason(error: BaseException) -> str:

@@ -20,7 +20,7 @@ import torch
 import torch.distributed as dist
 
 from cluster.artifacts import write_text
-from cluster.training import Steps
+from cluster.training import Steps, on_gpu
 from retrieval.fit_worker_args import Settings
 from retrieval.lambdarank import in_batch_loss, lambdarank_loss, mixed_loss
 from retrieval.ndcg import NDCG_AT, order_ndcg, random_ndcg
@@ -56,12 +56,12 @@ class Data:
 def fitting(raw: dict[str, Any]) -> None:
     """The loop of cluster.training: trains on this worker, resumes from the last reported epoch."""
     settings = Settings(**raw)
-    if not torch.cuda.is_available():
+    if not on_gpu():
         torch.set_num_threads(settings.num_threads)
     torch.manual_seed(settings.seed)
     data = Data(settings.pairs)
     towers = Towers(settings.start, shared=settings.shared, max_length=settings.max_length, scale=settings.scale)
-    if torch.cuda.is_available():
+    if on_gpu():
         towers.cuda()
     Fitting(settings, data, towers).run()
 

@@ -119,26 +119,32 @@ def _sft() -> dict[str, Any]:
     return {**_ratio(ours["tokens_per_s"], raw["tokens_per_s"], 0.90), "loss": ours["loss"], "raw_loss": raw["loss"]}
 
 
-def _rows(folder: Path) -> Path:
+def _ids() -> list[list[int]]:
     """Token ids from the project's own texts: what they say is of no matter here."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     from cluster import models
     from cluster.tokens import Encoder
-    from train.finetuning.sft import PAIR_SCHEMA
 
     known = Encoder(str(models.resolve(SMOLLM2).path))
     text = "".join(path.read_text(encoding="utf-8") for path in sorted((ROOT / "examples").glob("*.jsonl")))
     ids = known.tokenizer(text, add_special_tokens=False).input_ids
-    rows = [
-        {"input_ids": ids[place * ROW_TOKENS : (place + 1) * ROW_TOKENS], "num_prompt": PROMPT_TOKENS}
-        for place in range(NUM_ROWS)
-    ]
-    assert len(rows[-1]["input_ids"]) == ROW_TOKENS
-    pq.write_table(pa.Table.from_pylist(rows, schema=PAIR_SCHEMA), folder / "train.parquet")
-    pq.write_table(pa.Table.from_pylist([], schema=PAIR_SCHEMA), folder / "dev.parquet")
-    return folder / "train.parquet"
+    rows = [ids[place * ROW_TOKENS : (place + 1) * ROW_TOKENS] for place in range(NUM_ROWS)]
+    assert len(rows[-1]) == ROW_TOKENS
+    return rows
+
+
+def _pairs(folder: Path) -> str:
+    """The rows as a prepared folder, without a dev part."""
+    import numpy as np
+    import pyarrow as pa
+
+    from train.finetuning.prepare import SCHEMA, write_part
+
+    folder.mkdir()
+    rows = [{"input_ids": ids, "num_prompt": PROMPT_TOKENS, "key": 0, "dev": False} for ids in _ids()]
+    write_part(folder / "part-00000.arrow", pa.Table.from_pylist(rows, schema=SCHEMA))
+    np.save(folder / "train.npy", np.arange(NUM_ROWS))
+    np.save(folder / "dev.npy", np.arange(0))
+    return str(folder)
 
 
 def _ray_train_child() -> dict[str, float]:
@@ -152,11 +158,9 @@ def _ray_train_child() -> dict[str, float]:
 
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        rows = _rows(folder)
         settings = Settings(
             base=str(models.resolve(SMOLLM2).path),
-            train=str(rows),
-            dev=str(folder / "dev.parquet"),
+            pairs=_pairs(folder / "pairs"),
             out=str(folder),
             seed=SEED,
             method="lora",
@@ -180,7 +184,6 @@ def _ray_train_child() -> dict[str, float]:
 
 
 def _bare_child() -> dict[str, float]:
-    import pyarrow.parquet as pq
     import torch
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM
@@ -189,9 +192,7 @@ def _bare_child() -> dict[str, float]:
 
     torch.set_num_threads(os.cpu_count() or 1)
     torch.manual_seed(SEED)
-    with tempfile.TemporaryDirectory() as scratch:
-        rows = pq.read_table(_rows(Path(scratch))).to_pylist()
-    ids = torch.tensor([row["input_ids"] for row in rows])
+    ids = torch.tensor(_ids())
     labels = ids.clone()
     labels[:, :PROMPT_TOKENS] = -100
     base = AutoModelForCausalLM.from_pretrained(models.resolve(SMOLLM2).path, dtype=torch.float32)
@@ -224,7 +225,8 @@ def _step_child() -> dict[str, float]:
     from transformers import AutoModelForCausalLM
 
     from cluster import models
-    from train.finetuning.loss import IGNORED, CompletionLoss
+    from train.finetuning.loss import CompletionLoss
+    from train.finetuning.rows import IGNORED
 
     torch.manual_seed(SEED)
     base = AutoModelForCausalLM.from_pretrained(models.resolve(GEMMA).path, dtype=torch.float32)

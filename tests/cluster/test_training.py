@@ -1,15 +1,17 @@
 """Which training takes GPUs, and how long it goes on after lost nodes."""
 
+import os
 import tempfile
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from pydantic import ValidationError
 
 from cluster import runtime
 from cluster.errors import JobFailed
-from cluster.training import Steps, TrainingConfig, train
+from cluster.training import Steps, TrainingConfig, on_gpu, train
 
 
 @pytest.mark.parametrize(
@@ -39,6 +41,12 @@ def test_a_type_of_gpu_without_gpus_is_refused() -> None:
 def stumbling(settings: dict[str, Any]) -> None:
     """Reports one more checkpoint and fails, until there are `settings["last"]`; then fails for good."""
     import ray.train
+    import torch
+
+    # On a node with GPUs a worker that asked for none must not take one.
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == ""
+    with patch.object(torch.cuda, "is_available", return_value=True):
+        assert not on_gpu()
 
     known = ray.train.get_checkpoint()
     done = 0

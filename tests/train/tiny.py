@@ -20,13 +20,13 @@ SIZE = {
 }
 
 
-def tiny_model(folder: Path, *, kind: str = "llama", chat: bool = True) -> str:
-    """A model folder with tokenizer; the path. `kind`: a model type of transformers."""
+def tiny_model(folder: Path, *, kind: str = "llama", chat: bool = True, tied: bool = True) -> str:
+    """A model folder with tokenizer; the path. `kind`: a model type of transformers; `tied`: one embedding and head."""
     folder.mkdir(parents=True, exist_ok=True)
     make(folder, digits_apart=False, chat=chat)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     torch.manual_seed(0)
     ids = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id, "pad_token_id": 1}
-    config = AutoConfig.for_model(kind, vocab_size=len(tokenizer), tie_word_embeddings=True, **SIZE, **ids)
+    config = AutoConfig.for_model(kind, vocab_size=len(tokenizer), tie_word_embeddings=tied, **SIZE, **ids)
     AutoModelForCausalLM.from_config(config, dtype=torch.float32).save_pretrained(folder)
     return str(folder)

@@ -15,7 +15,7 @@ from train.finetuning.worker_args import Settings
 NOT_TAKEN = ("*.safetensors", "*.bin", "*.index.json", "config.json", "inverdict.json", "README.md", ".*")
 RECIPE = (
     *("method", "lora_rank", "lora_alpha", "lora_dropout", "learning_rate", "weight_decay", "warmup_share", "epochs"),
-    *("per_device_batch", "accumulation", "seed"),
+    *("per_device_batch", "accumulation", "parallel", "seed"),
 )
 
 

@@ -6,10 +6,12 @@ Knows the tokenizer of a model, nothing else of it, and no training.
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
 from typing import Literal, NamedTuple
+
+import numpy as np
 
 from cluster.tokens import Encoder
 from judging.template_checks import is_loop
@@ -46,46 +48,54 @@ class Encoded(NamedTuple):
     num_prompt: int
 
 
-@dataclass(frozen=True)
-class Split:
-    """The two parts of the pairs, and how many were left out, by reason."""
+class Candidate(NamedTuple):
+    """A usable pair; `key` is the same for equal answers; `dev`: held out."""
 
-    train: list[Pair]
-    dev: list[Pair]
-    left_out: dict[str, int]
+    pair: Pair
+    key: int
+    dev: bool
 
 
-def make_pairs(rows: Iterable[Answered], *, direction: Direction, chat: bool, dev_share: float) -> Split:
-    """Filter, swap and split.
+def candidates(
+    rows: Iterable[Answered], *, direction: Direction, chat: bool, dev_share: float, left_out: Counter[str]
+) -> Iterator[Candidate]:
+    """Filter, swap and split; `repeated` finds what is a duplicate of an earlier row.
 
-    Left out: `error`, `cut_off` (a truncated response), `empty`, `repetition`, and `duplicate` (a repeated response:
-    two instructions for one response train the mean of both).
+    Left out: `error`, `cut_off` (a truncated response), `empty` and `repetition`.
 
     Args:
         rows: instructions with responses.
         direction: `inverse` (response -> instruction) or `forward`.
         chat: the trained model has a chat template, so that no text is needed between the two.
         dev_share: share of the instructions held out, 0 to 1.
+        left_out: counts what is left out, by reason.
 
-    Returns:
-        The two parts, and how many rows were left out by reason.
+    Yields:
+        The pairs in the order of the rows.
     """
-    split = Split([], [], {})
-    counts: Counter[str] = Counter()
-    seen: set[str] = set()
     for row in rows:
-        reason = row.flaw or _flaw(row, seen, direction)
-        if reason:
-            counts[reason] += 1
+        if reason := row.flaw or _flaw(row):
+            left_out[reason] += 1
             continue
-        seen.add(_plain(row.answer))
         if direction == "inverse":
             pair = Pair(row.id, *inverse_request(row.answer, chat=chat), row.instruction)
         else:
             pair = Pair(row.id, row.instruction, "", row.answer)
-        (split.dev if share(row.id) < dev_share else split.train).append(pair)
-    split.left_out.update(sorted(counts.items()))
-    return split
+        yield Candidate(pair, _key(row.answer), share(row.id) < dev_share)
+
+
+def repeated(keys: np.ndarray) -> np.ndarray:
+    """Which rows repeat the answer of an earlier one: two instructions for one response train the mean of both.
+
+    Args:
+        keys: of the rows, in order (uint64).
+
+    Returns:
+        A boolean for each row.
+    """
+    found = np.ones(len(keys), dtype=bool)
+    found[np.unique(keys, return_index=True)[1]] = False
+    return found
 
 
 def inverse_request(answer: str, *, chat: bool) -> tuple[str, str]:
@@ -93,19 +103,19 @@ def inverse_request(answer: str, *, chat: bool) -> tuple[str, str]:
     return answer, "" if chat else INVERSE_PREFIX
 
 
-def _flaw(row: Answered, seen: set[str], direction: Direction) -> str:
+def _flaw(row: Answered) -> str:
     if not row.instruction.strip() or not row.answer.strip():
         return "empty"
-    if is_loop(row.answer):
-        return "repetition"
-    return "duplicate" if direction == "inverse" and _plain(row.answer) in seen else ""
+    return "repetition" if is_loop(row.answer) else ""
 
 
-def _plain(text: str) -> str:
-    return " ".join(text.casefold().split())
+def _key(text: str) -> int:
+    """8 bytes for a text without case and spacing; two of a million texts collide once in 40 million runs."""
+    plain = " ".join(text.casefold().split())
+    return int.from_bytes(hashlib.blake2b(plain.encode(), digest_size=8).digest())
 
 
-def encode(pairs: Sequence[Pair], encoder: Encoder, cutoff: int) -> tuple[list[Encoded], int]:
+def encode(pairs: Iterable[Pair], encoder: Encoder, cutoff: int) -> Iterator[Encoded | None]:
     """Tokenise the pairs.
 
     A prompt that is too long is truncated at its beginning; a completion is never truncated. The two are tokenised
@@ -116,15 +126,9 @@ def encode(pairs: Sequence[Pair], encoder: Encoder, cutoff: int) -> tuple[list[E
         encoder: of the trained model.
         cutoff: maximum number of tokens of a pair.
 
-    Returns:
-        The pairs as token ids, and how many were left out because the completion leaves no room for the prompt.
+    Yields:
+        Each pair as token ids; None if its completion leaves no room for the prompt.
     """
-    found = list(_encoded(pairs, encoder, cutoff))
-    kept = [one for one in found if one is not None]
-    return kept, len(found) - len(kept)
-
-
-def _encoded(pairs: Sequence[Pair], encoder: Encoder, cutoff: int) -> Iterator[Encoded | None]:
     for pair in pairs:
         completion = encoder.completion_ids(pair.completion)
         room = cutoff - len(completion)

@@ -7,34 +7,34 @@ counts), `checkpoints/`, `adapter/`, `merged/`, `training.json`, `manifest.json`
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 from pydantic import Field, model_validator
 
 from cluster import models, runtime
-from cluster.artifacts import JobDir, Outcome, file_hash, read_json, write_text
+from cluster.artifacts import JobDir, Outcome, file_hash, read_json
 from cluster.config import RunConfig, section
 from cluster.identity import input_hashes, model_identity, spec_of
 from cluster.model_specs import VllmSpec
 from cluster.parts import parts_of, sound_rows
 from cluster.strict import Strict
 from cluster.terminal import say
-from cluster.tokens import Encoder, encoder
+from cluster.tokens import encoder_of
 from cluster.training import TrainingConfig, train
 from judging.errors import InputError
 from judging.hub import hub_hashes
 from judging.parse import UNFINISHED
-from train.finetuning.pairs import Answered, Direction, Encoded, encode, make_pairs
+from train.finetuning.pairs import Answered, Direction
+from train.finetuning.prepare import Plan, prepare, prepared
 from train.finetuning.worker_args import Settings
 from train.instructions import InstructionConfig, read_instructions
 
-PAIR_SCHEMA = pa.schema([("input_ids", pa.list_(pa.int32())), ("num_prompt", pa.int32())])
 ONLY_SPEED = {"num_workers", "use_gpu", "cpus_per_worker", "accelerator_type", "max_failures", "gradient_checkpointing"}
+PARALLEL = "parallel"  # checkpoints of ddp and fsdp differ
 
 
 class ModelConfig(Strict):
@@ -57,6 +57,11 @@ class Config(TrainingConfig):
 
     models: dict[str, ModelConfig] = Field(min_length=1, description="by the name of the judge's model under `models`")
     method: Literal["lora", "full"] = "lora"
+    parallel: Literal["ddp", "fsdp"] = Field(
+        "ddp",
+        description="ddp: a copy of the model on each worker; fsdp: weights, gradients and optimizer state sharded "
+        "over all workers, for a model that one GPU cannot hold",
+    )
     lora_rank: int = Field(16, ge=1)
     lora_alpha: int | None = Field(None, ge=1, description="none: twice the rank")
     lora_dropout: float = Field(0.0, ge=0, lt=1)
@@ -85,6 +90,12 @@ class Config(TrainingConfig):
                 f"effective_batch of {self.effective_batch} must be a multiple of num_workers x per_device_batch = "
                 f"{self.num_workers} x {self.per_device_batch} = {at_once}.",
                 code="conflict",
+            )
+        if self.parallel == "fsdp" and self.num_workers == 1:
+            raise InputError(
+                "`parallel: fsdp` shards the model over the workers, and num_workers is 1. Raise it, or choose ddp.",
+                code="conflict",
+                key="parallel",
             )
         return self
 
@@ -141,7 +152,10 @@ def _train_one(run: RunConfig, config: Config, name: str, direction: Direction) 
     job = JobDir(run.run / "sft" / name, direction)
     fingerprint = {
         "data": _data_identity(run, name, chosen),
-        "sft": json.loads(config.model_dump_json(exclude={"models", "checkpoint_steps", *ONLY_SPEED})),
+        "sft": {
+            **json.loads(config.model_dump_json(exclude={"models", "checkpoint_steps", PARALLEL, *ONLY_SPEED})),
+            **({PARALLEL: config.parallel} if config.parallel != "ddp" else {}),
+        },
         "mode": chosen.mode,
         "base": model_identity(base),
         "seed": run.seed,
@@ -149,10 +163,7 @@ def _train_one(run: RunConfig, config: Config, name: str, direction: Direction) 
     }
 
     def work() -> dict[str, Any]:
-        known = encoder(str(models.resolve(base.source, revision=base.revision).path), base)
-        pairs = _prepare(run, config, name, direction, known)
-        job.claim()
-        counts = _write_pairs(pairs, job.path / "pairs")
+        counts = prepared(job.path / "pairs") or _prepare(run, config, name, direction, job)
         say(f"{what}: {counts['num_train']} pairs, {config.batch_in_words}")
         if not (job.path / "training.json").exists():
             runtime.start(run.ray)
@@ -161,45 +172,51 @@ def _train_one(run: RunConfig, config: Config, name: str, direction: Direction) 
 
             train(finetune, asdict(settings), config, folder=job.path, what=what)
         facts = read_json(job.path / "training.json") or {}
-        return {**counts, **{key: facts[key] for key in SHOWN}, "folder": str(job.path)}
+        return {**counts, **{key: facts.get(key) for key in SHOWN}, "folder": str(job.path)}
 
     return job.complete(fingerprint, work, what=what)
 
 
-SHOWN = ("loss_before", "loss_after", "tokens_per_s", "peak_memory_bytes", "seconds", "effective_batch")
+SHOWN = ("loss_before", "loss_after", "tokens_per_s", "mfu", "peak_memory_bytes", "seconds", "effective_batch")
 
 
-class Prepared(NamedTuple):
-    train: list[Encoded]
-    dev: list[Encoded]
-    left_out: dict[str, int]
+def _prepare(run: RunConfig, config: Config, name: str, direction: Direction, job: JobDir) -> dict[str, Any]:
+    """Write the pairs; their counts. Raises InputError where no training pair is left, and then leaves nothing."""
+    chosen = config.models[name]
+    base = run.models[chosen.base]
+    assert isinstance(base, VllmSpec)
+    plan = Plan(base, direction, encoder_of(base).is_chat, config.dev_share, config.cutoff)
+    rows, total = _answers(run, name, chosen)
+    runtime.start(run.ray)
+    if not job.is_claimed():
+        # Parts of a preparation whose configuration is not known.
+        shutil.rmtree(job.path / "pairs", ignore_errors=True)
+    job.claim()
+    counts = prepare(rows, total, plan, job.path / "pairs", what=f"sft: {name}/{direction}")
+    if counts["num_train"]:
+        return counts
+    (job.path / "fingerprint.json").unlink()
+    left_out = counts["left_out"]
+    why = ", ".join(f"{number} {reason}" for reason, number in left_out.items()) or "all of them are held out"
+    key = "sft.cutoff" if left_out.get("too_long") else "sft.dev_share" if counts["num_dev"] else ""
+    hint = {"sft.cutoff": f" Raise sft.cutoff ({config.cutoff} tokens).", "sft.dev_share": " Lower sft.dev_share."}
+    raise InputError(
+        f"sft: {name}/{direction}: no training pair is left ({why}).{hint.get(key, '')}",
+        code="too_long" if key == "sft.cutoff" else "no_records",
+        key=key,
+    )
 
 
-def _prepare(run: RunConfig, config: Config, name: str, direction: Direction, known: Encoder) -> Prepared:
-    """The pairs as token ids. Raises InputError where no training pair is left."""
-    rows = _answers(run, name, config.models[name])
-    split = make_pairs(rows, direction=direction, chat=known.is_chat, dev_share=config.dev_share)
-    train_ids, num_long = encode(split.train, known, config.cutoff)
-    dev_ids, num_long_dev = encode(split.dev, known, config.cutoff)
-    left_out = {**split.left_out, **({"too_long": num_long + num_long_dev} if num_long + num_long_dev else {})}
-    if not train_ids:
-        why = ", ".join(f"{number} {reason}" for reason, number in left_out.items()) or "all of them are held out"
-        key = "sft.cutoff" if left_out.get("too_long") else "sft.dev_share" if split.dev else ""
-        hint = {"sft.cutoff": f" Raise sft.cutoff ({config.cutoff} tokens).", "sft.dev_share": " Lower sft.dev_share."}
-        raise InputError(
-            f"sft: {name}/{direction}: no training pair is left ({why}).{hint.get(key, '')}",
-            code="too_long" if key == "sft.cutoff" else "no_records",
-            key=key,
-        )
-    return Prepared(train_ids, dev_ids, left_out)
-
-
-def _answers(run: RunConfig, name: str, chosen: ModelConfig) -> Iterator[Answered]:
+def _answers(run: RunConfig, name: str, chosen: ModelConfig) -> tuple[Iterator[Answered], int]:
+    """The instructions with their responses, read as they are needed, and their number."""
     if chosen.mode == "white_box":
-        for one in read_instructions(_instructions(run, name)).instructions:
-            yield Answered(one.id, one.text, one.output)
-        return
-    folder = _distilled(run, name)
+        found = read_instructions(_instructions(run, name)).instructions
+        return (Answered(one.id, one.text, one.output) for one in found), len(found)
+    job = _distilled(run, name)
+    return _responses(job.path), int((job.manifest() or {})["summary"]["num_instructions"])
+
+
+def _responses(folder: Path) -> Iterator[Answered]:
     for row in sound_rows(folder, ["id", "instruction", "response", "finish_reason", "error"]):
         flaw = "error" if row["error"] else UNFINISHED.get(row["finish_reason"], "")
         yield Answered(row["id"], row["instruction"], row["response"], flaw)
@@ -209,7 +226,7 @@ def _data_identity(run: RunConfig, name: str, chosen: ModelConfig) -> dict[str, 
     if chosen.mode == "white_box":
         instructions = _instructions(run, name)
         return {"limit": instructions.limit, "files": input_hashes(instructions.files, hub_hashes(instructions.files))}
-    return {"distilled": [f"{part.name}={file_hash(part)}" for part in parts_of(_distilled(run, name))]}
+    return {"distilled": [f"{part.name}={file_hash(part)}" for part in parts_of(_distilled(run, name).path)]}
 
 
 def _instructions(run: RunConfig, name: str) -> InstructionConfig:
@@ -223,24 +240,14 @@ def _instructions(run: RunConfig, name: str) -> InstructionConfig:
     return instructions
 
 
-def _distilled(run: RunConfig, name: str) -> Path:
+def _distilled(run: RunConfig, name: str) -> JobDir:
     job = JobDir(run.run, f"distill/{name}")
     if job.manifest() is None:
         raise InputError(
             f"No finished responses found in {job.path}. Run `inverdict distill` first, or train in mode white_box.",
             code="missing_job",
         )
-    return job.path
-
-
-def _write_pairs(pairs: Prepared, folder: Path) -> dict[str, Any]:
-    folder.mkdir(exist_ok=True)
-    for part in ("train", "dev"):
-        rows = [one._asdict() for one in getattr(pairs, part)]
-        pq.write_table(pa.Table.from_pylist(rows, schema=PAIR_SCHEMA), folder / f"{part}.parquet")
-    counts = {"num_train": len(pairs.train), "num_dev": len(pairs.dev), "left_out": pairs.left_out}
-    write_text(folder / "counts.json", json.dumps(counts))
-    return counts
+    return job
 
 
 def _settings(run: RunConfig, config: Config, name: str, direction: Direction, folder: Path) -> Settings:
@@ -259,8 +266,7 @@ def _settings(run: RunConfig, config: Config, name: str, direction: Direction, f
     kept["lora_alpha"] = config.lora_alpha or 2 * config.lora_rank
     return Settings(
         base=str(models.resolve(base.source, revision=base.revision).path),
-        train=str(place / "pairs" / "train.parquet"),
-        dev=str(place / "pairs" / "dev.parquet"),
+        pairs=str(place / "pairs"),
         out=str(place),
         seed=run.seed,
         accumulation=config.accumulation,
@@ -279,8 +285,9 @@ def render(summary: Mapping[str, Any]) -> str:
             if found["loss_before"] is not None
             else "no held-out pairs"
         )
+        mfu = f", MFU {found['mfu']:.0%}" if found.get("mfu") else ""
         lines.append(
             f"{name}: {found['num_train']} pairs{f' (left out: {out})' if out else ''}, {losses}, "
-            f"{found['tokens_per_s']:.0f} tokens/s, {found['peak_memory_bytes'] / 1e9:.1f} GB\n  {found['folder']}"
+            f"{found['tokens_per_s']:.0f} tokens/s{mfu}, {found['peak_memory_bytes'] / 1e9:.1f} GB\n  {found['folder']}"
         )
     return "\n".join(lines)

@@ -1,6 +1,6 @@
 """The training loop of `sft` on each worker: model, LoRA, Hugging Face's Trainer, resume; rank 0 writes the model.
 
-Input: `Settings` with Parquet files of token ids. Output: see export.py. Knows no instructions and no configuration.
+Input: `Settings` with the folder of token ids. Output: see export.py. Knows no instructions and no configuration.
 """
 
 from __future__ import annotations
@@ -15,47 +15,57 @@ import ray.train
 import torch
 from transformers import AutoModelForCausalLM, TrainingArguments, set_seed
 
+from cluster.training import on_gpu
 from train.finetuning.callbacks import Watch
 from train.finetuning.export import save
-from train.finetuning.loss import CompletionLoss, CompletionTrainer, LengthGrouped, Rows, collate
+from train.finetuning.loss import CompletionLoss, CompletionTrainer
+from train.finetuning.parallel import allow_fsdp_on_cpus, keep_precision, parallel_arguments, whole_model
+from train.finetuning.rows import LengthGrouped, Rows, collate
+from train.finetuning.throughput import weights_of
 from train.finetuning.worker_args import Settings
 
 
 def finetune(raw: dict[str, Any]) -> None:
     """The loop of cluster.training: trains on this worker, resumes from the last reported checkpoint."""
     settings = Settings(**raw)
-    on_gpu = torch.cuda.is_available()
-    if not on_gpu:
+    gpu = on_gpu()
+    if not gpu:
         torch.set_num_threads(settings.num_threads)
     set_seed(settings.seed)
-    model = load_model(settings, on_gpu)
-    rows, dev = Rows(settings.train), Rows(settings.dev)
+    model = load_model(settings, gpu)
+    weights = weights_of(model)
+    rows, dev = Rows(settings.pairs, "train"), Rows(settings.pairs, "dev")
     loss = CompletionLoss(model.get_base_model() if settings.method == "lora" else model)
     pad_id = model.config.get_text_config().pad_token_id or 0
     with tempfile.TemporaryDirectory() as scratch, _last_checkpoint() as checkpoint:
+        args = arguments(settings, model, scratch, gpu=gpu, num_rows=len(rows))
+        allow_fsdp_on_cpus(args)
         trainer = CompletionTrainer(
             model=model,
-            args=arguments(settings, scratch, on_gpu, len(rows)),
+            args=args,
             train_dataset=rows,
             data_collator=lambda batch: collate(batch, pad_id),
         )
+        keep_precision(trainer)
         trainer.completion = loss
         trainer.order = LengthGrouped(rows.lengths, settings.per_device_batch, settings.seed)
         # With these flags the Trainer counts loss tokens for `compute_loss`, whatever the model's forward accepts.
         trainer.model_accepts_loss_kwargs = trainer._loss_shifts_labels = True
-        watch = Watch(settings, loss, model, dev, rows.num_tokens, checkpoint)
+        watch = Watch(settings, loss, trainer, dev, checkpoint)
         trainer.add_callback(watch)
         trainer.train(resume_from_checkpoint=checkpoint)
-        if ray.train.get_context().get_world_rank() == 0:
-            watch.finish(trainer.state)
-            save(settings, model, watch.facts(len(rows), trainer.state))
+        watch.finish(trainer.state)
+        is_first = ray.train.get_context().get_world_rank() == 0
+        whole = whole_model(settings, trainer.model, lambda: load_model(settings, gpu), is_first=is_first)
+        if is_first:
+            save(settings, whole, watch.facts(rows, weights, trainer.state))
     # Barrier: no worker may exit before rank 0 has written its files, so that a crash here is still retried.
     ray.train.report({"done": 1})
 
 
-def load_model(settings: Settings, on_gpu: bool) -> Any:
+def load_model(settings: Settings, gpu: bool) -> Any:
     """The base model ready for training: float32 on CPUs and for full fine-tuning, bfloat16 with LoRA on GPUs."""
-    dtype = torch.bfloat16 if on_gpu and settings.method == "lora" else torch.float32
+    dtype = torch.bfloat16 if gpu and settings.method == "lora" else torch.float32
     model: Any = AutoModelForCausalLM.from_pretrained(settings.base, dtype=dtype)
     model.config.use_cache = False
     if settings.gradient_checkpointing:
@@ -74,13 +84,14 @@ def load_model(settings: Settings, on_gpu: bool) -> Any:
     return get_peft_model(model, lora)
 
 
-def arguments(settings: Settings, scratch: str, on_gpu: bool, num_rows: int) -> TrainingArguments:
+def arguments(settings: Settings, model: Any, scratch: str, *, gpu: bool, num_rows: int) -> TrainingArguments:
     """The Trainer's arguments.
 
     Args:
         settings: of the training.
+        model: to be trained.
         scratch: local folder for the Trainer's checkpoints.
-        on_gpu: train in bfloat16 on a GPU.
+        gpu: train in bfloat16 on a GPU.
         num_rows: training pairs, for the number of warm-up steps.
 
     Returns:
@@ -104,13 +115,14 @@ def arguments(settings: Settings, scratch: str, on_gpu: bool, num_rows: int) -> 
         save_strategy="steps",
         save_steps=settings.checkpoint_steps,
         save_total_limit=1,
-        bf16=on_gpu,
-        use_cpu=not on_gpu,
+        bf16=gpu,
+        use_cpu=not gpu,
         gradient_checkpointing=settings.gradient_checkpointing,
         remove_unused_columns=False,
-        dataloader_pin_memory=on_gpu,
+        dataloader_pin_memory=gpu,
         disable_tqdm=True,
         report_to=[],
+        **parallel_arguments(settings, model),
     )
 
 

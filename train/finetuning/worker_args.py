@@ -11,8 +11,7 @@ class Settings:
     """One training. Paths are absolute and on storage that every node can read."""
 
     base: str
-    train: str
-    dev: str
+    pairs: str
     out: str
     seed: int
     method: str
@@ -28,5 +27,6 @@ class Settings:
     checkpoint_steps: int
     gradient_checkpointing: bool
     about: dict[str, Any]
+    parallel: str = "ddp"
     num_threads: int = 1
     steps: str = ""

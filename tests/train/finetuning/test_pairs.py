@@ -1,7 +1,11 @@
 """Pairs for training: swapped, filtered with counted reasons, split by hash, and the very ids of the generation."""
 
+from collections import Counter
+from collections.abc import Iterable
 from random import Random
+from typing import NamedTuple
 
+import numpy as np
 import pytest
 
 from cluster.generate import Sampling, _tokenise
@@ -13,13 +17,38 @@ from train.finetuning.pairs import (
     INVERSE_PREFIX,
     MIN_PROMPT_TOKENS,
     Answered,
+    Direction,
     Encoded,
     Pair,
-    encode,
+    candidates,
     inverse_request,
-    make_pairs,
+    repeated,
 )
+from train.finetuning.pairs import encode as encode_each
 from train.instructions import share
+
+
+class Split(NamedTuple):
+    train: list[Pair]
+    dev: list[Pair]
+    left_out: dict[str, int]
+
+
+def make_pairs(rows: Iterable[Answered], *, direction: Direction, chat: bool, dev_share: float) -> Split:
+    """What prepare.py does to texts, in one block."""
+    left_out: Counter[str] = Counter()
+    found = list(candidates(rows, direction=direction, chat=chat, dev_share=dev_share, left_out=left_out))
+    again = repeated(np.array([one.key for one in found], dtype=np.uint64)) & (direction == "inverse")
+    left_out.update({"duplicate": int(again.sum())} if again.any() else {})
+    kept = [one for one, is_again in zip(found, again, strict=True) if not is_again]
+    return Split([one.pair for one in kept if not one.dev], [one.pair for one in kept if one.dev], dict(left_out))
+
+
+def encode(pairs: Iterable[Pair], known: Encoder, cutoff: int) -> tuple[list[Encoded], int]:
+    found = list(encode_each(pairs, known, cutoff))
+    kept = [one for one in found if one is not None]
+    return kept, len(found) - len(kept)
+
 
 LOOP = "The cat sat on the mat. " * 10
 

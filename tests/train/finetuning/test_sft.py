@@ -14,10 +14,12 @@ import pytest
 import torch
 import yaml
 from peft import PeftModel
+from torch.nn.functional import cross_entropy
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from cluster.__main__ import main
 from tests.train.tiny import tiny_model
+from train.finetuning.rows import Rows
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
 ROOT = Path(__file__).parents[3]
@@ -77,6 +79,7 @@ def test_what_a_finished_training_leaves(done: Path) -> None:
     assert [one["step"] for one in found["losses"]] == list(range(1, num_steps + 1))
     assert [one["step"] for one in found["dev_losses"]] == [0, num_steps // 2, num_steps]
     assert found["loss_after"] < found["loss_before"]
+    assert found["mfu"] is None  # of CPUs no peak is known
     assert found["tokens_per_s"] > 0 and found["peak_memory_bytes"] > 10**8
     assert manifest["summary"]["left_out"] == {}
     assert "inverse model (black_box)" in (folder / "adapter" / "README.md").read_text()
@@ -94,6 +97,19 @@ def test_the_adapter_loads_and_the_merged_folder_says_the_same(done: Path, base:
     assert torch.allclose(adapted, together, atol=1e-4)
     assert not torch.allclose(adapted, untrained, atol=1e-2)
     assert AutoTokenizer.from_pretrained(folder / "merged").chat_template
+
+
+def test_the_dev_loss_is_the_mean_over_all_held_out_tokens(done: Path) -> None:
+    folder = done / "run" / "sft" / "judge" / "inverse"
+    merged = AutoModelForCausalLM.from_pretrained(folder / "merged", dtype=torch.float32).eval()
+    dev = Rows(str(folder / "pairs"), "dev")
+    assert len(dev) % 2 == 1  # a batch of one at the end counts with its tokens, not as a batch
+    total = 0.0
+    for row in (dev[place] for place in range(len(dev))):
+        with torch.no_grad():
+            logits = merged(input_ids=torch.tensor([row["input_ids"]])).logits[0]
+        total += float(cross_entropy(logits[:-1], torch.tensor(row["labels"][1:]), reduction="sum"))
+    assert facts(done)["loss_after"] == pytest.approx(total / dev.num_loss_tokens, abs=1e-5)
 
 
 def test_a_second_run_has_nothing_to_do_and_another_rate_is_refused(
@@ -116,29 +132,46 @@ def test_the_white_box_trains_forward_and_inverse_from_one_base(base: str, tmp_p
     assert forward["losses"] != inverse["losses"]
 
 
+WAYS = {"one": (1, 16, "ddp"), "ddp": (2, 8, "ddp"), "fsdp": (2, 8, "fsdp")}  # workers, rows of each, parallel
+MODELS = {"lora": True, "full": False}  # method: whether embedding and head are one
+
+
 @pytest.mark.slow
-def test_two_workers_learn_what_one_learns(base: str, tmp_path: Path) -> None:
-    """A step takes all rows, so their order and their place decide nothing; what is left is the sum of gradients."""
-    found = {}
-    for workers, rows in ((1, 16), (2, 8)):
-        (tmp_path / str(workers)).mkdir()
+@pytest.mark.parametrize("method", MODELS)
+def test_two_workers_learn_what_one_learns(method: str, tmp_path: Path) -> None:
+    """A step takes all 16 rows, so their order and their place decide nothing; what is left is the sum of gradients."""
+    base = tiny_model(tmp_path / "base", tied=MODELS[method])
+    found, weights = {}, {}
+    for way, (workers, rows, parallel) in WAYS.items():
+        (tmp_path / way).mkdir()
         more = {"num_workers": workers, "per_device_batch": rows, "effective_batch": 16, "cpus_per_worker": 0.5}
-        config = configuration(tmp_path / str(workers), base, rows=16, dev_share=0, epochs=3, **more)
-        assert main(["sft", config]) == 0
-        found[workers] = facts(tmp_path / str(workers))
-    assert found[2]["effective_batch"] == "2 workers x 8 rows x 1 accumulated = 16 rows a step"
-    one, two = ([log["loss"] for log in found[workers]["losses"]] for workers in (1, 2))
-    assert len(one) == 3 and one[0] > one[2]
-    assert two[1:] == pytest.approx(one[1:], rel=1e-3)
-    assert found[1]["loss_before"] is None  # nothing was held out
+        more |= {"method": method, "parallel": parallel, "epochs": 3, "dev_share": 0.4}
+        configuration(tmp_path / way, base, mode="black_box", rows=19, **more)
+        assert main(["distill", str(tmp_path / way / "c.yaml")]) == 0
+        assert main(["sft", str(tmp_path / way / "c.yaml")]) == 0
+        found[way] = facts(tmp_path / way)
+        merged = tmp_path / way / "run" / "sft" / "judge" / "inverse" / "merged"
+        model = AutoModelForCausalLM.from_pretrained(merged, dtype=torch.float32)
+        assert (model.lm_head.weight is model.model.embed_tokens.weight) is MODELS[method]
+        weights[way] = dict(model.named_parameters())
+    one = found["one"]
+    assert one["num_train"] == 16 and len(one["losses"]) == 3 and one["loss_after"] < one["loss_before"]
+    for way in ("ddp", "fsdp"):
+        assert found[way]["effective_batch"] == "2 workers x 8 rows x 1 accumulated = 16 rows a step"
+        for kind in ("losses", "dev_losses"):
+            expected = [log["loss"] for log in one[kind]]
+            assert [log["loss"] for log in found[way][kind]] == pytest.approx(expected, abs=1e-4)
+        assert weights[way].keys() == weights["one"].keys()
+        for name, weight in weights[way].items():
+            assert torch.allclose(weight, weights["one"][name], atol=1e-3), name
 
 
 LONG = {"mode": "black_box", "epochs": 50, "checkpoint_steps": 20}
 
 
-def distilled(folder: Path, base: str) -> str:
+def distilled(folder: Path, base: str, **sft: Any) -> str:
     """A configuration of a longer training, its answers made."""
-    config = configuration(folder, base, **LONG)
+    config = configuration(folder, base, **LONG, **sft)
     assert main(["distill", config]) == 0
     return config
 
@@ -165,11 +198,28 @@ def wait_for_steps(folder: Path, number: int, process: subprocess.Popen[bytes]) 
     raise AssertionError("it never came so far")
 
 
-def same_as(found: dict[str, Any], expected: dict[str, Any]) -> None:
+def killed_a_worker(folder: Path, config: str, *, workers: int) -> None:
+    """Run the training, and kill one of its workers after 60 steps."""
+    process = started(config)
+    try:
+        wait_for_steps(folder, 60, process)
+        found = [
+            child
+            for child in psutil.Process(process.pid).children(recursive=True)
+            if "RayTrainWorker" in " ".join(child.cmdline())
+        ]
+        assert len(found) == workers
+        os.kill(found[-1].pid, signal.SIGKILL)
+        assert process.wait(timeout=240) == 0
+    finally:
+        process.kill()
+
+
+def same_as(found: dict[str, Any], expected: dict[str, Any], within: float = 1e-5) -> None:
     assert [one["step"] for one in found["losses"]] == [one["step"] for one in expected["losses"]]
     assert [one["step"] for one in found["dev_losses"]] == [one["step"] for one in expected["dev_losses"]]
     assert found["loss_before"] == pytest.approx(expected["loss_before"], rel=1e-5)
-    assert found["loss_after"] == pytest.approx(expected["loss_after"], abs=1e-5)
+    assert found["loss_after"] == pytest.approx(expected["loss_after"], abs=within)
 
 
 @pytest.mark.slow
@@ -195,21 +245,19 @@ def test_a_killed_driver_goes_on_from_the_checkpoint(base: str, tmp_path: Path, 
 
 @pytest.mark.slow
 def test_a_killed_worker_is_replaced_and_goes_on(base: str, tmp_path: Path, uninterrupted: dict[str, Any]) -> None:
-    config = distilled(tmp_path, base)
-    process = started(config)
-    try:
-        wait_for_steps(tmp_path, 60, process)
-        workers = [
-            child
-            for child in psutil.Process(process.pid).children(recursive=True)
-            if "RayTrainWorker" in " ".join(child.cmdline())
-        ]
-        assert len(workers) == 1
-        os.kill(workers[0].pid, signal.SIGKILL)
-        assert process.wait(timeout=240) == 0
-    finally:
-        process.kill()
+    killed_a_worker(tmp_path, distilled(tmp_path, base), workers=1)
     same_as(facts(tmp_path), uninterrupted)
+
+
+@pytest.mark.slow
+def test_fsdp_goes_on_from_the_shards_of_all_workers(base: str, tmp_path: Path, uninterrupted: dict[str, Any]) -> None:
+    more = {"parallel": "fsdp", "num_workers": 2, "cpus_per_worker": 0.5, "gradient_checkpointing": True}
+    killed_a_worker(tmp_path, distilled(tmp_path, base, **more), workers=2)
+    # One worker adds the same four rows of a step up in another order.
+    same_as(facts(tmp_path), uninterrupted, within=1e-3)
+    (last,) = (tmp_path / "run" / "sft" / "judge" / "inverse" / "checkpoints").glob("checkpoint_*")
+    names = {file.name for file in last.rglob("*")}
+    assert {"__0_0.distcp", "__1_0.distcp", "rng_state_0.pth", "rng_state_1.pth", "watch.json"} <= names
 
 
 def refused(config: str, capsys: pytest.CaptureFixture[str], *overrides: str) -> str:
@@ -225,6 +273,8 @@ def test_bad_input_is_one_sentence_and_leaves_nothing(
     config = configuration(tmp_path, base)
     said = refused(config, capsys, "sft.effective_batch=5")
     assert "effective_batch of 5 must be a multiple of num_workers x per_device_batch = 1 x 2 = 2" in said
+    said = refused(config, capsys, "sft.parallel=fsdp")
+    assert "`parallel: fsdp` shards the model over the workers, and num_workers is 1" in said
     said = refused(config, capsys, "sft.models={judge: {base: judge}}")
     assert "'judge' is not a vLLM model" in said
     said = refused(config, capsys, "sft.models={judge: {base: nobody}}")
