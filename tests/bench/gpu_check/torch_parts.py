@@ -43,7 +43,7 @@ def states(folder: Path, shape: str) -> dict[str, Any]:
     began = time.perf_counter()
     found = reader({**batch, "json_schema": [""] * size})
     seconds = time.perf_counter() - began
-    known = encoder(source, "auto")
+    known = encoder(source, spec)
     labels = known.label_tokens("Score: ", LABELS)
     whole = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32).eval()
     whole = whole.to("cuda" if has_gpu else "cpu")
@@ -74,15 +74,12 @@ def finetuning(folder: Path, shape: str) -> dict[str, Any]:
     """The loop of `sft` with LoRA: its first loss against transformers' own, tokens a second, MFU, memory."""
     from dataclasses import asdict
 
-    import pyarrow as pa
-    import pyarrow.parquet as pq
     import torch
 
     from tests.bench.gpu_check.single_worker import install
 
     source = language_model(folder / "model", shape)
     install()
-    from train.finetuning.sft import PAIR_SCHEMA
     from train.finetuning.worker import finetune
     from train.finetuning.worker_args import Settings
 
@@ -91,13 +88,10 @@ def finetuning(folder: Path, shape: str) -> dict[str, Any]:
         {"input_ids": [byte % 256 for byte in text[start : start + ROW_TOKENS]], "num_prompt": PROMPT_TOKENS}
         for start in range(0, NUM_PAIRS[shape] * 64, 64)
     ]
-    (folder / "pairs").mkdir()
-    for name, some in (("train", rows), ("dev", rows[:4])):
-        pq.write_table(pa.Table.from_pylist(some, schema=PAIR_SCHEMA), folder / "pairs" / f"{name}.parquet")
+    _write_pairs(folder / "pairs", rows)
     settings = Settings(
         base=source,
-        train=str(folder / "pairs" / "train.parquet"),
-        dev=str(folder / "pairs" / "dev.parquet"),
+        pairs=str(folder / "pairs"),
         out=str(folder),
         seed=SEED,
         method="lora",
@@ -129,6 +123,20 @@ def finetuning(folder: Path, shape: str) -> dict[str, Any]:
         "of_transformers": round(before, 4),
         "ok": abs(told["loss_before"] - before) <= (0.05 if on_gpu else 1e-3) and told["loss_after"] < before,
     }
+
+
+def _write_pairs(folder: Path, rows: list[dict[str, Any]]) -> None:
+    """As `sft` prepares them: all rows to train on, the first four to measure the loss on."""
+    import numpy as np
+    import pyarrow as pa
+
+    from train.finetuning.prepare import SCHEMA, write_part
+
+    folder.mkdir()
+    keyed = [{**row, "key": number, "dev": False} for number, row in enumerate(rows)]
+    write_part(folder / "part-00000.arrow", pa.Table.from_pylist(keyed, schema=SCHEMA))
+    np.save(folder / "train.npy", np.arange(len(rows)))
+    np.save(folder / "dev.npy", np.arange(4))
 
 
 def _loss(source: str, rows: list[dict[str, Any]]) -> float:
