@@ -17,6 +17,7 @@ from cluster.precision import settled
 from cluster.progress import progress
 from cluster.terminal import say
 from cluster.tokens import Encoder, encoder_of
+from judging.records import content_id
 
 
 def known_encoder(spec: ModelSpec) -> Encoder | None:
@@ -27,6 +28,16 @@ def known_encoder(spec: ModelSpec) -> Encoder | None:
 def weights_of(spec: ModelSpec) -> str:
     """Fingerprint of the model's weights, "none" where only the engine has them."""
     return models.resolve(spec.source, revision=spec.revision).fingerprint if isinstance(spec, VllmSpec) else "none"
+
+
+def seed_of(seed: int, *names: str) -> int:
+    """The seed of one request: with one seed for all, requests draw the same random numbers, token by token.
+
+    Args:
+        seed: of the run.
+        names: identify the request, whichever block or batch it is in.
+    """
+    return int(content_id(str(seed), *names)[:7], 16)
 
 
 class Stages:

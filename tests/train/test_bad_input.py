@@ -82,7 +82,7 @@ def test_the_model_that_sft_left_writes_the_prompts(tmp_path: Path) -> None:
         "run": tmp_path / "run",
         "models": {
             "judge": {"backend": "scripted"},
-            "base": {"source": "org/base", "revision": "main", "max_model_len": 99},
+            "base": {"source": "org/base", "revision": "main", "max_model_len": 99, "num_engines": 4},
         },
         "sft": {"models": {"judge": {"base": "base"}}},
         "invert": {"models": ["judge"]},
@@ -97,5 +97,6 @@ def test_the_model_that_sft_left_writes_the_prompts(tmp_path: Path) -> None:
     with job.opened({}):
         job.finish({})
     found = _inversion_spec(run, run.invert, "judge")  # type: ignore[attr-defined]
-    # As its base, but for the weights; a folder has no revision.
-    assert found == run.models["base"].model_copy(update={"source": str(job.path / "merged"), "revision": None})
+    # As its base, but for the weights; a folder has no revision, and a few prompts need no second engine.
+    changed = {"source": str(job.path / "merged"), "revision": None, "num_engines": 1}
+    assert found == run.models["base"].model_copy(update=changed)
