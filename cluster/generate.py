@@ -1,10 +1,11 @@
 """Batch inference with Ray Data: a Dataset of requests -> the same rows with replies.
 
 Input columns: `prompt` (str), `reply_prefix` (str), `labels` (list of str, may be empty), `json_schema` (str, "" for
-none), and optionally `seed` (int, overrides the sampling's seed for the row). Output columns, in their place: `reply`
-(str), `finish_reason` ("stop", "length", "filtered", "other" or ""), `label_logprobs` (list of float),
-`num_prompt_tokens`, `num_generated_tokens` (int), `error` ("", "too_long", "timeout" or "error"), `detail`. All other
-columns are kept. A row that fails never ends the job.
+none), and optionally `seed` (int, overrides the sampling's seed for the row) and `adapter` (str, that of the row's
+model; "": its base). Output columns, in their place: `reply` (str), `finish_reason` ("stop",
+"length", "filtered", "other" or ""), `label_logprobs` (list of float), `num_prompt_tokens`, `num_generated_tokens`
+(int), `error` ("", "too_long", "timeout" or "error"), `detail`. All other columns are kept. A row that fails never ends
+the job.
 """
 
 from __future__ import annotations
@@ -12,11 +13,13 @@ from __future__ import annotations
 import asyncio
 import math
 import os
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from cluster import models, runtime
+from cluster.adapters import Adapter, adapter_of, lora_arguments
 from cluster.engine import Engine, FeaturesEngine, HandleEngine, HttpEngine, ScriptedEngine
 from cluster.exchange import Reply, Request
 from cluster.http_answer import is_too_long, masked
@@ -29,7 +32,7 @@ if TYPE_CHECKING:
 
 Batch = dict[str, Any]  # column -> list or array
 REQUEST_COLUMNS = ("prompt", "reply_prefix", "labels", "json_schema")
-SEED = "seed"
+SEED, ADAPTER = "seed", "adapter"
 # vLLM's embedding pooler returns the last token's hidden state; by default normalised to length 1.
 NOT_NORMALISED = {"use_activation": False}
 DRY_BATCH = 64  # rows; Ray Data requires a batch size for actors that request GPUs
@@ -61,16 +64,17 @@ class Sampling:
     hidden_state: bool = False
 
 
-def generate(dataset: Dataset, spec: ModelSpec, sampling: Sampling) -> Dataset:
+def generate(dataset: Dataset, spec: ModelSpec, sampling: Sampling, adapters: Collection[VllmSpec] = ()) -> Dataset:
     """Add the model's replies to `dataset`, lazily: nothing runs before the result is read.
 
     Args:
         dataset: the input columns above.
-        spec: the model.
+        spec: the model; of LoRA adapters, any of them or their base.
         sampling: applies to all rows without labels.
+        adapters: those that the rows name in the column `adapter`; without them all rows go to `spec`.
     """
     if isinstance(spec, VllmSpec):
-        return _with_vllm(dataset, spec, sampling)
+        return _with_vllm(dataset, spec, sampling, adapters)
     num_gpus = spec.num_gpus if isinstance(spec, ScriptedSpec) else 0
     if isinstance(spec, FeaturesSpec) or (
         isinstance(spec, ScriptedSpec) and spec.num_engines == 1 and not (num_gpus or spec.delay_s)
@@ -113,7 +117,7 @@ def _at_once(batch: Batch, spec: ScriptedSpec | FeaturesSpec, sampling: Sampling
 
 def _requests(batch: Batch, sampling: Sampling) -> tuple[Batch, list[Request]]:
     """The batch's other columns, and its requests."""
-    kept = dict(batch)
+    kept = {name: column for name, column in batch.items() if name != ADAPTER}
     columns = [list(kept.pop(name)) for name in REQUEST_COLUMNS]
     seeds = list(kept.pop(SEED, [sampling.seed] * len(columns[0])))
     drawn = {name: value for name, value in vars(sampling).items() if name != SEED}
@@ -151,10 +155,14 @@ def _reply_columns(replies: list[Reply], sampling: Sampling) -> Batch:
     }
 
 
-def _with_vllm(dataset: Dataset, spec: VllmSpec, sampling: Sampling) -> Dataset:
+def _with_vllm(dataset: Dataset, spec: VllmSpec, sampling: Sampling, adapters: Collection[VllmSpec]) -> Dataset:
     from ray.data.llm import build_processor, vLLMEngineProcessorConfig
 
     folder = str(models.resolve(spec.source, revision=spec.revision).path)
+    used = {one.adapter or "": one for one in adapters} or ({"": spec} if spec.adapter else {})
+    loaded = {name: adapter_of(one) for name, one in used.items()}
+    # Ray's stage reads the folder of a row's adapter, or the base's for none, in the column `model`.
+    folders = {"": folder, **{name: str(one.path) for name, one in loaded.items()}} if loaded else {}
     config = vLLMEngineProcessorConfig(
         model_source=folder,
         batch_size=rows_at_once(spec),
@@ -167,11 +175,12 @@ def _with_vllm(dataset: Dataset, spec: VllmSpec, sampling: Sampling) -> Dataset:
         tokenize_stage=False,
         detokenize_stage=False,
         task_type="embed" if sampling.hidden_state else "generate",
-        **vllm_arguments(spec, sampled=sampling.temperature > 0),
+        **vllm_arguments(spec, sampled=sampling.temperature > 0, adapters=loaded.values()),
     )
     tokenised = dataset.map_batches(_tokenise, fn_args=(folder, spec, sampling), batch_size=None)
     with runtime.quiet_logging():
-        processor = build_processor(config, preprocess=partial(_to_engine, sampling=sampling), postprocess=None)
+        made = partial(_to_engine, sampling=sampling, folders=folders)
+        processor = build_processor(config, preprocess=made, postprocess=None)
     answered = processor(tokenised)
     return answered.map_batches(_from_engine, fn_args=(sampling,), batch_size=None)
 
@@ -185,11 +194,13 @@ def rows_at_once(spec: VllmSpec) -> int:
 
 
 # Its length: the engine's arguments, which are listed once, with the reason of each.
-def vllm_arguments(spec: VllmSpec, *, sampled: bool = False, is_served: bool = False) -> dict[str, Any]:
+def vllm_arguments(
+    spec: VllmSpec, *, sampled: bool = False, is_served: bool = False, adapters: Collection[Adapter] = ()
+) -> dict[str, Any]:
     """`engine_kwargs`, `placement_group_config` and `runtime_env` of a vLLM engine for this spec on this cluster.
 
     `sampled`: replies are sampled with a seed per request, instead of greedy decoding. `is_served`: for requests of
-    both kinds, with labels and sampled.
+    both kinds, with labels and sampled. `adapters`: LoRA adapters that the engine answers for.
     """
     is_on_gpus = on_gpus(spec)
     engine: dict[str, Any] = {
@@ -233,7 +244,7 @@ def vllm_arguments(spec: VllmSpec, *, sampled: bool = False, is_served: bool = F
             # The one function that vLLM compiles anyway costs the first request seconds and saves none.
             environment["TORCHDYNAMO_DISABLE"] = "1"
     return {
-        "engine_kwargs": {**engine, **spec.engine},
+        "engine_kwargs": {**engine, **lora_arguments(adapters), **spec.engine},
         "placement_group_config": {"bundle_per_worker": bundle},
         "runtime_env": {"env_vars": environment},
     }
@@ -264,13 +275,14 @@ def _tokenise(batch: Batch, folder: str, spec: VllmSpec, sampling: Sampling) -> 
     }
 
 
-def _to_engine(row: dict[str, Any], sampling: Sampling) -> dict[str, Any]:
-    """The columns that Ray's vLLM stage reads.
+def _to_engine(row: dict[str, Any], sampling: Sampling, folders: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """The columns that Ray's vLLM stage reads. `folders`: by the values of the column `adapter`.
 
     A row that is too long has the same keys as the others: if a key is missing in one row of a block, Ray converts its
     integers to floats, and the engine rejects them all.
     """
     prompt = {"tokenized_prompt": [int(token) for token in row["prompt_ids"]], "prompt": ""}
+    prompt |= {"model": folders[row.get(ADAPTER, "")]} if folders else {}
     if sampling.hidden_state:
         return {**prompt, "pooling_params": NOT_NORMALISED}
     label_ids = [int(label) for label in row["label_ids"]]
@@ -290,7 +302,7 @@ def _to_engine(row: dict[str, Any], sampling: Sampling) -> dict[str, Any]:
 
 
 ENGINE_COLUMNS = (
-    *(*REQUEST_COLUMNS, SEED),
+    *(*REQUEST_COLUMNS, SEED, ADAPTER, "model"),
     *("prompt_ids", "label_ids", "prompt_token_ids", "num_input_tokens", "generated_tokens", "logprobs"),
     *("prompt_logprobs", "generated_text", "embeddings", "metrics", "request_id", "batch_uuid", "time_taken_llm"),
     *("params", "__inference_error__", "tokenized_prompt", "sampling_params", "pooling_params"),

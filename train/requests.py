@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster import feasibility as demands
-from cluster import models, runtime
+from cluster import runtime
 from cluster.artifacts import read_json, write_text
 from cluster.config import RunConfig
 from cluster.generate import Sampling, generate
@@ -23,11 +23,6 @@ from judging.records import content_id
 def known_encoder(spec: ModelSpec) -> Encoder | None:
     """The encoder of a model whose tokenizer is available here; None: only the engine has it."""
     return encoder_of(spec) if isinstance(spec, VllmSpec) else None
-
-
-def weights_of(spec: ModelSpec) -> str:
-    """Fingerprint of the model's weights, "none" where only the engine has them."""
-    return models.resolve(spec.source, revision=spec.revision).fingerprint if isinstance(spec, VllmSpec) else "none"
 
 
 def seed_of(seed: int, *names: str) -> int:

@@ -11,6 +11,7 @@ from cluster.jobs import sections
 from tests.refusals import refused
 from tests.train.inversion.making import BRIDGE, ONIONS, configuration, rated
 from tests.train.making import jsonl
+from train.finetuning.sft import main as sft
 from train.inversion.invert import _inversion_spec
 from train.inversion.invert import main as invert
 
@@ -100,3 +101,13 @@ def test_the_model_that_sft_left_writes_the_prompts(tmp_path: Path) -> None:
     # As its base, but for the weights; a folder has no revision, and a few prompts need no second engine.
     changed = {"source": str(job.path / "merged"), "revision": None, "num_engines": 1}
     assert found == run.models["base"].model_copy(update=changed)
+
+
+def test_an_adapter_has_no_weights_to_train(tmp_path: Path) -> None:
+    raw = {
+        "run": tmp_path / "run",
+        "models": {"m": {"source": "org/m"}, "tuned": {"base": "m", "adapter": "a"}},
+        "sft": {"models": {"m": {"base": "tuned"}}},
+    }
+    with refused("unsupported", "sft.models.m.base", naming="a LoRA adapter"):
+        sft(config.build(raw, sections(), origin="c.yaml"))

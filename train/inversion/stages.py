@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cluster.adapters import weights_of
 from cluster.artifacts import write_text
 from cluster.config import RunConfig
 from cluster.generate import Sampling
@@ -28,7 +29,7 @@ from train.inversion.config import Source
 from train.inversion.one_shot import Unit, as_reply, forward_request
 from train.inversion.prompt_candidates import Candidate, first_reasons, make_candidate, reasons, to_line
 from train.inversion.ranking import dev_agreement, mean_log_probability, ranked, requests
-from train.requests import Stages, known_encoder, seed_of, weights_of
+from train.requests import Stages, known_encoder, seed_of
 
 if TYPE_CHECKING:
     from train.inversion.config import Config

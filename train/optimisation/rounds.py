@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cluster.adapters import weights_of
 from cluster.artifacts import write_text
 from cluster.config import RunConfig
 from cluster.generate import Sampling
@@ -25,7 +26,7 @@ from judging.template_io import file_name, save_templates
 from train.inversion.one_shot import Unit
 from train.inversion.ranking import spearman
 from train.optimisation.rewriting import Case, judged_cases, problems_of, request, rewritten, worst_cases
-from train.requests import Stages, known_encoder, seed_of, weights_of
+from train.requests import Stages, known_encoder, seed_of
 
 if TYPE_CHECKING:
     from train.optimisation.config import Config
