@@ -21,6 +21,7 @@ from cluster.model_specs import ModelSpec, VllmSpec
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 PICKLES = ("adapter_model.bin", "adapter_model.pt")
+COPIED_BYTES, LEAST_TOKENS = 2**30, 256  # of an engine step on CPUs; vLLM refuses fewer tokens than requests
 # The ranks for which vLLM reserves memory (`max_lora_rank`).
 RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 TENSOR = re.compile(r"^(?:base_model\.model\.)?(.+)\.lora_(A|B)\.weight$")
@@ -41,12 +42,15 @@ Shapes = Mapping[str, list[int]]  # of tensors by name
 
 
 class Adapter(NamedTuple):
-    """A checked adapter: its absolute folder, the fingerprint of what vLLM reads, the rank, and the layers' names."""
+    """A checked adapter: its absolute folder, the fingerprint of what vLLM reads, the rank, the names of the layers,
+    and the largest number of their inputs and outputs.
+    """
 
     path: Path
     fingerprint: str
     rank: int
     modules: frozenset[str]
+    width: int
 
 
 def adapter_of(spec: VllmSpec) -> Adapter:
@@ -69,9 +73,11 @@ def adapter_of(spec: VllmSpec) -> Adapter:
             "the model that it was trained on.",
             code="conflict",
         )
-    modules = frozenset(_layer(name).module.rpartition(".")[2] for name in _shapes(folder / WEIGHTS))
+    shapes = _shapes(folder / WEIGHTS)
+    modules = frozenset(_layer(name).module.rpartition(".")[2] for name in shapes)
+    width = max(max(shape) for shape in shapes.values())
     hashes = [_hash(file, file.stat().st_size, file.stat().st_mtime_ns) for file in (folder / CONFIG, folder / WEIGHTS)]
-    return Adapter(folder, _digest(hashes), int(config["r"]), modules)
+    return Adapter(folder, _digest(hashes), int(config["r"]), modules, width)
 
 
 def adapter_problem(folder: Path) -> str:
@@ -176,21 +182,33 @@ def _hub_id(told: str) -> str | None:
     return told.lower() if re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", told) else None
 
 
-def lora_arguments(adapters: Collection[Adapter]) -> dict[str, Any]:
+def lora_arguments(adapters: Collection[Adapter], *, tokens_on_cpu: int | None) -> dict[str, Any]:
     """vLLM's arguments for an engine with these adapters; none without adapters.
 
     Without `lora_target_modules` vLLM would reserve memory for an adapter of the whole vocabulary, and refuse
     vocabularies of more than 258,048 tokens.
+
+    Args:
+        adapters: all that the engine answers for.
+        tokens_on_cpu: of an engine step on CPUs without adapters; None: the engine runs on GPUs.
     """
     if not adapters:
         return {}
-    rank = max(one.rank for one in adapters)
-    return {
+    rank = next(known for known in RANKS if known >= max(one.rank for one in adapters))
+    found = {
         "enable_lora": True,
         "max_loras": len(adapters),
-        "max_lora_rank": next(known for known in RANKS if known >= rank),
+        "max_lora_rank": rank,
         "lora_target_modules": sorted(frozenset().union(*(one.modules for one in adapters))),
     }
+    if tokens_on_cpu is not None:
+        # Rows of the base that share a step with an adapter's get the adapter in the last place (vLLM 0.29,
+        # vllm-project/vllm#48421), so that place stays empty: zeros.
+        found["max_loras"] = len(adapters) + 1
+        # vLLM copies the adapter's weights of a layer for every token of a step.
+        copied = 4 * rank * max(one.width for one in adapters)
+        found["max_num_batched_tokens"] = max(LEAST_TOKENS, min(tokens_on_cpu, COPIED_BYTES // copied))
+    return found
 
 
 def weights_of(spec: ModelSpec) -> str:

@@ -212,6 +212,7 @@ def vllm_arguments(
         "disable_log_stats": True,
         **({"hf_overrides": FLOAT32_HEAD} if is_on_gpus or is_served or not sampled else {}),
         **(BATCH_ON_GPU if is_on_gpus else BATCH_ON_CPU),
+        **lora_arguments(adapters, tokens_on_cpu=None if is_on_gpus else BATCH_ON_CPU["max_num_batched_tokens"]),
     }
     environment = {"VLLM_LOGGING_LEVEL": "ERROR", "VLLM_NO_USAGE_STATS": "1", "TOKENIZERS_PARALLELISM": "false"}
     # Ray creates a placement group with one such bundle per worker of the engine.
@@ -244,7 +245,7 @@ def vllm_arguments(
             # The one function that vLLM compiles anyway costs the first request seconds and saves none.
             environment["TORCHDYNAMO_DISABLE"] = "1"
     return {
-        "engine_kwargs": {**engine, **lora_arguments(adapters), **spec.engine},
+        "engine_kwargs": {**engine, **spec.engine},
         "placement_group_config": {"bundle_per_worker": bundle},
         "runtime_env": {"env_vars": environment},
     }

@@ -34,3 +34,22 @@ def adapter_at(folder: Path, layers: dict[str, tuple[int, int]] = BASE, *, rank:
         weights[f"base_model.model.{name}.lora_B.weight"] = draw.normal(size=(outputs, rank)).astype(np.float32)
     save_file(weights, folder / "adapter_model.safetensors")
     return str(folder)
+
+
+def tuned(base: str, folder: Path, seed: int, *, rank: int = 8) -> None:
+    """An adapter on all linear layers with random factors, as if it were trained: `folder`/adapter, and merged into its
+    base as a model of its own: `folder`/merged.
+    """
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    torch.manual_seed(seed)
+    config = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear", task_type="CAUSAL_LM")
+    model: Any = get_peft_model(AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32), config)
+    for name, weight in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(weight, std=0.02)  # at its start it is 0, and the adapter changes nothing
+    model.save_pretrained(folder / "adapter")
+    model.merge_and_unload().save_pretrained(folder / "merged")
+    AutoTokenizer.from_pretrained(base).save_pretrained(folder / "merged")

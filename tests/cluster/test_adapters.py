@@ -168,17 +168,30 @@ def test_the_engine_has_room_for_the_largest_rank_and_all_layers(base: str, tmp_
     few = {"model.layers.0.self_attn.q_proj": (6, 4)}
     made = [adapter_at(tmp_path / "a", few, rank=1), adapter_at(tmp_path / "b", rank=17)]
     found = [adapter_of(spec(base, one)) for one in made]
-    assert lora_arguments(found) == {
+    assert lora_arguments(found, tokens_on_cpu=None) == {
         "enable_lora": True,
         "max_loras": 2,
         "max_lora_rank": 32,
         "lora_target_modules": ["down_proj", "q_proj"],
     }
-    assert lora_arguments(found[:1])["max_lora_rank"] == 1
-    assert lora_arguments([]) == {}
-    told = vllm_arguments(spec(base, made[0]), adapters=found)["engine_kwargs"]
-    assert (told["max_loras"], told["max_model_len"]) == (2, 2048)
+    assert lora_arguments(found[:1], tokens_on_cpu=None)["max_lora_rank"] == 1
+    assert lora_arguments([], tokens_on_cpu=None) == {}
     assert "enable_lora" not in vllm_arguments(spec(base, made[0]))["engine_kwargs"]
+
+
+def test_on_a_cpu_one_place_stays_empty_and_a_step_is_smaller(base: str, tmp_path: Path) -> None:
+    one = spec(base, adapter_at(tmp_path / "a"))
+    found = adapter_of(one)
+    assert found.width == 8
+    told = vllm_arguments(one, adapters=[found])["engine_kwargs"]
+    assert (told["max_loras"], told["max_num_batched_tokens"]) == (2, 4096)
+    # A GiB of copies: 2^30 / (4 bytes x rank 64 x 8,960 outputs) = 468 tokens; never fewer than the 256 requests.
+    wide = found._replace(rank=50, width=8960)
+    assert vllm_arguments(one, adapters=[found, wide])["engine_kwargs"]["max_num_batched_tokens"] == 468
+    wide = found._replace(rank=256, width=8960)
+    assert vllm_arguments(one, adapters=[wide])["engine_kwargs"]["max_num_batched_tokens"] == 256
+    # A sampled request on a CPU is prefilled as a whole.
+    assert vllm_arguments(one, sampled=True, adapters=[wide])["engine_kwargs"]["max_num_batched_tokens"] == 2048
 
 
 def test_the_ranks_are_those_of_vllm() -> None:
