@@ -36,7 +36,7 @@ def adapter_at(folder: Path, layers: dict[str, tuple[int, int]] = BASE, *, rank:
     return str(folder)
 
 
-def tuned(base: str, folder: Path, seed: int, *, rank: int = 8) -> None:
+def tuned(base: str, folder: Path, seed: int, *, rank: int = 8, std: float = 0.02) -> None:
     """An adapter on all linear layers with random factors, as if it were trained: `folder`/adapter, and merged into its
     base as a model of its own: `folder`/merged.
     """
@@ -49,7 +49,7 @@ def tuned(base: str, folder: Path, seed: int, *, rank: int = 8) -> None:
     model: Any = get_peft_model(AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32), config)
     for name, weight in model.named_parameters():
         if "lora_B" in name:
-            torch.nn.init.normal_(weight, std=0.02)  # at its start it is 0, and the adapter changes nothing
+            torch.nn.init.normal_(weight, std=std)  # at its start it is 0, and the adapter changes nothing
     model.save_pretrained(folder / "adapter")
     model.merge_and_unload().save_pretrained(folder / "merged")
     AutoTokenizer.from_pretrained(base).save_pretrained(folder / "merged")

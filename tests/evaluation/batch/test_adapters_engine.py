@@ -37,7 +37,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, ray_cluster: None) -> Path:
     save_file(weights, folder / "base" / "model.safetensors", metadata={"format": "pt"})
     models: dict[str, Any] = {"m": {"source": base, "max_model_len": 512, "kv_cache_gib": 0.3, "dtype": "float32"}}
     for seed, (name, rank) in enumerate(RANKS.items()):
-        tuned(base, folder / name, seed, rank=rank)
+        tuned(base, folder / name, seed, rank=rank, std=0.3)
         models[name] = {"base": "m", "adapter": str(folder / name / "adapter")}
         models[f"merged-{name}"] = {**models["m"], "source": str(folder / name / "merged")}
     template_at(folder / "prompts" / "qa.txt", "overall", text="Is {{candidate}} right? {{source}}")
@@ -141,9 +141,10 @@ def test_online_they_score_as_in_batch(served: Served, scores: dict[str, dict[st
 
 
 def test_a_chat_names_an_adapter_of_the_configuration_and_no_other(served: Served, folder: Path) -> None:
-    asked = {"messages": [{"role": "user", "content": "Hello."}], "max_tokens": 8, "temperature": 0}
+    asked = {"messages": [{"role": "user", "content": "Hello."}], "max_tokens": 1, "temperature": 0, "logprobs": True}
     found = {name: served.post("/v1/chat/completions", {**asked, "model": name}).json() for name in ("m", *RANKS)}
     assert [one["model"] for one in found.values()] == ["m", *RANKS]
-    assert len({one["choices"][0]["message"]["content"] for one in found.values()}) == 3
+    first = [one["choices"][0]["logprobs"]["content"][0]["logprob"] for one in found.values()]
+    assert len({round(logprob, 3) for logprob in first}) == 3
     for name in ("merged-one", str(folder / "one" / "adapter"), "m:one", "../one/adapter"):
         assert served.post("/v1/chat/completions", {**asked, "model": name}).status_code == 404
