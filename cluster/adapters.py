@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -98,8 +98,10 @@ def adapter_problem(folder: Path) -> str:
         for key, value in config.items()
         if value and key not in ANY_VALUE and value not in ONE_OF.get(key, ())
     ]
-    unknown += [name for name in shapes if not TENSOR.match(name)]
-    return f"has {unknown[0]}, which vLLM does not compute. Merge it into its base" if unknown else ""
+    unknown += [f"{name} {shape}" for name, shape in shapes.items() if not _has_rank(name, shape, rank)]
+    if unknown:
+        return f"has {unknown[0]}, which vLLM does not compute. Merge it into its base"
+    return "" if shapes else f"lacks the weights of any layer in {WEIGHTS}. Copy it again"
 
 
 class _Layer(NamedTuple):
@@ -107,6 +109,11 @@ class _Layer(NamedTuple):
 
     module: str
     factor: str
+
+
+def _has_rank(name: str, shape: Sequence[int], rank: int) -> bool:
+    """Whether a tensor is a matrix of this rank beside a layer."""
+    return bool(TENSOR.match(name)) and len(shape) == 2 and shape[0 if _layer(name).factor == "A" else 1] == rank
 
 
 def _layer(name: str) -> _Layer:

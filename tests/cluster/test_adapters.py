@@ -99,6 +99,16 @@ def test_other_tensors_are_refused_by_name(base: str, tmp_path: Path) -> None:
         adapter_of(spec(base, str(adapter)))
 
 
+def test_layers_of_another_rank_than_the_adapters_are_refused(base: str, tmp_path: Path) -> None:
+    with refused("unsupported", naming="lora_A.weight [2, "):
+        adapter_of(spec(base, adapter_at(tmp_path / "a", rank=2, r=3)))
+
+
+def test_an_adapter_without_layers_is_refused(base: str, tmp_path: Path) -> None:
+    with refused("missing_file", naming="of any layer"):
+        adapter_of(spec(base, adapter_at(tmp_path / "a", {})))
+
+
 @pytest.mark.parametrize("name", ["adapter_config.json", "adapter_model.safetensors"])
 def test_a_missing_or_damaged_file_is_named(base: str, tmp_path: Path, name: str) -> None:
     one = spec(base, adapter_at(tmp_path / "a"))
