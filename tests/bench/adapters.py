@@ -1,6 +1,6 @@
 """One engine with two LoRA adapters against an engine for each merged model: `python -m tests.bench.adapters`.
 
-Every judge reads the same texts, once a round; the adapters have random weights, so that their scores mean nothing.
+Every judge reads the same texts once; the adapters have random weights, so that their scores mean nothing.
 Start: from the import of vLLM to the first replies; engines of merged models start one after the other, as in batch.
 Memory: peak of the process; of engines that run side by side, as online, it is summed. Arguments: model and rank.
 """
@@ -20,7 +20,7 @@ from tests.bench.measure import PeakMemory, in_child
 
 MODEL, RANK = "embedded:smollm2-135m-instruct", 16
 NAMES = ("one", "two")
-NUM_ROUNDS = 3
+NUM_TEXTS = 20
 LABELS = ("1", "2", "3", "4", "5")
 
 
@@ -75,7 +75,7 @@ def _engine_child(model: str, folder: str, names: Sequence[str]) -> dict[str, fl
     arguments = vllm_arguments(plain, adapters=[adapter_of(spec) for spec in own])
     os.environ |= arguments["runtime_env"]["env_vars"]
     place = str(models.resolve(model).path)
-    texts, labels = prompts(model), encoder(place, "auto").label_tokens("Score: ", LABELS)
+    texts, labels = prompts(model)[:NUM_TEXTS], encoder(place, "auto").label_tokens("Score: ", LABELS)
     with PeakMemory() as memory:
         begin = time.perf_counter()
         from vllm import LLM, SamplingParams, TokensPrompt
@@ -90,11 +90,10 @@ def _engine_child(model: str, folder: str, names: Sequence[str]) -> dict[str, fl
         for lora in asked:
             llm.generate(known[:1], params, use_tqdm=False, lora_request=lora)
         started = time.perf_counter()
-        for _ in range(NUM_ROUNDS):
-            llm.reset_prefix_cache()
-            by_row = [lora for lora in asked for _ in known]
-            llm.generate(known * len(asked), params, use_tqdm=False, lora_request=by_row)
-        seconds = (time.perf_counter() - started) / NUM_ROUNDS
+        llm.reset_prefix_cache()
+        by_row = [lora for lora in asked for _ in known]
+        llm.generate(known * len(asked), params, use_tqdm=False, lora_request=by_row)
+        seconds = time.perf_counter() - started
     rows = len(known) * len(asked)
     return {"start_s": started - begin, "memory_mib": memory.peak_mib, "rows": rows, "seconds": seconds}
 
