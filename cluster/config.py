@@ -16,7 +16,7 @@ from cluster.config_errors import as_user_error
 from cluster.configfile import read, with_overrides
 from cluster.errors import UserError
 from cluster.model_specs import HttpSpec as HttpSpec  # an older name, for code that imports it from here
-from cluster.model_specs import ModelSpec
+from cluster.model_specs import ModelSpec, on_their_bases
 from cluster.publish import address_problem
 from cluster.strict import Strict
 
@@ -65,17 +65,18 @@ class RunConfig(Strict):
     @model_validator(mode="before")
     @classmethod
     def _inside_the_run(cls, raw: Any) -> Any:
-        """Resolve `run:PATH` to a path in the run directory, so that all other code sees plain folders."""
+        """Resolve `run:PATH` and LoRA adapters, so that all other code sees plain folders and whole specifications."""
         if not isinstance(raw, Mapping) or not isinstance(raw.get("models"), Mapping):
             return raw
         root = Path(str(raw.get("run", "."))).absolute()
-        specs = {
-            name: {**spec, "source": str(root / spec["source"].removeprefix("run:"))}
-            if isinstance(spec, Mapping) and str(spec.get("source", "")).startswith("run:")
-            else spec
-            for name, spec in raw["models"].items()
-        }
-        return {**raw, "models": specs}
+        return {**raw, "models": on_their_bases({name: _placed(spec, root) for name, spec in raw["models"].items()})}
+
+
+def _placed(spec: Any, root: Path) -> Any:
+    if not isinstance(spec, Mapping):
+        return spec
+    inside = {key: str(spec[key]) for key in ("source", "adapter") if str(spec.get(key, "")).startswith("run:")}
+    return {**spec, **{key: str(root / path.removeprefix("run:")) for key, path in inside.items()}}
 
 
 C = TypeVar("C", bound=BaseModel)

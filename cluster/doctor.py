@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 
 from cluster import feasibility as demands
 from cluster import runtime
+from cluster.adapters import adapter_problem, misfit
 from cluster.config import RunConfig
 from cluster.embedded import damage, model_place
 from cluster.embedded_models import EMBEDDED
@@ -34,7 +35,7 @@ from cluster.findings import (
     storage_words,
     version_finding,
 )
-from cluster.model_specs import HttpSpec, VllmSpec
+from cluster.model_specs import HttpSpec, VllmSpec, engine_name
 from cluster.node_checks import Look, Seen, look
 from cluster.terminal import shown
 
@@ -103,6 +104,7 @@ def examine(run: RunConfig, *, storage: str) -> tuple[list[Seen], dict[str, str]
     import ray
 
     folders, model_findings = model_places(run)
+    adapters, adapter_findings = adapter_places(run, folders)
     endpoints = {
         name: (where.hostname or "", where.port or (443 if where.scheme == "https" else 80))
         for name, spec in run.models.items()
@@ -112,7 +114,7 @@ def examine(run: RunConfig, *, storage: str) -> tuple[list[Seen], dict[str, str]
     dashboard = _dashboard()
     ports = [port] if (port := urlsplit(f"//{dashboard}").port if dashboard else None) else []
     with _marked(storage) as (mark, storage_finding):
-        nodes, silent = _ask(Look(storage if mark else "", mark, folders, endpoints, ports), ray.nodes())
+        nodes, silent = _ask(Look(storage if mark else "", mark, folders, adapters, endpoints, ports), ray.nodes())
         shared = storage_finding or storage_words(storage, mark, nodes)
     types = demands.node_types()
     findings = [
@@ -120,6 +122,7 @@ def examine(run: RunConfig, *, storage: str) -> tuple[list[Seen], dict[str, str]
         version_finding(runtime_versions(), nodes),
         *([shared] if shared else []),
         *model_findings,
+        *adapter_findings,
         *model_words(nodes),
         *memory_findings(run, folders, nodes),
         dtype_finding(nodes),
@@ -194,7 +197,7 @@ def model_places(run: RunConfig) -> tuple[dict[str, str], list[Finding]]:
     folders: dict[str, str] = {}
     findings: list[Finding] = []
     for name, spec in run.models.items():
-        if not isinstance(spec, VllmSpec):
+        if not isinstance(spec, VllmSpec) or spec.adapter:
             continue
         source, what = spec.source, f"model {name}"
         bare = source.removeprefix("embedded:")
@@ -223,6 +226,30 @@ def model_places(run: RunConfig) -> tuple[dict[str, str], list[Finding]]:
     return folders, findings
 
 
+def adapter_places(run: RunConfig, bases: Mapping[str, str]) -> tuple[dict[str, str], list[Finding]]:
+    """Folders of the LoRA adapters by name, and findings about those that do not fit their base.
+
+    Args:
+        run: the configuration.
+        bases: folders of the other models by name.
+    """
+    folders: dict[str, str] = {}
+    findings: list[Finding] = []
+    for name, spec in run.models.items():
+        if not isinstance(spec, VllmSpec) or not spec.adapter:
+            continue
+        folder, what = Path(spec.adapter).expanduser().absolute(), f"model {name}"
+        if not folder.exists() and run.run.absolute() in folder.parents:
+            findings.append(Finding(what, "note", f"{folder} will be written by an earlier job of this run"))
+            continue
+        folders[name] = str(folder)
+        base = Path(bases.get(spec.base or "", ""))
+        is_known = spec.base in bases and base.is_dir() and not adapter_problem(folder)
+        if is_known and (problem := misfit(folder, base)):
+            findings.append(Finding(what, "bad", f"{folder} is not an adapter of {spec.base}: it {problem}"))
+    return folders, findings
+
+
 def _snapshot(source: str, revision: str | None) -> str | None:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
@@ -237,7 +264,8 @@ def _demand_findings(run: RunConfig, types: Sequence[demands.NodeType] | None) -
     if types is None:
         return [Finding("resources", "note", "an autoscaler is running that does not report its node types")]
     on_gpus = any(one.resources.get("GPU", 0) > 0 for one in types)
-    made = [demands.model_demand(f"models.{name}", spec, on_gpus=on_gpus) for name, spec in run.models.items()]
+    engines = {name: spec for name, spec in run.models.items() if engine_name(name, spec) == name}
+    made = [demands.model_demand(f"models.{name}", spec, on_gpus=on_gpus) for name, spec in engines.items()]
     wanted = [one for one in made if one]
     if not wanted:
         return []

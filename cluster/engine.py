@@ -7,6 +7,7 @@ http_answer.py, which does not trust it.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import hashlib
 import json
 import math
@@ -184,13 +185,17 @@ class HttpEngine:
 
 
 class HandleEngine:
-    """A deployment behind its Serve handle. A replica that dies or is overloaded gives a reply with an error."""
+    """A deployment behind its Serve handle. A replica that dies or is overloaded gives a reply with an error.
 
-    def __init__(self, handle: Any) -> None:
+    `model`: the name under `models` that a deployment with LoRA adapters is asked by; "": its base.
+    """
+
+    def __init__(self, handle: Any, model: str = "") -> None:
         self._handle = handle
+        self._model = model
 
     async def generate(self, request: Request) -> Reply:
-        response = self._handle.answer.remote(request)
+        response = self._handle.answer.remote(dataclasses.replace(request, model=self._model))
         try:
             reply: Reply = await response
         except asyncio.CancelledError:
@@ -205,7 +210,7 @@ class HandleEngine:
         """The engine of a deployment on this cluster's Ray Serve."""
         import ray.serve
 
-        return HandleEngine(ray.serve.get_deployment_handle(spec.deployment, spec.app))
+        return HandleEngine(ray.serve.get_deployment_handle(spec.deployment, spec.app), spec.adapter or "")
 
 
 def api_key(spec: HttpSpec) -> str:

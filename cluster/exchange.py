@@ -17,7 +17,8 @@ class Request:
     `reply_prefix`: the beginning of the reply, which the model continues. `labels`: strings whose log-probabilities as
     the continuation of the prefix are requested; with labels nothing is generated. `json_schema`: a JSON schema (as
     text) that constrains the reply. `hidden_state`: the last token's hidden state is requested instead of a reply; the
-    labels then only tell how the prefix is spelled.
+    labels then only tell how the prefix is spelled. `model`: of an engine with LoRA
+    adapters, the name under `models` of the one that is asked; its base's name or "": the base.
     """
 
     prompt: str
@@ -30,6 +31,7 @@ class Request:
     top_k: int = 0
     seed: int | None = None
     hidden_state: bool = False
+    model: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,52 +1,44 @@
 """Batch inference with Ray Data: a Dataset of requests -> the same rows with replies.
 
 Input columns: `prompt` (str), `reply_prefix` (str), `labels` (list of str, may be empty), `json_schema` (str, "" for
-none), and optionally `seed` (int, overrides the sampling's seed for the row). Output columns, in their place: `reply`
-(str), `finish_reason` ("stop", "length", "filtered", "other" or ""), `label_logprobs` (list of float),
-`num_prompt_tokens`, `num_generated_tokens` (int), `error` ("", "too_long", "timeout" or "error"), `detail`, `reasoning`
-(str, a reasoning model's thinking). All other columns are kept. A row that fails never ends the job.
+none), and optionally `seed` (int, overrides the sampling's seed for the row) and `adapter` (str, that of the row's
+model; "": its base). Output columns, in their place: `reply` (str), `finish_reason` ("stop", "length", "filtered",
+"other" or ""), `label_logprobs` (list of float), `num_prompt_tokens`, `num_generated_tokens` (int), `error` ("",
+"too_long", "timeout" or "error"), `detail`, `reasoning` (str, a reasoning model's thinking). All other columns are
+kept. A row that fails never ends the job.
 """
 
 from __future__ import annotations
 
 import asyncio
 import math
-import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from cluster import models, runtime
+from cluster.adapters import adapter_of
 from cluster.engine import Engine, FeaturesEngine, HandleEngine, HttpEngine, ScriptedEngine
 from cluster.exchange import Reply, Request
 from cluster.http_answer import is_too_long, masked
-from cluster.model_specs import FeaturesSpec, HttpSpec, ModelSpec, ScriptedSpec, ServedSpec, VllmSpec, most
-from cluster.precision import dtype_here, on_gpus
-from cluster.reasoning import apart, engine_arguments, sampling_parameters
+from cluster.model_specs import FeaturesSpec, HttpSpec, ModelSpec, ScriptedSpec, ServedSpec, VllmSpec
+from cluster.precision import on_gpus
+from cluster.reasoning import apart, sampling_parameters
 from cluster.tokens import encoder
+from cluster.vllm_arguments import vllm_arguments
 
 if TYPE_CHECKING:
     from ray.data import Dataset
 
 Batch = dict[str, Any]  # column -> list or array
 REQUEST_COLUMNS = ("prompt", "reply_prefix", "labels", "json_schema")
-SEED = "seed"
+SEED, ADAPTER = "seed", "adapter"
 # vLLM's embedding pooler returns the last token's hidden state; by default normalised to length 1.
 NOT_NORMALISED = {"use_activation": False}
 DRY_BATCH = 64  # rows; Ray Data requires a batch size for actors that request GPUs
-# Tokens and requests of one engine step: the defaults of `vllm.LLM` (on GPUs: those of the smallest). Ray's stage would
-# get vLLM's lowest values, 2048 and 128, which are for an engine whose usage context is unknown.
 ROWS_ON_GPU, ROWS_ON_CPU = 64, 16
-BATCH_ON_CPU = {"max_num_batched_tokens": 4096, "max_num_seqs": 256}
-BATCH_ON_GPU = {"max_num_batched_tokens": 8192, "max_num_seqs": 256}
-# Logits in bfloat16 have steps of 0.125 from 16 on, so label probabilities have steps of a tenth, and expected scores
-# tie. Not on CPUs where all replies are sampled: there the head is converted for every token.
-FLOAT32_HEAD = {"head_dtype": "float32"}
-# vLLM warms up with FlashInfer's sampler, which compiles with nvcc: images of Python wheels have none on their PATH,
-# and the engine dies (vllm-project/vllm#49497). Requests with seeds, as all here, never use it.
-WITHOUT_NVCC = {"VLLM_USE_FLASHINFER_SAMPLER": "0"}
 
 
 @dataclass(frozen=True)
@@ -64,16 +56,17 @@ class Sampling:
     hidden_state: bool = False
 
 
-def generate(dataset: Dataset, spec: ModelSpec, sampling: Sampling) -> Dataset:
+def generate(dataset: Dataset, spec: ModelSpec, sampling: Sampling, adapters: Collection[VllmSpec] = ()) -> Dataset:
     """Add the model's replies to `dataset`, lazily: nothing runs before the result is read.
 
     Args:
         dataset: the input columns above.
-        spec: the model.
+        spec: the model; of LoRA adapters, any of them or their base.
         sampling: applies to all rows without labels.
+        adapters: those that the rows name in the column `adapter`; without them all rows go to `spec`.
     """
     if isinstance(spec, VllmSpec):
-        return _with_vllm(dataset, spec, sampling)
+        return _with_vllm(dataset, spec, sampling, adapters)
     num_gpus = spec.num_gpus if isinstance(spec, ScriptedSpec) else 0
     if isinstance(spec, FeaturesSpec) or (
         isinstance(spec, ScriptedSpec) and spec.num_engines == 1 and not (num_gpus or spec.delay_s)
@@ -116,7 +109,7 @@ def _at_once(batch: Batch, spec: ScriptedSpec | FeaturesSpec, sampling: Sampling
 
 def _requests(batch: Batch, sampling: Sampling) -> tuple[Batch, list[Request]]:
     """The batch's other columns, and its requests."""
-    kept = dict(batch)
+    kept = {name: column for name, column in batch.items() if name != ADAPTER}
     columns = [list(kept.pop(name)) for name in REQUEST_COLUMNS]
     seeds = list(kept.pop(SEED, [sampling.seed] * len(columns[0])))
     drawn = {name: value for name, value in vars(sampling).items() if name != SEED}
@@ -155,10 +148,14 @@ def _reply_columns(replies: list[Reply], sampling: Sampling) -> Batch:
     }
 
 
-def _with_vllm(dataset: Dataset, spec: VllmSpec, sampling: Sampling) -> Dataset:
+def _with_vllm(dataset: Dataset, spec: VllmSpec, sampling: Sampling, adapters: Collection[VllmSpec]) -> Dataset:
     from ray.data.llm import build_processor, vLLMEngineProcessorConfig
 
     folder = str(models.resolve(spec.source, revision=spec.revision).path)
+    used = {one.adapter or "": one for one in adapters} or ({"": spec} if spec.adapter else {})
+    loaded = {name: adapter_of(one) for name, one in used.items()}
+    # Ray's stage reads the folder of a row's adapter, or the base's for none, in the column `model`.
+    folders = {"": folder, **{name: str(one.path) for name, one in loaded.items()}} if loaded else {}
     config = vLLMEngineProcessorConfig(
         model_source=folder,
         batch_size=rows_at_once(spec),
@@ -171,14 +168,13 @@ def _with_vllm(dataset: Dataset, spec: VllmSpec, sampling: Sampling) -> Dataset:
         tokenize_stage=False,
         detokenize_stage=False,
         task_type="embed" if sampling.hidden_state else "generate",
-        **vllm_arguments(spec, sampled=sampling.temperature > 0),
+        **vllm_arguments(spec, sampled=sampling.temperature > 0, adapters=loaded.values()),
     )
     thinking = sampling_parameters(spec, sampling.max_tokens)
     tokenised = dataset.map_batches(_tokenise, fn_args=(folder, spec, sampling), batch_size=None)
     with runtime.quiet_logging():
-        processor = build_processor(
-            config, preprocess=partial(_to_engine, sampling=sampling, thinking=thinking), postprocess=None
-        )
+        made = partial(_to_engine, sampling=sampling, thinking=thinking, folders=folders)
+        processor = build_processor(config, preprocess=made, postprocess=None)
     answered = processor(tokenised)
     return answered.map_batches(_from_engine, fn_args=(sampling, thinking), batch_size=None)
 
@@ -189,61 +185,6 @@ def rows_at_once(spec: VllmSpec) -> int:
     Ray keeps 8 batches in an engine: 128 rows on CPUs, more than one of its steps computes.
     """
     return spec.batch_size or (ROWS_ON_GPU if on_gpus(spec) else ROWS_ON_CPU)
-
-
-# Its length: the engine's arguments, which are listed once, with the reason of each.
-def vllm_arguments(spec: VllmSpec, *, sampled: bool = False, is_served: bool = False) -> dict[str, Any]:
-    """`engine_kwargs`, `placement_group_config` and `runtime_env` of a vLLM engine for this spec on this cluster.
-
-    `sampled`: replies are sampled with a seed per request, instead of greedy decoding. `is_served`: for requests of
-    both kinds, with labels and sampled.
-    """
-    is_on_gpus = on_gpus(spec)
-    engine: dict[str, Any] = {
-        "dtype": spec.dtype,
-        "max_model_len": spec.max_model_len,
-        "tensor_parallel_size": spec.tensor_parallel_size,
-        "pipeline_parallel_size": spec.pipeline_parallel_size,
-        "enable_prefix_caching": True,
-        "disable_log_stats": not spec.engine_metrics,
-        **({"hf_overrides": FLOAT32_HEAD} if is_on_gpus or is_served or not sampled else {}),
-        **(BATCH_ON_GPU if is_on_gpus else BATCH_ON_CPU),
-    }
-    environment = {"VLLM_LOGGING_LEVEL": "ERROR", "VLLM_NO_USAGE_STATS": "1", "TOKENIZERS_PARALLELISM": "false"}
-    # Ray creates a placement group with one such bundle per worker of the engine.
-    bundle: dict[str, float] = {"CPU": spec.num_cpus, **spec.resources}
-    if is_on_gpus:
-        bundle["GPU"] = 1
-        environment |= WITHOUT_NVCC
-    else:
-        # No compilation: it takes minutes. Blocks of 32 tokens, the smallest on CPUs: with 128, the default, half a
-        # candidate is recomputed each time.
-        engine |= {"enforce_eager": True, "block_size": 32}
-        if spec.dtype == "auto":
-            engine["dtype"] = dtype_here()
-        engine["kv_cache_memory_bytes"] = int(spec.kv_cache_gib * 2**30)
-        if sampled:
-            # Chunked prefill of a seeded request crashes vLLM 0.29 on CPUs: it rewinds the request's generator, which
-            # only CUDA supports. So each prompt is prefilled as a whole, in batches of up to this many tokens.
-            engine["enable_chunked_prefill"] = False
-            engine["max_num_batched_tokens"] = max(engine["max_num_batched_tokens"], spec.max_model_len)
-        threads = max(1, (os.cpu_count() or 1) // most(spec.num_engines))
-        environment |= {
-            "VLLM_CPU_OMP_THREADS_BIND": "nobind",
-            "OMP_NUM_THREADS": str(threads),
-            **runtime.KEEP_FREED_MEMORY,
-        }
-        if spec.num_workers == 1:
-            # Run the model in the engine's process: saves one import of vLLM (10 s) and one hop per step.
-            environment["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
-        if spec.engine.get("enforce_eager", True):
-            # The one function that vLLM compiles anyway costs the first request seconds and saves none.
-            environment["TORCHDYNAMO_DISABLE"] = "1"
-    return {
-        "engine_kwargs": {**engine, **engine_arguments(spec), **spec.engine},
-        "placement_group_config": {"bundle_per_worker": bundle},
-        "runtime_env": {"env_vars": environment},
-    }
 
 
 def _tokenise(batch: Batch, folder: str, spec: VllmSpec, sampling: Sampling) -> Batch:
@@ -273,14 +214,20 @@ def _tokenise(batch: Batch, folder: str, spec: VllmSpec, sampling: Sampling) -> 
 
 
 def _to_engine(
-    row: dict[str, Any], sampling: Sampling, thinking: Mapping[str, Any] = MappingProxyType({})
+    row: dict[str, Any],
+    sampling: Sampling,
+    thinking: Mapping[str, Any] = MappingProxyType({}),
+    folders: Mapping[str, str] = MappingProxyType({}),
 ) -> dict[str, Any]:
-    """The columns that Ray's vLLM stage reads. `thinking`: `sampling_parameters` of the model.
+    """The columns that Ray's vLLM stage reads.
+
+    `thinking`: `sampling_parameters` of the model. `folders`: by the values of the column `adapter`.
 
     A row that is too long has the same keys as the others: if a key is missing in one row of a block, Ray converts its
     integers to floats, and the engine rejects them all.
     """
     prompt = {"tokenized_prompt": [int(token) for token in row["prompt_ids"]], "prompt": ""}
+    prompt |= {"model": folders[row.get(ADAPTER, "")]} if folders else {}
     if sampling.hidden_state:
         return {**prompt, "pooling_params": NOT_NORMALISED}
     label_ids = [int(label) for label in row["label_ids"]]
@@ -301,7 +248,7 @@ def _to_engine(
 
 
 ENGINE_COLUMNS = (
-    *(*REQUEST_COLUMNS, SEED),
+    *(*REQUEST_COLUMNS, SEED, ADAPTER, "model"),
     *("prompt_ids", "label_ids", "opened", "prompt_token_ids", "num_input_tokens", "generated_tokens", "logprobs"),
     *("prompt_logprobs", "generated_text", "embeddings", "metrics", "request_id", "batch_uuid", "time_taken_llm"),
     *("params", "__inference_error__", "tokenized_prompt", "sampling_params", "pooling_params"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +30,7 @@ def generate_parts(
     what: str,
     total: int,
     done: int,
+    adapters: Collection[VllmSpec] = (),
 ) -> None:
     """Run inference on blocks of rows and write the replies as they arrive, with progress on stderr.
 
@@ -43,8 +44,9 @@ def generate_parts(
         what: the work's name in progress and messages, such as `distill: small`.
         total: rows in all blocks.
         done: rows completed by an earlier run.
+        adapters: as for `generate`.
     """
-    answer = partial(generate, spec=spec, sampling=sampling)
+    answer = partial(generate, spec=spec, sampling=sampling, adapters=adapters)
     # On GPUs a block takes seconds, and making its requests once for each part would cost more than it saves.
     at_once = rows_at_once(spec) if isinstance(spec, VllmSpec) and not on_gpus(spec) else None
     run_parts(blocks, answer, requests=requests, write=write, what=what, total=total, done=done, at_once=at_once)

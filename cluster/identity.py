@@ -9,18 +9,22 @@ from types import MappingProxyType
 from typing import Any
 
 from cluster import models
+from cluster.adapters import adapter_of
 from cluster.artifacts import file_hash
 from cluster.config import RunConfig
 from cluster.errors import UserError
 from cluster.model_layers import CutSpec
-from cluster.model_specs import FeaturesSpec, ModelSpec, VllmSpec
+from cluster.model_specs import ADAPTED, FeaturesSpec, ModelSpec, VllmSpec
 
 # Settings that change the speed or the place of the work, never its result.
 NOT_IDENTITY = {
     *("num_gpus", "num_cpus", "num_engines", "batch_size", "kv_cache_gib", "max_in_flight", "max_retries"),
     *("timeout_s", "api_key_env", "api_key_file", "accelerator_type", "resources", "tensor_parallel_size"),
     *("pipeline_parallel_size", "delay_s", "engine_metrics"),
+    *ADAPTED,  # names and places: the adapter's weights are part of `model_identity`
 }
+
+OF_FILES = ("weights", "adapter")  # what `model_identity` adds to `spec_identity`
 
 
 def spec_of(run: RunConfig, name: str, place: str) -> ModelSpec:
@@ -56,10 +60,12 @@ def spec_identity(spec: ModelSpec) -> dict[str, Any]:
 
 
 def model_identity(spec: ModelSpec) -> dict[str, Any]:
-    """The same with the fingerprint of the model's weights."""
+    """The same with the fingerprint of the model's weights, and of its LoRA adapter."""
     known = spec_identity(spec)
     if isinstance(spec, VllmSpec):
         known["weights"] = models.resolve(spec.source, revision=spec.revision).fingerprint
+        if spec.adapter:
+            known["adapter"] = adapter_of(spec).fingerprint
     return known
 
 

@@ -7,7 +7,16 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, Tag, ValidationError, WrapValidator, field_validator, model_validator
+from pydantic import (
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    WrapValidator,
+    field_validator,
+    model_validator,
+)
 
 from cluster.errors import UserError
 from cluster.strict import Strict
@@ -15,6 +24,7 @@ from cluster.strict import Strict
 # Parameters of a request to an endpoint besides model and messages.
 SENT = ("temperature", "top_p", "max_tokens", "seed", "logprobs", "top_logprobs", "response_format")
 NOT_SET = ("model", "messages", "stream", "n")
+ADAPTED = ("base", "adapter")  # keys of a LoRA adapter
 PICKLED_FORMATS = ("pt", "npcache")  # vLLM's names
 
 
@@ -38,15 +48,30 @@ def most(engines: int | tuple[int, int]) -> int:
     return engines if isinstance(engines, int) else engines[1]
 
 
+def _source_or_adapter(schema: dict[str, Any]) -> None:
+    """In the configuration file an adapter has its base's `source`."""
+    schema["required"] = [name for name in schema["required"] if name != "source"]
+    schema["anyOf"] = [{"required": ["source"]}, {"required": list(ADAPTED)}]
+
+
 class VllmSpec(Strict):
     """A model that vLLM runs on this cluster."""
 
+    model_config = ConfigDict(json_schema_extra=_source_or_adapter)
+
     backend: Literal["vllm"] = "vllm"
     source: str = Field(
-        description="embedded:NAME, a local model folder, a hub id such as Qwen/Qwen2.5-7B-Instruct, or run:PATH, a "
-        "folder in the run directory that an earlier job writes"
+        description="required except of an adapter: embedded:NAME, a local model folder, a hub id such as "
+        "Qwen/Qwen2.5-7B-Instruct, or run:PATH, a folder in the run directory that an earlier job writes"
     )
     revision: str | None = Field(None, description="hub revision (commit, tag or branch)")
+    base: str | None = Field(
+        None, description="of a LoRA adapter: the name under `models` of its base model, whose settings it shares"
+    )
+    adapter: str | None = Field(
+        None,
+        description="a LoRA adapter of `base`, in place of `source`: a local folder that peft has saved, or run:PATH",
+    )
     prompt_style: Literal["auto", "chat", "completion"] = Field(
         "auto", description="auto: chat if the tokenizer has a chat template, plain completion otherwise"
     )
@@ -240,6 +265,7 @@ class ServedSpec(Strict):
     backend: Literal["served"]
     deployment: str = Field(description="name of the deployment: evaluator-MODEL")
     app: str = Field("inverdict", description="name of the Serve application")
+    adapter: str | None = Field(None, description="name under `models` of a LoRA adapter that the deployment serves")
     num_engines: Engines = Field(1, description="actors that forward requests")
 
 
@@ -251,6 +277,52 @@ class FeaturesSpec(Strict):
         description="length: of the candidate in words; overlap, novelty: with respect to the source; repetition: "
         "absence of repeated phrases"
     )
+
+
+def engine_name(name: str, spec: ModelSpec) -> str:
+    """The name under `models` whose engine answers for a model: of a LoRA adapter its base, else its own.
+
+    Args:
+        name: under `models`.
+        spec: its specification.
+    """
+    return spec.base if isinstance(spec, VllmSpec) and spec.base else name
+
+
+def on_their_bases(specs: Mapping[str, Any]) -> dict[str, Any]:
+    """The specifications as written, with the settings of its base added to each LoRA adapter.
+
+    Raises UserError if an adapter has no base, or a setting of its own.
+    """
+    return {name: _on_its_base(name, spec, specs) for name, spec in specs.items()}
+
+
+def _on_its_base(name: str, spec: Any, specs: Mapping[str, Any]) -> Any:
+    told = {key: spec[key] for key in ADAPTED if spec.get(key) is not None} if isinstance(spec, Mapping) else {}
+    if not told:
+        return spec
+    if missing := [key for key in ADAPTED if key not in told]:
+        raise UserError(
+            "A LoRA adapter has both `base`, a name under `models`, and `adapter`, a folder.",
+            code="missing_key",
+            key=f"models.{name}.{missing[0]}",
+        )
+    base = specs.get(str(told["base"]))
+    if not isinstance(base, Mapping) or _backend(base) != "vllm" or base.get("adapter") is not None:
+        raise UserError(
+            f"{told['base']!r} must be a model under `models` with `backend: vllm` and without an adapter of its own.",
+            code="unknown_model",
+            key=f"models.{name}.base",
+        )
+    # A configuration that is written with its defaults has the settings of the base in both.
+    for key in VllmSpec.model_fields.keys() & spec.keys() - {*ADAPTED, "backend"}:
+        if spec[key] != base.get(key):
+            raise UserError(
+                f"A LoRA adapter runs on the engine of its base. Set models.{told['base']}.{key} instead.",
+                code="conflict",
+                key=f"models.{name}.{key}",
+            )
+    return {**base, **spec}
 
 
 def _backend(value: Any) -> str:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from cluster import runtime
+from cluster.adapters import adapter_problem
 from cluster.models import missing_pieces
 from cluster.precision import Dtype, dtype_here
 
@@ -24,12 +25,14 @@ class Look(NamedTuple):
     """What to check.
 
     `storage`: the run directory; `mark`: the name of a file that the driver wrote there; `folders`: model folders by
-    model; `endpoints`: host and port by model; `ports`: report the addresses that listen on them.
+    model; `adapters`: folders of LoRA adapters by model; `endpoints`: host and port by model; `ports`: report the
+    addresses that listen on them.
     """
 
     storage: str
     mark: str
     folders: Mapping[str, str]
+    adapters: Mapping[str, str]
     endpoints: Mapping[str, tuple[str, int]]
     ports: Sequence[int]
 
@@ -54,6 +57,7 @@ class Seen(NamedTuple):
 def look(asked: Look, node: str) -> Seen:
     """Run the checks on this machine, which the cluster knows as `node`."""
     models = {name: folder_problem(Path(folder)) for name, folder in asked.folders.items()}
+    models |= {name: adapter_folder_problem(Path(folder)) for name, folder in asked.adapters.items()}
     models |= {name: endpoint_problem(*place) for name, place in asked.endpoints.items()}
     return Seen(
         node=node,
@@ -92,6 +96,14 @@ def folder_problem(folder: Path) -> str:
         return f"does not have the folder {folder}"
     missing = missing_pieces(folder)
     return f"lacks {'; '.join(missing)} in {folder}" if missing else ""
+
+
+def adapter_folder_problem(folder: Path) -> str:
+    """Why a LoRA adapter cannot be loaded; "" if it can."""
+    if not folder.is_dir():
+        return f"does not have the folder {folder}"
+    problem = adapter_problem(folder)
+    return f"has an adapter {folder} that {problem}" if problem else ""
 
 
 def endpoint_problem(host: str, port: int) -> str:

@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal
 
 from cluster import feasibility as demands
 from cluster.config import RayConfig
@@ -115,6 +115,28 @@ def num_gpus() -> int:
     if any(one.most == demands.UNLIMITED for one in types):
         return sys.maxsize
     return max(living, int(sum(one.most * one.resources["GPU"] for one in types)))
+
+
+def assigned_device() -> Literal["cuda", "cpu"]:
+    """The torch device of this process: a GPU only where Ray has assigned one to the running task or actor.
+
+    Ray hides GPUs from tasks that requested none no longer, and a model on a GPU of its own choice takes the memory of
+    the engine that runs there.
+    """
+    import ray
+
+    if not (ray.is_initialized() and ray.get_gpu_ids()):
+        return "cpu"
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def idle(resource: Literal["CPU", "GPU"]) -> int:
+    """Whole CPUs or GPUs of the running nodes that no task, actor or placement group holds."""
+    import ray
+
+    return int(ray.available_resources().get(resource, 0))
 
 
 def num_cpus() -> int:

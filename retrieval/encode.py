@@ -1,8 +1,12 @@
-"""Texts -> embeddings with a sentence-transformers model, in a Ray worker: the driver loads no torch."""
+"""Texts -> embeddings with a sentence-transformers model, in a Ray worker: the driver loads no torch.
+
+On a GPU where Ray has assigned one to the process, else on the CPU.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from typing import Any
 
@@ -17,7 +21,7 @@ def load_encoder(folder: str, max_length: int) -> Any:
     """The model of that folder, loaded once in each process."""
     from sentence_transformers import SentenceTransformer
 
-    model = SentenceTransformer(folder)
+    model = SentenceTransformer(folder, device=runtime.assigned_device())
     model.max_seq_length = min(max_length, model.max_seq_length or max_length)
     return model
 
@@ -68,14 +72,26 @@ def encode(source: str, texts: Sequence[str], max_length: int, *, block: int = 5
     import ray
 
     folder = str(models.resolve(source).path)
-    num_gpus = min(1, runtime.num_gpus())
-    work = ray.remote(num_cpus=1, num_gpus=num_gpus)(encode_here)
-    parts = [
-        work.remote(folder, list(texts[start : start + block]), max_length) for start in range(0, len(texts), block)
-    ]
+    # As many tasks at once as idle GPUs or CPUs: more would start nodes of an autoscaled cluster, for a small model.
+    num_gpus = runtime.idle("GPU")
+    at_once = num_gpus or max(1, runtime.idle("CPU"))
+    work = ray.remote(num_cpus=1, num_gpus=1 if num_gpus else 0)(encode_here)
+    blocks = (list(texts[start : start + block]) for start in range(0, len(texts), block))
     try:
-        return np.concatenate(ray.get(parts))
+        return np.concatenate(list(_in_order(lambda some: work.remote(folder, some, max_length), blocks, at_once)))
     except ray.exceptions.RayTaskError as error:
         if isinstance(error.cause, InputError):  # its message, without the worker's traceback
             raise InputError(str(error.cause), code=error.cause.code, key=error.cause.key) from error
         raise
+
+
+def _in_order(start: Callable[[list[str]], Any], blocks: Iterator[list[str]], at_once: int) -> Iterator[np.ndarray]:
+    """The results of one task per block, at most `at_once` of them submitted and not read."""
+    import ray
+
+    running: deque[Any] = deque()
+    for some in blocks:
+        if len(running) == at_once:
+            yield ray.get(running.popleft())
+        running.append(start(some))
+    yield from map(ray.get, running)

@@ -1,8 +1,8 @@
 """The panel on Ray Serve: the only file with deployments. `inverdict serve CONFIG`, or `serve run serve.app:build`.
 
-Three kinds of deployment: an evaluator for each model (vLLM by Ray Serve's LLM server), the panel, and the ingress that
-speaks HTTP; where that has several replicas, a fourth keeps their answers by Idempotency-Key. The configuration is sent
-to each replica as plain values and built again there.
+Three kinds of deployment: an evaluator for each model (vLLM by Ray Serve's LLM server, one for a base and its LoRA
+adapters), the panel, and the ingress that speaks HTTP; where that has several replicas, a fourth keeps their answers by
+Idempotency-Key. The configuration is sent to each replica as plain values and built again there.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +20,14 @@ from pydantic import BaseModel
 
 from cluster import feasibility as demands
 from cluster import models, runtime
+from cluster.adapters import Adapter, adapter_of
 from cluster.config import RunConfig, load
 from cluster.config import build as build_config
 from cluster.engine import HandleEngine
-from cluster.generate import vllm_arguments
 from cluster.model_layers import CutSpec
-from cluster.model_specs import FeaturesSpec, HttpSpec, ModelSpec, ScriptedSpec, VllmSpec
+from cluster.model_specs import FeaturesSpec, HttpSpec, ModelSpec, ScriptedSpec, VllmSpec, engine_name
 from cluster.precision import all_settled
+from cluster.vllm_arguments import vllm_arguments
 from judging.records import Record
 from serve.api.api_keys import Keys
 from serve.api.conversion import Offer
@@ -65,7 +67,8 @@ def build_app(run: RunConfig) -> Any:
     panels = found.serve.panel
     demands.check_all([demands.Demand("serve.panel", {"CPU": SMALL, **panels.resources}, panels.num_replicas)])
     found = dataclasses.replace(found, run=all_settled(found.run, found.models))
-    evaluators = {name: _evaluator(name, spec, found) for name, spec in found.models.items()}
+    engines = {name: _evaluator(name, specs, found) for name, specs in found.engines.items()}
+    evaluators = {name: engines[engine_name(name, spec)] for name, spec in found.models.items()}
     made = {"raw": run.model_dump(mode="json"), "cwd": str(Path.cwd())}
     ongoing = 4 * found.serve.max_in_flight
     small = {**_panel_options(found.serve), "max_ongoing_requests": ongoing}
@@ -89,8 +92,12 @@ def _panel_options(config: Config) -> dict[str, Any]:
     }
 
 
-def _evaluator(name: str, spec: ModelSpec, found: Online) -> Any:
-    """One model as a deployment with its own replicas, and its limits of ongoing and queued requests."""
+def _evaluator(name: str, specs: Mapping[str, ModelSpec], found: Online) -> Any:
+    """A deployment with its own replicas, and its limits of ongoing and queued requests.
+
+    `specs`: the models that it answers for; several if they are LoRA adapters of one base, or the base.
+    """
+    spec = next(iter(specs.values()))
     scale = found.serve.replicas.get(name, Replicas())
     options = evaluator_options(scale, found.serve.hard_timeout_s)
     if scale.max > 1 and isinstance(spec, VllmSpec | ScriptedSpec):
@@ -102,7 +109,8 @@ def _evaluator(name: str, spec: ModelSpec, found: Online) -> Any:
         options |= {"name": f"evaluator-{name}", "ray_actor_options": {"num_cpus": SMALL, "num_gpus": gpus}}
         return ray.serve.deployment(**options)(EngineServer).bind(spec)
     assert isinstance(spec, VllmSpec)
-    return _vllm_evaluator(name, spec, found, options)
+    adapted = {name: one for name, one in specs.items() if isinstance(one, VllmSpec) and one.adapter}
+    return _vllm_evaluator(name, spec, {name: adapter_of(one) for name, one in adapted.items()}, found, options)
 
 
 def evaluator_options(scale: Replicas, drain_s: float) -> dict[str, Any]:
@@ -129,41 +137,46 @@ def evaluator_options(scale: Replicas, drain_s: float) -> dict[str, Any]:
     return {**options, "autoscaling_config": scaling}
 
 
-def _vllm_evaluator(name: str, spec: VllmSpec, found: Online, options: dict[str, Any]) -> Any:
-    folder = str(models.resolve(spec.source, revision=spec.revision).path)
-    arguments = vllm_arguments(spec, sampled=True, is_served=True)
+def _vllm_evaluator(
+    name: str, spec: VllmSpec, adapters: Mapping[str, Adapter], found: Online, options: dict[str, Any]
+) -> Any:
+    known = {
+        "spec": spec,
+        "folder": str(models.resolve(spec.source, revision=spec.revision).path),
+        "adapters": {name: str(one.path) for name, one in adapters.items()},
+    }
+    arguments = vllm_arguments(spec, sampled=True, is_served=True, adapters=adapters.values())
     if isinstance(spec, CutSpec):
         arguments["engine_kwargs"] |= {"runner": "pooling", "convert": "embed"}
     if "GPU" not in arguments["placement_group_config"]["bundle_per_worker"]:
         _share_cpus(arguments, found)
     options["ray_actor_options"] = {"num_cpus": SMALL}
     with runtime.quiet_logging():  # Ray logs the whole plan
-        return _llm_deployment(name, spec, folder, options, arguments)
+        return _llm_deployment(name, known, options, arguments)
 
 
-def _llm_deployment(name: str, spec: VllmSpec, folder: str, options: dict[str, Any], arguments: dict[str, Any]) -> Any:
+def _llm_deployment(name: str, known: dict[str, Any], options: dict[str, Any], arguments: dict[str, Any]) -> Any:
+    """`known`: the arguments of `VllmServer`."""
     from ray.serve.llm import LLMConfig, build_llm_deployment
 
     from serve.engines.vllm_server import VllmServer
 
     config = LLMConfig(
-        model_loading_config={"model_id": name, "model_source": folder},
-        accelerator_type=spec.accelerator_type,
+        model_loading_config={"model_id": name, "model_source": known["folder"]},
+        accelerator_type=known["spec"].accelerator_type,
         deployment_config=options,
-        log_engine_metrics=spec.engine_metrics,
+        log_engine_metrics=known["spec"].engine_metrics,
         **arguments,
     )
-    return build_llm_deployment(
-        config, name_prefix="evaluator-", bind_kwargs={"spec": spec, "folder": folder}, deployment_cls=VllmServer
-    )
+    return build_llm_deployment(config, name_prefix="evaluator-", bind_kwargs=known, deployment_cls=VllmServer)
 
 
 def _share_cpus(arguments: dict[str, Any], found: Online) -> None:
     """Without GPUs all engines share the machine's cores: each gets its part."""
     engines = sum(
         found.serve.replicas.get(name, Replicas()).max
-        for name, spec in found.models.items()
-        if isinstance(spec, VllmSpec)
+        for name, specs in found.engines.items()
+        if isinstance(next(iter(specs.values())), VllmSpec)
     )
     cores = runtime.num_cpus()
     bundle = arguments["placement_group_config"]["bundle_per_worker"]
@@ -186,7 +199,8 @@ class PanelServer:
     def __init__(self, evaluators: dict[str, Any], raw: dict[str, Any], cwd: str) -> None:
         self._online = _rebuilt(raw, cwd)
         self._evaluators = evaluators
-        self._panel = build_panel(self._online, {name: HandleEngine(handle) for name, handle in evaluators.items()})
+        engines = {name: HandleEngine(handle, name) for name, handle in evaluators.items()}
+        self._panel = build_panel(self._online, engines)
 
     async def about(self) -> tuple[About, Offer]:
         found = self._online

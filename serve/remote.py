@@ -29,7 +29,7 @@ class RemoteService:
 
     def __init__(self, panel: Any, evaluators: dict[str, Any], about: About, offer: Offer, answers: Any = None) -> None:
         self._panel = panel
-        self._engines = {name: HandleEngine(handle) for name, handle in evaluators.items()}
+        self._engines = {name: HandleEngine(handle, name) for name, handle in evaluators.items()}
         self._evaluators = evaluators
         self.about = about
         self.offer = offer

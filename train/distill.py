@@ -30,6 +30,7 @@ from cluster.precision import settled
 from cluster.strict import Strict
 from judging.hub import hub_hashes
 from train.instructions import InstructionConfig, Taken, read_instructions
+from train.requests import seed_of
 
 SCHEMA = pa.schema(
     [
@@ -88,6 +89,8 @@ def _distil(
         "distill": json.loads(config.model_dump_json(exclude={"models", "block_rows"})),
         "model": model_identity(spec),
         "seed": run.seed,
+        # How the seeds are made decides the sampled replies, and one run must not mix two ways.
+        **({"seeds": "by id"} if config.temperature else {}),
         "versions": runtime.versions(),
     }
 
@@ -127,7 +130,7 @@ def _answer_all(run: RunConfig, config: Config, name: str, spec: ModelSpec, fold
         blocks,
         spec,
         Sampling(config.max_tokens, config.temperature, config.top_p, seed=run.seed),
-        requests=(_requests, done),
+        requests=(_requests, done, run.seed),
         write=(_write_answers, str(folder.resolve())),
         what=f"distill: {name}",
         total=total,
@@ -140,8 +143,8 @@ def _ids(part: Path) -> list[str]:
     return ids
 
 
-def _requests(batch: Batch, done: set[str]) -> Batch:
-    """Input column: part. Output columns: id, instruction and those that cluster.generate reads."""
+def _requests(batch: Batch, done: set[str], seed: int) -> Batch:
+    """Input column: part. Output columns: id, instruction and those that cluster.generate reads, with a seed by id."""
     rows = [row for part in batch["part"] for row in pq.read_table(part).to_pylist() if row["id"] not in done]
     return {
         "id": [row["id"] for row in rows],
@@ -150,6 +153,7 @@ def _requests(batch: Batch, done: set[str]) -> Batch:
         "reply_prefix": [""] * len(rows),
         "labels": [[]] * len(rows),
         "json_schema": [""] * len(rows),
+        "seed": [seed_of(seed, row["id"]) for row in rows],
     }
 
 

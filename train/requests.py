@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster import feasibility as demands
-from cluster import models, runtime
+from cluster import runtime
 from cluster.artifacts import read_json, write_text
 from cluster.config import RunConfig
 from cluster.errors import UserError
@@ -18,6 +18,7 @@ from cluster.precision import settled
 from cluster.progress import progress
 from cluster.terminal import say
 from cluster.tokens import Encoder, encoder_of, labels_problem
+from judging.records import content_id
 
 
 def known_encoder(spec: ModelSpec) -> Encoder | None:
@@ -25,9 +26,14 @@ def known_encoder(spec: ModelSpec) -> Encoder | None:
     return encoder_of(spec) if isinstance(spec, VllmSpec) else None
 
 
-def weights_of(spec: ModelSpec) -> str:
-    """Fingerprint of the model's weights, "none" where only the engine has them."""
-    return models.resolve(spec.source, revision=spec.revision).fingerprint if isinstance(spec, VllmSpec) else "none"
+def seed_of(seed: int, *names: str) -> int:
+    """The seed of one request: with one seed for all, requests draw the same random numbers, token by token.
+
+    Args:
+        seed: of the run.
+        names: identify the request, whichever block or batch it is in.
+    """
+    return int(content_id(str(seed), *names)[:7], 16)
 
 
 class Stages:

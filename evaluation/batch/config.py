@@ -17,7 +17,7 @@ from pydantic import Field, model_validator
 from cluster import runtime
 from cluster.artifacts import JobDir, differences, file_hash
 from cluster.config import RunConfig, section
-from cluster.identity import input_hashes, model_identity, spec_identity, spec_of
+from cluster.identity import OF_FILES, input_hashes, model_identity, spec_identity, spec_of
 from cluster.strict import Strict
 from cluster.tokens import special_tokens_of
 from evaluation.batch.pairs_config import PairsConfig
@@ -284,7 +284,8 @@ def earlier_evaluation(run: RunConfig) -> tuple[JobDir, dict[str, Any]]:
     now = {**_asked_for(config, data), "seed": run.seed}
     now["models"] = {name: spec_identity(run.models[name]) for name in config.model_names if name in run.models}
     for spec in (earlier["models"] or {}).values():
-        spec.pop("weights", None)
+        for key in OF_FILES:
+            spec.pop(key, None)
     if changed := differences(earlier, json.loads(json.dumps(now))):
         raise InputError(
             f"{job.path} was made with another {changed[0]}. Use the configuration that it was made with, or evaluate "

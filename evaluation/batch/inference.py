@@ -1,6 +1,7 @@
 """Runs inference for every judge on every record that it has no verdict on. The job's only Ray Dataset.
 
-Engines are slow to start, so judges with the same model and sampling share one start; the work is ordered by judge.
+Engines are slow to start, so judges with the same model and sampling share one start, and so do LoRA adapters of one
+base; the work is ordered by judge.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import numpy as np
 
 from cluster.generate import Sampling
 from cluster.generate_parts import generate_parts
-from cluster.model_specs import ModelSpec
+from cluster.model_specs import ModelSpec, VllmSpec, engine_name
 from evaluation.batch.verdicts import (
     Blocks,
     Cascade,
@@ -30,7 +31,7 @@ from judging.judge import Judge
 
 
 class Start(NamedTuple):
-    """One start of an engine: the model's name under `models`, the sampling, and the judges that share it."""
+    """One start of an engine: the name under `models` that it has, the sampling, and the judges that share it."""
 
     model: str
     sampling: Sampling
@@ -44,14 +45,20 @@ class _Open(NamedTuple):
     done: np.ndarray
 
 
-def starts(judges: Mapping[str, JudgeConfig], seed: int) -> list[Start]:
-    """Group the judges that share an engine: the same model, score mode and sampling.
+def starts(judges: Mapping[str, JudgeConfig], models: Mapping[str, ModelSpec], seed: int) -> list[Start]:
+    """Group the judges that share an engine: the same model, or LoRA adapters of it, score mode and sampling.
 
     The engine's batches mix rows of several judges, and Ray's vLLM stage cannot mix both score modes in one batch.
+
+    Args:
+        judges: by name.
+        models: by name.
+        seed: of sampling.
     """
     shared: dict[tuple[str, str, Sampling], list[str]] = {}
     for name, config in judges.items():
-        shared.setdefault((config.model, config.score_mode, _sampling(config, seed)), []).append(name)
+        engine = engine_name(config.model, models[config.model])
+        shared.setdefault((engine, config.score_mode, _sampling(config, seed)), []).append(name)
     return [Start(model, sampling, names) for (model, _, sampling), names in shared.items()]
 
 
@@ -112,21 +119,25 @@ def _ask_those(
         done = done_keys(folder / "verdicts" / name)
         found[name] = _Open(pending(blocks, done), done)
     waiting = {name: one for name, one in found.items() if one.parts}
-    for start in starts({name: configs[name] for name in waiting}, seed):
+    for start in starts({name: configs[name] for name in waiting}, models, seed):
         sharing = {name: judges[name] for name in start.judges}
-        _ask(folder, start, models[start.model], sharing, waiting, aspects=aspects, what=what)
+        specs = {name: models[configs[name].model] for name in sharing}
+        _ask(folder, start, specs, sharing, waiting, aspects=aspects, what=what)
 
 
 def _ask(
     folder: Path,
     start: Start,
-    spec: ModelSpec,
+    specs: Mapping[str, ModelSpec],
     judges: Mapping[str, Judge],
     waiting: Mapping[str, _Open],
     *,
     aspects: tuple[str, ...] | None,
     what: str,
 ) -> None:
+    """Query the judges that share a start. `specs`: their models, by judge, which differ in the adapter alone."""
+    adapted = {name: spec for name, spec in specs.items() if isinstance(spec, VllmSpec) and spec.adapter}
+    adapters = {name: spec.adapter or "" for name, spec in adapted.items()}
     done = {name: waiting[name].done for name in judges}
     num_done = sum(map(len, done.values()))
     generate_parts(
@@ -135,13 +146,14 @@ def _ask(
             for name in judges
             for part, number in waiting[name].parts.items()
         ],
-        spec,
+        next(iter(specs.values())),
         start.sampling,
-        requests=(requests, judges, aspects, done),
+        requests=(requests, judges, aspects, done, adapters),
         write=(write_verdicts, judges, str((folder / "verdicts").resolve())),
         what=f"{what}: {_names(start)}",
         total=num_done + sum(sum(waiting[name].parts.values()) for name in judges),
         done=num_done,
+        adapters=list(adapted.values()),
     )
 
 

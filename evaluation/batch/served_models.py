@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from cluster import models, served
+from cluster import served
+from cluster.adapters import weights_of
 from cluster.config import RunConfig
 from cluster.errors import UserError
-from cluster.model_specs import ModelSpec, ServedSpec, VllmSpec
+from cluster.model_specs import ModelSpec, ServedSpec, VllmSpec, engine_name
 
 APP = "inverdict"
 
@@ -26,8 +27,9 @@ def served_models(run: RunConfig, names: Iterable[str]) -> dict[str, ModelSpec]:
             "ray.address.",
             code="no_panel",
         )
-    for name in wanted:
-        if f"evaluator-{name}" not in running:
+    found = {name: _served(name, run.models[name]) for name in wanted}
+    for name, one in found.items():
+        if one.deployment not in running:
             raise UserError(
                 f"--through-serve: the running panel has no evaluator for models.{name}. Restart `inverdict serve` "
                 "with this configuration.",
@@ -38,7 +40,7 @@ def served_models(run: RunConfig, names: Iterable[str]) -> dict[str, ModelSpec]:
     for name in wanted:
         spec = run.models[name]
         if isinstance(spec, VllmSpec):
-            own = models.resolve(spec.source, revision=spec.revision).fingerprint[:16]
+            own = weights_of(spec)[:16]
             if about.versions["models"].get(name) != own:
                 raise UserError(
                     f"--through-serve: the running evaluator {name} serves other weights than models.{name}. Restart "
@@ -46,4 +48,11 @@ def served_models(run: RunConfig, names: Iterable[str]) -> dict[str, ModelSpec]:
                     code="other_configuration",
                     key=f"models.{name}",
                 )
-    return {name: ServedSpec(backend="served", deployment=f"evaluator-{name}", app=APP) for name in wanted}
+    return {**found}
+
+
+def _served(name: str, spec: ModelSpec) -> ServedSpec:
+    """The evaluator of a model; of a LoRA adapter that of its base."""
+    engine = engine_name(name, spec)
+    deployment = f"evaluator-{engine}"
+    return ServedSpec(backend="served", deployment=deployment, app=APP, adapter=name if engine != name else None)

@@ -10,6 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,7 +19,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from cluster.artifacts import JobDir
-from cluster.generate import Batch
+from cluster.generate import ADAPTER, Batch
 from cluster.parts import forget_rows, parts_of, sound_parts, sound_rows, write_part
 from evaluation.batch.ingest import iter_rows
 from evaluation.judges.aggregation import NOT_ASKED, CascadeConfig
@@ -177,7 +178,11 @@ def write_not_asked(folder: Path, others: Sequence[Judge], sure: Iterable[Sequen
 
 
 def requests(
-    batch: Batch, judges: Mapping[str, Judge], aspects: tuple[str, ...] | None, done: Mapping[str, np.ndarray]
+    batch: Batch,
+    judges: Mapping[str, Judge],
+    aspects: tuple[str, ...] | None,
+    done: Mapping[str, np.ndarray],
+    adapters: Mapping[str, str] = MappingProxyType({}),
 ) -> Batch:
     """Input columns: judge (one name per batch), part (a file of records). Output columns: judge, id, task, aspect
     and those that cluster.generate reads. Rows are sorted by task and aspect, so that neighbours share the longest
@@ -188,6 +193,7 @@ def requests(
         judges: by name.
         aspects: to judge; None: every aspect with human scores.
         done: keys of the verdicts on disk, by judge.
+        adapters: of the judges whose model is a LoRA adapter, by judge.
     """
     (name,) = set(map(str, batch["judge"]))
     parts = [Path(part) for part in batch["part"]]
@@ -204,6 +210,7 @@ def requests(
     for (record, aspect), is_done in zip(keyed, _are_done(keys, done[name]), strict=True):
         if not is_done:
             key = {"judge": name, "id": record.id, "task": record.task, "aspect": aspect}
+            key[ADAPTER] = adapters.get(name, "")
             rows.append({**key, **judges[name].request(record, aspect, found.get((record.id, aspect)))})
     rows.sort(key=lambda row: (row["task"], row["aspect"]))
     return {name: [row[name] for row in rows] for name in rows[0]} if rows else {}

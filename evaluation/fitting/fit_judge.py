@@ -139,6 +139,13 @@ def _depths(config: Config, run: RunConfig, spec_name: str, name: str) -> list[i
             code="unsupported",
             key=key,
         )
+    if spec.adapter:
+        raise InputError(
+            f"`{key}`: models.{spec_name} is a LoRA adapter, and a fitted judge reads the layers of a whole model. Use "
+            "the merged folder (`source`).",
+            code="unsupported",
+            key=key,
+        )
     if changing := sorted({"quantization", "hf_overrides"} & set(spec.engine)):
         raise InputError(
             f"`models.{spec_name}.engine.{changing[0]}`: a fitted judge is learned without it. Remove it.",

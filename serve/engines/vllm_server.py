@@ -22,14 +22,26 @@ from cluster.tokens import Encoder, encoder
 
 
 class VllmServer(LLMServer):  # type: ignore[misc]
-    """`spec`, `folder`: the model's specification in the configuration, and the folder of its files."""
+    """`spec`, `folder`: the model's specification in the configuration, and the folder of its files. `adapters`: the
+    folders of the LoRA adapters that the configuration names, by name under `models`; there are no others.
+    """
 
     async def __init__(  # type: ignore[misc]
-        self, llm_config: LLMConfig, spec: VllmSpec, folder: str
+        self, llm_config: LLMConfig, spec: VllmSpec, folder: str, adapters: Mapping[str, str]
     ) -> None:
+        from vllm.lora.request import LoRARequest
+
         self._spec = spec
         self._folder = folder
         await super().__init__(llm_config)
+        self._name = llm_config.model_id
+        self._loras = {
+            name: LoRARequest(lora_name=name, lora_int_id=number, lora_path=place)
+            for number, (name, place) in enumerate(adapters.items(), start=1)
+        }
+        for name, lora in self._loras.items():
+            await self.engine._engine_client.add_lora(lora)  # one that cannot be loaded fails here
+            self.engine._oai_models.lora_requests[name] = lora  # for chat completions, by the body's `model`
 
     async def ping(self) -> bool:
         await self.check_health()
@@ -40,6 +52,8 @@ class VllmServer(LLMServer):  # type: ignore[misc]
         from vllm import SamplingParams, TokensPrompt
         from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
 
+        if request.model not in ("", self._name, *self._loras):
+            return Reply(error="error", detail=f"{self._name} has no LoRA adapter {request.model!r}")
         known = encoder(self._folder, self._spec)
         if request.hidden_state:
             return await self._hidden_state(known, request)
@@ -63,7 +77,10 @@ class VllmServer(LLMServer):  # type: ignore[misc]
         params.output_kind = RequestOutputKind.FINAL_ONLY
         try:
             prompt = TokensPrompt(prompt_token_ids=ids)
-            *_, output = [one async for one in self.engine._engine_client.generate(prompt, params, uuid.uuid4().hex)]
+            replies = self.engine._engine_client.generate(
+                prompt, params, uuid.uuid4().hex, lora_request=self._loras.get(request.model)
+            )
+            *_, output = [one async for one in replies]
         except ValueError as error:
             return Reply(error="error", detail=str(error)[:200])
         generated = output.outputs[0]

@@ -11,12 +11,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from cluster import models, runtime
+from cluster import runtime
+from cluster.adapters import weights_of
 from cluster.artifacts import JobDir
 from cluster.config import RunConfig, section_or_default
 from cluster.engine import Engine
 from cluster.identity import spec_of
-from cluster.model_specs import ModelSpec, ServedSpec, VllmSpec
+from cluster.model_specs import ModelSpec, ServedSpec, VllmSpec, engine_name
 from cluster.tokens import special_tokens_of
 from evaluation.batch.config import Config as EvaluateConfig
 from evaluation.batch.fingerprints import code_fingerprint
@@ -64,6 +65,14 @@ class Online:
         names += [self.evaluate.integrator.model] if self.evaluate.integrator else []
         return {name: self.run.models[name] for name in dict.fromkeys(names)}
 
+    @property
+    def engines(self) -> dict[str, dict[str, ModelSpec]]:
+        """The models by engine, by name: LoRA adapters share that of their base."""
+        found: dict[str, dict[str, ModelSpec]] = {}
+        for name, spec in self.models.items():
+            found.setdefault(engine_name(name, spec), {})[name] = spec
+        return found
+
     def tasks(self) -> dict[str, list[str]]:
         """By task the aspects that at least one judge can judge."""
         found: dict[str, list[str]] = {}
@@ -83,7 +92,10 @@ def online(run: RunConfig) -> Online:
         raise InputError(message, code="missing_section", key="evaluate")
     config = section_or_default(run, "serve", Config)
     for name in config.replicas:
-        spec_of(run, name, "serve.replicas")
+        engine = engine_name(name, spec_of(run, name, "serve.replicas"))
+        if engine != name:
+            message = f"`serve.replicas.{name}`: {name} is a LoRA adapter. Set the replicas of its base, {engine}."
+            raise InputError(message, code="conflict", key=f"serve.replicas.{name}")
     for name, judge in evaluate.judges.items():
         spec_of(run, judge.model, f"evaluate.judges.{name}.model")
     run, resolved, fitted = with_fitted(run, evaluate.judges)
@@ -192,7 +204,7 @@ class Versions(NamedTuple):
 def versions(found: Online) -> Versions:
     """Short sha256 fingerprints of the code, the models' weights and the index."""
     weights = {
-        name: models.resolve(spec.source, revision=spec.revision).fingerprint[:16]
+        name: weights_of(spec)[:16]
         if isinstance(spec, VllmSpec)
         else f"{spec.backend}:{getattr(spec, 'model', feature_of(spec) or name)}"
         for name, spec in found.models.items()

@@ -73,8 +73,8 @@ def prompts(model: str) -> list[list[int]]:
 
 def _engine_child(model: str, changed: dict[str, Any]) -> dict[str, float]:
     from cluster import models
-    from cluster.generate import vllm_arguments
     from cluster.model_specs import VllmSpec
+    from cluster.vllm_arguments import vllm_arguments
 
     spec = VllmSpec(source=model, num_gpus=0, max_model_len=4096)
     arguments = vllm_arguments(spec)

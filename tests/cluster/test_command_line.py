@@ -291,6 +291,9 @@ def test_config_schema_describes_every_section() -> None:
     assert {"data", "instructions", "distill", "sft", "invert", "evaluate", "report"} <= schema["properties"].keys()
     assert "tokens" in schema["$defs"]["VllmSpec"]["properties"]["max_model_len"]["description"]
     assert schema["additionalProperties"] is False
+    # A model has a source or, as a LoRA adapter, that of its base.
+    vllm = schema["$defs"]["VllmSpec"]
+    assert (vllm["required"], vllm["anyOf"]) == ([], [{"required": ["source"]}, {"required": ["base", "adapter"]}])
 
 
 def test_the_page_of_all_keys_is_that_of_the_schema(capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from cluster import config
 from cluster.config import RayConfig
-from cluster.model_specs import HttpSpec, ScriptedSpec, VllmSpec
+from cluster.model_specs import HttpSpec, ScriptedSpec, VllmSpec, engine_name
 from cluster.strict import Strict
 from tests.cluster.loading import SECTIONS, load
 from tests.refusals import refused
@@ -115,6 +115,23 @@ def test_a_model_inside_the_run_is_a_plain_folder(
     # A configuration that was loaded and written is the same when it is loaded again, from wherever.
     monkeypatch.chdir("/")
     assert config.build(found.model_dump(), SECTIONS, origin="again").models == found.models
+
+
+def test_an_adapter_has_the_settings_of_its_base(file: Path) -> None:
+    text = """
+run: r
+models:
+  m: {source: org/m, max_model_len: 99, dtype: bfloat16}
+  tuned: {base: m, adapter: 'run:sft/m/forward/adapter'}
+"""
+    found = load(file, text, "models.m.num_engines=2", f"run={file.parent}")
+    base = VllmSpec(source="org/m", max_model_len=99, dtype="bfloat16", num_engines=2)
+    adapter = f"{file.parent}/sft/m/forward/adapter"
+    assert found.models == {"m": base, "tuned": base.model_copy(update={"base": "m", "adapter": adapter})}
+    assert [engine_name(name, spec) for name, spec in found.models.items()] == ["m", "m"]
+    # With all defaults written out it is the same again, as plain values too.
+    for raw in (found.model_dump(), found.model_dump(mode="json")):
+        assert config.build(raw, SECTIONS, origin="again").models == found.models
 
 
 def test_a_model_inside_the_run_moves_with_the_run_directory(file: Path) -> None:

@@ -283,6 +283,29 @@ def test_a_variable_of_a_template_that_yaml_reads_as_a_date(file: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("adapter", "code", "key", "named"),
+    [
+        ("{base: m}", "missing_key", "models.a.adapter", "both `base`"),
+        ("{adapter: x}", "missing_key", "models.a.base", "both `base`"),
+        ("{base: none, adapter: x}", "unknown_model", "models.a.base", "'none'"),
+        ("{base: s, adapter: x}", "unknown_model", "models.a.base", "backend: vllm"),
+        ("{base: a, adapter: x}", "unknown_model", "models.a.base", "'a'"),
+        ("{base: [m], adapter: x}", "unknown_model", "models.a.base", "m"),
+        ("{base: m, adapter: 3}", "invalid_value", "models.a.adapter", ""),
+        ("{base: m, adapter: x, max_model_len: 99}", "conflict", "models.a.max_model_len", "models.m.max_model_len"),
+        ("{base: m, adapter: x, source: y}", "conflict", "models.a.source", "models.m.source"),
+        ("{base: m, adapter: x, bace: m}", "unknown_key", "models.a.bace", "`base`"),
+    ],
+)
+def test_an_adapter_that_has_no_base_or_a_setting_of_its_own(
+    file: Path, adapter: str, code: str, key: str, named: str
+) -> None:
+    error = refusal(file, f"run: r\nmodels: {{m: {{source: x}}, s: {{backend: scripted}}, a: {adapter}}}\n")
+    assert (error.code, error.key) == (code, key), str(error)
+    assert named in str(error)
+
+
+@pytest.mark.parametrize(
     ("model", "named"),
     [
         ("{source: x, tensor_parallel_size: 2, num_gpus: 1}", "num_gpus must be 2"),

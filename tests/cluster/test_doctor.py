@@ -21,7 +21,9 @@ from cluster import doctor, findings
 from cluster import node_checks as probes
 from cluster.__main__ import main
 from cluster.config import RunConfig
+from cluster.feasibility import NodeType
 from cluster.node_checks import Seen
+from tests.adapting import adapter_at, base_at
 from tests.cluster.heads import head
 from tests.train.tiny import tiny_model
 
@@ -128,6 +130,32 @@ def weights(folder: Path, *shape: int) -> str:
     folder.mkdir()
     (folder / "model.safetensors").write_bytes(struct.pack("<Q", len(header)) + header)
     return str(folder)
+
+
+def test_adapters_are_compared_with_their_base_and_looked_for_on_every_node(tmp_path: Path) -> None:
+    base = base_at(tmp_path / "base")
+    other = {"model.layers.7.mlp.down_proj": (4, 8)}
+    adapters = {
+        "fits": adapter_at(tmp_path / "fits"),
+        "foreign": adapter_at(tmp_path / "foreign", other),
+        "later": "run:sft/m/forward/adapter",
+        "gone": str(tmp_path / "gone"),
+    }
+    models = {"m": {"source": base}, **{name: {"base": "m", "adapter": one} for name, one in adapters.items()}}
+    run = RunConfig.model_validate({"run": str(tmp_path / "run"), "models": models})
+    bases, _ = doctor.model_places(run)
+    assert bases == {"m": base}
+    folders, found = doctor.adapter_places(run, bases)
+    assert folders == {name: str(tmp_path / name) for name in ("fits", "foreign", "gone")}
+    assert [(one.what, one.level) for one in found] == [("model foreign", "bad"), ("model later", "note")]
+    assert "model.layers.7.mlp.down_proj" in found[0].words
+    assert probes.adapter_folder_problem(tmp_path / "fits") == ""
+    assert "does not have the folder" in probes.adapter_folder_problem(tmp_path / "gone")
+    (tmp_path / "fits" / "adapter_config.json").unlink()
+    assert "lacks adapter_config.json" in probes.adapter_folder_problem(tmp_path / "fits")
+    # The engine of the base is counted once.
+    [demand] = doctor._demand_findings(run, [NodeType("node", {"CPU": 4}, 1)])
+    assert "each of 1 models" in demand.words
 
 
 @pytest.mark.parametrize(

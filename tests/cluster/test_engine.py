@@ -1,12 +1,14 @@
 """The scripted engine's replies; what the HTTP engine sends to an endpoint, its retries and its keys."""
 
 import asyncio
+import dataclasses
 import json
 import math
 import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from cluster.engine import HttpEngine, ScriptedEngine
+from cluster.engine import HandleEngine, HttpEngine, ScriptedEngine
 from cluster.exchange import Reply, Request
 from cluster.model_specs import HttpSpec, ScriptedSpec, ScriptRule
 from tests.cluster.fake_endpoint import LABELS, SCHEMA, Answer, Endpoint, ask, failed, said, serving
@@ -264,3 +266,17 @@ def test_a_missing_key_file_is_the_users_to_mend(tmp_path: Path) -> None:
     (tmp_path / "empty").write_text("\n")
     with refused("missing_api_key", naming=f"{tmp_path}/empty"):
         HttpEngine(HttpSpec(backend="http", base_url="http://127.0.0.1:1", model="m", api_key_file=tmp_path / "empty"))
+
+
+def test_a_request_to_a_deployment_names_the_model_of_the_configuration() -> None:
+    seen: list[Request] = []
+
+    async def answer(request: Request) -> Reply:
+        seen.append(request)
+        return Reply("ok")
+
+    handle = SimpleNamespace(answer=SimpleNamespace(remote=answer))
+    asked = Request("p", labels=("1", "2"), model="/an/adapter/of/the/client")
+    for name in ("tuned", ""):
+        assert asyncio.run(HandleEngine(handle, name).generate(asked)).text == "ok"
+    assert seen == [dataclasses.replace(asked, model="tuned"), dataclasses.replace(asked, model="")]

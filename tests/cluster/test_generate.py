@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cluster.generate import Sampling, _EngineActor, _from_engine, _to_engine, rows_at_once, vllm_arguments
+from cluster.generate import Sampling, _EngineActor, _from_engine, _to_engine, rows_at_once
 from cluster.model_specs import ScriptedSpec, VllmSpec
 from cluster.precision import dtype_here
 from cluster.reasoning import sampling_parameters
+from cluster.vllm_arguments import vllm_arguments
 
 ROW = {"prompt_ids": [5, 6], "label_ids": [], "json_schema": "", "error": ""}
 SAMPLING = Sampling(max_tokens=50, temperature=0.7, top_k=20, seed=3)

@@ -43,9 +43,9 @@ def test_no_source_reads_pickles() -> None:
 
 @pytest.mark.parametrize("num_gpus", [0, 1])
 def test_a_runtime_environment_carries_no_secret(num_gpus: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    from cluster.generate import vllm_arguments
     from cluster.model_specs import VllmSpec
     from cluster.training import _environment
+    from cluster.vllm_arguments import vllm_arguments
 
     secrets = {"HF_TOKEN": "zebra-1", "OPENAI_API_KEY": "zebra-2", "RAY_AUTH_TOKEN": "zebra-3"}
     for name, value in secrets.items():

@@ -196,9 +196,9 @@ def test_no_secret_in_the_file(path: str) -> None:
 def test_engines_find_their_nodes(file: str, config: str, pool: str) -> None:
     """Every demand of the configuration fits one node type, and only those of its pool."""
     from cluster.config import load
-    from cluster.generate import vllm_arguments
     from cluster.jobs import sections
     from cluster.model_specs import VllmSpec
+    from cluster.vllm_arguments import vllm_arguments
 
     types = yaml.safe_load((ROOT / file).read_text())["available_node_types"]
     run = load(ROOT / config, [], sections())

@@ -11,6 +11,7 @@ from cluster.jobs import sections
 from tests.refusals import refused
 from tests.train.inversion.making import BRIDGE, ONIONS, configuration, rated
 from tests.train.making import jsonl
+from train.finetuning.sft import main as sft
 from train.inversion.invert import _inversion_spec
 from train.inversion.invert import main as invert
 
@@ -82,7 +83,7 @@ def test_the_model_that_sft_left_writes_the_prompts(tmp_path: Path) -> None:
         "run": tmp_path / "run",
         "models": {
             "judge": {"backend": "scripted"},
-            "base": {"source": "org/base", "revision": "main", "max_model_len": 99},
+            "base": {"source": "org/base", "revision": "main", "max_model_len": 99, "num_engines": 4},
         },
         "sft": {"models": {"judge": {"base": "base"}}},
         "invert": {"models": ["judge"]},
@@ -97,5 +98,16 @@ def test_the_model_that_sft_left_writes_the_prompts(tmp_path: Path) -> None:
     with job.opened({}):
         job.finish({})
     found = _inversion_spec(run, run.invert, "judge")  # type: ignore[attr-defined]
-    # As its base, but for the weights; a folder has no revision.
-    assert found == run.models["base"].model_copy(update={"source": str(job.path / "merged"), "revision": None})
+    # As its base, but for the weights; a folder has no revision, and a few prompts need no second engine.
+    changed = {"source": str(job.path / "merged"), "revision": None, "num_engines": 1}
+    assert found == run.models["base"].model_copy(update=changed)
+
+
+def test_an_adapter_has_no_weights_to_train(tmp_path: Path) -> None:
+    raw = {
+        "run": tmp_path / "run",
+        "models": {"m": {"source": "org/m"}, "tuned": {"base": "m", "adapter": "a"}},
+        "sft": {"models": {"m": {"base": "tuned"}}},
+    }
+    with refused("unsupported", "sft.models.m.base", naming="a LoRA adapter"):
+        sft(config.build(raw, sections(), origin="c.yaml"))

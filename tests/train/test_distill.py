@@ -5,6 +5,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
@@ -13,7 +14,7 @@ from cluster.__main__ import main
 from judging.records import content_id
 from tests.killing import killed_when
 from tests.train.making import jsonl
-from train.distill import INSTRUCTION_SCHEMA, SCHEMA
+from train.distill import INSTRUCTION_SCHEMA, SCHEMA, _requests
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
 ROOT = Path(__file__).parents[2]
@@ -187,6 +188,37 @@ def test_answers_are_drawn_with_the_runs_seed(done: Path, tmp_path: Path) -> Non
     other = {row["id"]: row["response"] for row in answers(tmp_path / "2", "other")}
     assert other.keys() == before.keys()
     assert all(other[id] != before[id] for id in before)
+
+
+def test_each_instruction_has_a_seed_of_its_own_in_whatever_block(tmp_path: Path) -> None:
+    rows = [{"id": content_id(row["instruction"]), **row} for row in numbered(6)]
+
+    def seeds(seed: int, *blocks: list[dict[str, Any]]) -> dict[str, int]:
+        files = []
+        for number, block in enumerate(blocks):
+            files.append(tmp_path / f"{number}.parquet")
+            pq.write_table(pa.Table.from_pylist(block, schema=INSTRUCTION_SCHEMA), files[-1])
+        found = _requests({"part": [str(file) for file in files]}, set(), seed)
+        return dict(zip(found["id"], found["seed"], strict=True))
+
+    whole = seeds(7, rows)
+    assert len(set(whole.values())) == 6
+    # The first 28 bits of the hash of the run's seed and the id.
+    assert whole[rows[0]["id"]] == int(content_id("7", rows[0]["id"])[:7], 16)
+    assert seeds(7, rows[4:], rows[:4]) == whole
+    assert not set(seeds(8, rows).values()) & set(whole.values())
+
+
+def test_replies_sampled_with_one_seed_for_all_are_not_mixed_with_others(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = configuration(tmp_path, numbered(5))
+    assert main(["distill", config]) == 0
+    file = tmp_path / "run" / "distill" / "m" / "fingerprint.json"
+    told = json.loads(file.read_text())
+    file.write_text(json.dumps({name: value for name, value in told.items() if name != "seeds"}))
+    assert main(["distill", config]) == 2
+    assert "seeds (none, now by id)" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

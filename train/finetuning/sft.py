@@ -116,9 +116,11 @@ def main(run: RunConfig) -> Outcome:
     config = section(run, "sft", Config)
     for name, chosen in config.models.items():
         spec_of(run, name, "sft.models")
-        if not isinstance(spec_of(run, chosen.base, f"sft.models.{name}.base"), VllmSpec):
+        base = spec_of(run, chosen.base, f"sft.models.{name}.base")
+        if not isinstance(base, VllmSpec) or base.adapter:
+            what = "a LoRA adapter" if isinstance(base, VllmSpec) else "not a vLLM model"
             raise InputError(
-                f"`sft.models.{name}.base`: {chosen.base!r} is not a vLLM model, so it has no weights to train.",
+                f"`sft.models.{name}.base`: {chosen.base!r} is {what}, so it has no weights to train.",
                 code="unsupported",
                 key=f"sft.models.{name}.base",
             )

@@ -123,7 +123,9 @@ def _inversion_spec(run: RunConfig, config: Config, name: str) -> ModelSpec:
         )
     base = run.models[sft.models[name].base]
     assert isinstance(base, VllmSpec)
-    return base.model_copy(update={"source": str((folder / "merged").resolve()), "revision": None})
+    # One engine, however many the base has for other jobs: it samples a few prompts, and starting costs more.
+    merged = {"source": str((folder / "merged").resolve()), "revision": None, "num_engines": 1}
+    return base.model_copy(update=merged)
 
 
 def render(summary: Mapping[str, Any]) -> str:

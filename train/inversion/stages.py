@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cluster.adapters import weights_of
 from cluster.artifacts import write_text
 from cluster.config import RunConfig
 from cluster.generate import Sampling
@@ -19,7 +20,7 @@ from cluster.model_specs import ModelSpec
 from cluster.terminal import say
 from cluster.tokens import special_tokens_of
 from judging.judge import REPLY_COLUMNS
-from judging.records import Record, content_id
+from judging.records import Record
 from judging.tasks import load_task
 from judging.template import rubric_template
 from judging.template_io import file_name, save_templates
@@ -28,7 +29,7 @@ from train.inversion.config import Source
 from train.inversion.one_shot import Unit, as_reply, forward_request
 from train.inversion.prompt_candidates import Candidate, first_reasons, make_candidate, reasons, to_line
 from train.inversion.ranking import dev_agreement, mean_log_probability, ranked, requests
-from train.requests import Stages, known_encoder, weights_of
+from train.requests import Stages, known_encoder, seed_of
 
 if TYPE_CHECKING:
     from train.inversion.config import Config
@@ -115,7 +116,7 @@ class Inversion:
         else:
             prompt, prefix = forward_request(unit, reply), ""
         # A seed for each sample, or all samples of an example would be identical.
-        seed = int(content_id(str(self._run.seed), source, *unit.aspects, str(row["number"]), example.id)[:7], 16)
+        seed = seed_of(self._run.seed, source, *unit.aspects, str(row["number"]), example.id)
         return {"prompt": prompt, "reply_prefix": prefix, "labels": [], "json_schema": "", "seed": seed}
 
     # ------------------------------------------------------------------ stage 2: slots and checks

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cluster.adapters import weights_of
 from cluster.artifacts import write_text
 from cluster.config import RunConfig
 from cluster.generate import Sampling
@@ -25,7 +26,7 @@ from judging.template_io import file_name, save_templates
 from train.inversion.one_shot import Unit
 from train.inversion.ranking import spearman
 from train.optimisation.rewriting import Case, judged_cases, problems_of, request, rewritten, worst_cases
-from train.requests import Stages, known_encoder, weights_of
+from train.requests import Stages, known_encoder, seed_of
 
 if TYPE_CHECKING:
     from train.optimisation.config import Config
@@ -184,8 +185,8 @@ class Rounds:
                     )
                     continue
                 for draft in range(self._config.num_drafts):
-                    seed = content_id(str(self._run.seed), str(number), state.unit.task, state.aspect, str(draft))
-                    row = {"unit": place, "draft": draft, "prompt": prompt, "seed": int(seed[:7], 16)}
+                    seed = seed_of(self._run.seed, str(number), state.unit.task, state.aspect, str(draft))
+                    row = {"unit": place, "draft": draft, "prompt": prompt, "seed": seed}
                     rows.append({**row, "reply_prefix": "", "labels": [], "json_schema": ""})
             return rows
 

@@ -161,6 +161,9 @@ class Facts:
                 f"{name}: runs behind the backend {spec.backend}: tokens, no GPU hours here", f"models.{name}.backend"
             )
             return None
+        if spec.base:
+            self.assume(f"{name}: a LoRA adapter, on the engine of {spec.base}", f"models.{name}.base")
+            return self.size(spec.base, f"models.{name}.base")
         if base := self._trained_from(spec.source):
             return self.size(base, f"sft.models: base of {name}")
         found = model_size(spec, self.config.params_b.get(name))

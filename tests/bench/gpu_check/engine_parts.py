@@ -117,8 +117,8 @@ def _prompts(run: Any) -> list[dict[str, Any]]:
 
 def _raw(folder: Path, load: Load) -> dict[str, Any]:
     """The same token ids given to `vllm.LLM.generate` with the same engine settings; engine start excluded."""
-    from cluster.generate import vllm_arguments
     from cluster.model_specs import VllmSpec
+    from cluster.vllm_arguments import vllm_arguments
 
     spec = VllmSpec(**load.spec, **({} if load.has_gpu else {"num_gpus": 0}))
     given = vllm_arguments(spec)

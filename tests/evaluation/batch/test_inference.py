@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from cluster.generate import Sampling
+from cluster.model_specs import VllmSpec
 from evaluation.batch.inference import Start, _names, starts
 from evaluation.judges.judge_config import JudgeConfig
 
@@ -12,7 +13,10 @@ GREEDY = Sampling(seed=7)
 
 
 def grouped(**judges: JudgeConfig) -> list[Start]:
-    return starts(judges, 7)
+    # `x` and `y` are LoRA adapters of `v`.
+    plain = {name: VllmSpec(source="org/v") for name in "vw"}
+    adapted = {name: VllmSpec(source="org/v", base="v", adapter=f"/{name}") for name in "xy"}
+    return starts(judges, {**plain, **adapted}, 7)
 
 
 def expected(model: str, **more: Any) -> JudgeConfig:
@@ -47,6 +51,15 @@ def test_one_start_a_model_and_sampling_for_judges_that_reply() -> None:
 def test_both_kinds_never_share_a_start_even_where_nothing_is_drawn() -> None:
     found = grouped(a=parsed("v", max_tokens=GREEDY.max_tokens), b=expected("v"), c=parsed("v", max_tokens=256))
     assert found == [Start("v", GREEDY, ["a", "c"]), Start("v", GREEDY, ["b"])]
+
+
+def test_the_adapters_of_one_base_and_the_base_share_a_start() -> None:
+    found = grouped(a=expected("x"), b=expected("v"), c=expected("w"), d=expected("y"), e=parsed("y"))
+    assert found == [
+        Start("v", GREEDY, ["a", "b", "d"]),
+        Start("w", GREEDY, ["c"]),
+        Start("v", Sampling(max_tokens=200, seed=7), ["e"]),
+    ]
 
 
 def test_without_judges_nothing_is_started() -> None:

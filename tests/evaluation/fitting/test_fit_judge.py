@@ -271,6 +271,11 @@ def again(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
             {"models": {"m": {"backend": "http", "base_url": "http://127.0.0.1:1/v1", "model": "x"}}},
             "reads hidden states",
         ),
+        (
+            texts(12),
+            {"models": {"b": {"source": "org/b"}, "m": {"base": "b", "adapter": "a"}}},
+            "models.m is a LoRA adapter",
+        ),
     ],
 )
 def test_what_cannot_be_fitted_is_one_sentence_and_leaves_nothing(

@@ -1,14 +1,21 @@
 """A configuration that cannot be served is refused before a model is started."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from cluster import served
 from cluster.errors import UserError
+from cluster.model_specs import ServedSpec
+from evaluation.batch.served_models import served_models
 from judging.errors import InputError
+from serve.panel.build import versions
+from tests.adapting import adapter_at
 from tests.refusals import refused
 from tests.retrieval.making import jsonl, pool_of
-from tests.serve.online import configured
+from tests.serve.online import SCRIPTED, configured
+from tests.train.tiny import tiny_model
 
 
 def test_without_judges_nothing_is_served(tmp_path: Path) -> None:
@@ -44,3 +51,33 @@ def test_the_settings_of_the_server_fit_together(tmp_path: Path) -> None:
     for replicas in ({"min": 3, "max": 2}, {"min": 2}):
         with refused("invalid_value", "serve.replicas.a.max"):
             configured(tmp_path, serve={"replicas": {"a": replicas}})
+
+
+def test_adapters_are_served_by_the_engine_of_their_base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    layers = {"model.layers.0.mlp.down_proj": (64, 96)}
+    adapters = {name: adapter_at(tmp_path / name, layers, rank=rank) for rank, name in enumerate(("x", "y"), start=1)}
+    models = {
+        "m": {"source": tiny_model(tmp_path / "m")},
+        **{name: {"base": "m", "adapter": one} for name, one in adapters.items()},
+        "a": SCRIPTED,
+    }
+    judges = {name: {"model": name} for name in ("x", "y", "a")}
+    found = configured(tmp_path, models=models, evaluate={"judges": judges})
+    assert {name: list(specs) for name, specs in found.engines.items()} == {"m": ["x", "y"], "a": ["a"]}
+    told = versions(found).models
+    assert len(set(told.values())) == 3
+    with refused("conflict", "serve.replicas.x", naming="its base, m"):
+        configured(tmp_path, models=models, evaluate={"judges": judges}, serve={"replicas": {"x": {}}})
+    # Through the running panel a judge asks that engine for its adapter, if it serves these weights.
+    about = SimpleNamespace(versions={"models": told})
+    monkeypatch.setattr(served, "deployments", lambda app: {"evaluator-m", "evaluator-a"})
+    monkeypatch.setattr(served, "about_panel", lambda app: about)
+    specs = served_models(found.run, judges)
+    assert {name: (spec.deployment, spec.adapter) for name, spec in specs.items() if isinstance(spec, ServedSpec)} == {
+        "x": ("evaluator-m", "x"),
+        "y": ("evaluator-m", "y"),
+        "a": ("evaluator-a", None),
+    }
+    adapter_at(tmp_path / "y", layers, rank=3)
+    with refused("other_configuration", "models.y"):
+        served_models(found.run, judges)

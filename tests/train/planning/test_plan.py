@@ -181,6 +181,19 @@ def test_a_model_that_sft_is_still_to_make_has_the_size_of_its_base(folder: Path
     assert summary["jobs"][-1]["gpu_memory_bytes"] == 2_000_000
 
 
+def test_adapters_are_planned_on_the_engine_of_their_base(tmp_path: Path) -> None:
+    adapters = {name: {"base": "m", "adapter": f"run:sft/{name}/forward/adapter"} for name in ("one", "two")}
+    records = jsonl(tmp_path / "records.jsonl", [ROW])
+    summary = planned(
+        "", models={"m": {"source": "org/m"}, **adapters}, plan={**PLAIN, "params_b": {"m": 0.001}},
+        data={"records": [records]}, evaluate={"judges": {name: {"model": name} for name in adapters}},
+    )  # fmt: skip
+    # The base's weights once: 1e6 parameters of 2 bytes.
+    assert [row["gpu_memory_bytes"] for row in summary["jobs"]] == [2_000_000] * 2
+    assert summary["total"]["gpu_memory_bytes"] == 2_000_000
+    assert words(summary)["one: a LoRA adapter, on the engine of m"] == "models.one.base"
+
+
 # ---------------------------------------------------------------------- bad input
 
 
