@@ -1,46 +1,40 @@
-"""Memory and time of many training pairs without a model: `python -m tests.bench.train_rows [ROWS]` (a million).
+"""Memory and time of many training pairs without a model: `python -m tests.bench.train_rows [prepare] [read]`.
 
-The driver prepares synthetic rows with Ray tasks; then one process reads a whole epoch of batches as a training worker
-does. Each runs in a process of its own. Memory in MB: anonymous memory is a process's own, mapped pages are the files'.
+prepare: the job's driver filters and tokenises synthetic rows with Ray tasks. read: a million pairs of 60 to 340 random
+token ids are split into train and dev as by the driver, then read in batches as by a training worker. Each step runs in
+a process of its own. `own`: its memory without mapped pages of files, which the kernel can take back.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import resource
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from random import Random
 from typing import Any
 
-import psutil
-
 from tests.bench.measure import in_child
 
-NUM_ROWS, BATCH = 1_000_000, 8
+PREPARED_ROWS, PAIRS, READ_PAIRS, BATCH = 20_000, 1_000_000, 20_000, 8
 WORDS = [start + end for start in "bcdfgklmnprst" for end in ("a", "e", "ol", "un", "ing")]
 
 
-def main(num_rows: int) -> int:
+def main(parts: Sequence[str]) -> int:
+    print("| process | own before | own after | peak with mapped pages | seconds | |\n|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as folder:
-        arguments = (folder, str(num_rows))
-        prepared = in_child("tests.bench.train_rows", "prepare", *arguments)
-        read = in_child("tests.bench.train_rows", "read", *arguments)
-    print(f"{prepared['num_train']} pairs of {num_rows} rows, {prepared['bytes_on_disk'] / 1e6:.0f} MB on disk")
-    print("| process | memory before | peak | of it mapped | seconds | rows a second |\n|---|---|---|---|---|---|")
-    for name, found in (("driver", prepared), ("worker", read)):
-        memory = " | ".join(f"{found[key] / 1e6:.0f} MB" for key in ("before", "peak", "mapped"))
-        print(f"| {name} | {memory} | {found['seconds']:.0f} | {num_rows / found['seconds']:.0f} |")
-    print(f"each task: {prepared['task_peak'] / 1e6:.0f} MB at most")
+        for part in parts or ("prepare", "read"):
+            for step in {"prepare": ("prepare",), "read": ("write", "split", "read")}[part]:
+                found = in_child("tests.bench.train_rows", step, folder)
+                memory = " | ".join(f"{found[key] / 1e6:.0f} MB" for key in ("before", "after", "peak"))
+                print(f"| {step} | {memory} | {found['seconds']:.1f} | {found['said']} |", flush=True)
     return 0
 
 
-def _rows(number: int) -> Iterator[Any]:
+def _answered(number: int) -> Iterator[Any]:
     """Rows of about 30 words; every hundredth repeats the answer before it, every 101st was cut off."""
     from train.finetuning.pairs import Answered
 
@@ -51,7 +45,7 @@ def _rows(number: int) -> Iterator[Any]:
         yield Answered(f"{place:x}", instruction, answer, "cut_off" if place % 101 == 100 else "")
 
 
-def _prepare(folder: Path, number: int) -> dict[str, Any]:
+def _prepare(folder: Path) -> Iterator[str]:
     from cluster import runtime
     from cluster.config import RayConfig
     from cluster.model_specs import VllmSpec
@@ -60,62 +54,69 @@ def _prepare(folder: Path, number: int) -> dict[str, Any]:
 
     plan = Plan(VllmSpec(source=tiny_model(folder / "base")), "inverse", True, 0.005, cutoff=512)
     runtime.start(RayConfig(num_cpus=os.cpu_count()))
-    before, start = psutil.Process().memory_info().rss, time.perf_counter()
-    with _TaskMemory() as peaks:
-        counts = prepare(_rows(number), number, plan, folder / "pairs", what="bench")
-    seconds = time.perf_counter() - start
-    on_disk = sum(file.stat().st_size for file in (folder / "pairs").iterdir())
-    return {**counts, **_memory(before, seconds), "bytes_on_disk": on_disk, "task_peak": max(peaks, default=0)}
+    yield ""
+    counts = prepare(_answered(PREPARED_ROWS), PREPARED_ROWS, plan, folder / "prepared", what="bench")
+    yield f"{counts['num_train']} pairs of {PREPARED_ROWS} rows"
 
 
-class _TaskMemory:
-    """The memory of each worker process of this driver's cluster, sampled twice a second."""
+def _write(folder: Path) -> Iterator[str]:
+    import numpy as np
+    import pyarrow as pa
 
-    def __enter__(self) -> list[int]:
-        self._ended, self._found = threading.Event(), list[int]()
-        self._thread = threading.Thread(target=self._sample, daemon=True)
-        self._thread.start()
-        return self._found
+    from train.finetuning.prepare import ABOUT, BLOCK_ROWS, SCHEMA, write_part
 
-    def __exit__(self, *error: object) -> None:
-        self._ended.set()
-        self._thread.join()
-
-    def _sample(self) -> None:
-        while not self._ended.wait(0.5):
-            for child in psutil.Process().children(recursive=True):
-                try:
-                    if "ray::write_block" in " ".join(child.cmdline()):
-                        self._found.append(child.memory_info().rss - child.memory_info().shared)
-                except psutil.Error:
-                    continue
+    place, random = folder / "pairs", np.random.default_rng(0)
+    place.mkdir()
+    yield ""
+    for number, start in enumerate(range(0, PAIRS, BLOCK_ROWS)):
+        lengths = random.integers(60, 340, min(BLOCK_ROWS, PAIRS - start))
+        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
+        ids = pa.ListArray.from_arrays(offsets, random.integers(0, 150_000, offsets[-1]).astype(np.int32))
+        keys = random.integers(0, 2**63, len(lengths)).astype(np.uint64)
+        columns = [ids, (lengths * 0.8).astype(np.int32), keys, random.random(len(lengths)) < 0.005]
+        about = {ABOUT: json.dumps({"num_rows": len(lengths), "left_out": {}})}
+        write_part(place / f"part-{number:05}.arrow", pa.table(columns, SCHEMA).replace_schema_metadata(about))
+    yield f"{sum(file.stat().st_size for file in place.iterdir()) / 1e6:.0f} MB on disk"
 
 
-def _read(folder: Path, number: int) -> dict[str, Any]:
+def _split(folder: Path) -> Iterator[str]:
+    from train.finetuning.prepare import _select
+
+    yield ""
+    counts = _select(folder / "pairs", is_inverse=True)
+    yield f"{counts['num_train']} and {counts['num_dev']} pairs"
+
+
+def _read(folder: Path) -> Iterator[str]:
     from train.finetuning.rows import LengthGrouped, Rows, collate
 
-    before, start = psutil.Process().memory_info().rss, time.perf_counter()
+    yield ""
     rows = Rows(str(folder / "pairs"), "train")
-    batch: list[int] = []
+    order = list(LengthGrouped(rows.lengths, BATCH, seed=0))
     padded = 0
-    for place in LengthGrouped(rows.lengths, BATCH, seed=0):
-        batch.append(place)
-        if len(batch) == BATCH:
-            padded += collate([rows[one] for one in batch], 0)["input_ids"].numel()
-            batch = []
-    assert padded >= 0.99 * rows.num_tokens
-    return _memory(before, time.perf_counter() - start)
+    for start in range(0, READ_PAIRS, BATCH):
+        padded += collate([rows[place] for place in order[start : start + BATCH]], 0)["input_ids"].numel()
+    tokens = int(rows.lengths[order[:READ_PAIRS]].sum())
+    yield f"{rows.num_tokens} tokens; {READ_PAIRS} pairs read, {1 - tokens / padded:.1%} padding"
 
 
-def _memory(before: int, seconds: float) -> dict[str, float]:
-    mapped = psutil.Process().memory_info().shared
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return {"before": before, "peak": peak, "mapped": mapped, "seconds": seconds}
+def _memory() -> dict[str, int]:
+    """Bytes of this process, by the names of /proc."""
+    lines = (line.split() for line in Path("/proc/self/status").read_text().splitlines())
+    return {words[0].rstrip(":"): int(words[1]) * 1024 for words in lines if words[0].startswith(("Rss", "VmHWM"))}
+
+
+def _child(name: str, folder: Path) -> dict[str, Any]:
+    steps = {"prepare": _prepare, "write": _write, "split": _split, "read": _read}[name](folder)
+    next(steps)
+    before, start = _memory()["RssAnon"], time.perf_counter()
+    said = next(steps)
+    seconds, now = time.perf_counter() - start, _memory()
+    return {"before": before, "after": now["RssAnon"], "peak": now["VmHWM"], "seconds": seconds, "said": said}
 
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--child"]:
-        step = {"prepare": _prepare, "read": _read}[sys.argv[2]]
-        print(json.dumps(step(Path(sys.argv[3]), int(sys.argv[4]))))
+        print(json.dumps(_child(sys.argv[2], Path(sys.argv[3]))))
     else:
-        sys.exit(main(int(sys.argv[1]) if len(sys.argv) > 1 else NUM_ROWS))
+        sys.exit(main(sys.argv[1:]))
