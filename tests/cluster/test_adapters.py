@@ -213,7 +213,10 @@ def test_the_ranks_are_those_of_vllm() -> None:
 def test_each_row_goes_to_its_adapter_or_to_the_base() -> None:
     folders = {"": "/m", "/a": "/a"}
     row = {"prompt_ids": [1], "label_ids": [], "json_schema": "", "error": ""}
-    told = [_to_engine({**row, **more}, Sampling(), folders)["model"] for more in ({ADAPTER: "/a"}, {ADAPTER: ""}, {})]
+    told = [
+        _to_engine({**row, **more}, Sampling(), folders=folders)["model"]
+        for more in ({ADAPTER: "/a"}, {ADAPTER: ""}, {})
+    ]
     assert told == ["/a", "/m", "/m"]
     assert "model" not in _to_engine({**row, ADAPTER: ""}, Sampling())
     # An engine without LoRA does not see the column.

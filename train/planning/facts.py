@@ -87,8 +87,7 @@ class Config(Strict):
         1.0,
         ge=0,
         le=1,
-        description="assumed share of the texts on which a cascade's first judge is unsure, so that the other judges "
-        "are asked; the report of a run without a cascade plots it over the threshold",
+        description="assumed share of the texts that a cascade's first judge passes on to the others",
     )
 
     @field_validator("nodes", mode="before")
