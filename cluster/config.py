@@ -17,7 +17,8 @@ from cluster.configfile import read, with_overrides
 from cluster.errors import UserError
 from cluster.model_specs import HttpSpec as HttpSpec  # an older name, for code that imports it from here
 from cluster.model_specs import ModelSpec
-from cluster.publish import address_problem
+from cluster.object_store import address_problem, below, is_address
+from cluster.run_store import mirror_of
 from cluster.strict import Strict
 
 
@@ -42,16 +43,22 @@ def _store_address(address: str) -> str:
 
 
 def _named(folder: Any) -> Any:
+    """A folder as it is, an address of an object store as the folder that mirrors it."""
     if folder == "":
         raise ValueError("must be the path of a folder, not empty")
-    return folder
+    return mirror_of(_store_address(str(folder))) if is_address(str(folder)) else folder
+
+
+def _inside(run: str, path: str) -> str:
+    return below(run, path) if is_address(run) else str(Path(run).absolute() / path)
 
 
 class RunConfig(Strict):
     """Settings shared by all jobs of a run."""
 
     run: Annotated[Path, BeforeValidator(_named)] = Field(
-        description="run directory; every job writes to a subfolder of it"
+        description="run directory; every job writes to a subfolder of it: a folder that all nodes mount, or an s3://, "
+        "gs:// or file:// address, which only the driver reads and writes"
     )
     seed: int = Field(0, ge=0)
     ray: RayConfig = RayConfig()
@@ -65,12 +72,12 @@ class RunConfig(Strict):
     @model_validator(mode="before")
     @classmethod
     def _inside_the_run(cls, raw: Any) -> Any:
-        """Resolve `run:PATH` to a path in the run directory, so that all other code sees plain folders."""
+        """Resolve `run:PATH` to a place in the run directory, so that all other code sees folders and addresses."""
         if not isinstance(raw, Mapping) or not isinstance(raw.get("models"), Mapping):
             return raw
-        root = Path(str(raw.get("run", "."))).absolute()
+        run = str(raw.get("run", "."))
         specs = {
-            name: {**spec, "source": str(root / spec["source"].removeprefix("run:"))}
+            name: {**spec, "source": _inside(run, spec["source"].removeprefix("run:"))}
             if isinstance(spec, Mapping) and str(spec.get("source", "")).startswith("run:")
             else spec
             for name, spec in raw["models"].items()

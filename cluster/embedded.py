@@ -61,7 +61,7 @@ def fetch(name: str, *, cache_dir: str | Path | None = None, verify: bool = Fals
         shutil.rmtree(_downloads(place), ignore_errors=True)  # of a process that was killed after the conversion
         return place
     try:
-        with _lock(place):
+        with locked(place):
             trouble = damage(place, EMBEDDED[name], verify=verify)
             if trouble is not None:
                 if place.exists():
@@ -96,7 +96,7 @@ def download_beside(names: Iterable[str], *, cache_dir: str | Path | None = None
 
     def work() -> None:
         for name, place in missing.items():
-            with contextlib.suppress(UserError, OSError), _lock(place):
+            with contextlib.suppress(UserError, OSError), locked(place):
                 find_sources(name, EMBEDDED[name], place)
 
     thread = threading.Thread(target=work, daemon=True)
@@ -135,7 +135,8 @@ def sha256(path: Path) -> str:
 
 
 @contextlib.contextmanager
-def _lock(place: Path) -> Iterator[None]:
+def locked(place: Path) -> Iterator[None]:
+    """Holds the lock of a folder in the cache; waits while another process of this machine holds it."""
     place.parent.mkdir(parents=True, exist_ok=True)
     with (place.parent / f".{place.name}.lock").open("a") as file:
         try:

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from cluster.config import RunConfig
+from cluster.model_files import num_parameters
 from cluster.model_specs import VllmSpec
-from cluster.models import num_parameters
 from cluster.node_checks import Seen
 
 GPU_SHARE = 0.9  # the fraction of a GPU's memory that vLLM uses

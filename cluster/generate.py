@@ -154,9 +154,11 @@ def _reply_columns(replies: list[Reply], sampling: Sampling) -> Batch:
 def _with_vllm(dataset: Dataset, spec: VllmSpec, sampling: Sampling) -> Dataset:
     from ray.data.llm import build_processor, vLLMEngineProcessorConfig
 
-    folder = str(models.resolve(spec.source, revision=spec.revision).path)
+    from cluster.engine_stage import load_on_node
+
+    model = models.resolve(spec.source, revision=spec.revision, weights=runtime.is_one_machine())
     config = vLLMEngineProcessorConfig(
-        model_source=folder,
+        model_source=str(model.path),
         batch_size=rows_at_once(spec),
         concurrency=(spec.num_engines, spec.num_engines) if isinstance(spec.num_engines, int) else spec.num_engines,
         accelerator_type=spec.accelerator_type,
@@ -169,9 +171,10 @@ def _with_vllm(dataset: Dataset, spec: VllmSpec, sampling: Sampling) -> Dataset:
         task_type="embed" if sampling.hidden_state else "generate",
         **vllm_arguments(spec, sampled=sampling.temperature > 0),
     )
-    tokenised = dataset.map_batches(_tokenise, fn_args=(folder, spec, sampling), batch_size=None)
+    tokenised = dataset.map_batches(_tokenise, fn_args=(model.reference, spec, sampling), batch_size=None)
     with runtime.quiet_logging():
         processor = build_processor(config, preprocess=partial(_to_engine, sampling=sampling), postprocess=None)
+    load_on_node(processor, model.reference)
     answered = processor(tokenised)
     return answered.map_batches(_from_engine, fn_args=(sampling,), batch_size=None)
 

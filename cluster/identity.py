@@ -59,7 +59,7 @@ def model_identity(spec: ModelSpec) -> dict[str, Any]:
     """The same with the fingerprint of the model's weights."""
     known = spec_identity(spec)
     if isinstance(spec, VllmSpec):
-        known["weights"] = models.resolve(spec.source, revision=spec.revision).fingerprint
+        known["weights"] = models.resolve(spec.source, revision=spec.revision, weights=False).fingerprint
     return known
 
 

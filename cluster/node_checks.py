@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from cluster import runtime
-from cluster.models import missing_pieces
+from cluster.model_files import missing_pieces
 from cluster.precision import Dtype, dtype_here
 
 PATIENCE_S = 5.0

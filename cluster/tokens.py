@@ -133,16 +133,16 @@ def encoder(folder: str, style: Literal["auto", "chat", "completion"], revision:
     """The encoder of a model folder, loaded once per process.
 
     Args:
-        folder: the model folder, or a hub id.
+        folder: the model folder, its reference, or a hub id.
         style: see `Encoder`.
         revision: of a hub id.
     """
-    return Encoder(folder, style, revision)
+    return Encoder(models.local_folder(folder, weights=False), style, revision)
 
 
 def encoder_of(spec: VllmSpec) -> Encoder:
     """The encoder of a model of the configuration."""
-    return encoder(str(models.resolve(spec.source, revision=spec.revision).path), spec.prompt_style)
+    return encoder(models.resolve(spec.source, revision=spec.revision, weights=False).reference, spec.prompt_style)
 
 
 def special_tokens_of(spec: ModelSpec) -> tuple[str, ...]:

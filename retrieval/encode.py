@@ -17,7 +17,7 @@ def load_encoder(folder: str, max_length: int) -> Any:
     """The model of that folder, loaded once in each process."""
     from sentence_transformers import SentenceTransformer
 
-    model = SentenceTransformer(folder)
+    model = SentenceTransformer(models.local_folder(folder))
     model.max_seq_length = min(max_length, model.max_seq_length or max_length)
     return model
 
@@ -67,7 +67,7 @@ def encode(source: str, texts: Sequence[str], max_length: int, *, block: int = 5
     """
     import ray
 
-    folder = str(models.resolve(source).path)
+    folder = models.resolve(source, weights=runtime.is_one_machine()).reference
     num_gpus = min(1, runtime.num_gpus())
     work = ray.remote(num_cpus=1, num_gpus=num_gpus)(encode_here)
     parts = [

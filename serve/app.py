@@ -98,7 +98,7 @@ def _evaluator(name: str, spec: ModelSpec, found: Online) -> Any:
 
 
 def _vllm_evaluator(name: str, spec: VllmSpec, found: Online, options: dict[str, Any]) -> Any:
-    folder = str(models.resolve(spec.source, revision=spec.revision).path)
+    model = models.resolve(spec.source, revision=spec.revision, weights=runtime.is_one_machine())
     arguments = vllm_arguments(spec, sampled=True, is_served=True)
     if isinstance(spec, CutSpec):
         arguments["engine_kwargs"] |= {"runner": "pooling", "convert": "embed"}
@@ -106,23 +106,28 @@ def _vllm_evaluator(name: str, spec: VllmSpec, found: Online, options: dict[str,
         _share_cpus(arguments, found)
     options["ray_actor_options"] = {"num_cpus": SMALL}
     with runtime.quiet_logging():  # Ray logs the whole plan
-        return _llm_deployment(name, spec, folder, options, arguments)
+        return _llm_deployment(name, spec, model, options, arguments)
 
 
-def _llm_deployment(name: str, spec: VllmSpec, folder: str, options: dict[str, Any], arguments: dict[str, Any]) -> Any:
+def _llm_deployment(
+    name: str, spec: VllmSpec, model: models.ModelFolder, options: dict[str, Any], arguments: dict[str, Any]
+) -> Any:
     from ray.serve.llm import LLMConfig, build_llm_deployment
 
     from serve.engines.vllm_server import VllmServer
 
     config = LLMConfig(
-        model_loading_config={"model_id": name, "model_source": folder},
+        model_loading_config={"model_id": name, "model_source": str(model.path)},
         accelerator_type=spec.accelerator_type,
         deployment_config=options,
         log_engine_metrics=False,
         **arguments,
     )
     return build_llm_deployment(
-        config, name_prefix="evaluator-", bind_kwargs={"spec": spec, "folder": folder}, deployment_cls=VllmServer
+        config,
+        name_prefix="evaluator-",
+        bind_kwargs={"spec": spec, "reference": model.reference},
+        deployment_cls=VllmServer,
     )
 
 

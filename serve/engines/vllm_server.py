@@ -17,17 +17,19 @@ from ray.serve.llm.deployment import LLMServer
 from cluster.exchange import Reply, Request
 from cluster.generate import NOT_NORMALISED, label_logprobs
 from cluster.model_specs import VllmSpec
+from cluster.models import local_folder
 from cluster.tokens import Encoder, encoder
 
 
 class VllmServer(LLMServer):  # type: ignore[misc]
-    """`spec`, `folder`: the model's specification in the configuration, and the folder of its files."""
+    """`spec`, `reference`: the model's specification in the configuration, and what this node gets its folder by."""
 
     async def __init__(  # type: ignore[misc]
-        self, llm_config: LLMConfig, spec: VllmSpec, folder: str
+        self, llm_config: LLMConfig, spec: VllmSpec, reference: str
     ) -> None:
         self._spec = spec
-        self._folder = folder
+        self._folder = local_folder(reference)
+        llm_config.get_engine_config().hf_model_id = self._folder
         await super().__init__(llm_config)
 
     async def ping(self) -> bool:
