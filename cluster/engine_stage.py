@@ -23,6 +23,8 @@ def load_on_node(processor: Any, reference: str) -> None:
         processor: of `ray.data.llm.build_processor`, before it is applied.
         reference: of the model.
     """
-    stage = processor.get_stage_by_name("vLLMEngineStage")
-    stage.fn = NodeEngine
-    stage.fn_constructor_kwargs["model"] = reference
+    name = "vLLMEngineStage"
+    stage = processor.get_stage_by_name(name)
+    settings = {**stage.fn_constructor_kwargs, "model": reference}
+    # A copy: an assignment would derive the resources again, from settings that the first time has consumed.
+    processor.stages[name] = stage.model_copy(update={"fn": NodeEngine, "fn_constructor_kwargs": settings})

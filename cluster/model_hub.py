@@ -6,44 +6,31 @@ renames each file, so that several processes of a machine download it once; a sn
 
 from __future__ import annotations
 
-import functools
 from pathlib import Path
 
 from cluster.errors import UserError
 from cluster.model_files import LEFT, TAKEN, WEIGHTS, files_of, missing_pieces, refuse_pickles
 
 
-def snapshot(repo: str, revision: str | None, *, weights: bool = True, download: bool = True) -> Path:
-    """The folder of a hub id, named after its commit.
+def snapshot(repo: str, revision: str | None, *, weights: bool = True) -> Path:
+    """The folder of a hub id, named after its commit; downloaded first where it is missing.
 
     Args:
         repo: `org/name`.
         revision: branch, tag or commit; None: the default branch.
         weights: False: only what tokenising and planning read.
-        download: False: only what is on this machine.
 
     Raises:
         UserError: the model is not there and cannot be downloaded, or it cannot be loaded.
     """
     from httpx import HTTPError
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    from huggingface_hub.errors import HfHubHTTPError
 
-    patterns = [pattern for pattern in TAKEN if weights or pattern != WEIGHTS]
-    get = functools.partial(
-        snapshot_download, repo, revision=revision, allow_patterns=patterns, ignore_patterns=list(LEFT)
-    )
     wanted = f"{repo}@{revision}" if revision else repo
-    try:
-        folder = Path(get(local_files_only=True))
-        found = not missing_pieces(folder, weights=weights)
-    except LocalEntryNotFoundError:
-        found = False
-    if not found:
+    folder = found_snapshot(repo, revision, weights=weights)
+    if folder is None:
         try:
-            if not download:
-                raise OSError("not downloaded yet")
-            folder = Path(get())
+            folder = _get(repo, revision, weights)
         except (HfHubHTTPError, HTTPError, OSError) as error:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0].split(". ")[0]
             raise UserError(
@@ -58,3 +45,29 @@ def snapshot(repo: str, revision: str | None, *, weights: bool = True, download:
             )
     refuse_pickles(f"Model {wanted} in the hub cache", list(files_of(folder)))  # another program may have fetched them
     return folder
+
+
+def found_snapshot(repo: str, revision: str | None, *, weights: bool = True) -> Path | None:
+    """The same, if it is complete on this machine; nothing is downloaded.
+
+    Args:
+        repo: see `snapshot`.
+        revision: see `snapshot`.
+        weights: see `snapshot`.
+    """
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+
+    try:
+        folder = _get(repo, revision, weights, local_files_only=True)
+    except (LocalEntryNotFoundError, HFValidationError):
+        return None
+    return None if missing_pieces(folder, weights=weights) else folder
+
+
+def _get(repo: str, revision: str | None, weights: bool, **options: bool) -> Path:
+    from huggingface_hub import snapshot_download
+
+    patterns = [pattern for pattern in TAKEN if weights or pattern != WEIGHTS]
+    return Path(
+        snapshot_download(repo, revision=revision, allow_patterns=patterns, ignore_patterns=list(LEFT), **options)
+    )

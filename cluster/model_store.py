@@ -45,6 +45,8 @@ def listing(address: str) -> Listing:
         ) from error
     refuse_pickles(f"Model {shown(address)}", list(found))
     files = {name: one for name, one in sorted(found.items()) if _is_taken(name)}
+    if not files:
+        raise UserError(f"Model {shown(address)} has no files. Correct `source`.", code="missing_file")
     content = [(name, one.size, one.mtime_ns) for name, one in files.items()]
     digest = hashlib.sha256(json.dumps([shown(address), content]).encode()).hexdigest()
     return Listing(place, {name: one.size for name, one in files.items()}, digest)
@@ -94,6 +96,11 @@ def folder(
 
 def _name(fingerprint: str, weights: bool) -> str:
     return fingerprint[:32] if weights else f"{fingerprint[:32]}-without-weights"
+
+
+def found_folder(fingerprint: str) -> Path | None:
+    """The model of that listing, if this machine has it."""
+    return _there(cache_root() / "models" / "stores", fingerprint, True)
 
 
 def _there(root: Path, fingerprint: str, weights: bool) -> Path | None:

@@ -146,6 +146,20 @@ def local_folder(reference: str, *, weights: bool = True) -> str:
     return reference
 
 
+def is_here(reference: str) -> bool:
+    """Whether the machine where this runs has the model already. Nothing is fetched."""
+    _, _, wanted = reference.partition("#")
+    repo, _, commit = reference.partition("@")
+    name = reference.removeprefix("embedded:")
+    if wanted:
+        return model_store.found_folder(wanted) is not None
+    if name != reference:
+        return damage(model_place(name), EMBEDDED[name]) is None
+    if commit and HUB_ID.fullmatch(repo):
+        return model_hub.found_snapshot(repo, commit) is not None
+    return Path(reference).is_dir()
+
+
 # Its length: one case a kind of source.
 def _look_up(
     source: str, revision: str | None, cache_dir: str | Path | None, verify: bool, weights: bool = True

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from cluster import runtime
 from cluster.model_files import missing_pieces
+from cluster.models import is_here
 from cluster.precision import Dtype, dtype_here
 
 PATIENCE_S = 5.0
@@ -23,13 +24,14 @@ PATIENCE_S = 5.0
 class Look(NamedTuple):
     """What to check.
 
-    `storage`: the run directory; `mark`: the name of a file that the driver wrote there; `folders`: model folders by
-    model; `endpoints`: host and port by model; `ports`: report the addresses that listen on them.
+    `storage`: the run directory; `mark`: the name of a file that the driver wrote there; `references`: of the models by
+    name (see `cluster.models.local_folder`); `endpoints`: host and port by model; `ports`: report the addresses that
+    listen on them.
     """
 
     storage: str
     mark: str
-    folders: Mapping[str, str]
+    references: Mapping[str, str]
     endpoints: Mapping[str, tuple[str, int]]
     ports: Sequence[int]
 
@@ -37,14 +39,15 @@ class Look(NamedTuple):
 class Seen(NamedTuple):
     """The results on one node. A problem is a text, "" if there is none.
 
-    `dtype`: what `dtype: auto` is on its processor. `gpus`: name and bytes of each; `bound`: port -> addresses
-    that listen on it.
+    `fetches`: the models that the node does not have yet and gets itself; `dtype`: what `dtype: auto` is on its
+    processor; `gpus`: name and bytes of each; `bound`: port -> addresses that listen on it.
     """
 
     node: str
     versions: dict[str, str]
     storage: str
     models: dict[str, str]
+    fetches: list[str]
     memory_bytes: int
     dtype: Dtype
     gpus: list[tuple[str, int]]
@@ -53,13 +56,15 @@ class Seen(NamedTuple):
 
 def look(asked: Look, node: str) -> Seen:
     """Run the checks on this machine, which the cluster knows as `node`."""
-    models = {name: folder_problem(Path(folder)) for name, folder in asked.folders.items()}
+    folders = {name: place for name, place in asked.references.items() if Path(place).is_absolute()}
+    models = {name: folder_problem(Path(folders[name])) if name in folders else "" for name in asked.references}
     models |= {name: endpoint_problem(*place) for name, place in asked.endpoints.items()}
     return Seen(
         node=node,
         versions={"python": platform.python_version(), **runtime.versions()},
         storage=storage_problem(Path(asked.storage), asked.mark, node) if asked.storage else "",
         models=models,
+        fetches=[name for name, one in asked.references.items() if name not in folders and not is_here(one)],
         memory_bytes=memory_bytes(),
         dtype=dtype_here(),
         gpus=gpus(),
