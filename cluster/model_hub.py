@@ -6,10 +6,15 @@ renames each file, so that several processes of a machine download it once; a sn
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from cluster.errors import UserError
 from cluster.model_files import LEFT, TAKEN, WEIGHTS, files_of, missing_pieces, refuse_pickles
+
+FETCHES = "INVERDICT_HUB_FETCHES"  # see `fetching`
 
 
 def snapshot(repo: str, revision: str | None, *, weights: bool = True) -> Path:
@@ -64,10 +69,33 @@ def found_snapshot(repo: str, revision: str | None, *, weights: bool = True) -> 
     return None if missing_pieces(folder, weights=weights) else folder
 
 
+@contextmanager
+def _reached() -> Iterator[None]:
+    """In a process that `fetching` has made, the hub is reached in this block, whatever its libraries were told."""
+    from huggingface_hub import constants
+
+    before = constants.HF_HUB_OFFLINE
+    constants.HF_HUB_OFFLINE = before and FETCHES not in os.environ
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = before
+
+
+def fetching() -> dict[str, str]:
+    """Environment of a process whose libraries do not ask the hub, but whose missing model is downloaded.
+
+    If this process is offline (`HF_HUB_OFFLINE=1`), so is that one.
+    """
+    known = os.environ.get("HF_HUB_OFFLINE")
+    return {"HF_HUB_OFFLINE": known} if known else {"HF_HUB_OFFLINE": "1", FETCHES: "1"}
+
+
 def _get(repo: str, revision: str | None, weights: bool, **options: bool) -> Path:
     from huggingface_hub import snapshot_download
 
     patterns = [pattern for pattern in TAKEN if weights or pattern != WEIGHTS]
-    return Path(
-        snapshot_download(repo, revision=revision, allow_patterns=patterns, ignore_patterns=list(LEFT), **options)
-    )
+    with _reached():
+        return Path(
+            snapshot_download(repo, revision=revision, allow_patterns=patterns, ignore_patterns=list(LEFT), **options)
+        )

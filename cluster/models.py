@@ -101,7 +101,7 @@ def resolve(
     known = [_job.found.get((source, revision, whole)) for whole in ((True,) if weights else (True, False))]
     if (one := next(filter(None, known), None)) is None:
         one = _look_up(source, revision or _job.pins.get(source), None, False, weights)
-        _job.found[source, revision, weights] = one
+        _job.found[source, revision, weights or one.kind in ("embedded", "local")] = one
         if one.kind == "hub" and revision is None:
             _pin(_job, source, one.path.name)
     return one
@@ -109,9 +109,11 @@ def resolve(
 
 def _pin(job: _Job, source: str, commit: str) -> None:
     """Keep the commit for the run: another job, or the same after a kill, must not use a later one."""
-    if job.file is None or source in job.pins:
+    if source in job.pins:
         return
     job.pins[source] = commit
+    if job.file is None:
+        return
     job.file.parent.mkdir(parents=True, exist_ok=True)
     write_text(job.file, json.dumps(job.pins, indent=1, sort_keys=True))
 

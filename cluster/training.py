@@ -7,7 +7,6 @@ workers run on other machines.
 from __future__ import annotations
 
 import json
-import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field, model_validator
 
 from cluster import feasibility as demands
-from cluster import runtime
+from cluster import model_hub, runtime
 from cluster.artifacts import write_text
 from cluster.errors import JobFailed, UserError
 from cluster.progress import progress
@@ -165,7 +164,7 @@ def _checkpoints(folder: Path) -> set[str]:
 
 
 def _environment() -> dict[str, str]:
-    return {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": os.environ.get("HF_HUB_OFFLINE", "1")}
+    return {"TOKENIZERS_PARALLELISM": "false", **model_hub.fetching()}
 
 
 def _first_reason(error: BaseException) -> str:

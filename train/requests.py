@@ -26,7 +26,11 @@ def known_encoder(spec: ModelSpec) -> Encoder | None:
 
 def weights_of(spec: ModelSpec) -> str:
     """Fingerprint of the model's weights, "none" where only the engine has them."""
-    return models.resolve(spec.source, revision=spec.revision).fingerprint if isinstance(spec, VllmSpec) else "none"
+    return (
+        models.resolve(spec.source, revision=spec.revision, weights=False).fingerprint
+        if isinstance(spec, VllmSpec)
+        else "none"
+    )
 
 
 class Stages:

@@ -17,6 +17,7 @@ from safetensors.numpy import save_file
 
 from cluster import models
 from cluster.errors import UserError
+from cluster.model_hub import fetching
 from cluster.run_store import mirror_of, opened_run
 from tests.cluster.fake_hub import Hub, fake_hub
 
@@ -97,6 +98,21 @@ def test_the_token_of_a_file_opens_a_model_and_none_says_so(hub: Hub, tmp_path: 
     assert "secret" not in refused
     env = {**hub.environment(tmp_path / "node"), "HF_TOKEN_PATH": str(tmp_path / "token")}
     assert told(on_node, env).endswith(FIRST)
+
+
+def test_a_training_worker_asks_the_hub_for_its_model_alone(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    env = {**hub.environment(tmp_path / "node"), **fetching()}
+    words = f"print(models.local_folder('org/name@{FIRST}'))\nimport huggingface_hub.constants as c; print(c.HF_HUB_OFFLINE)"
+    assert told(words, env).splitlines()[-2:] == [
+        str(tmp_path / "node/hub/models--org--name/snapshots" / FIRST),
+        "True",
+    ]
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    env = {**hub.environment(tmp_path / "offline"), **fetching()}
+    assert "UserError" in told(words, env)
 
 
 def test_a_folder_that_a_node_lacks_is_named(tmp_path: Path) -> None:

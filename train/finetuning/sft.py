@@ -149,7 +149,7 @@ def _train_one(run: RunConfig, config: Config, name: str, direction: Direction) 
     }
 
     def work() -> dict[str, Any]:
-        known = encoder(str(models.resolve(base.source, revision=base.revision).path), base.prompt_style)
+        known = encoder(models.resolve(base.source, revision=base.revision, weights=False).reference, base.prompt_style)
         pairs = _prepare(run, config, name, direction, known)
         job.claim()
         counts = _write_pairs(pairs, job.path / "pairs")
@@ -258,7 +258,7 @@ def _settings(run: RunConfig, config: Config, name: str, direction: Direction, f
     kept = config.model_dump(include={field.name for field in fields(Settings)})
     kept["lora_alpha"] = config.lora_alpha or 2 * config.lora_rank
     return Settings(
-        base=str(models.resolve(base.source, revision=base.revision).path),
+        base=models.resolve(base.source, revision=base.revision, weights=runtime.is_one_machine()).reference,
         train=str(place / "pairs" / "train.parquet"),
         dev=str(place / "pairs" / "dev.parquet"),
         out=str(place),
