@@ -42,8 +42,8 @@ class VllmSpec(Strict):
 
     backend: Literal["vllm"] = "vllm"
     source: str = Field(
-        description="embedded:NAME, a local model folder, a hub id such as Qwen/Qwen2.5-7B-Instruct, or run:PATH, a "
-        "folder in the run directory that an earlier job writes"
+        description="embedded:NAME, a local model folder, a hub id such as Qwen/Qwen2.5-7B-Instruct, an s3://, gs:// "
+        "or file:// address of a model folder, or run:PATH, a folder in the run directory that an earlier job writes"
     )
     revision: str | None = Field(None, description="hub revision (commit, tag or branch)")
     prompt_style: Literal["auto", "chat", "completion"] = Field(

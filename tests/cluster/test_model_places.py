@@ -105,11 +105,9 @@ def test_a_training_worker_asks_the_hub_for_its_model_alone(
 ) -> None:
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
     env = {**hub.environment(tmp_path / "node"), **fetching()}
-    words = f"print(models.local_folder('org/name@{FIRST}'))\nimport huggingface_hub.constants as c; print(c.HF_HUB_OFFLINE)"
-    assert told(words, env).splitlines()[-2:] == [
-        str(tmp_path / "node/hub/models--org--name/snapshots" / FIRST),
-        "True",
-    ]
+    place = str(tmp_path / "node" / "hub" / "models--org--name" / "snapshots" / FIRST)
+    words = f"print(models.local_folder('org/name@{FIRST}'))\nfrom huggingface_hub import constants as c"
+    assert told(f"{words}\nprint(c.HF_HUB_OFFLINE)", env).splitlines() == [place, "True"]
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     env = {**hub.environment(tmp_path / "offline"), **fetching()}
     assert "UserError" in told(words, env)
