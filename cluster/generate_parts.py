@@ -85,7 +85,7 @@ def run_parts(
     # These steps read and write the run folder.
     where = beside_driver()
     if where:
-        where["concurrency"] = os.cpu_count()
+        where["concurrency"] = min(os.cpu_count() or 1, len(items))
     # One item per block: Ray's own Parquet reader starts an actor for every few files.
     asked = ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
         _from_start, fn_args=(at_once, *requests), batch_size=None, **where

@@ -27,7 +27,7 @@ from cluster.object_store import is_address
 from cluster.run_store import flushed
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
-PINS = "models.json"  # in the run folder: hub id -> commit
+PINS = "models.json"  # in the run folder: hub id, or hub id @ branch or tag -> commit
 
 
 @dataclass(frozen=True)
@@ -60,8 +60,8 @@ def looked_up_once(run: Path | None = None) -> Iterator[None]:
     """Within this context each model is resolved once: a job sees one consistent state of the weights.
 
     Args:
-        run: the run folder, which keeps the commit of each hub id that the configuration gives no revision: all jobs of
-            the run use the same. None: that of the surrounding context, or none.
+        run: the run folder, which keeps the commit of each hub id: all jobs of the run use the same, also if a branch
+            moves on. None: that of the surrounding context, or none.
     """
     global _job
     before = _job
@@ -100,18 +100,19 @@ def resolve(
         return _look_up(source, revision, cache_dir, verify, weights)
     known = [_job.found.get((source, revision, whole)) for whole in ((True,) if weights else (True, False))]
     if (one := next(filter(None, known), None)) is None:
-        one = _look_up(source, revision or _job.pins.get(source), None, False, weights)
+        name = f"{source}@{revision}" if revision else source
+        one = _look_up(source, _job.pins.get(name, revision), None, False, weights)
         _job.found[source, revision, weights or one.kind in ("embedded", "local")] = one
-        if one.kind == "hub" and revision is None:
-            _pin(_job, source, one.path.name)
+        if one.kind == "hub" and revision != one.path.name:
+            _pin(_job, name, one.path.name)
     return one
 
 
-def _pin(job: _Job, source: str, commit: str) -> None:
+def _pin(job: _Job, name: str, commit: str) -> None:
     """Keep the commit for the run: another job, or the same after a kill, must not use a later one."""
-    if source in job.pins:
+    if name in job.pins:
         return
-    job.pins[source] = commit
+    job.pins[name] = commit
     if job.file is None:
         return
     job.file.parent.mkdir(parents=True, exist_ok=True)

@@ -78,6 +78,12 @@ def test_the_driver_reads_no_weights_and_a_run_keeps_its_commit(hub: Hub, tmp_pa
     for name in ("driver", "another machine"):
         assert told(on_driver, hub.environment(tmp_path / name)) == f"org/name@{FIRST}"
     assert json.loads((tmp_path / "run" / "models.json").read_text()) == {"org/name": FIRST}
+    of_branch = on_driver.replace("'org/name'", "'org/name', revision='main'")
+    assert told(of_branch, hub.environment(tmp_path / "y")) == f"org/name@{SECOND}"
+    assert json.loads((tmp_path / "run" / "models.json").read_text())["org/name@main"] == SECOND
+    of_commit = on_driver.replace("'org/name'", f"'org/name', revision='{FIRST}'")
+    assert told(of_commit, env) == f"org/name@{FIRST}"
+    assert len(json.loads((tmp_path / "run" / "models.json").read_text())) == 2
 
 
 def test_a_model_without_all_its_weights_is_refused_on_the_node(hub: Hub, tmp_path: Path) -> None:
