@@ -14,6 +14,7 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -31,12 +32,19 @@ FOLDER = "runs"  # of the cache
 STATE = ".sent.json"  # in the mirror: its id, and name -> [size, mtime in ns] of each file that the store has
 OWNER = f"{HIDDEN}/mirror.json"  # in the store: the id of the mirror that wrote last
 SECONDS_BETWEEN_LOOKS = 2.0
+FILES_AT_ONCE = 8
 Known = dict[str, list[int]]
 
 
 def mirror_of(address: str) -> Path:
     """The folder in which the jobs of a run on this address work."""
-    return cache_root() / FOLDER / quote(address.rstrip("/"), safe="")
+    return cache_root() / FOLDER / quote(_plain(address), safe="")
+
+
+def _plain(address: str) -> str:
+    """The address without a slash at the end of its path, so that both spellings are one run."""
+    path, mark, query = address.partition("?")
+    return f"{path.rstrip('/')}{mark}{query}"
 
 
 def address_of(run: Path) -> str | None:
@@ -185,6 +193,8 @@ class Mirror:
             try:
                 self.send()
                 self._has_failed = False
+            except FileNotFoundError:  # a folder that was removed while it was looked at
+                pass
             except (OSError, pa.ArrowException) as error:
                 if not self._has_failed:
                     say(f"run: {shown(self._address)} cannot be written ({short(error)}); tried again until the end")
@@ -221,16 +231,30 @@ class Mirror:
             if not changed and not gone:
                 return
             broken = manifests_above({*changed, *gone}) & self._known.keys()
-            for name in [*sorted(broken), *gone]:
-                if self._known.pop(name, None) is not None:
+            if removed := dict.fromkeys([*sorted(broken), *gone]):
+                self._known = {name: one for name, one in self._known.items() if name not in removed}
+                self._keep()  # a kill from here on must not leave a file that counts as sent and is not there
+                for name in removed:
                     self._delete(name)
-            for name in sorted({*changed, *(broken & wanted.keys())}, key=lambda name: (_is_manifest(name), name)):
-                try:
-                    sent(self._place, name, self._folder / name)
-                except FileNotFoundError:  # deleted since
-                    continue
-                self._known[name] = wanted[name]
+            again = {name for name in wanted if name not in self._known}
+            for is_manifest in (False, True):
+                self._put([name for name in sorted({*changed, *again}) if _is_manifest(name) == is_manifest], wanted)
             self._keep()
+
+    def _put(self, names: list[str], stamps: Known) -> None:
+        """Send files, several at a time."""
+
+        def one(name: str) -> bool:
+            try:
+                sent(self._place, name, self._folder / name)
+            except FileNotFoundError:  # deleted since
+                return False
+            return True
+
+        with ThreadPoolExecutor(FILES_AT_ONCE) as pool:
+            for name, is_there in zip(names, pool.map(one, names), strict=True):
+                if is_there:
+                    self._known[name] = stamps[name]
 
     def _delete(self, name: str) -> None:
         with suppress(FileNotFoundError):

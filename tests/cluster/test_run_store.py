@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -43,6 +41,7 @@ def write(file: Path, text: str) -> None:
 
 def test_an_address_and_its_mirror_name_each_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     address = "s3://bucket/a/b?region=eu-west-1"
+    assert mirror_of("s3://bucket/a/b/?region=eu-west-1") == mirror_of(address) != mirror_of("s3://bucket/a/b")
     monkeypatch.setenv("INVERDICT_CACHE", str(tmp_path))
     run = RunConfig.model_validate({"run": address, "models": {"m": {"source": "run:sft/m/merged"}}})
     assert run.run.parent == tmp_path / "runs"
@@ -185,12 +184,11 @@ def test_a_job_whose_nodes_share_the_run_folder_is_refused(
     assert not (tmp_path / "store").exists()
 
 
-def test_a_folder_works_as_a_store_for_a_whole_command(tmp_path: Path) -> None:
-    """`report` without an evaluation says so, and leaves neither a lock nor a half run."""
+def test_a_command_on_a_folder_as_a_store_leaves_no_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("INVERDICT_CACHE", str(tmp_path / "cache"))
     config = configuration(tmp_path, [row("a", "g")], {"m": {"backend": "scripted"}})
-    command = [sys.executable, "-m", "cluster", "report", config, "--set", f"run={(tmp_path / 'store').as_uri()}"]
-    env = {**os.environ, "INVERDICT_CACHE": str(tmp_path / "cache")}
-    done = subprocess.run(command, env=env, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False)
-    assert done.returncode == 2, done.stderr
-    assert "inverdict evaluate" in done.stderr
+    assert main(["report", config, "--set", f"run={(tmp_path / 'store').as_uri()}"]) == 2
+    assert "`inverdict evaluate" in capsys.readouterr().err
     assert [path.name for path in (tmp_path / "store").rglob("*") if path.is_file()] == ["mirror.json"]
