@@ -6,6 +6,7 @@ import email.utils
 import hashlib
 import threading
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -173,7 +174,7 @@ class _Handler(BaseHTTPRequestHandler):
         name, query = self._asked()
         body = self._body()
         if "uploads" in query:
-            upload = f"u{len(self.server.uploads)}"
+            upload = uuid.uuid4().hex
             self.server.uploads[upload] = {}
             self._xml("InitiateMultipartUploadResult", f"<UploadId>{upload}</UploadId>")
         elif "uploadId" in query:
