@@ -12,7 +12,7 @@ STAMP := $(VENV)/.ready-$(FLAVOUR)
 PINS := requirements/$(FLAVOUR).txt requirements/models.txt requirements/overrides.txt requirements/uv.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint screenshot bench-batch bench-train bench-retrieval bench-serve bench-fitted bench-plan bench-scale pins audit bom clean
+.PHONY: help setup demo test lint screenshot bench-batch bench-train bench-retrieval bench-serve bench-fitted bench-plan bench-scale gpu-check pins audit bom clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -57,6 +57,9 @@ bench-plan: setup  ## benchmark `inverdict plan`: its estimates against measurem
 
 bench-scale: setup  ## benchmark scaling: time per record and memory at 100,000 and 1,000,000 records, scripted engine, four logical nodes
 	@$(BIN)/python -m tests.bench.scale 100000 1000000
+
+gpu-check: setup  ## try a machine with GPUs, in 20 minutes at most; ARGS=--torch-only: what needs torch alone, also on a CPU
+	@$(BIN)/python -m tests.bench.gpu_check $(ARGS)
 
 # PIP_FIND_LINKS, which may hold torch's CPU build, must not affect the GPU pins.
 pins:  ## compile requirements/*.txt from pyproject.toml

@@ -14,6 +14,7 @@ from operator import ne
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from evaluation.judges.aggregation import PANEL
@@ -133,8 +134,8 @@ def measure(
 def labelled_slices(scores: Path) -> dict[tuple[str, str, str, float, float], list[dict[str, Any]]]:
     """(task, dataset, aspect, low and high end of the scale) -> the labelled rows of a scores file."""
     slices: dict[tuple[str, str, str, float, float], list[dict[str, Any]]] = {}
-    for row in pq.read_table(scores).to_pylist():
-        if row["label"] is not None:
+    for batch in pq.read_table(scores, filters=pc.field("label").is_valid()).to_batches():
+        for row in batch.to_pylist():
             key = (row["task"], row["dataset"], row["aspect"], row["scale_low"], row["scale_high"])
             slices.setdefault(key, []).append(row)
     return slices

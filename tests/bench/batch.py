@@ -238,16 +238,16 @@ def _prompt_ids(prompts: Sequence[str]) -> list[list[int]]:
     return [known.prompt_ids(prompt, spelled.prefix, ENGINE["max_model_len"]) for prompt in prompts]
 
 
-def _cacheable(prompts: list[list[int]]) -> int:
+def _cacheable(prompts: list[list[int]], block_size: int = BLOCK) -> int:
     """Prompt tokens in whole blocks that an earlier prompt begins with as well; the last token is always computed."""
     seen: set[tuple[int, ...]] = set()
     total = 0
     for ids in prompts:
-        blocks = [tuple(ids[: end + BLOCK]) for end in range(0, len(ids) - BLOCK + 1, BLOCK)]
-        for block in blocks[: (len(ids) - 1) // BLOCK]:
+        blocks = [tuple(ids[: end + block_size]) for end in range(0, len(ids) - block_size + 1, block_size)]
+        for block in blocks[: (len(ids) - 1) // block_size]:
             if block not in seen:
                 break
-            total += BLOCK
+            total += block_size
         seen.update(blocks)
     return total
 

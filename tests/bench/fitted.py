@@ -25,28 +25,33 @@ JUDGES = {"fitted": {"model": "m", "score_mode": "fitted"}, "zero_shot": {"model
 
 
 def main(arguments: list[str]) -> int:
-    found: dict[str, Any] = {"model": arguments[0] if arguments else MODEL}
+    print(json.dumps(measured(arguments[0] if arguments else MODEL), indent=1))
+    return 0
+
+
+def measured(model: str, copies: int = COPIES) -> dict[str, Any]:
+    """The figures of both judges and their ratio."""
+    found: dict[str, Any] = {"model": model}
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
-        config = _configuration(folder, found["model"], JUDGES)
+        config = _configuration(folder, model, JUDGES, copies)
         assert inverdict(["fit-judge", config]) == 0
         for name, judge in JUDGES.items():
-            config = _configuration(folder, found["model"], {name: judge})
+            config = _configuration(folder, model, {name: judge}, copies)
             with PeakMemory() as memory:
                 assert inverdict(["evaluate", config]) == 0
             found[name] = {**_flow(folder / "run" / "evaluate" / "verdicts" / name), "peak_mib": memory.peak_mib}
             (folder / "run" / "evaluate").rename(folder / name)
     found["ratio"] = found["fitted"]["tokens_a_second"] / found["zero_shot"]["tokens_a_second"]
-    print(json.dumps(found, indent=1))
-    return 0
+    return found
 
 
-def _configuration(folder: Path, source: str, judges: dict[str, Any]) -> str:
+def _configuration(folder: Path, source: str, judges: dict[str, Any], num_copies: int) -> str:
     lines = (ROOT / "examples" / "constructed.jsonl").read_text(encoding="utf-8").splitlines()
     rows = [row for row in map(json.loads, lines) if row["task"] == "qa"]
     copies = [
         {**row, "id": f"{row['id']}-{copy}", "group": f"{row['group']}-{copy}", "source": f"({copy}) {row['source']}"}
-        for copy in range(COPIES)
+        for copy in range(num_copies)
         for row in rows
     ]
     for name, some in (("pool", rows), ("in", copies)):

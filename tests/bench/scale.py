@@ -3,6 +3,7 @@
 `python -m tests.bench.scale 100000 1000000` prints a line for each number, then each against the first. The nodes are
 Ray nodes of this one machine, so what is measured is the pipeline's own work and its bookkeeping, not a network.
 `python -m tests.bench.scale driver 100000 400000` measures what one process does alone: reading the input and voting.
+`python -m tests.bench.scale report 100000 400000` measures the report: its time, memory and the size of its pages.
 """
 
 from __future__ import annotations
@@ -28,9 +29,9 @@ PHASES = ("read", "ask", "vote")
 
 
 def main(sizes: Sequence[str]) -> int:
-    if sizes[:1] == ["driver"]:
+    if sizes[:1] in (["driver"], ["report"]):
         for size in sizes[1:]:
-            print(json.dumps(in_child("tests.bench.scale", "driver", size)), flush=True)
+            print(json.dumps(in_child("tests.bench.scale", sizes[0], size)), flush=True)
         return 0
     found = [in_child("tests.bench.scale", size) for size in sizes or ("100000",)]
     for one in found:
@@ -110,6 +111,31 @@ def _driver_child(num: int) -> dict[str, Any]:
     }
 
 
+def _report_child(num: int) -> dict[str, Any]:
+    """A finished evaluation with labels on every record, then its report."""
+    from evaluation.batch import evaluate as batch
+    from evaluation.reporting import report
+
+    with tempfile.TemporaryDirectory() as folder:
+        records = Path(folder) / "records.jsonl"
+        _write_records(records, num)
+        run = _run_config(folder, [str(records)], {"fake": {"backend": "scripted"}}, block_rows=BLOCK_ROWS)
+        batch.main(run)
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        start = time.perf_counter()
+        report.main(run)
+        seconds = time.perf_counter() - start
+        pages = {page.name: page.stat().st_size for page in Path(folder).glob("run/report/*.html")}
+    return {
+        "num_records": num,
+        "seconds": round(seconds, 1),
+        "us_a_record": round(1e6 * seconds / num, 1),
+        "mib_before": round(before),
+        "peak_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+        "pages_mib": {name: round(size / 2**20, 2) for name, size in sorted(pages.items())},
+    }
+
+
 def _write_records(path: Path, num: int) -> None:
     with path.open("w") as file:
         for place in range(num):
@@ -145,6 +171,7 @@ def _timed(run: Any, folder: Path, num: int) -> dict[str, float]:
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--child"]:
-        print(json.dumps((_driver_child if sys.argv[2] == "driver" else _child)(int(sys.argv[-1]))))
+        children = {"driver": _driver_child, "report": _report_child}
+        print(json.dumps(children.get(sys.argv[2], _child)(int(sys.argv[-1]))))
     else:
         sys.exit(main(sys.argv[1:]))

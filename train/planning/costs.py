@@ -6,7 +6,7 @@ Knows no jobs. Every rate used is recorded among the assumptions of the facts.
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from cluster.model_specs import VllmSpec, most
 from train.planning.facts import Facts
@@ -133,6 +133,25 @@ def hours(facts: Facts, operations: float) -> float:
     words = f"a GPU ({facts.node}) computes {tflops:g} TFLOPS (dense bfloat16) x {mfu:g}"
     facts.assume(words, f"{facts.node_key('tflops')}, {facts.keys('mfu')}")
     return operations / (tflops * 1e12 * mfu) / 3600
+
+
+def share_asked(facts: Facts, name: str, cascade: Any) -> float:
+    """The share of the texts, or pairs, that a judge is asked about."""
+    if cascade is None or name == cascade.first:
+        return 1
+    facts.assume(
+        f"cascade: the others are asked about {facts.config.cascade_share:.0%} of what {cascade.first} is asked about",
+        facts.keys("cascade_share"),
+    )
+    return facts.config.cascade_share
+
+
+def share_of_layers(facts: Facts, name: str) -> float:
+    """The part of its model that a fitted judge runs: at most the deepest that `fit-judge` tries."""
+    config = facts.section("fit_judge")
+    share = max(config.depths) if config else 1.0
+    facts.assume(f"{name}: fitted: the lowest {share:.0%} of its model's layers", "fit_judge.depths: the largest")
+    return float(share)
 
 
 # ---------------------------------------------------------------------- training

@@ -82,6 +82,13 @@ class Config(Strict):
     tokens_per_example: float = Field(
         1000, gt=0, description="assumed for a rated example where data.pool is not on this machine"
     )
+    cascade_share: float = Field(
+        1.0,
+        ge=0,
+        le=1,
+        description="assumed share of the texts on which a cascade's first judge is unsure, so that the other judges "
+        "are asked; the report of a run without a cascade plots it over the threshold",
+    )
 
     @field_validator("nodes", mode="before")
     @classmethod

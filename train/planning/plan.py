@@ -15,7 +15,17 @@ from cluster.artifacts import Outcome
 from cluster.config import RunConfig
 from cluster.errors import UserError
 from cluster.model_specs import FeaturesSpec
-from train.planning.costs import BYTES_A_TOKEN, asking, generation, hours, memory, operations, weights_on_disk
+from train.planning.costs import (
+    BYTES_A_TOKEN,
+    asking,
+    generation,
+    hours,
+    memory,
+    operations,
+    share_asked,
+    share_of_layers,
+    weights_on_disk,
+)
 from train.planning.facts import Config, Facts, Node, Texts
 from train.planning.model_size import Size
 from train.planning.prompts import Part, Prompts
@@ -73,7 +83,7 @@ def main(run: RunConfig) -> Outcome:
     rows = rows_on(chosen)
     facts.assume(
         "not counted: fit, index, certify and transfer, engine start-up, padding, chat templates; counted although it "
-        "may be saved: requests that a cascade or a prompt skips, completed work",
+        "may be saved: requests that a prompt skips, completed work",
         "assumed: fixed",
     )
     assumptions = [{"words": words, "source": source} for words, source in facts.assumed.items()]
@@ -282,7 +292,7 @@ def _judged(facts: Facts, job: str, part: Part, share: float) -> Iterator[Row]:
     asked = facts.prompts(job, config.aspects, part) if config else None
     if asked is None:
         return
-    num = round(asked.num * share)
+    num, cascade = round(asked.num * share), config.vote.cascade if job == "evaluate" else None
     facts.assume(
         f"{job}: {num:,} prompts per judge, {asked.mean:,.0f} characters each; "
         f"{asked.shared / max(1, asked.chars):.0%} of them are cached from the previous prompt",
@@ -297,11 +307,12 @@ def _judged(facts: Facts, job: str, part: Part, share: float) -> Iterator[Row]:
         if isinstance(facts.run.models.get(judge.model), FeaturesSpec):
             facts.assume(f"{name}: a text feature, which costs nothing", f"models.{judge.model}.backend")
             continue
+        num = round(asked.num * share * share_asked(facts, name, cascade))
         place, is_fitted = f"evaluate.judges.{name}.model", judge.score_mode == "fitted"
         written = judge.max_tokens if judge.score_mode == "parsed" else 0 if is_fitted else 1
         examples, are_fixed = _examples(facts, judge, asked, place)
         found = asking(facts, judge.model, place, asked, num, written, examples=examples, are_fixed=are_fixed)
-        cost = found.cost.times(_share_of_layers(facts, name)) if is_fitted else found.cost
+        cost = found.cost.times(share_of_layers(facts, name)) if is_fitted else found.cost
         disk = {"verdicts": float(VERDICT_BYTES * num + num * written * BYTES_A_TOKEN)}
         yield Row(job, name, found.read, float(num * written), *cost, disk)
 
@@ -315,10 +326,11 @@ def _pairs(facts: Facts, config: Any, part: Part) -> Iterator[Row]:
     facts.assume(f"pairs: {asked.num:,} prompts per judge, {asked.mean:,.0f} characters each", "data: measured")
     able = {name: one for name, one in config.judges.items() if not isinstance(models.get(one.model), FeaturesSpec)}
     for name, judge in config.pairs.comparing(able, config.vote).items():
+        num = round(asked.num * share_asked(facts, name, config.vote.cascade))
         written = judge.max_tokens if judge.score_mode == "parsed" else 1
-        found = asking(facts, judge.model, f"evaluate.judges.{name}.model", asked, asked.num, written)
-        disk = {"verdicts": float(VERDICT_BYTES * asked.num + asked.num * written * BYTES_A_TOKEN)}
-        yield Row("evaluate", f"pairs {name}", found.read, float(asked.num * written), *found.cost, disk)
+        found = asking(facts, judge.model, f"evaluate.judges.{name}.model", asked, num, written)
+        disk = {"verdicts": float(VERDICT_BYTES * num + num * written * BYTES_A_TOKEN)}
+        yield Row("evaluate", f"pairs {name}", found.read, float(num * written), *found.cost, disk)
 
 
 def _examples(facts: Facts, judge: Any, asked: Prompts, place: str) -> tuple[float, bool]:
@@ -328,11 +340,3 @@ def _examples(facts: Facts, judge: Any, asked: Prompts, place: str) -> tuple[flo
         return min(judge.icl.wanted * asked.example, budget), False
     num_tasks = len({task for task, _ in asked.num_of})
     return len(judge.examples) / max(1, num_tasks) * asked.example, True
-
-
-def _share_of_layers(facts: Facts, name: str) -> float:
-    """The part of its model that a fitted judge runs: at most the deepest that `fit-judge` tries."""
-    config = facts.section("fit_judge")
-    share = max(config.depths) if config else 1.0
-    facts.assume(f"{name}: fitted: the lowest {share:.0%} of its model's layers", "fit_judge.depths: the largest")
-    return float(share)

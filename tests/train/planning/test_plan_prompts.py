@@ -14,6 +14,7 @@ from judging.tasks import load_task
 from judging.template import rubric_template, texts_for
 from tests.train.making import jsonl, unit
 from tests.train.planning.making import (
+    PLAIN,
     RECORD,
     ROW,
     head_tokens,
@@ -60,6 +61,23 @@ def test_evaluation_counts_the_prompts_that_judges_get_and_reads_a_beginning_onc
     assert expected["gpu_hours"] == pytest.approx(2e6 * len(prompt) / 4 / 5e11 / 3600)
     assert (expected["tokens_out"], parsed["tokens_out"]) == (2, 60)
     assert "evaluate: 2 prompts per judge" in " ".join(words(summary))
+
+
+def test_a_cascade_asks_the_others_about_a_share(folder: Path, tmp_path: Path) -> None:
+    records = jsonl(tmp_path / "records.jsonl", [row_of(f"g{number}") for number in range(10)])
+    judges = {"first": {"model": "m"}, "second": {"model": "m", "score_mode": "parsed", "max_tokens": 30}}
+    evaluate = {"judges": judges, "vote": {"cascade": {"first": "first", "max_entropy": 0.6}}}
+    plan = {**PLAIN, "cascade_share": 0.3}
+    summary = planned(folder, data={"records": [records]}, evaluate=evaluate, plan=plan)
+    first, second = summary["jobs"]
+    assert (first["tokens_out"], second["tokens_out"]) == (10, 3 * 30)
+    assert second["tokens_in"] == pytest.approx(0.3 * first["tokens_in"])
+    told = words(summary)
+    assert told["cascade: the others are asked about 30% of what first is asked about"] == (
+        "plan.cascade_share (configured)"
+    )
+    # By default all are counted, and the dev part is judged without a cascade.
+    assert planned(folder, data={"records": [records]}, evaluate=evaluate)["jobs"][1]["tokens_out"] == 10 * 30
 
 
 def test_retrieved_examples_leave_only_the_rubrics_head_to_share(folder: Path, tmp_path: Path) -> None:
