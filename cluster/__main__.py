@@ -17,7 +17,20 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from cluster.jobs import CONFIG, EXAMPLES, INPUTS, JOBS, LOOKS, RETRIES, RUN, SERVE, TOOLS, jobs_of, sections
+from cluster.jobs import (
+    CONFIG,
+    EXAMPLES,
+    INPUTS,
+    JOBS,
+    LOOKS,
+    ON_OBJECT_STORE,
+    RETRIES,
+    RUN,
+    SERVE,
+    TOOLS,
+    jobs_of,
+    sections,
+)
 from cluster.terminal import say, shown
 
 
@@ -149,11 +162,20 @@ def _tool(module: str) -> Callable[[argparse.Namespace], int]:
 
 
 def _run(args: argparse.Namespace) -> int:
-    from cluster import embedded, models, publish
+    from cluster import run_store
     from cluster.config import load
 
     run = load(args.config, args.overrides, sections())
     jobs = _chain(run) if args.name == "run" else [args.name]
+    run_store.check_jobs(run.run, jobs, (*ON_OBJECT_STORE, *LOOKS))
+    with run_store.opened_run(run.run):
+        return _run_jobs(args, run, jobs)
+
+
+def _run_jobs(args: argparse.Namespace, run: Any, jobs: Sequence[str]) -> int:
+    """Run the jobs in this order; returns the worst exit code."""
+    from cluster import embedded, models, publish
+
     store = run.publish if args.name not in LOOKS else None
     if store:
         publish.check(run.run, store)
@@ -169,7 +191,7 @@ def _run(args: argparse.Namespace) -> int:
         if getattr(args, "through_serve", False):
             options["through_serve"] = True
         options |= {name: value for name in ("out", "require", "junit") if (value := getattr(args, name, None))}
-        with models.looked_up_once():
+        with models.looked_up_once(None if args.name in LOOKS else run.run):
             code, summaries[job] = module.main(run, **options)
         worst, took[job] = max(worst, code), time.monotonic() - start
         if not args.json and (args.name != "run" or job == jobs[-1]):
@@ -188,20 +210,23 @@ def _publish(run: Any, store: str) -> int:
     """Return 0, or 1 if the store cannot be written, which does not stop the remaining jobs."""
     from cluster import publish
     from cluster.errors import JobFailed
+    from cluster.object_store import shown as shown_address
 
     try:
         copied = publish.publish(run.run, store)
     except JobFailed as error:
         say(str(error))
         return 1
-    say(f"publish: {copied.num_files} files, {copied.num_bytes / 1e6:.1f} MB, to {publish.shown(store)}")
+    say(f"publish: {copied.num_files} files, {copied.num_bytes / 1e6:.1f} MB, to {shown_address(store)}")
     return 0
 
 
 def _serve(args: argparse.Namespace) -> int:
+    from cluster import run_store
     from cluster.config import load
 
     run = load(args.config, args.overrides, sections())
+    run_store.check_jobs(run.run, ["serve"], ())
     return int(importlib.import_module(SERVE[0]).main(run))
 
 

@@ -222,5 +222,5 @@ def weights_of(spec: ModelSpec) -> str:
     """Fingerprint of a model's weights, of a LoRA adapter with its base; "none" where only the engine has them."""
     if not isinstance(spec, VllmSpec):
         return "none"
-    base = models.resolve(spec.source, revision=spec.revision).fingerprint
+    base = models.resolve(spec.source, revision=spec.revision, weights=False).fingerprint
     return _digest([base, adapter_of(spec).fingerprint]) if spec.adapter else base

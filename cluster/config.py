@@ -17,7 +17,8 @@ from cluster.configfile import read, with_overrides
 from cluster.errors import UserError
 from cluster.model_specs import HttpSpec as HttpSpec  # an older name, for code that imports it from here
 from cluster.model_specs import ModelSpec, on_their_bases
-from cluster.publish import address_problem
+from cluster.object_store import address_problem, below, is_address
+from cluster.run_store import mirror_of
 from cluster.strict import Strict
 
 
@@ -42,16 +43,22 @@ def _store_address(address: str) -> str:
 
 
 def _named(folder: Any) -> Any:
+    """A folder as it is, an address of an object store as the folder that mirrors it."""
     if folder == "":
         raise ValueError("must be the path of a folder, not empty")
-    return folder
+    return mirror_of(_store_address(str(folder))) if is_address(str(folder)) else folder
+
+
+def _inside(run: str, path: str) -> str:
+    return below(run, path) if is_address(run) else str(Path(run).absolute() / path)
 
 
 class RunConfig(Strict):
     """Settings shared by all jobs of a run."""
 
     run: Annotated[Path, BeforeValidator(_named)] = Field(
-        description="run directory; every job writes to a subfolder of it"
+        description="run directory; every job writes to a subfolder of it: a folder that all nodes mount, or an s3://, "
+        "gs:// or file:// address, which only the driver reads and writes"
     )
     seed: int = Field(0, ge=0)
     ray: RayConfig = RayConfig()
@@ -65,18 +72,20 @@ class RunConfig(Strict):
     @model_validator(mode="before")
     @classmethod
     def _inside_the_run(cls, raw: Any) -> Any:
-        """Resolve `run:PATH` and LoRA adapters, so that all other code sees plain folders and whole specifications."""
+        """Resolve `run:PATH` and LoRA adapters, so that other code sees whole specifications."""
         if not isinstance(raw, Mapping) or not isinstance(raw.get("models"), Mapping):
             return raw
-        root = Path(str(raw.get("run", "."))).absolute()
-        return {**raw, "models": on_their_bases({name: _placed(spec, root) for name, spec in raw["models"].items()})}
+        run = str(raw.get("run", "."))
+        return {**raw, "models": on_their_bases({name: _placed(spec, run) for name, spec in raw["models"].items()})}
 
 
-def _placed(spec: Any, root: Path) -> Any:
+def _placed(spec: Any, run: str) -> Any:
     if not isinstance(spec, Mapping):
         return spec
     inside = {key: str(spec[key]) for key in ("source", "adapter") if str(spec.get(key, "")).startswith("run:")}
-    return {**spec, **{key: str(root / path.removeprefix("run:")) for key, path in inside.items()}}
+    # An adapter is read from a folder: that of the driver, where the run directory is on an object store.
+    roots = {"source": run, "adapter": str(_named(run))}
+    return {**spec, **{key: _inside(roots[key], path.removeprefix("run:")) for key, path in inside.items()}}
 
 
 C = TypeVar("C", bound=BaseModel)

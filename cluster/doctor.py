@@ -15,11 +15,11 @@ import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from cluster import feasibility as demands
-from cluster import runtime
+from cluster import model_hub, model_store, runtime
 from cluster.adapters import adapter_problem, misfit
 from cluster.config import RunConfig
 from cluster.embedded import damage, model_place
@@ -37,6 +37,9 @@ from cluster.findings import (
 )
 from cluster.model_specs import HttpSpec, VllmSpec, engine_name
 from cluster.node_checks import Look, Seen, look
+from cluster.object_store import check_writable, is_address, opened
+from cluster.object_store import shown as shown_address
+from cluster.run_store import address_of
 from cluster.terminal import shown
 
 PATIENCE_S = 60.0
@@ -65,7 +68,10 @@ def main(args: argparse.Namespace) -> int:
     """Raises UserError if the configuration is invalid or no cluster is found."""
     run = _configured(args)
     runtime.start(run.ray)
-    nodes, silent, findings = examine(run, storage=str(run.run.absolute()) if args.config else "")
+    address = address_of(run.run)
+    nodes, silent, findings = examine(run, storage=str(run.run.absolute()) if args.config and not address else "")
+    if address:
+        findings.insert(1, store_finding(address))
     bad = any(one.level == "bad" for one in findings)
     if args.json:
         result = {
@@ -103,7 +109,9 @@ def examine(run: RunConfig, *, storage: str) -> tuple[list[Seen], dict[str, str]
     """
     import ray
 
-    folders, model_findings = model_places(run)
+    known, model_findings = model_places(run)
+    references = {name: one.reference for name, one in known.items()}
+    folders = {name: one.folder for name, one in known.items() if one.folder}
     adapters, adapter_findings = adapter_places(run, folders)
     endpoints = {
         name: (where.hostname or "", where.port or (443 if where.scheme == "https" else 80))
@@ -114,7 +122,7 @@ def examine(run: RunConfig, *, storage: str) -> tuple[list[Seen], dict[str, str]
     dashboard = _dashboard()
     ports = [port] if (port := urlsplit(f"//{dashboard}").port if dashboard else None) else []
     with _marked(storage) as (mark, storage_finding):
-        nodes, silent = _ask(Look(storage if mark else "", mark, folders, adapters, endpoints, ports), ray.nodes())
+        nodes, silent = _ask(Look(storage if mark else "", mark, references, adapters, endpoints, ports), ray.nodes())
         shared = storage_finding or storage_words(storage, mark, nodes)
     types = demands.node_types()
     findings = [
@@ -123,7 +131,7 @@ def examine(run: RunConfig, *, storage: str) -> tuple[list[Seen], dict[str, str]
         *([shared] if shared else []),
         *model_findings,
         *adapter_findings,
-        *model_words(nodes),
+        *model_words(nodes, references),
         *memory_findings(run, folders, nodes),
         dtype_finding(nodes),
         *_demand_findings(run, types),
@@ -192,9 +200,16 @@ def _marked(storage: str) -> Iterator[tuple[str, Finding | None]]:
                 one.rmdir()
 
 
-def model_places(run: RunConfig) -> tuple[dict[str, str], list[Finding]]:
-    """Folders of the vLLM models by name, as the jobs would pass them to the nodes, and findings about missing ones."""
-    folders: dict[str, str] = {}
+class Known(NamedTuple):
+    """A model: its folder here, "" if there is none, and its reference for the nodes."""
+
+    folder: str
+    reference: str
+
+
+def model_places(run: RunConfig) -> tuple[dict[str, Known], list[Finding]]:
+    """The vLLM models by name, as the jobs would pass them to the nodes, and findings about missing ones."""
+    known: dict[str, Known] = {}
     findings: list[Finding] = []
     for name, spec in run.models.items():
         if not isinstance(spec, VllmSpec) or spec.adapter:
@@ -202,28 +217,31 @@ def model_places(run: RunConfig) -> tuple[dict[str, str], list[Finding]]:
         source, what = spec.source, f"model {name}"
         bare = source.removeprefix("embedded:")
         if bare != source and bare in EMBEDDED:
-            folders[name] = str(model_place(bare, None))
             if problem := damage(model_place(bare, None), EMBEDDED[bare]):
-                del folders[name]
-                findings.append(
-                    Finding(
-                        what, "bad", f"{source} is not ready here ({problem}). Run `inverdict models fetch {source}`"
-                    )
-                )
+                words = f"{source} is not ready here ({problem}). Run `inverdict models fetch {source}`"
+                findings.append(Finding(what, "bad", words))
+            else:
+                known[name] = Known(str(model_place(bare, None)), source)
         elif source.startswith((".", "/", "~")) or Path(source).is_dir():
             folder = Path(source).expanduser().absolute()
             if not folder.exists() and run.run.absolute() in folder.parents:
                 findings.append(Finding(what, "note", f"{folder} will be written by an earlier job of this run"))
             else:
-                folders[name] = str(folder)
-        elif snapshot := _snapshot(source, spec.revision):
-            folders[name] = snapshot
+                known[name] = Known(str(folder), str(folder))
+        elif is_address(source):
+            try:
+                fingerprint = model_store.listing(source).fingerprint
+                known[name] = Known(str(model_store.found_folder(fingerprint) or ""), f"{source}#{fingerprint}")
+            except UserError as error:
+                findings.append(Finding(what, "bad", str(error)))
+        elif snapshot := model_hub.found_snapshot(source, spec.revision, weights=False):
+            known[name] = Known(str(snapshot), f"{source}@{snapshot.name}")
         else:
             words = (
                 f"{source} is not in the local hub cache. Run `inverdict models fetch {source}` with access to the hub"
             )
             findings.append(Finding(what, "bad", words))
-    return folders, findings
+    return known, findings
 
 
 def adapter_places(run: RunConfig, bases: Mapping[str, str]) -> tuple[dict[str, str], list[Finding]]:
@@ -250,14 +268,14 @@ def adapter_places(run: RunConfig, bases: Mapping[str, str]) -> tuple[dict[str, 
     return folders, findings
 
 
-def _snapshot(source: str, revision: str | None) -> str | None:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
-
+def store_finding(address: str) -> Finding:
+    """Whether a run directory on an object store can be written from here, which is where the jobs write it."""
     try:
-        return str(snapshot_download(source, revision=revision, local_files_only=True))
-    except (LocalEntryNotFoundError, HFValidationError):
-        return None
+        check_writable(opened(address, "run"), address, "run")
+    except UserError as error:
+        return Finding("storage", "bad", str(error))
+    words = f"{shown_address(address)} is an object store, writable from here; other nodes need no access to it"
+    return Finding("storage", "ok", words)
 
 
 def _demand_findings(run: RunConfig, types: Sequence[demands.NodeType] | None) -> list[Finding]:

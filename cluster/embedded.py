@@ -136,7 +136,7 @@ def sha256(path: Path) -> str:
 
 @contextlib.contextmanager
 def locked(place: Path) -> Iterator[None]:
-    """Hold the lock of a file or folder in the cache, which one process at a time writes."""
+    """Hold the lock of a file or folder in the cache; waits while another process of this machine holds it."""
     place.parent.mkdir(parents=True, exist_ok=True)
     with (place.parent / f".{place.name}.lock").open("a") as file:
         try:

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from cluster.config import RunConfig
+from cluster.model_files import num_parameters
 from cluster.model_specs import VllmSpec
-from cluster.models import num_parameters
 from cluster.node_checks import Seen
 
 GPU_SHARE = 0.9  # the fraction of a GPU's memory that vLLM uses
@@ -57,17 +57,28 @@ def storage_words(storage: str, mark: str, nodes: Sequence[Seen]) -> Finding | N
         return Finding(
             "storage", "bad", f"{storage}: {'; '.join(bad)}. Put `run` on a file system that all nodes mount"
         )
-    return Finding("storage", "ok", f"{storage} is shared and writable on every node")
+    if len(nodes) == 1:
+        return Finding("storage", "ok", f"{storage} is writable on this node, the only one")
+    return Finding("storage", "ok", f"{storage} is a folder that all nodes share, writable on every node")
 
 
-def model_words(nodes: Sequence[Seen]) -> list[Finding]:
-    """For each model, whether every node has it."""
+def model_words(nodes: Sequence[Seen], references: Mapping[str, str]) -> list[Finding]:
+    """For each model, whether every node has it or gets it.
+
+    Args:
+        nodes: the nodes' results.
+        references: of the models, by name; an endpoint has none.
+    """
     names = dict.fromkeys(name for node in nodes for name in node.models)
     findings = []
     for name in names:
         bad = [f"{node.node} {problem}" for node in nodes if (problem := node.models.get(name))]
-        words = "; ".join(bad) if bad else "found on every node"
-        findings.append(Finding(f"model {name}", "bad" if bad else "ok", words))
+        absent = [node.node for node in nodes if name in node.fetches]
+        is_shared = Path(references.get(name, "")).is_absolute()
+        kind = "in a folder that all nodes share: " if is_shared else "each node has its own: "
+        words = f"fetched when it is first needed on {', '.join(absent)}" if absent else "found on every node"
+        words = f"{kind if len(nodes) > 1 and name in references else ''}{words}"
+        findings.append(Finding(f"model {name}", "bad" if bad else "ok", "; ".join(bad) or words))
     return findings
 
 

@@ -151,13 +151,15 @@ def _reply_columns(replies: list[Reply], sampling: Sampling) -> Batch:
 def _with_vllm(dataset: Dataset, spec: VllmSpec, sampling: Sampling, adapters: Collection[VllmSpec]) -> Dataset:
     from ray.data.llm import build_processor, vLLMEngineProcessorConfig
 
-    folder = str(models.resolve(spec.source, revision=spec.revision).path)
+    from cluster.engine_stage import load_on_node
+
+    model = models.resolve(spec.source, revision=spec.revision, weights=runtime.is_one_machine())
     used = {one.adapter or "": one for one in adapters} or ({"": spec} if spec.adapter else {})
     loaded = {name: adapter_of(one) for name, one in used.items()}
     # Ray's stage reads the folder of a row's adapter, or the base's for none, in the column `model`.
-    folders = {"": folder, **{name: str(one.path) for name, one in loaded.items()}} if loaded else {}
+    folders = {"": str(model.path), **{name: str(one.path) for name, one in loaded.items()}} if loaded else {}
     config = vLLMEngineProcessorConfig(
-        model_source=folder,
+        model_source=str(model.path),
         batch_size=rows_at_once(spec),
         concurrency=(spec.num_engines, spec.num_engines) if isinstance(spec.num_engines, int) else spec.num_engines,
         accelerator_type=spec.accelerator_type,
@@ -171,10 +173,11 @@ def _with_vllm(dataset: Dataset, spec: VllmSpec, sampling: Sampling, adapters: C
         **vllm_arguments(spec, sampled=sampling.temperature > 0, adapters=loaded.values()),
     )
     thinking = sampling_parameters(spec, sampling.max_tokens)
-    tokenised = dataset.map_batches(_tokenise, fn_args=(folder, spec, sampling), batch_size=None)
+    tokenised = dataset.map_batches(_tokenise, fn_args=(model.reference, spec, sampling), batch_size=None)
     with runtime.quiet_logging():
         made = partial(_to_engine, sampling=sampling, thinking=thinking, folders=folders)
         processor = build_processor(config, preprocess=made, postprocess=None)
+    load_on_node(processor, model.reference)
     answered = processor(tokenised)
     return answered.map_batches(_from_engine, fn_args=(sampling, thinking), batch_size=None)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ from cluster.model_specs import ModelSpec, VllmSpec
 from cluster.placement import released_groups
 from cluster.precision import on_gpus
 from cluster.progress import progress
+from cluster.run_store import beside_driver
 from cluster.terminal import say
 
 if TYPE_CHECKING:
@@ -82,11 +84,15 @@ def run_parts(
         rest = {name: value for name, value in block.items() if name != NUM_ROWS}
         starts = range(0, block[NUM_ROWS], at_once) if at_once else (0,)
         items += [{**rest, START: start} for start in starts]
+    # These steps read and write the run folder.
+    where = beside_driver()
+    if where:
+        where["concurrency"] = min(os.cpu_count() or 1, len(items))
     # One item per block: Ray's own Parquet reader starts an actor for every few files.
     asked = ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
-        _from_start, fn_args=(at_once, *requests), batch_size=None
+        _from_start, fn_args=(at_once, *requests), batch_size=None, **where
     )
-    written = answer(asked).map_batches(write[0], fn_args=write[1:], batch_size=None)
+    written = answer(asked).map_batches(write[0], fn_args=write[1:], batch_size=None, **where)
     say(f"{what}: starting the model")
     with released_groups(), progress(what, total, done) as bar:
         for batch in written.iter_batches(batch_size=None, prefetch_batches=0):

@@ -50,11 +50,11 @@ def hidden_states(dataset: Dataset, spec: VllmSpec | ScriptedSpec, depths: Seque
     """
     if isinstance(spec, ScriptedSpec):
         return dataset.map_batches(_scripted, fn_args=(spec, len(depths)), batch_size=None)
-    folder = str(models.resolve(spec.source, revision=spec.revision).path)
+    model = models.resolve(spec.source, revision=spec.revision, weights=runtime.is_one_machine()).reference
     threads = max(1, (os.cpu_count() or 1) // most(spec.num_engines))
     return dataset.map_batches(
         _Model,
-        fn_constructor_args=(folder, spec, tuple(depths), threads, on_gpus(spec)),
+        fn_constructor_args=(model, spec, tuple(depths), threads, on_gpus(spec)),
         batch_size=None,
         concurrency=spec.num_engines,
         num_cpus=spec.num_cpus,
@@ -74,6 +74,7 @@ class _Model:
         import torch
         from transformers import AutoModelForCausalLM, DynamicCache
 
+        folder = models.local_folder(folder)
         torch.set_num_threads(threads)
         self._torch = torch
         self._has_gpu = is_on_gpus

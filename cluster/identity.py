@@ -63,7 +63,7 @@ def model_identity(spec: ModelSpec) -> dict[str, Any]:
     """The same with the fingerprint of the model's weights, and of its LoRA adapter."""
     known = spec_identity(spec)
     if isinstance(spec, VllmSpec):
-        known["weights"] = models.resolve(spec.source, revision=spec.revision).fingerprint
+        known["weights"] = models.resolve(spec.source, revision=spec.revision, weights=False).fingerprint
         if spec.adapter:
             known["adapter"] = adapter_of(spec).fingerprint
     return known

@@ -45,6 +45,9 @@ JOBS = {
 }
 
 
+# Jobs whose files only the driver's node reads and writes; the others need a run directory that all nodes mount.
+ON_OBJECT_STORE = tuple(job for job in JOBS if job not in ("sft", "fit"))
+
 RETRIES = ("feedback", "evaluate")  # jobs that can run inference again for rows without a score
 
 

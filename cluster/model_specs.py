@@ -62,7 +62,8 @@ class VllmSpec(Strict):
     backend: Literal["vllm"] = "vllm"
     source: str = Field(
         description="required except of an adapter: embedded:NAME, a local model folder, a hub id such as "
-        "Qwen/Qwen2.5-7B-Instruct, or run:PATH, a folder in the run directory that an earlier job writes"
+        "Qwen/Qwen2.5-7B-Instruct, an s3://, gs:// or file:// address of a model folder, or run:PATH, a folder in the "
+        "run directory that an earlier job writes"
     )
     revision: str | None = Field(None, description="hub revision (commit, tag or branch)")
     base: str | None = Field(

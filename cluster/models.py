@@ -1,241 +1,203 @@
-"""Resolve a model's source to a local folder that transformers and vLLM load without a network.
+"""Resolve a model's source to a local folder that transformers and vLLM load without a network, on every machine.
 
-Sources are `embedded:NAME` (weights from a Python package), a local folder, and a hub id `org/name`; the result is a
-checked folder and the fingerprint of its content.
+Sources are `embedded:NAME` (weights from a Python package), a local folder, a hub id `org/name`, and a folder in an
+object store; the result is a checked folder and the fingerprint of its content. The driver passes a model on as a
+`reference`, and each machine gets its own folder of it with `local_folder`.
 """
 
 import argparse
 import contextlib
-import fnmatch
-import functools
 import hashlib
 import json
-import math
 import os
 import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from cluster import model_hub, model_store
+from cluster.artifacts import read_json, write_text
 from cluster.embedded import MANIFEST, cache_root, damage, fetch, model_place, sha256
 from cluster.embedded_models import EMBEDDED
 from cluster.errors import UserError
+from cluster.model_files import check_local, files_of
+from cluster.object_store import is_address
+from cluster.run_store import flushed
 
-TOKENIZERS = (
-    ("tokenizer.json",),
-    ("tokenizer.model",),
-    ("spiece.model",),
-    ("vocab.json", "merges.txt"),
-    ("vocab.txt",),
-)
-# Older formats and exports of the same weights would multiply the download.
-HUB_FILES = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja", "*.py")
-HUB_LEAVE = ("onnx/*", "openvino/*", "original/*", "consolidated*")
-PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+PINS = "models.json"  # in the run folder: hub id, or hub id @ branch or tag -> commit
 
 
 @dataclass(frozen=True)
 class ModelFolder:
-    """A model that is ready to load: `path` is absolute, `fingerprint` changes with any weight or setting."""
+    """A model that is ready to load: `path` is absolute, `fingerprint` changes with any weight or setting.
+
+    `reference`: what `local_folder` turns into a folder of another machine.
+    """
 
     name: str
     path: Path
     fingerprint: str
-    kind: Literal["embedded", "local", "hub"]
+    kind: Literal["embedded", "local", "hub", "store"]
+    reference: str
 
 
-_found: dict[tuple[str, str | None], ModelFolder] | None = None  # of the running job, see `looked_up_once`
+class _Job(NamedTuple):
+    """What `looked_up_once` keeps: models by source, revision and whether with weights; and the run's commits."""
+
+    found: dict[tuple[str, str | None, bool], ModelFolder]
+    pins: dict[str, str]
+    file: Path | None
+
+
+_job: _Job | None = None
 
 
 @contextlib.contextmanager
-def looked_up_once() -> Iterator[None]:
-    """Within this context each model is resolved once: a job sees one consistent state of the weights."""
-    global _found
-    before, _found = _found, {} if _found is None else _found
+def looked_up_once(run: Path | None = None) -> Iterator[None]:
+    """Within this context each model is resolved once: a job sees one consistent state of the weights.
+
+    Args:
+        run: the run folder, which keeps the commit of each hub id: all jobs of the run use the same, also if a branch
+            moves on. None: that of the surrounding context, or none.
+    """
+    global _job
+    before = _job
+    if before is None or run is not None:
+        file = run / PINS if run else None
+        pins = {name: str(commit) for name, commit in ((read_json(file) if file else None) or {}).items()}
+        _job = _Job(before.found if before else {}, pins, file)
     try:
         yield
     finally:
-        _found = before
+        _job = before
 
 
 def resolve(
-    source: str, *, revision: str | None = None, cache_dir: str | Path | None = None, verify: bool = False
+    source: str,
+    *,
+    revision: str | None = None,
+    cache_dir: str | Path | None = None,
+    verify: bool = False,
+    weights: bool = True,
 ) -> ModelFolder:
     """Find `source` on this machine, fetching it first if necessary.
 
     Args:
-        source: `embedded:NAME`, a folder (starts with `.`, `/` or `~`, or exists), or a hub id `org/name`.
+        source: `embedded:NAME`, a folder (starts with `.`, `/` or `~`, or exists), an address of an object store, or a
+            hub id `org/name`.
         revision: branch, tag or commit of a hub id.
         cache_dir: see `cache_root`; the hub keeps its own cache.
         verify: hash the files of an embedded model instead of comparing their sizes.
+        weights: False: for the fingerprint, the reference and the tokenizer; nothing else is downloaded.
 
     Raises:
         UserError: the source cannot be found or loaded.
     """
-    if _found is None or cache_dir or verify:
-        return _look_up(source, revision, cache_dir, verify)
-    key = (source, revision)
-    if key not in _found:
-        _found[key] = _look_up(source, revision, None, False)
-    return _found[key]
+    if _job is None or cache_dir or verify:
+        return _look_up(source, revision, cache_dir, verify, weights)
+    known = [_job.found.get((source, revision, whole)) for whole in ((True,) if weights else (True, False))]
+    if (one := next(filter(None, known), None)) is None:
+        name = f"{source}@{revision}" if revision else source
+        one = _look_up(source, _job.pins.get(name, revision), None, False, weights)
+        _job.found[source, revision, weights or one.kind in ("embedded", "local")] = one
+        if one.kind == "hub" and revision != one.path.name:
+            _pin(_job, name, one.path.name)
+    return one
 
 
-def _look_up(source: str, revision: str | None, cache_dir: str | Path | None, verify: bool) -> ModelFolder:
+def _pin(job: _Job, name: str, commit: str) -> None:
+    """Keep the commit for the run: another job, or the same after a kill, must not use a later one."""
+    if name in job.pins:
+        return
+    job.pins[name] = commit
+    if job.file is None:
+        return
+    job.file.parent.mkdir(parents=True, exist_ok=True)
+    write_text(job.file, json.dumps(job.pins, indent=1, sort_keys=True))
+
+
+@cache
+def local_folder(reference: str, *, weights: bool = True) -> str:
+    """The folder of a model on the machine where this runs, fetched first if necessary.
+
+    Processes of one machine fetch a model once: the others wait for it. A folder is complete or absent.
+
+    Args:
+        reference: of `ModelFolder`. A plain folder is on a file system that all machines mount.
+        weights: False: only the tokenizer and the configuration are needed.
+
+    Raises:
+        UserError: it cannot be fetched here, or has another content.
+    """
+    address, _, wanted = reference.partition("#")
+    if wanted:
+        return str(model_store.folder(address, wanted, weights=weights))
+    repo, _, commit = reference.partition("@")
+    if commit and HUB_ID.fullmatch(repo):
+        return str(model_hub.snapshot(repo, commit, weights=weights))
+    if reference.startswith("embedded:"):
+        return str(fetch(reference.removeprefix("embedded:")))
+    if Path(reference).is_absolute() and not Path(reference).is_dir():
+        raise UserError(
+            f"Model folder not found on {os.uname().nodename}: {reference}. Put it on a file system that all nodes "
+            "mount, or use a hub id or an address of an object store.",
+            code="missing_file",
+        )
+    return reference
+
+
+def is_here(reference: str) -> bool:
+    """Whether the machine where this runs has the model already. Nothing is fetched."""
+    _, _, wanted = reference.partition("#")
+    repo, _, commit = reference.partition("@")
+    name = reference.removeprefix("embedded:")
+    if wanted:
+        return model_store.found_folder(wanted) is not None
+    if name != reference:
+        return damage(model_place(name), EMBEDDED[name]) is None
+    if commit and HUB_ID.fullmatch(repo):
+        return model_hub.found_snapshot(repo, commit) is not None
+    return Path(reference).is_dir()
+
+
+# Its length: one case a kind of source.
+def _look_up(
+    source: str, revision: str | None, cache_dir: str | Path | None, verify: bool, weights: bool = True
+) -> ModelFolder:
     is_folder = source.startswith((".", "/", "~")) or Path(source).is_dir()
-    if revision and (is_folder or source.startswith("embedded:")):
+    is_on_hub = not is_folder and HUB_ID.fullmatch(source)
+    if revision and not is_on_hub:
         raise UserError(
             f"Model {source!r}: only a hub id `org/name` has a revision. Remove revision {revision!r}.", code="conflict"
         )
     if source.startswith("embedded:"):
         place = fetch(source.removeprefix("embedded:"), cache_dir=cache_dir, verify=verify)
         files = json.loads((place / MANIFEST).read_text())["files"]
-        return ModelFolder(source, place, _fingerprint(files), "embedded")
+        return ModelFolder(source, place, _fingerprint(files), "embedded", source)
     if is_folder:
         folder = Path(source).expanduser().absolute()
-        _check_local(folder)
-        return ModelFolder(source, folder, _fingerprint(_hash_files(folder, cache_root(cache_dir))), "local")
-    if re.fullmatch(r"[\w.-]+/[\w.-]+", source):
-        return _from_hub(source, revision)
+        check_local(folder)
+        fingerprint = _fingerprint(_hash_files(folder, cache_root(cache_dir)))
+        address = flushed(folder)  # other nodes do not have a folder of a run on an object store
+        reference = f"{address}#{model_store.listing(address).fingerprint}" if address else str(folder)
+        return ModelFolder(source, folder, fingerprint, "local", reference)
+    if is_address(source):
+        fingerprint = model_store.listing(source).fingerprint
+        place = model_store.folder(source, fingerprint, weights=weights, cache_dir=cache_dir)
+        return ModelFolder(source, place, fingerprint, "store", f"{source}#{fingerprint}")
+    if is_on_hub:
+        place = model_hub.snapshot(source, revision, weights=weights)
+        # A snapshot's folder is named after its commit, which identifies the content.
+        reference = f"{source}@{place.name}"
+        return ModelFolder(source, place, hashlib.sha256(reference.encode()).hexdigest(), "hub", reference)
     known = ", ".join(f"embedded:{name}" for name in EMBEDDED)
     raise UserError(
         f"Model {source!r} is neither a folder nor a hub id `org/name`. The embedded models are {known}.",
         code="unknown_model",
     )
-
-
-def missing_pieces(folder: Path) -> list[str]:
-    """Descriptions of what a model folder lacks before it can be loaded; empty if it is complete."""
-    missing = [] if (folder / "config.json").is_file() else ["config.json"]
-    index = folder / "model.safetensors.index.json"
-    if index.is_file():
-        try:
-            shards = sorted(set(json.loads(index.read_text())["weight_map"].values()))
-        except (ValueError, KeyError, TypeError, AttributeError):
-            shards, missing = [], [*missing, f"a readable {index.name}"]
-    else:
-        shards = sorted(path.name for path in folder.glob("*.safetensors")) or ["*.safetensors (the weights)"]
-    missing += [shard for shard in shards if not (folder / shard).is_file()]
-    missing += [
-        f"the rest of {shard} (truncated, or a Git LFS pointer)"
-        for shard in shards
-        if (folder / shard).is_file() and not _is_whole(folder / shard)
-    ]
-    if not any(all((folder / name).is_file() for name in names) for names in TOKENIZERS):
-        missing.append("tokenizer files (tokenizer.json, tokenizer.model, or a vocabulary)")
-    return missing
-
-
-def pickled_weights(folder: Path) -> list[str]:
-    """Pickled weights that a loader would fall back to: those without a safetensors file in the same folder."""
-    paths = [name for name in _files(folder) if not any(fnmatch.fnmatch(name, pattern) for pattern in HUB_LEAVE)]
-    safe = {Path(name).parent for name in paths if name.endswith(".safetensors")}
-    return [name for name in paths if name.endswith(PICKLES) and Path(name).parent not in safe]
-
-
-def _refuse_pickles(what: str, folder: Path) -> None:
-    if pickles := pickled_weights(folder):
-        raise UserError(
-            f"{what} has pickled weights without safetensors ({', '.join(pickles)}), which can execute arbitrary code. "
-            "Convert them with save_pretrained, or choose another model.",
-            code="unsupported",
-        )
-
-
-def num_parameters(folder: Path) -> int:
-    """Number of parameters, from the headers of the safetensors files; 0 if one is missing or broken."""
-    try:
-        index = json.loads((folder / "model.safetensors.index.json").read_text(encoding="utf-8"))["weight_map"]
-        files = sorted({folder / str(name) for name in index.values()})
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        files = sorted(folder.glob("*.safetensors"))
-    try:
-        return sum(math.prod(tensor["shape"]) for file in files for tensor in _header(file).tensors.values())
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return 0
-
-
-class _Header(NamedTuple):
-    length: int  # bytes
-    tensors: dict[str, dict[str, Any]]
-
-
-def _header(weights: Path) -> _Header:
-    """The header of a safetensors file; ValueError if the file ends before it."""
-    size = weights.stat().st_size
-    with weights.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        if size < 8 or length > size - 8:
-            raise ValueError(f"{weights} is truncated")
-        header = json.loads(file.read(length))
-    return _Header(length, {name: tensor for name, tensor in header.items() if name != "__metadata__"})
-
-
-def _is_whole(weights: Path) -> bool:
-    """Whether a safetensors file has the length that its header states."""
-    try:
-        length, tensors = _header(weights)
-    except ValueError:
-        return False
-    return weights.stat().st_size == 8 + length + max(
-        (tensor["data_offsets"][1] for tensor in tensors.values()), default=0
-    )
-
-
-def _check_local(folder: Path) -> None:
-    if not folder.is_dir():
-        raise UserError(
-            f"Model folder not found: {folder}. Correct the path, or use a hub id `org/name`.", code="missing_file"
-        )
-    _refuse_pickles(f"Model folder {folder}", folder)
-    if missing := missing_pieces(folder):
-        raise UserError(
-            f"Model folder {folder} lacks {'; '.join(missing)}. Complete it, or choose another model.",
-            code="missing_file",
-        )
-
-
-def _from_hub(repo: str, revision: str | None) -> ModelFolder:
-    from httpx import HTTPError
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-
-    download = functools.partial(
-        snapshot_download, repo, revision=revision, allow_patterns=list(HUB_FILES), ignore_patterns=list(HUB_LEAVE)
-    )
-    wanted = f"{repo}@{revision}" if revision else repo
-    try:
-        folder = Path(download(local_files_only=True))
-        found = not missing_pieces(folder)
-    except LocalEntryNotFoundError:
-        found = False
-    if not found:
-        try:
-            folder = Path(download())
-        except (HfHubHTTPError, HTTPError, OSError) as error:
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0].split(". ")[0]
-            raise UserError(
-                f"Model {wanted} is not in the local hub cache and cannot be downloaded ({reason}). Fetch it with "
-                f"`inverdict models fetch {repo}` on a machine that reaches the hub, or use a local folder.",
-                code="unknown_model",
-            ) from error
-        if missing := missing_pieces(folder):
-            raise UserError(
-                f"Model {wanted} of the hub lacks {'; '.join(missing)}. Choose another model or revision.",
-                code="missing_file",
-            )
-    _refuse_pickles(f"Model {wanted} in the hub cache", folder)  # another program may have fetched them
-    # A snapshot's folder is named after its commit, which identifies the content.
-    return ModelFolder(repo, folder, hashlib.sha256(f"{repo}@{folder.name}".encode()).hexdigest(), "hub")
-
-
-def _files(folder: Path) -> dict[str, Path]:
-    paths = {path.relative_to(folder): path for path in sorted(folder.rglob("*")) if path.is_file()}
-    return {
-        str(relative): path
-        for relative, path in paths.items()
-        if str(relative) != MANIFEST and not any(part.startswith(".") for part in relative.parts)
-    }
 
 
 def _hash_files(folder: Path, cache: Path | None = None) -> dict[str, dict[str, Any]]:
@@ -247,7 +209,7 @@ def _hash_files(folder: Path, cache: Path | None = None) -> dict[str, dict[str, 
         known = {}
     found: dict[str, dict[str, Any]] = {}
     fresh: dict[str, str] = {}
-    for name, path in _files(folder).items():
+    for name, path in files_of(folder).items():
         status = path.stat()
         key = f"{path.resolve()}|{status.st_size}|{status.st_mtime_ns}"
         digest = known.get(key) or fresh.setdefault(key, sha256(path))
@@ -283,7 +245,7 @@ def list_models(cache_dir: str | Path | None = None) -> list[ModelRow]:
         place = model_place(name, cache_dir)
         size, path = None, "not fetched"
         if damage(place, model) is None:
-            size, path = sum(file.stat().st_size for file in _files(place).values()) // 1_000_000, str(place)
+            size, path = sum(file.stat().st_size for file in files_of(place).values()) // 1_000_000, str(place)
         rows.append(ModelRow(f"embedded:{name}", model.about, model.licence, size, path))
     return rows
 

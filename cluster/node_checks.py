@@ -15,7 +15,8 @@ from typing import NamedTuple
 
 from cluster import runtime
 from cluster.adapters import adapter_problem
-from cluster.models import missing_pieces
+from cluster.model_files import missing_pieces
+from cluster.models import is_here
 from cluster.precision import Dtype, dtype_here
 
 PATIENCE_S = 5.0
@@ -24,14 +25,14 @@ PATIENCE_S = 5.0
 class Look(NamedTuple):
     """What to check.
 
-    `storage`: the run directory; `mark`: the name of a file that the driver wrote there; `folders`: model folders by
-    model; `adapters`: folders of LoRA adapters by model; `endpoints`: host and port by model; `ports`: report the
-    addresses that listen on them.
+    `storage`: the run directory; `mark`: the name of a file that the driver wrote there; `references`: of the models by
+    name (see `cluster.models.local_folder`); `adapters`: folders of LoRA adapters by model; `endpoints`: host and port
+    by model; `ports`: report the addresses that listen on them.
     """
 
     storage: str
     mark: str
-    folders: Mapping[str, str]
+    references: Mapping[str, str]
     adapters: Mapping[str, str]
     endpoints: Mapping[str, tuple[str, int]]
     ports: Sequence[int]
@@ -40,14 +41,15 @@ class Look(NamedTuple):
 class Seen(NamedTuple):
     """The results on one node. A problem is a text, "" if there is none.
 
-    `dtype`: what `dtype: auto` is on its processor. `gpus`: name and bytes of each; `bound`: port -> addresses
-    that listen on it.
+    `fetches`: the models that the node does not have yet and gets itself; `dtype`: what `dtype: auto` is on its
+    processor; `gpus`: name and bytes of each; `bound`: port -> addresses that listen on it.
     """
 
     node: str
     versions: dict[str, str]
     storage: str
     models: dict[str, str]
+    fetches: list[str]
     memory_bytes: int
     dtype: Dtype
     gpus: list[tuple[str, int]]
@@ -56,7 +58,8 @@ class Seen(NamedTuple):
 
 def look(asked: Look, node: str) -> Seen:
     """Run the checks on this machine, which the cluster knows as `node`."""
-    models = {name: folder_problem(Path(folder)) for name, folder in asked.folders.items()}
+    folders = {name: place for name, place in asked.references.items() if Path(place).is_absolute()}
+    models = {name: folder_problem(Path(folders[name])) if name in folders else "" for name in asked.references}
     models |= {name: adapter_folder_problem(Path(folder)) for name, folder in asked.adapters.items()}
     models |= {name: endpoint_problem(*place) for name, place in asked.endpoints.items()}
     return Seen(
@@ -64,6 +67,7 @@ def look(asked: Look, node: str) -> Seen:
         versions={"python": platform.python_version(), **runtime.versions()},
         storage=storage_problem(Path(asked.storage), asked.mark, node) if asked.storage else "",
         models=models,
+        fetches=[name for name, one in asked.references.items() if name not in folders and not is_here(one)],
         memory_bytes=memory_bytes(),
         dtype=dtype_here(),
         gpus=gpus(),

@@ -153,6 +153,12 @@ def most_cpus() -> int:
     return int(max((node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"]), default=1))
 
 
+def is_one_machine() -> bool:
+    """Whether the running cluster is one node that never gets another: what is missing can be fetched beforehand."""
+    types = demands.node_types()
+    return types is not None and [one.most for one in types] == [1]
+
+
 def versions() -> dict[str, str]:
     """Versions of the libraries that determine a score."""
     from importlib import metadata

@@ -1,8 +1,9 @@
 """`inverdict submit JOB CONFIG --address http://HEAD:8265`: run a command on a Ray cluster through its job server.
 
 A thin layer over Ray's job client. The working directory is uploaded with the job, without the excluded files; results
-go to the configuration's `run`, which every node of the cluster must mount. The token is Ray's own (token mode): it is
-sent in the request's header only, never in the command, the runtime environment or the metadata.
+go to the configuration's `run`, a folder that every node of the cluster mounts, or an address of an object store. The
+token is Ray's own (token mode): it is sent in the request's header only, never in the command, the runtime environment
+or the metadata.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from cluster.errors import JobFailed, UserError
+from cluster.object_store import shown
+from cluster.run_store import address_of
 
 # In addition to .gitignore and .rayignore. A shell's keys and settings must not be uploaded to a cluster.
 EXCLUDES = (
@@ -61,18 +64,21 @@ def main(args: argparse.Namespace) -> int:
 
     _check_job(args)
     run = load(args.config, args.overrides, sections())
-    check_shared(run.run)
+    address = address_of(run.run)
+    if address is None:
+        check_shared(run.run)
+    place = shown(address) if address else str(run.run)
     entrypoint = shlex.join(_command(args))
     client = connect(args.address)
     with _refusals(args.address):
         known = {str(one.submission_id): str(getattr(one.status, "value", one.status)) for one in client.list_jobs()}
-        name = next_id(known, run.run, args.job)
+        name = next_id(known, Path(place), args.job)
         _submit(
             client,
             entrypoint=entrypoint,
             submission_id=name,
             runtime_env={"working_dir": str(Path.cwd()), "excludes": list(EXCLUDES)},
-            metadata={"run": str(run.run), "job": args.job},
+            metadata={"run": place, "job": args.job},
             entrypoint_num_cpus=args.cpus or None,
         )
     if args.no_follow:
@@ -113,8 +119,8 @@ def check_shared(run: Path) -> None:
     text = str(run)
     if ":/" in text:
         raise UserError(
-            f"`run` must be a folder, not {text}. Use the absolute path of one on a file system that every node of the "
-            "cluster mounts (object stores through a mount).",
+            f"`run` must be a folder or an s3://, gs:// or file:// address, not {text}. Use the absolute path of a "
+            "folder on a file system that every node of the cluster mounts.",
             code="invalid_value",
             key="run",
         )

@@ -168,7 +168,7 @@ def encoder(folder: str, spec: VllmSpec, revision: str | None = None) -> Encoder
     """The encoder of a model folder, loaded once per process.
 
     Args:
-        folder: the model folder, or a hub id.
+        folder: the model folder, its reference, or a hub id.
         spec: the model, for its prompt format.
         revision: of a hub id.
     """
@@ -185,12 +185,18 @@ def encoder(folder: str, spec: VllmSpec, revision: str | None = None) -> Encoder
 
 @cache
 def _loaded(folder: str, style: Style, revision: str | None, variables: str, thinks: bool) -> Encoder:
-    return Encoder(folder, style, revision, chat_template_kwargs=json.loads(variables), thinks=thinks)
+    return Encoder(
+        models.local_folder(folder, weights=False),
+        style,
+        revision,
+        chat_template_kwargs=json.loads(variables),
+        thinks=thinks,
+    )
 
 
 def encoder_of(spec: VllmSpec) -> Encoder:
     """The encoder of a model of the configuration."""
-    return encoder(str(models.resolve(spec.source, revision=spec.revision).path), spec)
+    return encoder(models.resolve(spec.source, revision=spec.revision, weights=False).reference, spec)
 
 
 def special_tokens_of(spec: ModelSpec) -> tuple[str, ...]:

@@ -7,7 +7,6 @@ workers run on other machines.
 from __future__ import annotations
 
 import json
-import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field, model_validator
 
 from cluster import feasibility as demands
-from cluster import runtime
+from cluster import model_hub, runtime
 from cluster.artifacts import write_text
 from cluster.errors import JobFailed, UserError
 from cluster.progress import progress
@@ -174,8 +173,7 @@ def _checkpoints(folder: Path) -> set[str]:
 def _environment(use_gpu: bool) -> dict[str, str]:
     """Of the workers. Those on CPUs see no GPU: libraries take memory on every GPU that they see."""
     hidden = {} if use_gpu else {"CUDA_VISIBLE_DEVICES": ""}
-    hub = os.environ.get("HF_HUB_OFFLINE", "1")
-    return {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": hub, **hidden}
+    return {"TOKENIZERS_PARALLELISM": "false", **model_hub.fetching(), **hidden}
 
 
 def _first_reason(error: BaseException) -> str:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
+from cluster.object_store import is_address
 from inverdict.results import Evaluation
 from inverdict.run_folder import CONFIG, MARK, ROWS, written
 from judging.columns import as_text, is_missing
@@ -74,7 +75,7 @@ def evaluate(
         >>> found.scores[["system", "fake.score"]].shape
         (2, 2)
     """
-    if run is not None and (not isinstance(run, str | Path) or run == ""):
+    if run is not None and (not isinstance(run, str | Path) or run == "" or is_address(str(run))):
         raise InputError(f"`run` must be the path of a folder, not {run!r}.", code="invalid_value", key="run")
     places = _places(rows)
     raw = _configuration(judges, task, models, data, settings)

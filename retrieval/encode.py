@@ -21,7 +21,7 @@ def load_encoder(folder: str, max_length: int) -> Any:
     """The model of that folder, loaded once in each process."""
     from sentence_transformers import SentenceTransformer
 
-    model = SentenceTransformer(folder, device=runtime.assigned_device())
+    model = SentenceTransformer(models.local_folder(folder), device=runtime.assigned_device())
     model.max_seq_length = min(max_length, model.max_seq_length or max_length)
     return model
 
@@ -71,7 +71,7 @@ def encode(source: str, texts: Sequence[str], max_length: int, *, block: int = 5
     """
     import ray
 
-    folder = str(models.resolve(source).path)
+    folder = models.resolve(source, weights=runtime.is_one_machine()).reference
     # As many tasks at once as idle GPUs or CPUs: more would start nodes of an autoscaled cluster, for a small model.
     num_gpus = runtime.idle("GPU")
     at_once = num_gpus or max(1, runtime.idle("CPU"))

@@ -99,11 +99,11 @@ def main(run: RunConfig) -> Outcome:
             from retrieval.fit_worker import fitting
 
             train(
-                fitting, asdict(_settings(run, config, str(start.path), job.path)), config, folder=job.path, what="fit"
+                fitting, asdict(_settings(run, config, start.reference, job.path)), config, folder=job.path, what="fit"
             )
         facts = read_json(job.path / "fit.json") or {}
         shown = {key: facts[key] for key in ("ndcg", "by_epoch", "losses", "best_epoch", "num_epochs", "seconds")}
-        orders = _orders(parts["dev"], pool, job.path, str(start.path), config.max_length, run.seed)
+        orders = _orders(parts["dev"], pool, job.path, start.reference, config.max_length, run.seed)
         made = {"pool": fingerprint["pool"], "towers": towers_identity(job.path)}
         return {**counts, **shown, "orders": orders, **made, "folder": str(job.path)}
 

@@ -20,6 +20,7 @@ import torch
 import torch.distributed as dist
 
 from cluster.artifacts import write_text
+from cluster.models import local_folder
 from cluster.training import Steps, on_gpu
 from retrieval.fit_worker_args import Settings
 from retrieval.lambdarank import in_batch_loss, lambdarank_loss, mixed_loss
@@ -55,7 +56,7 @@ class Data:
 
 def fitting(raw: dict[str, Any]) -> None:
     """The loop of cluster.training: trains on this worker, resumes from the last reported epoch."""
-    settings = Settings(**raw)
+    settings = Settings(**{**raw, "start": local_folder(raw["start"])})
     if not on_gpu():
         torch.set_num_threads(settings.num_threads)
     torch.manual_seed(settings.seed)

@@ -140,9 +140,10 @@ def evaluator_options(scale: Replicas, drain_s: float) -> dict[str, Any]:
 def _vllm_evaluator(
     name: str, spec: VllmSpec, adapters: Mapping[str, Adapter], found: Online, options: dict[str, Any]
 ) -> Any:
+    model = models.resolve(spec.source, revision=spec.revision, weights=runtime.is_one_machine())
     known = {
         "spec": spec,
-        "folder": str(models.resolve(spec.source, revision=spec.revision).path),
+        "reference": model.reference,
         "adapters": {name: str(one.path) for name, one in adapters.items()},
     }
     arguments = vllm_arguments(spec, sampled=True, is_served=True, adapters=adapters.values())
@@ -152,17 +153,19 @@ def _vllm_evaluator(
         _share_cpus(arguments, found)
     options["ray_actor_options"] = {"num_cpus": SMALL}
     with runtime.quiet_logging():  # Ray logs the whole plan
-        return _llm_deployment(name, known, options, arguments)
+        return _llm_deployment(name, str(model.path), known, options, arguments)
 
 
-def _llm_deployment(name: str, known: dict[str, Any], options: dict[str, Any], arguments: dict[str, Any]) -> Any:
+def _llm_deployment(
+    name: str, folder: str, known: dict[str, Any], options: dict[str, Any], arguments: dict[str, Any]
+) -> Any:
     """`known`: the arguments of `VllmServer`."""
     from ray.serve.llm import LLMConfig, build_llm_deployment
 
     from serve.engines.vllm_server import VllmServer
 
     config = LLMConfig(
-        model_loading_config={"model_id": name, "model_source": known["folder"]},
+        model_loading_config={"model_id": name, "model_source": folder},
         accelerator_type=known["spec"].accelerator_type,
         deployment_config=options,
         log_engine_metrics=known["spec"].engine_metrics,

@@ -22,6 +22,7 @@ from cluster.generate import Batch
 from cluster.model_specs import ModelSpec, VllmSpec
 from cluster.parts import parts_of, sound_rows
 from cluster.progress import progress
+from cluster.run_store import beside_driver
 from cluster.strict import Strict
 from cluster.terminal import say
 from cluster.tokens import encoder_of
@@ -147,7 +148,11 @@ def choose_examples(
 
     items = [{"part": str(part.resolve())} for part in parts]
     found = ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
-        _Choose, fn_constructor_args=(chooser, aspects_of, out.resolve()), batch_size=None, concurrency=1, num_cpus=1
+        _Choose,
+        fn_constructor_args=(chooser, aspects_of, out.resolve()),
+        batch_size=None,
+        concurrency=1,
+        **{"num_cpus": 1, **beside_driver()},
     )
     total = sum(pq.read_metadata(part).num_rows for part in parts)
     with progress(f"evaluate: {judge}: retrieving examples ({chooser.config.arm})", total, 0) as bar:

@@ -17,22 +17,25 @@ from ray.serve.llm.deployment import LLMServer
 from cluster.exchange import Reply, Request
 from cluster.generate import NOT_NORMALISED, label_logprobs
 from cluster.model_specs import VllmSpec
+from cluster.models import local_folder
 from cluster.reasoning import apart, sampling_parameters
 from cluster.tokens import Encoder, encoder
 
 
 class VllmServer(LLMServer):  # type: ignore[misc]
-    """`spec`, `folder`: the model's specification in the configuration, and the folder of its files. `adapters`: the
-    folders of the LoRA adapters that the configuration names, by name under `models`; there are no others.
+    """`spec`, `reference`: the model's specification in the configuration, and what this node gets its folder by.
+    `adapters`: the folders of the LoRA adapters that the configuration names, by name under `models`; there are no
+    others.
     """
 
     async def __init__(  # type: ignore[misc]
-        self, llm_config: LLMConfig, spec: VllmSpec, folder: str, adapters: Mapping[str, str]
+        self, llm_config: LLMConfig, spec: VllmSpec, reference: str, adapters: Mapping[str, str]
     ) -> None:
         from vllm.lora.request import LoRARequest
 
         self._spec = spec
-        self._folder = folder
+        self._folder = local_folder(reference)
+        llm_config.get_engine_config().hf_model_id = self._folder
         await super().__init__(llm_config)
         self._name = llm_config.model_id
         self._loras = {

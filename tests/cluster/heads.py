@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import socket
+import subprocess
 import sys
 import tempfile
 import time
@@ -14,12 +15,14 @@ import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import psutil
 
 RAY = Path(sys.executable).with_name("ray")
 PATIENCE_S = 120
+HIDE = ("unshare", "--mount", "sh", "-c", 'mount -t tmpfs tmpfs "$0" && exec "$@"')
 
 
 class Head(NamedTuple):
@@ -111,8 +114,17 @@ def _autoscaling(num_cpus: int, workers: Mapping[str, Mapping[str, Any]], addres
 
 
 @contextmanager
-def node(head: Head, name: str, *, num_cpus: int = 2) -> Iterator[psutil.Process]:
+def node(
+    head: Head,
+    name: str,
+    *,
+    num_cpus: int = 2,
+    hides: Path | None = None,
+    env: Mapping[str, str] = MappingProxyType({}),
+) -> Iterator[psutil.Process]:
     """One more machine of the head's cluster, as far as Ray can tell; there when the block begins.
+
+    `hides`: a folder that its processes cannot see (see `can_hide`); `env`: of its processes.
 
     One at a time: a raylet that is not up within 30 s gives up, and several at once are slower than that.
     """
@@ -121,8 +133,10 @@ def node(head: Head, name: str, *, num_cpus: int = 2) -> Iterator[psutil.Process
         *("--node-ip-address", "127.0.0.1", "--num-cpus", str(num_cpus), "--object-store-memory", str(100 * 2**20)),
         *("--dashboard-agent-listen-port", str(free_port()), "--resources", json.dumps({name: 1})),
     ]
+    if hides:
+        command = [*HIDE, str(hides), *command]
     log = head.place / f"{name}.log"
-    process = _started(command, log, head.environment())
+    process = _started(command, log, {**head.environment(), **env})
     try:
         deadline = time.monotonic() + PATIENCE_S
         while name not in living(head).values():
@@ -132,6 +146,11 @@ def node(head: Head, name: str, *, num_cpus: int = 2) -> Iterator[psutil.Process
         yield process
     finally:
         end(process)
+
+
+def can_hide(folder: Path) -> bool:
+    """Whether this user may hide a folder from a process: an empty one is mounted over it in its namespace."""
+    return subprocess.run([*HIDE, str(folder), "true"], capture_output=True, check=False).returncode == 0
 
 
 def living(head: Head) -> dict[str, str]:

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import yaml
 
-from cluster import doctor, findings
+from cluster import doctor, findings, models
 from cluster import node_checks as probes
 from cluster.__main__ import main
 from cluster.config import RunConfig
@@ -25,6 +25,7 @@ from cluster.feasibility import NodeType
 from cluster.node_checks import Seen
 from tests.adapting import adapter_at, base_at
 from tests.cluster.heads import head
+from tests.cluster.test_model_places import model
 from tests.train.tiny import tiny_model
 
 ROOT = Path(__file__).parents[2]
@@ -37,6 +38,7 @@ def seen(node: str = "a", **more: Any) -> Seen:
         "versions": HERE,
         "storage": "",
         "models": {},
+        "fetches": [],
         "memory_bytes": 8 * GIB,
         "dtype": "float32",
         "gpus": [],
@@ -101,11 +103,17 @@ def test_storage_that_cannot_be_written_is_said(tmp_path: Path, monkeypatch: pyt
 
 
 def test_a_model_is_looked_for_on_every_node() -> None:
-    nodes = [seen("a", models={"m": "", "h": ""}), seen("b", models={"m": "has no folder /m", "h": ""})]
-    assert findings.model_words(nodes) == [
+    """`m`, `n`: folders; `h`: an endpoint; `o`: a hub id."""
+    references = {"m": "/m", "n": "/n", "o": "org/o@1"}
+    models = {"m": "", "n": "", "h": "", "o": ""}
+    nodes = [seen("a", models=models), seen("b", models={**models, "m": "has no folder /m"}, fetches=["o"])]
+    assert findings.model_words(nodes, references) == [
         ("model m", "bad", "b has no folder /m"),
+        ("model n", "ok", "in a folder that all nodes share: found on every node"),
         ("model h", "ok", "found on every node"),
+        ("model o", "ok", "each node has its own: fetched when it is first needed on b"),
     ]
+    assert findings.model_words(nodes[:1], references)[0].words == "found on every node"
 
 
 def test_folders_and_endpoints_say_what_is_wrong(tmp_path: Path) -> None:
@@ -209,16 +217,16 @@ def test_without_a_configuration_there_is_a_run_all_the_same() -> None:
 def test_models_that_are_nowhere_yet_are_said_with_the_way_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("INVERDICT_CACHE", str(tmp_path / "cache"))
-    models = {
+    sources = {
         "embedded": {"source": "embedded:smollm2-135m-instruct"},
         "later": {"source": "run:sft/m/forward/merged"},
         "hub": {"source": "nobody/nothing-of-this-name"},
         "there": {"source": str(tmp_path)},
         "fake": {"backend": "scripted"},
     }
-    run = RunConfig.model_validate({"run": str(tmp_path / "run"), "models": models})
+    run = RunConfig.model_validate({"run": str(tmp_path / "run"), "models": sources})
     folders, found = doctor.model_places(run)
-    assert folders == {"there": str(tmp_path)}
+    assert folders == {"there": (str(tmp_path), str(tmp_path))}
     assert [(one.what, one.level) for one in found] == [
         ("model embedded", "bad"),
         ("model later", "note"),
@@ -227,6 +235,43 @@ def test_models_that_are_nowhere_yet_are_said_with_the_way_out(tmp_path: Path, m
     assert "`inverdict models fetch embedded:smollm2-135m-instruct`" in found[0].words
     assert str(tmp_path / "run" / "sft") in found[1].words
     assert "`inverdict models fetch nobody/nothing-of-this-name`" in found[2].words
+
+
+def test_which_kind_of_place_the_run_directory_is(tmp_path: Path) -> None:
+    def words(*nodes: str) -> str:
+        for node in nodes:
+            (tmp_path / f"mark.{node}").touch()
+        found = findings.storage_words(str(tmp_path), "mark", [seen(node) for node in nodes])
+        assert found is not None
+        assert found.level == "ok"
+        return found.words
+
+    assert "the only one" in words("a")
+    assert "a folder that all nodes share" in words("a", "b")
+    store = doctor.store_finding((tmp_path / "store").as_uri())
+    assert store.level == "ok"
+    assert "is an object store, writable from here" in store.words
+    (tmp_path / "file").touch()
+    assert doctor.store_finding((tmp_path / "file" / "store").as_uri()).level == "bad"
+
+
+def test_a_model_in_a_store_or_of_the_hub_is_known_by_its_reference(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("INVERDICT_CACHE", str(tmp_path / "cache"))
+    address = model(tmp_path / "qwen").as_uri()
+    run = RunConfig.model_validate({"run": str(tmp_path / "run"), "models": {"m": {"source": address}}})
+    known, found = doctor.model_places(run)
+    assert found == []
+    reference = known["m"].reference
+    assert (known["m"].folder, reference.partition("#")[0]) == ("", address)
+    asked = probes.Look("", "", {"m": reference, "f": str(tmp_path / "none")}, {}, ())
+    node = probes.look(asked, "here")
+    assert (node.fetches, node.models) == (["m"], {"m": "", "f": f"does not have the folder {tmp_path / 'none'}"})
+    models.local_folder(reference)
+    assert probes.look(asked, "here").fetches == []
+    (tmp_path / "qwen" / "model.safetensors").rename(tmp_path / "qwen" / "pytorch_model.bin")
+    assert "pickled weights" in doctor.model_places(run)[1][0].words
 
 
 @pytest.mark.parametrize(

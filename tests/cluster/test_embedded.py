@@ -18,6 +18,7 @@ from cluster.__main__ import main
 from cluster.embedded import EMBEDDED, Embedded
 from cluster.errors import UserError
 from cluster.gguf_conversion import _save_weights
+from cluster.model_files import missing_pieces
 
 SOURCE = b"the weights of a package"
 # Fetches the model `fake` into the cache argv[1]: notes each conversion there, and ends it once a file `go` appears.
@@ -238,7 +239,7 @@ def test_the_command_lists_and_fetches(conversions: list[Path], capsys: pytest.C
 
 def test_the_encoder_of_its_package_is_copied_whole(tmp_path: Path) -> None:
     model = models.resolve("embedded:all-minilm-l6-v2", cache_dir=tmp_path, verify=True)
-    assert models.missing_pieces(model.path) == []
+    assert missing_pieces(model.path) == []
     assert (model.path / "1_Pooling" / "config.json").is_file()
 
 

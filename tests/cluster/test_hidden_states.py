@@ -8,8 +8,8 @@ import pytest
 import torch
 from transformers import AutoModel, AutoModelForCausalLM
 
-from cluster import models
 from cluster.hidden_states import Asked, _Model, _scripted, alike, of_like_length
+from cluster.model_files import missing_pieces
 from cluster.model_layers import cut, num_layers
 from cluster.model_specs import ScriptedSpec, VllmSpec
 from cluster.tokens import Encoder
@@ -136,7 +136,7 @@ def test_a_cut_model_ends_in_the_state_of_that_depth(tmp_path: Path, kind: str, 
         whole.lm_head.weight = torch.nn.Parameter(whole.lm_head.weight.clone())
         whole.save_pretrained(folder)
     cut(folder, 1, tmp_path / "cut")
-    assert models.missing_pieces(tmp_path / "cut") == []
+    assert missing_pieces(tmp_path / "cut") == []
     assert num_layers(tmp_path / "cut") == 1
     smaller, size = (
         (tmp_path / "cut" / "model.safetensors").stat().st_size,
@@ -160,7 +160,7 @@ def test_shards_are_cut_one_by_one(tmp_path: Path) -> None:
     whole.save_pretrained(folder, max_shard_size="60KB")
     assert len(list(folder.glob("*.safetensors"))) > 2
     cut(folder, 1, tmp_path / "cut")
-    assert models.missing_pieces(tmp_path / "cut") == []
+    assert missing_pieces(tmp_path / "cut") == []
     part = AutoModel.from_pretrained(tmp_path / "cut", dtype=torch.float32)
     assert torch.equal(part.layers[0].mlp.up_proj.weight, whole.model.layers[0].mlp.up_proj.weight)
 

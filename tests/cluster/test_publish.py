@@ -7,12 +7,12 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import pyarrow.fs
 import pytest
 
 from cluster.__main__ import main
 from cluster.errors import JobFailed
-from cluster.publish import Published, _is_new, address_problem, check, publish
+from cluster.object_store import Place, address_problem, sent
+from cluster.publish import Published, _is_new, check, publish
 from tests.cluster.test_command_line import EVALUATION, job
 from tests.refusals import refused
 
@@ -65,13 +65,13 @@ def test_a_manifest_comes_after_all_that_it_speaks_of(
     write(run, aaa__manifest="{}", zzz__file="x")
     (run / "aaa" / "manifest").rename(run / "aaa" / "manifest.json")
     copied: list[str] = []
-    known = pyarrow.fs.copy_files
+    known = sent
 
-    def noted(source: str, *places: Any, **stores: Any) -> None:
-        copied.append(Path(source).name)
-        known(source, *places, **stores)
+    def noted(place: Place, name: str, file: Path) -> None:
+        copied.append(file.name)
+        known(place, name, file)
 
-    monkeypatch.setattr(pyarrow.fs, "copy_files", noted)
+    monkeypatch.setattr("cluster.publish.sent", noted)
     publish(run, (tmp_path / "store").as_uri())
     assert copied == ["part", "scores", "file", "manifest.json", "manifest.json"]
 

@@ -45,7 +45,7 @@ def configuration(folder: Path, run: str, **model: object) -> Path:
     ("run", "words"),
     [
         ("runs/x", "`run` must be an absolute path"),
-        ("s3://bucket/x", "`run` must be a folder, not s3:/bucket/x"),
+        ("hdfs://bucket/x", "`run` must be a folder or an s3://, gs:// or file:// address, not hdfs:/bucket/x"),
     ],
 )
 def test_a_run_that_would_be_lost_is_refused_in_one_sentence(

@@ -267,7 +267,7 @@ def _settings(run: RunConfig, config: Config, name: str, direction: Direction, f
     kept = config.model_dump(include={field.name for field in fields(Settings)})
     kept["lora_alpha"] = config.lora_alpha or 2 * config.lora_rank
     return Settings(
-        base=str(models.resolve(base.source, revision=base.revision).path),
+        base=models.resolve(base.source, revision=base.revision, weights=runtime.is_one_machine()).reference,
         pairs=str(place / "pairs"),
         out=str(place),
         seed=run.seed,

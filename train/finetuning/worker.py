@@ -15,6 +15,7 @@ import ray.train
 import torch
 from transformers import AutoModelForCausalLM, TrainingArguments, set_seed
 
+from cluster.models import local_folder
 from cluster.training import on_gpu
 from train.finetuning.callbacks import Watch
 from train.finetuning.export import save
@@ -27,7 +28,7 @@ from train.finetuning.worker_args import Settings
 
 def finetune(raw: dict[str, Any]) -> None:
     """The loop of cluster.training: trains on this worker, resumes from the last reported checkpoint."""
-    settings = Settings(**raw)
+    settings = Settings(**{**raw, "base": local_folder(raw["base"])})
     gpu = on_gpu()
     if not gpu:
         torch.set_num_threads(settings.num_threads)

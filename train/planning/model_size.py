@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from cluster.embedded import model_place
+from cluster.model_files import num_parameters
 from cluster.model_specs import VllmSpec
-from cluster.models import num_parameters
 
 IN_NAME = re.compile(r"(?<![A-Za-z0-9.])(\d+(?:\.\d+)?)([bm])(?![a-z0-9])", re.IGNORECASE)  # 7B, 0.5b, 135M; not 8x7B
 

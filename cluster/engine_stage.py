@@ -1,0 +1,30 @@
+"""Ray Data's vLLM engine, which gets the model's folder on the node that it runs on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ray.llm._internal.batch.stages.vllm_engine_stage import vLLMEngineStageUDF
+
+from cluster.models import local_folder
+
+
+class NodeEngine(vLLMEngineStageUDF):  # type: ignore[misc]
+    """`model`: the reference of a model; see `local_folder`."""
+
+    def __init__(self, *, model: str, **settings: Any) -> None:
+        super().__init__(model=local_folder(model), **settings)
+
+
+def load_on_node(processor: Any, reference: str) -> None:
+    """Let the engines of a processor get the model themselves, wherever they start.
+
+    Args:
+        processor: of `ray.data.llm.build_processor`, before it is applied.
+        reference: of the model.
+    """
+    name = "vLLMEngineStage"
+    stage = processor.get_stage_by_name(name)
+    settings = {**stage.fn_constructor_kwargs, "model": reference}
+    # A copy: an assignment would derive the resources again, from settings that the first time has consumed.
+    processor.stages[name] = stage.model_copy(update={"fn": NodeEngine, "fn_constructor_kwargs": settings})

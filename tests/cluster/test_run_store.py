@@ -1,0 +1,194 @@
+"""A run directory on an object store: what is brought in, what is sent and in which order, and who may use it."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cluster import run_lock, run_store
+from cluster.__main__ import main
+from cluster.config import RunConfig
+from cluster.errors import JobFailed, UserError
+from cluster.run_store import address_of, mirror_of, opened_run
+from tests.cluster.s3_server import ENVIRONMENT, Store, s3_server
+from tests.evaluation.batch.test_evaluate import configuration
+from tests.evaluation.making import row
+
+
+@pytest.fixture
+def store(monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
+    for name, value in ENVIRONMENT.items():
+        monkeypatch.setenv(name, value)
+    with s3_server() as found:
+        yield found
+
+
+def on_machine(monkeypatch: pytest.MonkeyPatch, cache: Path, address: str) -> Path:
+    """The mirror on a machine with a cache of its own."""
+    monkeypatch.setenv("INVERDICT_CACHE", str(cache))
+    return mirror_of(address)
+
+
+def write(file: Path, text: str) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text)
+
+
+def test_an_address_and_its_mirror_name_each_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    address = "s3://bucket/a/b?region=eu-west-1"
+    assert mirror_of("s3://bucket/a/b/?region=eu-west-1") == mirror_of(address) != mirror_of("s3://bucket/a/b")
+    monkeypatch.setenv("INVERDICT_CACHE", str(tmp_path))
+    run = RunConfig.model_validate({"run": address, "models": {"m": {"source": "run:sft/m/merged"}}})
+    assert run.run.parent == tmp_path / "runs"
+    assert address_of(run.run) == address
+    assert run.models["m"].source == "s3://bucket/a/b/sft/m/merged?region=eu-west-1"  # type: ignore[union-attr]
+    assert [address_of(tmp_path / name) for name in ("runs", "runs/mine", "s3:/bucket")] == [None, None, None]
+
+
+@pytest.mark.parametrize("address", ["s3://key@bucket/x", "s3:///x", "s3://bucket/x?access_key=1", "s3:/bucket/x"])
+def test_an_invalid_address_is_refused_with_the_configuration(address: str) -> None:
+    with pytest.raises(ValueError, match="address"):
+        RunConfig.model_validate({"run": address})
+
+
+def test_another_machine_goes_on_with_what_the_store_has(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address = store.address("bucket/run")
+    first = on_machine(monkeypatch, tmp_path / "first", address)
+    with opened_run(first):
+        write(first / "evaluate" / "part-1.parquet", "one")
+        write(first / "evaluate" / ".part-2.parquet", "half")
+        write(first / "evaluate" / "manifest.json", "{}")
+    assert store.names("bucket/run") == {"evaluate/part-1.parquet", "evaluate/manifest.json"}
+    second = on_machine(monkeypatch, tmp_path / "second", address)
+    with opened_run(second):
+        assert (second / "evaluate" / "part-1.parquet").read_text() == "one"
+        (second / "evaluate" / "part-1.parquet").unlink()
+        write(second / "evaluate" / "part-3.parquet", "three")
+    assert store.names("bucket/run") == {"evaluate/part-3.parquet", "evaluate/manifest.json"}
+    # The first machine has older files, which must not come back.
+    on_machine(monkeypatch, tmp_path / "first", address)
+    with opened_run(first):
+        assert {path.name for path in (first / "evaluate").iterdir()} == {"part-3.parquet", "manifest.json"}
+
+
+def test_what_could_not_be_sent_goes_on_from_the_same_machine(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mirror = on_machine(monkeypatch, tmp_path, store.address("bucket/run"))
+    with pytest.raises(JobFailed, match="the same command on this machine") as caught, opened_run(mirror):
+        write(mirror / "part-1.parquet", "one")
+        store.refuses.set()
+    assert caught.value.code == "store_unwritable"
+    assert store.names("bucket/run") == set()
+    store.refuses.clear()
+    with opened_run(mirror):
+        assert (mirror / "part-1.parquet").read_text() == "one"
+    assert store.names("bucket/run") == {"part-1.parquet"}
+
+
+def test_a_manifest_is_sent_last_and_goes_before_its_files_change(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mirror = on_machine(monkeypatch, tmp_path, store.address("bucket/run"))
+    monkeypatch.setattr(run_store, "SECONDS_BETWEEN_LOOKS", 60)
+    with opened_run(mirror):
+        write(mirror / "evaluate" / "manifest.json", "{}")
+        write(mirror / "evaluate" / "part-1.parquet", "one")
+    first = len(store.log)
+    with opened_run(mirror):
+        write(mirror / "evaluate" / "part-1.parquet", "ONE")
+    sent = [line.partition("?")[0] for line in store.log if not line.startswith(("GET", "HEAD")) and "evaluate" in line]
+    done = [line for line in sent if not line.startswith("PUT")]  # a file: POST (begin), PUT (content), POST (end)
+    once = ["POST /bucket/run/evaluate/part-1.parquet"] * 2 + ["POST /bucket/run/evaluate/manifest.json"] * 2
+    assert done == [*once, "DELETE /bucket/run/evaluate/manifest.json", *once]
+    assert len(store.log) > first
+
+
+def test_a_part_is_sent_while_the_command_goes_on(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mirror = on_machine(monkeypatch, tmp_path, store.address("bucket/run"))
+    monkeypatch.setattr(run_store, "SECONDS_BETWEEN_LOOKS", 0.05)
+    with opened_run(mirror):
+        write(mirror / "evaluate" / "part-1.parquet", "one")
+        arrived = threading.Event()
+        for _ in range(600):
+            if "evaluate/part-1.parquet" in store.names("bucket/run"):
+                arrived.set()
+                break
+            arrived.wait(0.05)
+        assert arrived.is_set()
+
+
+def test_a_second_process_is_refused_while_the_first_gives_signs(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_lock, "BEAT_S", 0.05)
+    address = store.address("bucket/run")
+    first = on_machine(monkeypatch, tmp_path / "first", address)
+    with opened_run(first):
+        second = on_machine(monkeypatch, tmp_path / "second", address)
+        with pytest.raises(UserError, match=f"process {os.getpid()} on ") as caught, opened_run(second):
+            pass
+        assert (caught.value.code, caught.value.key) == ("in_use", "run")
+    with opened_run(second):
+        pass
+    assert not [name for name in store.objects if "lock-" in name]
+
+
+def test_a_process_that_gives_no_sign_is_taken_over(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_lock, "BEAT_S", 0.05)
+    monkeypatch.setattr(run_lock, "PATIENCE_S", 0.3)
+    mirror = on_machine(monkeypatch, tmp_path, store.address("bucket/run"))
+    elsewhere = {"host": "gone", "machine": "another", "pid": 1, "count": 7}
+    here = {"host": "here", "machine": run_lock._machine(), "pid": 2**22 + 1, "count": 7}  # above the highest number
+    with opened_run(mirror):
+        [name] = [name for name in store.objects if "lock-" in name]
+    for number, holder in enumerate((elsewhere, here)):
+        other = name.replace("lock-", f"lock-{number}")
+        store.objects[other] = store.objects["bucket/run/.inverdict/mirror.json"]._replace(
+            content=json.dumps(holder).encode()
+        )
+        with opened_run(mirror):
+            assert other not in store.objects
+
+
+def test_a_process_that_was_taken_over_stops(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run_lock, "BEAT_S", 0.05)
+    mirror = on_machine(monkeypatch, tmp_path, store.address("bucket/run"))
+    with pytest.raises(JobFailed, match="has taken over") as caught, opened_run(mirror):
+        [name] = [name for name in store.objects if "lock-" in name]
+        del store.objects[name]
+        threading.Event().wait(20)
+    assert caught.value.code == "in_use"
+
+
+@pytest.mark.parametrize("job", ["sft", "fit", "serve"])
+def test_a_job_whose_nodes_share_the_run_folder_is_refused(
+    job: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = configuration(tmp_path, [row("a", "g")], {"m": {"backend": "scripted"}})
+    assert main([job, config, "--set", f"run={(tmp_path / 'store').as_uri()}"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"inverdict {job}: `run`: {job} needs the run directory on every node")
+    assert said.count("\n") == 1
+    assert not (tmp_path / "store").exists()
+
+
+def test_a_command_on_a_folder_as_a_store_leaves_no_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("INVERDICT_CACHE", str(tmp_path / "cache"))
+    config = configuration(tmp_path, [row("a", "g")], {"m": {"backend": "scripted"}})
+    assert main(["report", config, "--set", f"run={(tmp_path / 'store').as_uri()}"]) == 2
+    assert "`inverdict evaluate" in capsys.readouterr().err
+    assert [path.name for path in (tmp_path / "store").rglob("*") if path.is_file()] == ["mirror.json"]
