@@ -52,7 +52,15 @@ def evaluated(folder: Path) -> EngineRun:
             "pool": [str(ROOT / "examples" / "pool.jsonl")],
             "labels": "constructed",
         },
-        "models": {"m": {"source": SOURCE, "max_model_len": 1024, "kv_cache_gib": 0.5, "dtype": "float32"}},
+        "models": {
+            "m": {
+                "source": SOURCE,
+                "max_model_len": 1024,
+                "kv_cache_gib": 0.5,
+                "dtype": "float32",
+                "engine_metrics": True,
+            }
+        },
         "evaluate": {
             "judges": {
                 "expected": {"model": "m"},

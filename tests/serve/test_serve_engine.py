@@ -1,10 +1,12 @@
 """The panel on a real local Serve with the embedded models on vLLM: the batch path's scores, and chat."""
 
+import time
 from collections.abc import Iterator
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from tests.engine_run import HUGE, NUM_QA, EngineRun
 from tests.serve.serving import Served, serving
@@ -61,6 +63,20 @@ def test_the_openai_client_chats_streams_and_samples(served: Served) -> None:
         drawn.choices[0].message.content
         == speaks.chat.completions.create(**asked, temperature=0.9, seed=7).choices[0].message.content
     )
+
+
+def test_the_engine_s_own_metrics_are_exported(served: Served) -> None:
+    deadline = time.monotonic() + 40
+    found: dict[str, float] = {}
+    while not found.get("ray_vllm_prefix_cache_queries_total") and time.monotonic() < deadline:
+        families = text_string_to_metric_families(served.get("/metrics").text)
+        found = {one.name: one.value for family in families for one in family.samples}
+        time.sleep(0.5)
+    # Tokens of the prompts so far; the dashboard reads these four.
+    assert found["ray_vllm_prefix_cache_queries_total"] > 100
+    assert 0 <= found["ray_vllm_prefix_cache_hits_total"] <= found["ray_vllm_prefix_cache_queries_total"]
+    assert 0 <= found["ray_vllm_kv_cache_usage_perc"] <= 1
+    assert found["ray_vllm_num_requests_waiting"] >= 0
 
 
 def test_a_text_that_does_not_fit_is_null_with_its_reason(served: Served) -> None:
