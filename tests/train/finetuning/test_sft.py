@@ -169,9 +169,9 @@ def test_two_workers_learn_what_one_learns(method: str, tmp_path: Path) -> None:
 LONG = {"mode": "black_box", "epochs": 50, "checkpoint_steps": 20}
 
 
-def distilled(folder: Path, base: str, **sft: Any) -> str:
+def distilled(folder: Path, base: str) -> str:
     """A configuration of a longer training, its answers made."""
-    config = configuration(folder, base, **LONG, **sft)
+    config = configuration(folder, base, **LONG)
     assert main(["distill", config]) == 0
     return config
 
@@ -198,8 +198,8 @@ def wait_for_steps(folder: Path, number: int, process: subprocess.Popen[bytes]) 
     raise AssertionError("it never came so far")
 
 
-def killed_a_worker(folder: Path, config: str, *, workers: int) -> None:
-    """Run the training, and kill one of its workers after 60 steps."""
+def killed_a_worker(folder: Path, config: str) -> None:
+    """Run the training, and kill its worker after 60 steps."""
     process = started(config)
     try:
         wait_for_steps(folder, 60, process)
@@ -208,18 +208,18 @@ def killed_a_worker(folder: Path, config: str, *, workers: int) -> None:
             for child in psutil.Process(process.pid).children(recursive=True)
             if "RayTrainWorker" in " ".join(child.cmdline())
         ]
-        assert len(found) == workers
-        os.kill(found[-1].pid, signal.SIGKILL)
+        assert len(found) == 1
+        os.kill(found[0].pid, signal.SIGKILL)
         assert process.wait(timeout=240) == 0
     finally:
         process.kill()
 
 
-def same_as(found: dict[str, Any], expected: dict[str, Any], within: float = 1e-5) -> None:
+def same_as(found: dict[str, Any], expected: dict[str, Any]) -> None:
     assert [one["step"] for one in found["losses"]] == [one["step"] for one in expected["losses"]]
     assert [one["step"] for one in found["dev_losses"]] == [one["step"] for one in expected["dev_losses"]]
     assert found["loss_before"] == pytest.approx(expected["loss_before"], rel=1e-5)
-    assert found["loss_after"] == pytest.approx(expected["loss_after"], abs=within)
+    assert found["loss_after"] == pytest.approx(expected["loss_after"], abs=1e-5)
 
 
 @pytest.mark.slow
@@ -245,19 +245,8 @@ def test_a_killed_driver_goes_on_from_the_checkpoint(base: str, tmp_path: Path, 
 
 @pytest.mark.slow
 def test_a_killed_worker_is_replaced_and_goes_on(base: str, tmp_path: Path, uninterrupted: dict[str, Any]) -> None:
-    killed_a_worker(tmp_path, distilled(tmp_path, base), workers=1)
+    killed_a_worker(tmp_path, distilled(tmp_path, base))
     same_as(facts(tmp_path), uninterrupted)
-
-
-@pytest.mark.slow
-def test_fsdp_goes_on_from_the_shards_of_all_workers(base: str, tmp_path: Path, uninterrupted: dict[str, Any]) -> None:
-    more = {"parallel": "fsdp", "num_workers": 2, "cpus_per_worker": 0.5, "gradient_checkpointing": True}
-    killed_a_worker(tmp_path, distilled(tmp_path, base, **more), workers=2)
-    # One worker adds the same four rows of a step up in another order.
-    same_as(facts(tmp_path), uninterrupted, within=1e-3)
-    (last,) = (tmp_path / "run" / "sft" / "judge" / "inverse" / "checkpoints").glob("checkpoint_*")
-    names = {file.name for file in last.rglob("*")}
-    assert {"__0_0.distcp", "__1_0.distcp", "rng_state_0.pth", "rng_state_1.pth", "watch.json"} <= names
 
 
 def refused(config: str, capsys: pytest.CaptureFixture[str], *overrides: str) -> str:
