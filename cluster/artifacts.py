@@ -215,7 +215,7 @@ def read_json(path: Path) -> dict[str, Any] | None:
     """The object in a JSON file; None if there is no file. Raises UserError if it is damaged."""
     try:
         return dict(json.loads(path.read_text(encoding="utf-8")))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except (ValueError, TypeError) as error:
         raise UserError(

@@ -165,7 +165,7 @@ def test_an_adapter_of_another_model_is_refused_by_what_it_was_trained_on(base: 
 def test_an_adapter_of_a_hub_model_names_it(
     base: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: str, fits: bool
 ) -> None:
-    found = models.ModelFolder("org/m", Path(base), "f", "hub")
+    found = models.ModelFolder("org/m", Path(base), "f", "hub", "org/m@abc")
     monkeypatch.setattr(models, "resolve", lambda source, **_: found)
     one = spec("org/m", adapter_at(tmp_path / "a", base_model_name_or_path=told))
     if fits:

@@ -52,7 +52,7 @@ def test_a_runtime_environment_carries_no_secret(num_gpus: int, monkeypatch: pyt
         monkeypatch.setenv(name, value)
     engine = vllm_arguments(VllmSpec(source="x", num_gpus=num_gpus))["runtime_env"]
     assert engine.keys() == {"env_vars"}
-    for variables in (engine["env_vars"], _environment()):
+    for variables in (engine["env_vars"], _environment(use_gpu=False), _environment(use_gpu=True)):
         assert variables
         assert not secrets.keys() & variables.keys()
         assert "zebra" not in str(variables)

@@ -1,5 +1,6 @@
 """Encoding on the device that Ray has assigned, in a bounded number of tasks."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -69,9 +70,10 @@ def test_few_tasks_run_at_once_and_the_vectors_keep_their_order(
     # An autoscaler that may start 64 GPUs is not asked for one.
     monkeypatch.setattr(runtime, "num_gpus", lambda: 64)
     monkeypatch.setattr(ray, "available_resources", lambda: idle)
+    monkeypatch.setattr(runtime, "is_one_machine", lambda: True)
     monkeypatch.setattr(ray, "remote", remote)
     monkeypatch.setattr(ray, "get", get)
-    monkeypatch.setattr(models, "resolve", lambda source: models.ModelFolder(source, models.Path("m"), "", "local"))
+    monkeypatch.setattr(models, "resolve", lambda source, **_: models.ModelFolder(source, Path("m"), "", "local", "m"))
     # 20,000 texts in blocks of 512: 40 tasks.
     found = encode("m", [str(number) for number in range(20_000)], 64)
     assert found[:, 0].tolist() == list(range(20_000))

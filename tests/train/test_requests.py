@@ -22,7 +22,7 @@ def test_labels_that_cannot_be_read(
     budget: int, labels: list[str], naming: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = Path(save(FAMILIES["qwen-3"], tmp_path))
-    monkeypatch.setattr("cluster.models.resolve", lambda *_, **__: ModelFolder("x", folder, "", "local"))
+    monkeypatch.setattr("cluster.models.resolve", lambda *_, **__: ModelFolder("x", folder, "", "local", str(folder)))
     run = RunConfig(run=tmp_path / "run")
     row = {"prompt": "Rate.", "reply_prefix": "Score: ", "labels": labels, "json_schema": ""}
     spec = VllmSpec(source="x", thinking_token_budget=budget)
