@@ -66,7 +66,7 @@ def _engine_child(model: str, folder: str, names: Sequence[str]) -> dict[str, fl
     from cluster import models
     from cluster.adapters import adapter_of
     from cluster.model_specs import VllmSpec
-    from cluster.tokens import encoder
+    from cluster.tokens import Encoder
     from cluster.vllm_arguments import vllm_arguments
     from tests.bench.dtype import prompts
 
@@ -75,7 +75,7 @@ def _engine_child(model: str, folder: str, names: Sequence[str]) -> dict[str, fl
     arguments = vllm_arguments(plain, adapters=[adapter_of(spec) for spec in own])
     os.environ |= arguments["runtime_env"]["env_vars"]
     place = str(models.resolve(model).path)
-    texts, labels = prompts(model)[:NUM_TEXTS], encoder(place, "auto").label_tokens("Score: ", LABELS)
+    texts, labels = prompts(model)[:NUM_TEXTS], Encoder(place).label_tokens("Score: ", LABELS)
     with PeakMemory() as memory:
         begin = time.perf_counter()
         from vllm import LLM, SamplingParams, TokensPrompt

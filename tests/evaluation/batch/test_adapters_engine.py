@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from cluster.__main__ import main
 from cluster.config import load
 from cluster.jobs import sections
-from cluster.tokens import encoder
+from cluster.tokens import Encoder
 from evaluation.batch.config import prepared
 from judging.records import Record
 from tests.adapting import tuned
@@ -86,7 +86,7 @@ def forward_scores(folder: Path) -> dict[str, float]:
     from transformers import AutoModelForCausalLM
 
     model = AutoModelForCausalLM.from_pretrained(folder / "base", dtype=torch.float32).eval()
-    known = encoder(str(folder / "base"), "auto")
+    known = Encoder(str(folder / "base"))
     config = load(folder / "c.yaml", [], sections())
     evaluation = prepared(config).evaluation
     judge = evaluation.judge("m", [("qa", "overall")], {})
