@@ -222,12 +222,13 @@ def _publish(run: Any, store: str) -> int:
 
 
 def _serve(args: argparse.Namespace) -> int:
-    from cluster import run_store
+    from cluster import models, run_store
     from cluster.config import load
 
     run = load(args.config, args.overrides, sections())
     run_store.check_jobs(run.run, ["serve"], ())
-    return int(importlib.import_module(SERVE[0]).main(run))
+    with models.looked_up_once(run.run):  # the commits that the run's other jobs have used
+        return int(importlib.import_module(SERVE[0]).main(run))
 
 
 def _chain(run: Any) -> list[str]:

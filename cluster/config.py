@@ -83,9 +83,14 @@ def _placed(spec: Any, run: str) -> Any:
     if not isinstance(spec, Mapping):
         return spec
     inside = {key: str(spec[key]) for key in ("source", "adapter") if str(spec.get(key, "")).startswith("run:")}
-    # An adapter is read from a folder: that of the driver, where the run directory is on an object store.
-    roots = {"source": run, "adapter": str(_named(run))}
-    return {**spec, **{key: _inside(roots[key], path.removeprefix("run:")) for key, path in inside.items()}}
+    if "adapter" in inside and is_address(run):
+        raise UserError(
+            "An adapter is read from a folder that all nodes mount, so it cannot be in a run directory on an object "
+            "store. Copy it to a folder.",
+            code="unsupported",
+            key="models",
+        )
+    return {**spec, **{key: _inside(run, path.removeprefix("run:")) for key, path in inside.items()}}
 
 
 C = TypeVar("C", bound=BaseModel)

@@ -61,7 +61,8 @@ def hub_files(at: str, pattern: str) -> list[str]:
             address = answer.links.get("next", {}).get("url")
 
     _tried(f"{tree}/{folder}" if folder else tree, listed)
-    if not (matching := sorted(set(fnmatch.filter(found, pattern)))):
+    safe = [file for file in found if not file.startswith("/") and ".." not in file.split("/")]
+    if not (matching := sorted(set(fnmatch.filter(safe, pattern)))):
         raise JobFailed(f"{at} has no file {pattern}. Look at the publisher's page for its name.", code="missing_file")
     return matching
 

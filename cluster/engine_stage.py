@@ -10,21 +10,23 @@ from cluster.models import local_folder
 
 
 class NodeEngine(vLLMEngineStageUDF):  # type: ignore[misc]
-    """`model`: the reference of a model; see `local_folder`."""
+    """`model`: the reference of a model, see `local_folder`. `base`: the `model` of rows without an adapter."""
 
-    def __init__(self, *, model: str, **settings: Any) -> None:
+    def __init__(self, *, model: str, base: str, **settings: Any) -> None:
         super().__init__(model=local_folder(model), **settings)
+        self.llm.model = base  # any other name is an adapter's
 
 
-def load_on_node(processor: Any, reference: str) -> None:
+def load_on_node(processor: Any, reference: str, base: str) -> None:
     """Let the engines of a processor get the model themselves, wherever they start.
 
     Args:
         processor: of `ray.data.llm.build_processor`, before it is applied.
         reference: of the model.
+        base: the model's folder on the driver, as the rows name it.
     """
     name = "vLLMEngineStage"
     stage = processor.get_stage_by_name(name)
-    settings = {**stage.fn_constructor_kwargs, "model": reference}
+    settings = {**stage.fn_constructor_kwargs, "model": reference, "base": base}
     # A copy: an assignment would derive the resources again, from settings that the first time has consumed.
     processor.stages[name] = stage.model_copy(update={"fn": NodeEngine, "fn_constructor_kwargs": settings})

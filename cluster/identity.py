@@ -24,6 +24,7 @@ NOT_IDENTITY = {
     *ADAPTED,  # names and places: the adapter's weights are part of `model_identity`
 }
 
+NEWER = ("chat_template_kwargs", "thinking_token_budget")  # left out at their defaults: runs of before stay valid
 OF_FILES = ("weights", "adapter")  # what `model_identity` adds to `spec_identity`
 
 
@@ -54,6 +55,7 @@ def spec_of(run: RunConfig, name: str, place: str) -> ModelSpec:
 def spec_identity(spec: ModelSpec) -> dict[str, Any]:
     """A model's specification without the settings that only change speed or place."""
     known = {key: value for key, value in json.loads(spec.model_dump_json()).items() if key not in NOT_IDENTITY}
+    known = {key: value for key, value in known.items() if key not in NEWER or value}
     if isinstance(spec, CutSpec):
         del known["source"]  # a place in the run folder, which may be moved
     return known

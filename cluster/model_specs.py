@@ -158,6 +158,12 @@ class VllmSpec(Strict):
                     f"{key} is for chat templates, but prompt_style is completion. Remove one of the two.",
                     code="conflict",
                 )
+        if self.thinks and self.thinking_token_budget + 2 >= self.max_model_len:
+            raise UserError(
+                f"thinking_token_budget of {self.thinking_token_budget} leaves no room in max_model_len of "
+                f"{self.max_model_len}. Raise max_model_len, or lower the budget.",
+                code="conflict",
+            )
         if self.chat_template_kwargs.get("enable_thinking", self.thinks) != self.thinks:
             raise UserError(
                 "enable_thinking (chat_template_kwargs) follows thinking_token_budget: 0 switches the thinking off. "

@@ -91,6 +91,9 @@ def opened(address: str, key: str) -> Place:
         ) from error
 
 
+PROBE = ".inverdict-writable"
+
+
 def check_writable(place: Place, address: str, key: str) -> None:
     """Raises UserError if the store cannot be written, before the work instead of after it.
 
@@ -103,10 +106,10 @@ def check_writable(place: Place, address: str, key: str) -> None:
 
     try:
         place.store.create_dir(place.base, recursive=True)
-        with place.store.open_output_stream(f"{place.base}/.inverdict") as file:
+        with place.store.open_output_stream(f"{place.base}/{PROBE}") as file:
             file.write(b"")
         with suppress(OSError):  # a role may be allowed to write but not to delete
-            place.store.delete_file(f"{place.base}/.inverdict")
+            place.store.delete_file(f"{place.base}/{PROBE}")
     except (OSError, pa.ArrowException) as error:
         raise UserError(
             f"`{key}`: {shown(address)} cannot be written ({short(error)}). Correct it, or remove the key.",

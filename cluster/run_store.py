@@ -32,6 +32,7 @@ FOLDER = "runs"  # of the cache
 STATE = ".sent.json"  # in the mirror: its id, and name -> [size, mtime in ns] of each file that the store has
 OWNER = f"{HIDDEN}/mirror.json"  # in the store: the id of the mirror that wrote last
 SECONDS_BETWEEN_LOOKS = 2.0
+MOST_SECONDS = 30.0  # between two looks, however long one takes
 FILES_AT_ONCE = 8
 Known = dict[str, list[int]]
 
@@ -136,7 +137,7 @@ class Mirror:
             if state and state["id"] == owner:
                 self._id, self._known = state["id"], dict(state["known"])
                 return
-            self._download()
+            self._download(is_new=owner is None)
             self._id = uuid.uuid4().hex
             self._known = {name: _stamp(path) for name, path in files_of(self._folder).items()}
             self._keep()
@@ -156,7 +157,8 @@ class Mirror:
         with self._place.store.open_input_stream(path) as file:
             return str(json.loads(file.read())["id"])
 
-    def _download(self) -> None:
+    def _download(self, *, is_new: bool) -> None:
+        """`is_new`: no run has been kept there, so that there must be nothing."""
         from pyarrow.fs import LocalFileSystem, copy_files
 
         beside = self._folder.with_name(f".{self._folder.name}.new")
@@ -164,6 +166,13 @@ class Mirror:
             shutil.rmtree(folder, ignore_errors=True)
         beside.mkdir(parents=True)
         found = {name: one for name, one in listed(self._place).items() if not name.startswith(".")}
+        if found and is_new:
+            raise UserError(
+                f"`run`: {shown(self._address)} has files that are not of a run, such as {min(found)}. Choose an empty "
+                "prefix below it.",
+                code="conflict",
+                key="run",
+            )
         if found:
             say(f"run: {len(found)} files from {shown(self._address)}")
             store, local = self._place.store, LocalFileSystem()
@@ -199,7 +208,7 @@ class Mirror:
                 if not self._has_failed:
                     say(f"run: {shown(self._address)} cannot be written ({short(error)}); tried again until the end")
                 self._has_failed = True
-            wait = max(SECONDS_BETWEEN_LOOKS, 10 * (time.monotonic() - start))
+            wait = min(MOST_SECONDS, max(SECONDS_BETWEEN_LOOKS, 10 * (time.monotonic() - start)))
 
     def send_rest(self) -> None:
         """Send what is left at the end of a command. Raises JobFailed if the store rejects it."""

@@ -77,7 +77,7 @@ def build_app(run: RunConfig) -> Any:
     answers = None
     if panels.num_replicas > 1:
         alone = {**small, "num_replicas": 1, "max_ongoing_requests": ongoing * panels.num_replicas}
-        answers = ray.serve.deployment(name="answers", **alone)(AnswerStore).bind()
+        answers = ray.serve.deployment(name="answers", **alone)(AnswerStore).bind(found.serve.hard_timeout_s)
     return ingress.bind(panel=panel, evaluators=evaluators, answers=answers, **made)
 
 
@@ -193,7 +193,9 @@ def _rebuilt(raw: dict[str, Any], cwd: str) -> Online:
 
     if Path(cwd).is_dir():
         os.chdir(cwd)
-    return online(build_config(raw, sections(), origin="the configuration"))
+    run = build_config(raw, sections(), origin="the configuration")
+    with models.looked_up_once(run.run):
+        return online(run)
 
 
 class PanelServer:

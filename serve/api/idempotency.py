@@ -12,7 +12,6 @@ from serve.api.errors import BadRequest
 
 KEPT_ANSWERS = 256
 MAX_KEY_CHARS = 200
-# After this time whoever computes an answer is taken for dead.
 LEASE_S = 600.0
 
 
@@ -36,9 +35,13 @@ class Answers(Protocol):
 
 
 class AnswerStore:
-    """The last `KEPT_ANSWERS` answers, in this process; see `Answers`."""
+    """The last `KEPT_ANSWERS` answers, in this process; see `Answers`.
 
-    def __init__(self) -> None:
+    `lease_s`: whoever has not put the answer of a claimed key by then is taken for dead; None: `LEASE_S`.
+    """
+
+    def __init__(self, lease_s: float | None = None) -> None:
+        self._lease_s = lease_s
         self._answers: OrderedDict[str, tuple[str, asyncio.Future[dict[str, Any] | None]]] = OrderedDict()
 
     async def claim(self, key: str, digest: str) -> Claim:
@@ -47,7 +50,7 @@ class AnswerStore:
             if known != digest:
                 return Claim(is_conflict=True)
             try:
-                found = await asyncio.wait_for(asyncio.shield(answer), LEASE_S)
+                found = await asyncio.wait_for(asyncio.shield(answer), self._lease_s or LEASE_S)
             except TimeoutError:
                 found = None
             if found is not None:

@@ -18,6 +18,7 @@ from cluster.run_store import address_of, mirror_of, opened_run
 from tests.cluster.s3_server import ENVIRONMENT, Store, s3_server
 from tests.evaluation.batch.test_evaluate import configuration
 from tests.evaluation.making import row
+from tests.refusals import refused
 
 
 @pytest.fixture
@@ -193,3 +194,21 @@ def test_a_command_on_a_folder_as_a_store_leaves_no_lock(
     assert main(["report", config, "--set", f"run={(tmp_path / 'store').as_uri()}"]) == 2
     assert "`inverdict evaluate" in capsys.readouterr().err
     assert [path.name for path in (tmp_path / "store").rglob("*") if path.is_file()] == ["mirror.json"]
+
+
+def test_a_run_on_a_mounted_folder_is_opened_again_and_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mirror = on_machine(monkeypatch, tmp_path, (tmp_path / "store").as_uri())
+    for text in ("once", "twice"):
+        with opened_run(mirror):
+            (mirror / "evaluate").mkdir(exist_ok=True)
+            (mirror / "evaluate" / "note.txt").write_text(text)
+        assert (tmp_path / "store" / "evaluate" / "note.txt").read_text() == text
+
+
+def test_a_place_with_other_files_is_no_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "store").mkdir()
+    (tmp_path / "store" / "thesis.txt").write_text("mine")
+    mirror = on_machine(monkeypatch, tmp_path, (tmp_path / "store").as_uri())
+    with refused("conflict", "run", naming="thesis.txt"), opened_run(mirror):
+        pass
+    assert (tmp_path / "store" / "thesis.txt").read_text() == "mine"

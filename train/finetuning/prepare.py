@@ -20,9 +20,10 @@ import pyarrow as pa
 
 from cluster import runtime
 from cluster.artifacts import read_json, write_text
+from cluster.errors import JobFailed
 from cluster.model_specs import VllmSpec
 from cluster.progress import progress
-from cluster.tokens import encoder_of
+from cluster.tokens import encoder, encoder_of
 from train.finetuning.pairs import Answered, Direction, candidates, encode, repeated
 
 # A pair whose completion leaves no room for its prompt has no ids: it counts as too long, and repeats can name it.
@@ -43,6 +44,7 @@ class Plan:
     chat: bool
     dev_share: float
     cutoff: int
+    reference: str = ""  # of the base, for other machines; "": they resolve its source
 
 
 class Part(NamedTuple):
@@ -74,11 +76,19 @@ def prepare(rows: Iterable[Answered], total: int, plan: Plan, folder: Path, *, w
         `num_train`, `num_dev`, and `left_out` by reason. Without a training pair nothing is marked as finished.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    num_rows = 0
     with progress(f"{what}: pairs", total) as bar:
         for done in _run(_blocks(rows, folder), plan):
+            num_rows += done
             bar.add(done)
     for unfinished in folder.glob(".part-*"):
         unfinished.unlink(missing_ok=True)
+    if (found := sum(read_part(path).num_rows for path in parts(folder))) != num_rows:
+        raise JobFailed(
+            f"{what}: {folder} shows {found} of {num_rows} rows. Put `run` on a file system that all nodes mount, and "
+            "run the command again.",
+            code="store_unreadable",
+        )
     counts = _select(folder, is_inverse=plan.direction == "inverse")
     if counts["num_train"]:
         write_text(folder / COUNTS, json.dumps(counts))
@@ -133,7 +143,8 @@ def write_block(rows: Iterable[Answered], path: str, plan: Plan) -> None:
     kept = list(
         candidates(block, direction=plan.direction, chat=plan.chat, dev_share=plan.dev_share, left_out=left_out)
     )
-    ids = [one or ([], 0) for one in encode((one.pair for one in kept), encoder_of(plan.base), plan.cutoff)]
+    known = encoder(plan.reference, plan.base) if plan.reference else encoder_of(plan.base)
+    ids = [one or ([], 0) for one in encode((one.pair for one in kept), known, plan.cutoff)]
     columns = [[one[0] for one in ids], [one[1] for one in ids], [one.key for one in kept], [one.dev for one in kept]]
     about = {ABOUT: json.dumps({"num_rows": len(block), "left_out": left_out})}
     table = pa.table([pa.array(column, field.type) for column, field in zip(columns, SCHEMA, strict=True)], SCHEMA)

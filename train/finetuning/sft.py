@@ -187,7 +187,8 @@ def _prepare(run: RunConfig, config: Config, name: str, direction: Direction, jo
     chosen = config.models[name]
     base = run.models[chosen.base]
     assert isinstance(base, VllmSpec)
-    plan = Plan(base, direction, encoder_of(base).is_chat, config.dev_share, config.cutoff)
+    reference = models.resolve(base.source, revision=base.revision, weights=False).reference
+    plan = Plan(base, direction, encoder_of(base).is_chat, config.dev_share, config.cutoff, reference)
     rows, total = _answers(run, name, chosen)
     runtime.start(run.ray)
     if not job.is_claimed():
