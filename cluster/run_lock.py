@@ -42,6 +42,8 @@ class RunLock:
     def __enter__(self) -> RunLock:
         self._place.store.create_dir(self._path(HIDDEN), recursive=True)
         self._write()
+        # Not SIGINT: a command in the background of a script ignores it.
+        self._handler = signal.signal(signal.SIGUSR2, signal.default_int_handler)
         self._thread.start()
         try:
             for name, holder in self._others().items():
@@ -61,6 +63,7 @@ class RunLock:
     def __exit__(self, *_: object) -> None:
         self._ended.set()
         self._thread.join()
+        signal.signal(signal.SIGUSR2, self._handler)
         self._delete(self._name)
 
     def _write(self) -> None:
@@ -74,7 +77,7 @@ class RunLock:
             with suppress(OSError):  # the store is away: the next sign may succeed
                 if self._read(self._name) is None:
                     self.is_lost = True
-                    signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+                    signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR2)
                     return
                 self._write()
 
