@@ -7,8 +7,7 @@ import io
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 import pyarrow as pa
@@ -16,6 +15,7 @@ import pyarrow.parquet as pq
 
 from judging.public_data.converters import WMT_PAIRS
 from judging.public_data.registry import registry
+from tests.local_server import address_of, local_server
 
 
 def as_json(value: Any) -> bytes:
@@ -231,13 +231,6 @@ def serving() -> Iterator[Server]:
         def log_message(self, *_: Any) -> None:
             pass
 
-    http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.url = f"http://127.0.0.1:{http.server_address[1]}"
-    thread = Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
-    thread.start()
-    try:
+    with local_server(Handler) as http:
+        server.url = address_of(http)
         yield server
-    finally:
-        http.shutdown()
-        http.server_close()
-        thread.join()

@@ -9,12 +9,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 from cluster.engine import HttpEngine
 from cluster.exchange import Reply, Request
 from cluster.model_specs import HttpSpec
+from tests.local_server import address_of, local_server
 
 LABELS = ("1", "2", "3", "4", "5")
 SCHEMA = json.dumps(
@@ -113,17 +114,9 @@ def serving() -> Iterator[Endpoint]:
         def log_message(self, *_: object) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    endpoint.base_url = f"http://127.0.0.1:{server.server_port}/v1"
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-    thread.start()
-    try:
+    with local_server(Handler) as server:
+        endpoint.base_url = f"{address_of(server)}/v1"
         yield endpoint
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 def ask(endpoint: Endpoint, asked: Request | None = None, **spec: Any) -> Reply:

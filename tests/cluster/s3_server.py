@@ -9,10 +9,12 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, unquote, urlsplit
 from xml.sax.saxutils import escape
+
+from tests.local_server import address_of, local_server
 
 # What a process needs to use the server; the keys are not checked.
 ENVIRONMENT = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_EC2_METADATA_DISABLED": "true"}
@@ -49,17 +51,10 @@ class Store(NamedTuple):
 
 @contextmanager
 def s3_server() -> Iterator[Store]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
-    store = Store(f"http://127.0.0.1:{server.server_port}", {}, threading.Event(), [])
-    server.store, server.uploads = store, {}  # type: ignore[attr-defined]
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
-    thread.start()
-    try:
+    with local_server(_Handler) as server:
+        store = Store(address_of(server), {}, threading.Event(), [])
+        server.store, server.uploads = store, {}  # type: ignore[attr-defined]
         yield store
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 class _Handler(BaseHTTPRequestHandler):

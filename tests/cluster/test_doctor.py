@@ -7,9 +7,8 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import pytest
@@ -20,6 +19,7 @@ from cluster import node_checks as probes
 from cluster.__main__ import main
 from cluster.node_checks import Seen
 from tests.cluster.heads import head
+from tests.local_server import local_server
 from tests.train.tiny import tiny_model
 
 ROOT = Path(__file__).parents[2]
@@ -162,11 +162,8 @@ class Answering(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def dashboard() -> Iterator[str]:
-    with HTTPServer(("127.0.0.1", 0), Answering) as server:
-        thread = Thread(target=server.serve_forever, daemon=True)
-        thread.start()
+    with local_server(Answering) as server:
         yield f"127.0.0.1:{server.server_port}"
-        server.shutdown()
 
 
 @pytest.mark.parametrize(("code", "guarded"), [(200, False), (401, True), (403, True), (500, False)])

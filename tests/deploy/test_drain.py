@@ -5,15 +5,15 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
 
 from tests.deploy.manifests import ROOT
+from tests.local_server import address_of, local_server
 
 TOKEN = "six-hours"
 
@@ -51,14 +51,8 @@ class Metadata(BaseHTTPRequestHandler):
 @contextmanager
 def metadata() -> Iterator[tuple[str, list[str]]]:
     asked: list[str] = []
-    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Own", (Metadata,), {"asked": asked}))
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}", asked
-    finally:
-        server.shutdown()
-        thread.join()
+    with local_server(type("Own", (Metadata,), {"asked": asked})) as server:
+        yield address_of(server), asked
 
 
 @pytest.mark.parametrize(("cloud", "seconds"), [("aws", "110"), ("gcp", "20")])

@@ -2,8 +2,7 @@
 
 import doctest
 import json
-import threading
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 import httpx
@@ -13,6 +12,7 @@ import pytest
 import inverdict
 import inverdict.client
 from cluster.errors import JobFailed
+from tests.local_server import address_of, local_server
 from tests.refusals import refused
 
 
@@ -125,11 +125,8 @@ class Answers(BaseHTTPRequestHandler):
 
 
 def test_the_example_of_the_docstring() -> None:
-    with HTTPServer(("127.0.0.1", 0), Answers) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        url = f"http://127.0.0.1:{server.server_port}"
-        found = doctest.testmod(inverdict.client, extraglobs={"url": url})
-        server.shutdown()
+    with local_server(Answers) as server:
+        found = doctest.testmod(inverdict.client, extraglobs={"url": address_of(server)})
     assert found.failed == 0 and found.attempted > 0
 
 
