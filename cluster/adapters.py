@@ -64,7 +64,8 @@ def adapter_of(spec: VllmSpec) -> Adapter:
     if problem := adapter_problem(folder):
         code = "missing_file" if problem.startswith("lacks") else "unsupported"
         raise UserError(f"The LoRA adapter {folder} {problem}.", code=code)
-    config, base = _config(folder), models.resolve(spec.source, revision=spec.revision)
+    # Weights that are not here stay where they are: on a cluster only the engines' nodes need them.
+    config, base = _config(folder), models.resolve(spec.source, revision=spec.revision, weights=False)
     told = str(config.get("base_model_name_or_path") or "")
     problem = f"was trained on {told}" if not _may_be(told, base) else misfit(folder, base.path)
     if problem:
@@ -149,13 +150,15 @@ def _digest(value: Any) -> str:
 
 
 def misfit(folder: Path, base: Path) -> str:
-    """Why an adapter cannot be of a base model, by the layers' names and sizes; "" if it can.
+    """Why an adapter cannot be of a base model, by the layers' names and sizes; "" if it can, or has no weights here.
 
     Args:
         folder: of an adapter without `adapter_problem`.
         base: the model's folder.
     """
     known = {name: shape for file in sorted(base.glob("*.safetensors")) for name, shape in _shapes(file).items()}
+    if not known:
+        return ""  # vLLM compares the sizes when it loads them
     modules = {name.rpartition(".")[0] for name in known}
     for name, shape in _shapes(folder / WEIGHTS).items():
         module, factor = _layer(name)

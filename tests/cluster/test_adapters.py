@@ -223,3 +223,19 @@ def test_each_row_goes_to_its_adapter_or_to_the_base() -> None:
     batch = {"prompt": ["p"], "reply_prefix": [""], "labels": [[]], "json_schema": [""], ADAPTER: [""], "id": ["i"]}
     kept, requests = _requests(batch, Sampling())
     assert (kept, len(requests)) == ({"id": ["i"]}, 1)
+
+
+def test_a_base_whose_weights_are_on_other_machines_is_not_fetched(
+    base: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "tokenizer").mkdir()
+    asked: list[dict[str, Any]] = []
+
+    def resolve(source: str, **options: Any) -> models.ModelFolder:
+        asked.append(options)
+        return models.ModelFolder(source, tmp_path / "tokenizer", "f", "hub", f"{source}@abc")
+
+    monkeypatch.setattr(models, "resolve", resolve)
+    one = spec("org/m", adapter_at(tmp_path / "a", base_model_name_or_path="org/m"))
+    assert adapter_of(one).rank == 2
+    assert [options["weights"] for options in asked] == [False]
