@@ -1,8 +1,8 @@
 """Memory and time of many training pairs without a model: `python -m tests.bench.train_rows [prepare] [read]`.
 
-prepare: the job's driver filters and tokenises synthetic rows with Ray tasks. read: a million pairs of 60 to 340 random
-token ids are split into train and dev as by the driver, then read in batches as by a training worker. Each step runs in
-a process of its own. `own`: its memory without mapped pages of files, which the kernel can take back.
+prepare: the job's driver filters and tokenises a million synthetic rows with Ray tasks. read: a million pairs of 60 to
+340 random token ids are split into train and dev as by the driver, then read in batches as by a training worker. Each
+step runs in a process of its own. `own`: its memory without mapped pages of files, which the kernel can take back.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 
 from tests.bench.measure import in_child
 
-PREPARED_ROWS, PAIRS, READ_PAIRS, BATCH = 20_000, 1_000_000, 20_000, 8
+PREPARED_ROWS, PAIRS, READ_PAIRS, BATCH = 1_000_000, 1_000_000, 20_000, 8
 WORDS = [start + end for start in "bcdfgklmnprst" for end in ("a", "e", "ol", "un", "ing")]
 
 
@@ -88,16 +88,16 @@ def _split(folder: Path) -> Iterator[str]:
 
 
 def _read(folder: Path) -> Iterator[str]:
-    from train.finetuning.rows import LengthGrouped, Rows, collate
+    from train.finetuning.rows import LengthGrouped, Rows, padded
 
     yield ""
     rows = Rows(str(folder / "pairs"), "train")
     order = list(LengthGrouped(rows.lengths, BATCH, seed=0))
-    padded = 0
+    num_padded = 0
     for start in range(0, READ_PAIRS, BATCH):
-        padded += collate([rows[place] for place in order[start : start + BATCH]], 0)["input_ids"].numel()
+        num_padded += padded([rows[place] for place in order[start : start + BATCH]])["input_ids"].numel()
     tokens = int(rows.lengths[order[:READ_PAIRS]].sum())
-    yield f"{rows.num_tokens} tokens; {READ_PAIRS} pairs read, {1 - tokens / padded:.1%} padding"
+    yield f"{rows.num_tokens} tokens; {READ_PAIRS} pairs read, {1 - tokens / num_padded:.1%} padding"
 
 
 def _memory() -> dict[str, int]:

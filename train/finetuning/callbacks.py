@@ -14,12 +14,12 @@ import numpy as np
 import ray.train
 import torch
 from ray.train.torch import get_device
-from transformers import Trainer, TrainerCallback
+from transformers import TrainerCallback
 
 from cluster.artifacts import write_text
 from cluster.training import Steps, on_gpu
-from train.finetuning.loss import CompletionLoss
-from train.finetuning.rows import Rows, collate
+from train.finetuning.loss import CompletionLoss, CompletionTrainer
+from train.finetuning.rows import Rows, padded, padding_free
 from train.finetuning.throughput import Weights, peak_flops
 from train.finetuning.worker_args import Settings
 
@@ -30,7 +30,7 @@ class Watch(TrainerCallback):
     """Reports checkpoints and steps, keeps the losses, and measures the dev loss; its state is in the checkpoints."""
 
     def __init__(
-        self, settings: Settings, loss: CompletionLoss, trainer: Trainer, dev: Rows, checkpoint: str | None
+        self, settings: Settings, loss: CompletionLoss, trainer: CompletionTrainer, dev: Rows, checkpoint: str | None
     ) -> None:
         self._settings = settings
         self._loss = loss
@@ -48,6 +48,10 @@ class Watch(TrainerCallback):
             self._measure(0)
         self._began = time.monotonic()
         self._write(state)
+
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, **more: Any) -> None:
+        # accelerate does not tell the sampler its epoch where several workers resume in the middle of one.
+        self._trainer.order.set_epoch(int(state.epoch))
 
     def on_step_end(self, args: Any, state: Any, control: Any, **more: Any) -> None:
         self._write(state)
@@ -119,10 +123,11 @@ class Watch(TrainerCallback):
         step = self._settings.per_device_batch
         order = np.argsort(self._dev.lengths, kind="stable")
         num_batches = math.ceil(len(order) / step)
+        collate = padding_free if self._settings.padding_free else padded
         for number in range(self._rank, math.ceil(num_batches / self._world) * self._world, self._world):
             # Under FSDP all workers must go on together: one that has no batch left repeats the last, uncounted.
             start = min(number, num_batches - 1) * step
-            batch = collate([self._dev[place] for place in order[start : start + step]], 0)
+            batch = collate([self._dev[place] for place in order[start : start + step]])
             loss, num_tokens = self._loss.sum(model, {name: tensor.to(device) for name, tensor in batch.items()})
             if number < num_batches:
                 found += torch.tensor([float(loss), num_tokens], dtype=torch.float64, device=device)

@@ -1,4 +1,4 @@
-"""The loss over completion tokens alone: no logits exist for any other token. Knows rows as padded batches.
+"""The loss over completion tokens alone: no logits exist for any other token. Knows rows as batches of rows.py.
 
 Legend: B rows of a batch, T tokens of a row, N loss tokens of a batch, D hidden size, V vocabulary.
 """
@@ -57,7 +57,8 @@ class CompletionLoss:
     def sum(self, model: Any, inputs: dict[str, torch.Tensor]) -> tuple[torch.Tensor, int]:
         """The summed loss (nats) of a batch and its number of loss tokens. `model` may be wrapped for DDP or FSDP."""
         self._labels_BT = inputs["labels"][:, 1:]
-        out = model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], use_cache=False).logits
+        seen = {name: tensor for name, tensor in inputs.items() if name != "labels"}
+        out = model(**seen, use_cache=False).logits
         labels_N = self._labels_BT[self._labels_BT != IGNORED]
         loss = out if self._fused else cross_entropy(out[0].float(), labels_N, reduction="sum")
         return loss, len(labels_N)
@@ -79,7 +80,7 @@ class CompletionTrainer(Trainer):
 
         Args:
             model: as the Trainer has wrapped it.
-            inputs: from `collate`.
+            inputs: from `padded` or `padding_free`.
             return_outputs: not supported, never set here.
             num_items_in_batch: loss tokens of the effective batch over all workers; None: those of this batch.
 

@@ -5,7 +5,7 @@ Legend: B rows of a batch, T tokens of a row.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from random import Random
 from typing import Any, Literal
@@ -87,16 +87,33 @@ class LengthGrouped(torch.utils.data.Sampler[int]):
         return map(int, np.concatenate([batches.ravel(), places[whole:]]))
 
 
-def collate(rows: Sequence[dict[str, Any]], pad_id: int) -> dict[str, torch.Tensor]:
+def padding_free(rows: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
+    """The rows one after the other, without padding: `input_ids`, `labels`, `position_ids`, each 1T, T of all rows.
+
+    Positions begin again with each row, by which transformers keeps the rows' attention apart. No row's first token is
+    a label, since the token before it is another row's.
+    """
+
+    def one_after_another(parts: Iterable[Sequence[int]]) -> torch.Tensor:
+        return torch.tensor([[each for part in parts for each in part]])
+
+    return {
+        "input_ids": one_after_another(row["input_ids"] for row in rows),
+        "labels": one_after_another([IGNORED, *row["labels"][1:]] for row in rows),
+        "position_ids": one_after_another(range(len(row["input_ids"])) for row in rows),
+    }
+
+
+def padded(rows: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
     """`input_ids`, `labels`, `attention_mask`, each BT, padded on the right."""
     longest = max(len(row["input_ids"]) for row in rows)
 
-    def padded(name: str, filler: int) -> torch.Tensor:
+    def filled(name: str, filler: int) -> torch.Tensor:
         return torch.tensor([row[name] + [filler] * (longest - len(row[name])) for row in rows])
 
     mask = [[1] * len(row["input_ids"]) + [0] * (longest - len(row["input_ids"])) for row in rows]
     return {
-        "input_ids": padded("input_ids", pad_id),
-        "labels": padded("labels", IGNORED),
+        "input_ids": filled("input_ids", 0),
+        "labels": filled("labels", IGNORED),
         "attention_mask": torch.tensor(mask),
     }

@@ -34,7 +34,7 @@ from train.finetuning.worker_args import Settings
 from train.instructions import InstructionConfig, read_instructions
 
 ONLY_SPEED = {"num_workers", "use_gpu", "cpus_per_worker", "accelerator_type", "max_failures", "gradient_checkpointing"}
-PARALLEL = "parallel"  # checkpoints of ddp and fsdp differ
+ADDED = ("parallel", "padding_free")  # left out at their defaults: results of before they existed stay valid
 
 
 class ModelConfig(Strict):
@@ -73,6 +73,10 @@ class Config(TrainingConfig):
     epochs: float = Field(3, gt=0)
     effective_batch: int = Field(16, ge=1, description="rows per step: num_workers x per_device_batch x accumulation")
     per_device_batch: int = Field(4, ge=1, description="rows that a worker computes at once")
+    padding_free: bool = Field(
+        False,
+        description="batches without padding tokens, on GPUs whose image has the package flash-attn",
+    )
     cutoff: int = Field(
         1024, ge=64, description="maximum tokens of a pair; a longer prompt is truncated at its beginning"
     )
@@ -90,6 +94,13 @@ class Config(TrainingConfig):
                 f"effective_batch of {self.effective_batch} must be a multiple of num_workers x per_device_batch = "
                 f"{self.num_workers} x {self.per_device_batch} = {at_once}.",
                 code="conflict",
+            )
+        if self.padding_free and self.use_gpu is False:
+            raise InputError(
+                "`padding_free: true` needs the kernels of flash-attn, which run on GPUs, and `use_gpu` is false. "
+                "Remove one of the two.",
+                code="conflict",
+                key="padding_free",
             )
         if self.parallel == "fsdp" and self.num_workers == 1:
             raise InputError(
@@ -155,8 +166,8 @@ def _train_one(run: RunConfig, config: Config, name: str, direction: Direction) 
     fingerprint = {
         "data": _data_identity(run, name, chosen),
         "sft": {
-            **json.loads(config.model_dump_json(exclude={"models", "checkpoint_steps", PARALLEL, *ONLY_SPEED})),
-            **({PARALLEL: config.parallel} if config.parallel != "ddp" else {}),
+            **json.loads(config.model_dump_json(exclude={"models", "checkpoint_steps", *ADDED, *ONLY_SPEED})),
+            **config.model_dump(include=set(ADDED), exclude_defaults=True),
         },
         "mode": chosen.mode,
         "base": model_identity(base),

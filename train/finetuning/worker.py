@@ -14,6 +14,7 @@ from typing import Any
 import ray.train
 import torch
 from transformers import AutoModelForCausalLM, TrainingArguments, set_seed
+from transformers.utils import is_flash_attn_2_available
 
 from cluster.models import local_folder
 from cluster.training import on_gpu
@@ -21,7 +22,7 @@ from train.finetuning.callbacks import Watch
 from train.finetuning.export import save
 from train.finetuning.loss import CompletionLoss, CompletionTrainer
 from train.finetuning.parallel import allow_fsdp_on_cpus, keep_precision, parallel_arguments, whole_model
-from train.finetuning.rows import LengthGrouped, Rows, collate
+from train.finetuning.rows import LengthGrouped, Rows, padded, padding_free
 from train.finetuning.throughput import weights_of
 from train.finetuning.worker_args import Settings
 
@@ -30,6 +31,10 @@ def finetune(raw: dict[str, Any]) -> None:
     """The loop of cluster.training: trains on this worker, resumes from the last reported checkpoint."""
     settings = Settings(**{**raw, "base": local_folder(raw["base"])})
     gpu = on_gpu()
+    if settings.padding_free and not (gpu and is_flash_attn_2_available()):
+        raise RuntimeError(
+            "`sft.padding_free` needs a GPU and the package flash-attn on each worker. Install it, or set it to false."
+        )
     if not gpu:
         torch.set_num_threads(settings.num_threads)
     set_seed(settings.seed)
@@ -37,7 +42,6 @@ def finetune(raw: dict[str, Any]) -> None:
     weights = weights_of(model)
     rows, dev = Rows(settings.pairs, "train"), Rows(settings.pairs, "dev")
     loss = CompletionLoss(model.get_base_model() if settings.method == "lora" else model)
-    pad_id = model.config.get_text_config().pad_token_id or 0
     with tempfile.TemporaryDirectory() as scratch, _last_checkpoint() as checkpoint:
         args = arguments(settings, model, scratch, gpu=gpu, num_rows=len(rows))
         allow_fsdp_on_cpus(args)
@@ -45,7 +49,7 @@ def finetune(raw: dict[str, Any]) -> None:
             model=model,
             args=args,
             train_dataset=rows,
-            data_collator=lambda batch: collate(batch, pad_id),
+            data_collator=padding_free if settings.padding_free else padded,
         )
         keep_precision(trainer)
         trainer.completion = loss
@@ -67,7 +71,9 @@ def finetune(raw: dict[str, Any]) -> None:
 def load_model(settings: Settings, gpu: bool) -> Any:
     """The base model ready for training: float32 on CPUs and for full fine-tuning, bfloat16 with LoRA on GPUs."""
     dtype = torch.bfloat16 if gpu and settings.method == "lora" else torch.float32
-    model: Any = AutoModelForCausalLM.from_pretrained(settings.base, dtype=dtype)
+    # Its kernels keep the rows of a batch apart at no cost; others mask T x T scores.
+    attention = "flash_attention_2" if settings.padding_free else None
+    model: Any = AutoModelForCausalLM.from_pretrained(settings.base, dtype=dtype, attn_implementation=attention)
     model.config.use_cache = False
     if settings.gradient_checkpointing:
         model.enable_input_require_grads()

@@ -28,5 +28,6 @@ class Settings:
     gradient_checkpointing: bool
     about: dict[str, Any]
     parallel: str = "ddp"
+    padding_free: bool = False
     num_threads: int = 1
     steps: str = ""

@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM
 
 from tests.train.tiny import tiny_model
 from train.finetuning.loss import CompletionLoss
-from train.finetuning.rows import IGNORED, collate
+from train.finetuning.rows import IGNORED, padded, padding_free
 
 # Llama's logits are its head's; Gemma 2 caps them afterwards, so that head and loss cannot run as one.
 KINDS = {"llama": True, "gemma2": False}
@@ -26,14 +26,17 @@ def folder(kind: str, tmp_path_factory: pytest.TempPathFactory) -> str:
     return tiny_model(tmp_path_factory.mktemp(kind), kind=kind)
 
 
-def batch() -> dict[str, torch.Tensor]:
-    """Three rows of 9, 6 and 4 tokens; 4, 1 and 3 of them are completion: 8 loss tokens."""
-    rows = [
+def three_rows() -> list[dict[str, Any]]:
+    """Of 9, 6 and 4 tokens; 4, 1 and 3 of them are completion: 8 loss tokens."""
+    return [
         {"input_ids": list(range(10, 19)), "labels": [IGNORED] * 5 + [15, 16, 17, 18]},
         {"input_ids": list(range(30, 36)), "labels": [IGNORED] * 5 + [35]},
         {"input_ids": [40, 41, 42, 43], "labels": [IGNORED, 41, 42, 43]},
     ]
-    return collate(rows, pad_id=1)
+
+
+def batch() -> dict[str, torch.Tensor]:
+    return padded(three_rows())
 
 
 def load(folder: str) -> torch.nn.Module:
@@ -57,6 +60,27 @@ def test_loss_and_gradients_are_those_of_transformers_with_all_logits(folder: st
         assert torch.allclose(one.grad, other.grad, rtol=1e-3, atol=1e-6), name
         compared += 1
     assert compared > 10
+
+
+def test_a_batch_without_padding_has_the_same_loss_and_gradients(folder: str) -> None:
+    one, other = load(folder), load(folder)
+    expected, _ = CompletionLoss(one).sum(one, batch())
+    total, number = CompletionLoss(other).sum(other, padding_free(three_rows()))
+    assert number == 8
+    assert float(total) == pytest.approx(float(expected), rel=1e-5)
+    expected.backward()
+    total.backward()
+    for (name, ours), theirs in zip(other.named_parameters(), one.parameters(), strict=True):
+        assert ours.grad is not None and theirs.grad is not None, name
+        assert torch.allclose(ours.grad, theirs.grad, rtol=1e-3, atol=1e-6), name
+
+
+def test_rows_of_a_batch_without_padding_do_not_see_each_other(folder: str) -> None:
+    model = load(folder)
+    loss = CompletionLoss(model)
+    rows = three_rows()
+    alone = [float(loss.sum(model, padding_free([row]))[0]) for row in rows]
+    assert float(loss.sum(model, padding_free(rows))[0]) == pytest.approx(sum(alone), rel=1e-5)
 
 
 def test_lora_gradients_are_those_of_transformers_with_all_logits(folder: str) -> None:

@@ -14,7 +14,7 @@ from tests.train.tiny import tiny_model
 from train.finetuning.loss import CompletionLoss
 from train.finetuning.pairs import Answered
 from train.finetuning.prepare import Plan, _select, write_block
-from train.finetuning.rows import IGNORED, LengthGrouped, Rows, collate
+from train.finetuning.rows import IGNORED, LengthGrouped, Rows, padded, padding_free
 
 
 @pytest.fixture(scope="module")
@@ -38,15 +38,22 @@ def test_a_swapped_pairs_loss_covers_exactly_the_instructions_tokens(folder: str
     assert counted == [label for label in row["labels"] if label != IGNORED]
     assert known.tokenizer.decode(counted) == "Rate the text from 1 to 5.<eos>"
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
-    _, number = CompletionLoss(model).sum(model, collate([row], pad_id=1))
+    _, number = CompletionLoss(model).sum(model, padded([row]))
     assert number == len(counted) == len(known.completion_ids("Rate the text from 1 to 5."))
 
 
-def test_collate_pads_on_the_right() -> None:
-    padded = collate([{"input_ids": [5, 6, 7], "labels": [-100, 6, 7]}, {"input_ids": [8], "labels": [8]}], pad_id=1)
-    assert padded["input_ids"].tolist() == [[5, 6, 7], [8, 1, 1]]
-    assert padded["labels"].tolist() == [[-100, 6, 7], [8, -100, -100]]
-    assert padded["attention_mask"].tolist() == [[1, 1, 1], [1, 0, 0]]
+def test_batches_are_padded_on_the_right_or_joined() -> None:
+    rows = [{"input_ids": [5, 6, 7], "labels": [-100, 6, 7]}, {"input_ids": [8, 9], "labels": [8, 9]}]
+    assert {name: tensor.tolist() for name, tensor in padded(rows).items()} == {
+        "input_ids": [[5, 6, 7], [8, 9, 0]],
+        "labels": [[-100, 6, 7], [8, 9, -100]],
+        "attention_mask": [[1, 1, 1], [1, 1, 0]],
+    }
+    assert {name: tensor.tolist() for name, tensor in padding_free(rows).items()} == {
+        "input_ids": [[5, 6, 7, 8, 9]],
+        "labels": [[-100, 6, 7, -100, 9]],  # 8 would be predicted from 7
+        "position_ids": [[0, 1, 2, 0, 1]],
+    }
 
 
 def some(*numbers: int) -> list[Answered]:

@@ -169,9 +169,9 @@ def test_two_workers_learn_what_one_learns(method: str, tmp_path: Path) -> None:
 LONG = {"mode": "black_box", "epochs": 50, "checkpoint_steps": 20}
 
 
-def distilled(folder: Path, base: str) -> str:
+def distilled(folder: Path, base: str, **more: Any) -> str:
     """A configuration of a longer training, its answers made."""
-    config = configuration(folder, base, **LONG)
+    config = configuration(folder, base, **LONG, **more)
     assert main(["distill", config]) == 0
     return config
 
@@ -198,8 +198,8 @@ def wait_for_steps(folder: Path, number: int, process: subprocess.Popen[bytes]) 
     raise AssertionError("it never came so far")
 
 
-def killed_a_worker(folder: Path, config: str) -> None:
-    """Run the training, and kill its worker after 60 steps."""
+def killed_a_worker(folder: Path, config: str, *, workers: int = 1) -> None:
+    """Run the training, and kill one of its workers after 60 steps."""
     process = started(config)
     try:
         wait_for_steps(folder, 60, process)
@@ -208,7 +208,7 @@ def killed_a_worker(folder: Path, config: str) -> None:
             for child in psutil.Process(process.pid).children(recursive=True)
             if "RayTrainWorker" in " ".join(child.cmdline())
         ]
-        assert len(found) == 1
+        assert len(found) == workers
         os.kill(found[0].pid, signal.SIGKILL)
         assert process.wait(timeout=240) == 0
     finally:
@@ -249,6 +249,19 @@ def test_a_killed_worker_is_replaced_and_goes_on(base: str, tmp_path: Path, unin
     same_as(facts(tmp_path), uninterrupted)
 
 
+@pytest.mark.slow
+def test_fsdp_goes_on_from_the_shards_of_both_workers(base: str, tmp_path: Path) -> None:
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    more = {"parallel": "fsdp", "num_workers": 2, "cpus_per_worker": 0.5}
+    for folder in (whole, killed):
+        folder.mkdir()
+    assert main(["sft", distilled(whole, base, **more)]) == 0
+    killed_a_worker(killed, distilled(killed, base, **more), workers=2)
+    same_as(facts(killed), facts(whole))
+    names = {file.name for file in (killed / "run/sft/judge/inverse/checkpoints").rglob("*")}
+    assert {"__0_0.distcp", "__1_0.distcp", "rng_state_0.pth", "rng_state_1.pth"} <= names
+
+
 def refused(config: str, capsys: pytest.CaptureFixture[str], *overrides: str) -> str:
     changes = [part for override in overrides for part in ("--set", override)]
     assert main(["sft", config, *changes]) == 2
@@ -262,6 +275,8 @@ def test_bad_input_is_one_sentence_and_leaves_nothing(
     config = configuration(tmp_path, base)
     said = refused(config, capsys, "sft.effective_batch=5")
     assert "effective_batch of 5 must be a multiple of num_workers x per_device_batch = 1 x 2 = 2" in said
+    said = refused(config, capsys, "sft.padding_free=true", "sft.use_gpu=false")
+    assert "needs the kernels of flash-attn, which run on GPUs, and `use_gpu` is false" in said
     said = refused(config, capsys, "sft.parallel=fsdp")
     assert "`parallel: fsdp` shards the model over the workers, and num_workers is 1" in said
     said = refused(config, capsys, "sft.models={judge: {base: judge}}")
