@@ -2,8 +2,9 @@
 
 All jobs work in the mirror, a folder in this machine's cache that is named after the address. Only the driver's machine
 reads and writes it, the driver itself and the tasks of `beside_driver`; no other node needs the folder or access to the
-store. One process at a time uses a run (see run_lock.py). A killed command resumes on any machine from what the store
-has, which is what was written until seconds before; on the same machine also from what had not been sent yet.
+store. One process at a time writes a run (see run_lock.py); commands that only look at it use run_copy.py. A killed
+command resumes on any machine from what the store has, which is what was written until seconds before; on the same
+machine also from what had not been sent yet.
 """
 
 from __future__ import annotations
