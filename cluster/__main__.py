@@ -24,6 +24,7 @@ from cluster.jobs import (
     JOBS,
     LOOKS,
     ON_OBJECT_STORE,
+    READ_ONLY,
     RETRIES,
     RUN,
     SERVE,
@@ -162,12 +163,14 @@ def _tool(module: str) -> Callable[[argparse.Namespace], int]:
 
 
 def _run(args: argparse.Namespace) -> int:
-    from cluster import run_store
+    from cluster import run_copy, run_store
     from cluster.config import load
 
     run = load(args.config, args.overrides, sections())
     jobs = _chain(run) if args.name == "run" else [args.name]
     run_store.check_jobs(run.run, jobs, (*ON_OBJECT_STORE, *LOOKS))
+    if args.name in READ_ONLY:
+        return _run_jobs(args, run.model_copy(update={"run": run_copy.newest_copy(run.run)}), jobs)
     with run_store.opened_run(run.run):
         return _run_jobs(args, run, jobs)
 

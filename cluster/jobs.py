@@ -76,6 +76,10 @@ LOOKS = {
 }
 
 
+# Of these, the commands that write nothing to the run directory.
+READ_ONLY = tuple(name for name in LOOKS if name != "submission")
+
+
 RUN = ("", f"run all jobs of a configuration, in this order: {', '.join(JOBS)}")
 SERVE = ("serve.app", "serve the judges of a configuration over HTTP")
 CONFIG = ("", "print the resolved configuration, or the JSON schema of all keys")

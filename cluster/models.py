@@ -7,6 +7,7 @@ object store; the result is a checked folder and the fingerprint of its content.
 
 import argparse
 import contextlib
+import fcntl
 import hashlib
 import json
 import os
@@ -67,8 +68,7 @@ def looked_up_once(run: Path | None = None) -> Iterator[None]:
     before = _job
     if before is None or run is not None:
         file = run / PINS if run else None
-        pins = {name: str(commit) for name, commit in ((read_json(file) if file else None) or {}).items()}
-        _job = _Job(before.found if before else {}, pins, file)
+        _job = _Job(before.found if before else {}, _pins_in(file) if file else {}, file)
     try:
         yield
     finally:
@@ -102,21 +102,30 @@ def resolve(
     if (one := next(filter(None, known), None)) is None:
         name = f"{source}@{revision}" if revision else source
         one = _look_up(source, _job.pins.get(name, revision), None, False, weights)
-        _job.found[source, revision, weights or one.kind in ("embedded", "local")] = one
         if one.kind == "hub" and revision != one.path.name:
-            _pin(_job, name, one.path.name)
+            commit = _pin(_job, name, one.path.name)
+            if commit != one.path.name:  # another job of the run was first
+                one = _look_up(source, commit, None, False, weights)
+        _job.found[source, revision, weights or one.kind in ("embedded", "local")] = one
     return one
 
 
-def _pin(job: _Job, name: str, commit: str) -> None:
-    """Keep the commit for the run: another job, or the same after a kill, must not use a later one."""
-    if name in job.pins:
-        return
-    job.pins[name] = commit
-    if job.file is None:
-        return
+def _pin(job: _Job, name: str, commit: str) -> str:
+    """Keep the commit for the run, unless a job has kept one before, and return the one that all its jobs use."""
+    if job.file is None or name in job.pins:
+        return job.pins.setdefault(name, commit)
     job.file.parent.mkdir(parents=True, exist_ok=True)
-    write_text(job.file, json.dumps(job.pins, indent=1, sort_keys=True))
+    with job.file.with_name(f".{PINS}.lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        job.pins.update(_pins_in(job.file))
+        if name not in job.pins:
+            write_text(job.file, json.dumps({**job.pins, name: commit}, indent=1, sort_keys=True))
+            job.pins[name] = commit
+    return job.pins[name]
+
+
+def _pins_in(file: Path) -> dict[str, str]:
+    return {name: str(commit) for name, commit in (read_json(file) or {}).items()}
 
 
 @cache

@@ -126,6 +126,18 @@ def listed(place: Place) -> dict[str, Any]:
     return {one.path.removeprefix(place.base).lstrip("/"): one for one in found if one.is_file}
 
 
+def fetched(place: Place, name: str, file: Path) -> None:
+    """Write the content of `name` to a file, which appears as a whole. Raises FileNotFoundError where it is gone."""
+    beside = file.with_name(f".{file.name}.{os.getpid()}")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with place.store.open_input_stream(f"{place.base}/{name}") as source, beside.open("wb") as out:
+            shutil.copyfileobj(source, out, CHUNK_BYTES)
+        beside.replace(file)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
 def sent(place: Place, name: str, file: Path) -> None:
     """Write a file to `name`. It appears as a whole: object stores do that themselves, in a folder it is renamed."""
     from pyarrow.fs import LocalFileSystem

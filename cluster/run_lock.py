@@ -73,8 +73,10 @@ class RunLock:
             file.write(json.dumps(about).encode())
 
     def _beat(self) -> None:
+        import pyarrow as pa
+
         while not self._ended.wait(BEAT_S):
-            with suppress(OSError):  # the store is away: the next sign may succeed
+            with suppress(OSError, pa.ArrowException):  # the store is away: the next sign may succeed
                 if self._read(self._name) is None:
                     self.is_lost = True
                     signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR2)
@@ -115,7 +117,9 @@ class RunLock:
             return {}
 
     def _delete(self, name: str) -> None:
-        with suppress(OSError):
+        import pyarrow as pa
+
+        with suppress(OSError, pa.ArrowException):
             self._place.store.delete_file(self._path(name))
 
     def _path(self, name: str) -> str:

@@ -2,12 +2,14 @@
 
 All jobs work in the mirror, a folder in this machine's cache that is named after the address. Only the driver's machine
 reads and writes it, the driver itself and the tasks of `beside_driver`; no other node needs the folder or access to the
-store. One process at a time uses a run (see run_lock.py). A killed command resumes on any machine from what the store
-has, which is what was written until seconds before; on the same machine also from what had not been sent yet.
+store. One process at a time writes a run (see run_lock.py); commands that only look at it use run_copy.py. A killed
+command resumes on any machine from what the store has, which is what was written until seconds before; on the same
+machine also from what had not been sent yet.
 """
 
 from __future__ import annotations
 
+import filecmp
 import json
 import shutil
 import threading
@@ -27,6 +29,7 @@ from cluster.object_store import Place, below, check_writable, is_address, liste
 from cluster.publish import MANIFEST, files_of, manifests_above
 from cluster.run_lock import HIDDEN, RunLock
 from cluster.terminal import say
+from cluster.termination import stopped_by_sigterm
 
 FOLDER = "runs"  # of the cache
 STATE = ".sent.json"  # in the mirror: its id, and name -> [size, mtime in ns] of each file that the store has
@@ -77,6 +80,7 @@ def opened_run(run: Path) -> Iterator[None]:
     Raises:
         UserError: the store cannot be written, or another process uses the run.
         JobFailed: the store failed, or another process has taken the run over.
+        Terminated: SIGTERM has ended the block.
     """
     global _open
     address = address_of(run)
@@ -85,7 +89,7 @@ def opened_run(run: Path) -> Iterator[None]:
         return
     place = opened(address, "run")
     check_writable(place, address, "run")
-    with RunLock(place, address) as lock:
+    with stopped_by_sigterm(), RunLock(place, address) as lock:
         mirror = Mirror(run, address, place)
         mirror.bring_in()
         _open = mirror
@@ -104,6 +108,22 @@ def opened_run(run: Path) -> Iterator[None]:
             _open = None
             if not lock.is_lost:
                 mirror.send_rest()
+
+
+def owner_of(place: Place) -> str | None:
+    """The id of the mirror that wrote last to a run; None if no run is kept there."""
+    from pyarrow.fs import FileType
+
+    path = f"{place.base}/{OWNER}"
+    if place.store.get_file_info(path).type == FileType.NotFound:
+        return None
+    with place.store.open_input_stream(path) as file:
+        return str(json.loads(file.read())["id"])
+
+
+def files_in(place: Place) -> dict[str, Any]:
+    """The files of a run in the store: name -> pyarrow's `FileInfo`."""
+    return {name: one for name, one in listed(place).items() if not name.startswith(".")}
 
 
 def beside_driver() -> dict[str, Any]:
@@ -131,13 +151,17 @@ class Mirror:
         """Make the mirror equal to the store, unless it was the last to write there: then it is the newer one."""
         import pyarrow as pa
 
-        state = read_json(self._folder / STATE) or {}
+        state = read_json(self._folder / STATE)
         try:
-            owner = self._owner()
+            owner = owner_of(self._place)
             if state and state["id"] == owner:
                 self._id, self._known = state["id"], dict(state["known"])
                 return
-            self._download(is_new=owner is None)
+            newer = self._downloaded(is_new=owner is None)
+            if state:
+                self._keep_unsent(dict(state["known"]), newer)
+            shutil.rmtree(self._folder, ignore_errors=True)
+            newer.rename(self._folder)
             self._id = uuid.uuid4().hex
             self._known = {name: _stamp(path) for name, path in files_of(self._folder).items()}
             self._keep()
@@ -148,24 +172,14 @@ class Mirror:
                 code="store_unreadable",
             ) from error
 
-    def _owner(self) -> str | None:
-        from pyarrow.fs import FileType
-
-        path = f"{self._place.base}/{OWNER}"
-        if self._place.store.get_file_info(path).type == FileType.NotFound:
-            return None
-        with self._place.store.open_input_stream(path) as file:
-            return str(json.loads(file.read())["id"])
-
-    def _download(self, *, is_new: bool) -> None:
-        """`is_new`: no run has been kept there, so that there must be nothing."""
+    def _downloaded(self, *, is_new: bool) -> Path:
+        """A folder with the run's files. `is_new`: no run has been kept there, so that there must be nothing."""
         from pyarrow.fs import LocalFileSystem, copy_files
 
         beside = self._folder.with_name(f".{self._folder.name}.new")
-        for folder in (beside, self._folder):
-            shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(beside, ignore_errors=True)
         beside.mkdir(parents=True)
-        found = {name: one for name, one in listed(self._place).items() if not name.startswith(".")}
+        found = files_in(self._place)
         if found and is_new:
             raise UserError(
                 f"`run`: {shown(self._address)} has files that are not of a run, such as {min(found)}. Choose an empty "
@@ -179,7 +193,25 @@ class Mirror:
             copy_files(self._place.base, str(beside), source_filesystem=store, destination_filesystem=local)
         if wrong := [name for name, one in found.items() if (beside / name).stat().st_size != one.size]:
             raise OSError(f"{wrong[0]} has not arrived as a whole")
-        beside.rename(self._folder)
+        return beside
+
+    def _keep_unsent(self, known: Known, newer: Path) -> None:
+        """Move what this mirror has and the store never got to a folder beside it, before `newer` replaces the mirror.
+
+        Another machine may have computed the same since, with or without the same result, so the two are not merged.
+        """
+        written = {name for name, one in _stamps(files_of(self._folder)).items() if known.get(name) != one}
+        unsent = [name for name in sorted(written) if not _is_same(self._folder / name, newer / name)]
+        if not unsent:
+            return
+        kept = self._folder.with_name(f"unsent-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{self._folder.name}")
+        for name in unsent:
+            (kept / name).parent.mkdir(parents=True, exist_ok=True)
+            (self._folder / name).rename(kept / name)
+        say(
+            f"run: another machine has gone on with {shown(self._address)}; files that this one had not sent before: "
+            f"{len(unsent)}, kept in {kept}"
+        )
 
     @contextmanager
     def following(self) -> Iterator[None]:
@@ -294,6 +326,10 @@ def _stamps(files: dict[str, Path]) -> Known:
 def _stamp(path: Path) -> list[int]:
     status = path.stat()
     return [status.st_size, status.st_mtime_ns]
+
+
+def _is_same(one: Path, other: Path) -> bool:
+    return other.is_file() and filecmp.cmp(one, other, shallow=False)
 
 
 def _is_manifest(name: str) -> bool:

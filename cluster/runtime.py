@@ -12,6 +12,7 @@ from typing import Any, Literal
 from cluster import feasibility as demands
 from cluster.config import RayConfig
 from cluster.errors import UserError
+from cluster.termination import handler_kept
 
 MIN_OBJECT_STORE_BYTES = 80 * 2**20
 # Environment of a process that runs or trains a model on a CPU: glibc gives the memory of each large activation back to
@@ -43,7 +44,7 @@ def start(config: RayConfig) -> None:
         # Ray gives workers a low priority; here the engines are the main work.
         os.environ.setdefault("RAY_worker_niceness", "0")
     try:
-        with _native_stderr_closed():
+        with _native_stderr_closed(), handler_kept():  # Ray sets a handler of SIGTERM
             ray.init(**arguments)
     except ConnectionError as error:
         raise UserError(

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -121,6 +122,45 @@ def test_a_job_looks_a_model_up_once(folder: Path, monkeypatch: pytest.MonkeyPat
     save_file({"a": np.ones((4, 4), np.float32)}, folder / "model.safetensors")
     with models.looked_up_once():  # the next job sees the weights as they are now
         assert models.resolve(str(folder)).fingerprint != first.fingerprint
+
+
+@pytest.fixture
+def published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """The commit of `main` of each model of a hub, which has all commits."""
+    commits: dict[str, str] = {}
+
+    def snapshot(repo: str, revision: str | None, *, weights: bool) -> Path:
+        return tmp_path / "hub" / repo / (revision or commits[repo])
+
+    monkeypatch.setattr("cluster.model_hub.snapshot", snapshot)
+    return commits
+
+
+def test_a_commit_that_another_job_of_the_run_has_kept_meanwhile_is_used(
+    published: dict[str, str], tmp_path: Path
+) -> None:
+    file = tmp_path / "run" / "models.json"
+    published |= {"org/a": "3" * 40, "org/b": "3" * 40}
+    with models.looked_up_once(tmp_path / "run"):
+        file.parent.mkdir()
+        file.write_text(json.dumps({"org/a": "1" * 40, "org/c": "1" * 40}))
+        for _ in range(2):
+            assert models.resolve("org/a").reference == f"org/a@{'1' * 40}"
+        assert models.resolve("org/b").reference == f"org/b@{'3' * 40}"
+    assert json.loads(file.read_text()) == {"org/a": "1" * 40, "org/b": "3" * 40, "org/c": "1" * 40}
+
+
+def test_jobs_at_once_keep_all_commits_and_one_of_each_model(tmp_path: Path) -> None:
+    file = tmp_path / "run" / "models.json"
+
+    def pin(number: int) -> str:
+        return models._pin(models._Job({}, {}, file), f"org/{number % 20}", f"commit {number}")
+
+    with ThreadPoolExecutor(8) as pool:
+        used = list(pool.map(pin, range(40)))
+    kept = json.loads(file.read_text())
+    assert len(kept) == 20
+    assert used == [kept[f"org/{number % 20}"] for number in range(40)]
 
 
 def test_a_hash_cache_that_is_damaged_or_not_writable_only_costs_time(folder: Path, tmp_path: Path) -> None:

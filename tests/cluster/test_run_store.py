@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import threading
-from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from cluster import run_lock, run_store
@@ -15,18 +17,10 @@ from cluster.__main__ import main
 from cluster.config import RunConfig
 from cluster.errors import JobFailed, UserError
 from cluster.run_store import address_of, mirror_of, opened_run
-from tests.cluster.s3_server import ENVIRONMENT, Store, s3_server
+from tests.cluster.s3_server import Store
 from tests.evaluation.batch.test_evaluate import configuration
 from tests.evaluation.making import row
 from tests.refusals import refused
-
-
-@pytest.fixture
-def store(monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
-    for name, value in ENVIRONMENT.items():
-        monkeypatch.setenv(name, value)
-    with s3_server() as found:
-        yield found
 
 
 def on_machine(monkeypatch: pytest.MonkeyPatch, cache: Path, address: str) -> Path:
@@ -161,6 +155,104 @@ def test_a_process_that_gives_no_sign_is_taken_over(
         )
         with opened_run(mirror):
             assert other not in store.objects
+
+
+def test_an_error_of_the_store_ends_no_signs_of_life(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_lock, "BEAT_S", 0.01)
+    mirror = on_machine(monkeypatch, tmp_path, store.address("bucket/run"))
+    written, write_once = [], run_lock.RunLock._write
+
+    def fails_twice(lock: run_lock.RunLock) -> None:
+        written.append(lock)
+        if len(written) in (2, 3):
+            raise pa.ArrowException("no OSError")
+        write_once(lock)
+
+    monkeypatch.setattr(run_lock.RunLock, "_write", fails_twice)
+    with opened_run(mirror):
+        for _ in range(1000):
+            if len(written) > 4:
+                break
+            threading.Event().wait(0.01)
+    assert len(written) > 4
+
+
+def test_sigterm_sends_the_rest_and_leaves_no_lock(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    address = store.address("bucket/run")
+    on_machine(monkeypatch, tmp_path / "cache", address)
+    monkeypatch.setattr(run_store, "SECONDS_BETWEEN_LOOKS", 60)
+
+    def job(run: RunConfig, **_: Any) -> None:
+        write(run.run / "report" / "part-1.parquet", "one")
+        os.kill(os.getpid(), signal.SIGTERM)
+        pytest.fail("the job went on")
+
+    monkeypatch.setattr("evaluation.reporting.report.main", job)
+    config = configuration(tmp_path, [row("a", "g")], {"m": {"backend": "scripted"}})
+    others: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, _: others.append(number))  # also protects this process
+    try:
+        assert main(["report", config, "--set", f"run={address}"]) == 143
+        os.kill(os.getpid(), signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert others == [signal.SIGTERM]  # that of afterwards
+    assert capsys.readouterr().err == "inverdict report: terminated; the same command resumes\n"
+    assert store.names("bucket/run") == {"report/part-1.parquet"}
+    assert not [name for name in store.objects if "lock-" in name]
+
+
+def test_what_an_older_mirror_had_not_sent_is_kept_beside_it(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    address = store.address("bucket/run")
+    first = on_machine(monkeypatch, tmp_path / "first", address)
+    with opened_run(first):
+        write(first / "evaluate" / "part-1.parquet", "sent")
+    # A killed command of this machine: the store has none of these.
+    write(first / "evaluate" / "part-1.parquet", "changed")
+    write(first / "evaluate" / "part-2.parquet", "new here")
+    write(first / "evaluate" / "part-3.parquet", "the same elsewhere")
+    second = on_machine(monkeypatch, tmp_path / "second", address)
+    with opened_run(second):
+        write(second / "evaluate" / "part-3.parquet", "the same elsewhere")
+    capsys.readouterr()
+    on_machine(monkeypatch, tmp_path / "first", address)
+    for _ in range(2):
+        with opened_run(first):
+            assert {path.name for path in (first / "evaluate").iterdir()} == {"part-1.parquet", "part-3.parquet"}
+            assert (first / "evaluate" / "part-1.parquet").read_text() == "sent"
+    [kept] = first.parent.glob("unsent-*")
+    assert {path.name: path.read_text() for path in (kept / "evaluate").iterdir()} == {
+        "part-1.parquet": "changed",
+        "part-2.parquet": "new here",
+    }
+    assert address_of(kept) is None
+    assert [line for line in capsys.readouterr().err.splitlines() if f": 2, kept in {kept}" in line]
+    assert store.names("bucket/run") == {"evaluate/part-1.parquet", "evaluate/part-3.parquet"}
+
+
+def test_a_store_that_cannot_be_read_costs_a_mirror_nothing(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mirror = on_machine(monkeypatch, tmp_path, store.address("bucket/run"))
+    with opened_run(mirror):
+        write(mirror / "part-1.parquet", "one")
+    write(mirror / "part-2.parquet", "two")
+    owner = store.objects["bucket/run/.inverdict/mirror.json"]
+    store.objects["bucket/run/.inverdict/mirror.json"] = owner._replace(content=b'{"id": "another"}')
+
+    def fails(*_: Any) -> dict[str, Any]:
+        raise OSError("away")
+
+    monkeypatch.setattr(run_store, "listed", fails)
+    with pytest.raises(JobFailed, match="away"), opened_run(mirror):
+        pass
+    assert (mirror / "part-2.parquet").read_text() == "two"
 
 
 def test_a_process_that_was_taken_over_stops(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
