@@ -45,8 +45,17 @@ def as_user_error(error: ValidationError, schema: type[BaseModel], origin: str) 
         message = first["msg"].removeprefix("Value error, ")
         text = f"`{key}`: {message[0].lower()}{message[1:]}" if path else message
         text = text if text.endswith((".", "?")) else f"{text}."
-    more = f" ({num} more problem{'s' * (num > 1)} after this one)" if (num := error.error_count() - 1) else ""
+    num = _num_problems(error) - 1
+    more = f" ({num} more problem{'s' * (num > 1)} after this one)" if num else ""
     return UserError(f"{origin}: {text}{more}", code=code, key=key)
+
+
+def _num_problems(error: ValidationError) -> int:
+    """The number of problems: a list whose items are invalid is not also too short, as pydantic counts it."""
+    places = [one["loc"] for one in error.errors()]
+    return sum(
+        not any(len(other) > len(place) and other[: len(place)] == place for other in places) for place in places
+    )
 
 
 def _known_keys(model: type[BaseModel], path: Sequence[str]) -> list[str]:

@@ -107,7 +107,7 @@ def describe(name: str, *, num_rows: int = 2) -> dict[str, Any]:
         "path": str(file) if file else None,
     }
     if (record := recorded(known.name)) is not None:
-        about["sha256"] = record["files"]
+        about |= {"downloaded_from": record.get("downloaded_from"), "sha256": record["files"]}
     if file is None:
         return {**about, "rows": entry.rows if known.part is None else None}
     return {**about, **_of_rows(name, num_rows)}

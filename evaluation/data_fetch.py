@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from cluster.artifacts import read_json, write_text
-from cluster.download import download, hub_files
+from cluster.download import commit_of, download, hub_files
 from cluster.embedded import locked, sha256
 from cluster.errors import JobFailed, UserError
 from cluster.terminal import say
@@ -23,6 +23,7 @@ from judging.public_data.places import cache_folder
 from judging.public_data.registry import INSTRUCTIONS, Entry, named
 from judging.tasks import unknown_aspect
 
+ORIGIN = ".origin"  # beside the files of a fetch: their address, which names a commit
 MAX_LEFT_OUT = 0.05  # share of converted rows that may not fit
 
 
@@ -46,7 +47,7 @@ def fetch(name: str, *, folder: Path | None = None, again: bool = False) -> Fetc
     Raises:
         InputError: the name is unknown.
         UserError: `folder` lacks a file, or the published files are not those of the first fetch.
-        JobFailed: the files cannot be downloaded, or do not have the form that the converter reads.
+        JobFailed: the files cannot be downloaded, are too large, or lack the form that the converter reads.
     """
     known = named(name)
     place = cache_folder() / f"{known.name}.jsonl"
@@ -56,25 +57,53 @@ def fetch(name: str, *, folder: Path | None = None, again: bool = False) -> Fetc
         if record is not None and is_here and not again and folder is None:
             return Fetched(known.name, place, record["rows"], record["left_out"])
         say(f"{known.name}: licence: {known.entry.licence}. Published at {known.entry.homepage}.")
-        files = _files(known.name, known.entry, folder, place.parent / f".{known.name}.files")
+        if folder is None:
+            at, files = _downloaded(known.name, known.entry, _downloads(place))
+        else:
+            at, files = None, _given(known.name, known.entry, folder)
         hashes = {file: sha256(path) for file, path in files.items()}
         of_before = record["files"] if record is not None and record["at"] == _address(known.entry) else {}
         expected = {**of_before, **known.entry.checksums}
         _check(known.name, hashes, expected, place)
-        return _write(known.name, known.entry, files, hashes, place)
+        return _write(known.name, known.entry, files, {"downloaded_from": at, "files": hashes}, place)
 
 
-def _files(name: str, entry: Entry, folder: Path | None, downloads: Path) -> dict[str, Path]:
-    """The published files by their names: those of `folder`, else downloaded; what is there already is kept."""
-    if folder is not None:
-        return _given(name, entry, folder)
-    at = _address(entry)
+def _downloads(place: Path) -> Path:
+    """Where the published files are kept until the conversion succeeds."""
+    return place.parent / f".{place.stem}.files"
+
+
+def _downloaded(name: str, entry: Entry, downloads: Path) -> tuple[str, dict[str, Path]]:
+    """The address of the published files, with their commit where the host tells it, and the files by their names."""
+    at = _pinned(name, entry, downloads)
     names = [one for file in entry.files for one in (hub_files(at, file) if "*" in file else [file])]
     found = {file: downloads / file for file in names}
+    left = entry.max_mb * 1_000_000
     for number, (file, path) in enumerate(found.items(), 1):
         if not path.exists():
-            download(f"{at}/{file}", path, what=f"{name}, file {number} of {len(found)}")
-    return found
+            try:
+                download(f"{at}/{file}", path, what=f"{name}, file {number} of {len(found)}", max_bytes=left)
+            except JobFailed as error:
+                if error.code == "too_large":
+                    shutil.rmtree(downloads)
+                raise
+        left -= path.stat().st_size
+    return at, found
+
+
+def _pinned(name: str, entry: Entry, downloads: Path) -> str:
+    """The address at the commit that the revision is at now; files of an interrupted fetch of another are removed."""
+    commit = commit_of(entry.at, entry.revision)
+    at = entry.at.format(revision=commit or entry.revision)
+    origin = downloads / ORIGIN
+    if commit is None or not origin.is_file() or origin.read_text() != at:
+        shutil.rmtree(downloads, ignore_errors=True)
+    if commit is None:
+        say(f"{name}: the commit of `{entry.revision}` is not known: an interrupted fetch will begin anew.")
+    else:
+        downloads.mkdir(parents=True, exist_ok=True)
+        write_text(origin, at)
+    return at
 
 
 def _address(entry: Entry) -> str:
@@ -98,7 +127,7 @@ def _given(name: str, entry: Entry, folder: Path) -> dict[str, Path]:
 def _check(name: str, hashes: Mapping[str, str], expected: Mapping[str, str], place: Path) -> None:
     """Raises UserError where a published file is not the expected one."""
     if changed := [file for file, digest in hashes.items() if expected.get(file, digest) != digest]:
-        shutil.rmtree(place.parent / f".{name}.files", ignore_errors=True)
+        shutil.rmtree(_downloads(place), ignore_errors=True)
         raise UserError(
             f"{changed[0]} of {name} has another sha256 than expected: the publisher has changed it. To accept it, "
             f"delete {place.with_suffix('.json')} and fetch again; results on the two are not comparable.",
@@ -106,28 +135,28 @@ def _check(name: str, hashes: Mapping[str, str], expected: Mapping[str, str], pl
         )
 
 
-def _write(name: str, entry: Entry, files: Mapping[str, Path], hashes: Mapping[str, str], place: Path) -> Fetched:
-    """Convert, check and move into place."""
+def _write(name: str, entry: Entry, files: Mapping[str, Path], origin: Mapping[str, Any], place: Path) -> Fetched:
+    """Convert, check and move into place. `origin`: what the record says of the files beside their registered place."""
     stage = place.with_name(f".{name}.jsonl")
     try:
         rows = _convert(name, entry, files, stage)
         left_out = _without_invalid(name, stage, rows) if entry.is_checked and entry.task != INSTRUCTIONS else 0
     except JobFailed:
         stage.unlink()
-        shutil.rmtree(place.parent / f".{name}.files", ignore_errors=True)
+        shutil.rmtree(_downloads(place), ignore_errors=True)
         raise
     record = {
         "name": name,
         "at": _address(entry),
         "licence": entry.licence,
-        "files": dict(hashes),
+        **origin,
         "sha256": sha256(stage),
         "rows": rows - left_out,
         "left_out": left_out,
     }
     stage.replace(place)
     write_text(place.with_suffix(".json"), json.dumps(record, indent=1))
-    shutil.rmtree(place.parent / f".{name}.files", ignore_errors=True)
+    shutil.rmtree(_downloads(place), ignore_errors=True)
     say(f"{name}: {record['rows']} rows")
     return Fetched(name, place, rows - left_out, left_out)
 

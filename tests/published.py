@@ -6,7 +6,7 @@ import csv
 import io
 import json
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler
 from typing import Any
 
@@ -192,12 +192,17 @@ def published() -> dict[str, dict[str, bytes]]:
 
 
 class Server:
-    """`files`, `status`: by path. `cut`: the next body ends after so many bytes. `asked`: requests, with headers."""
+    """`files`, `status`: by path. `cut`: the next body ends after so many bytes. `asked`: requests, with headers.
+
+    `endless`: paths whose body has no stated length and does not end. `ignores_if_range`: as some servers do.
+    """
 
     def __init__(self) -> None:
         self.files: dict[str, bytes] = {}
         self.status: dict[str, int] = {}
         self.cut: int | None = None
+        self.endless: set[str] = set()
+        self.ignores_if_range = False
         self.asked: list[tuple[str, dict[str, str]]] = []
         self.url = ""
 
@@ -216,10 +221,14 @@ def serving() -> Iterator[Server]:
             if (status := server.status.get(self.path, 200)) != 200 or self.path not in server.files:
                 self.send_error(status if status != 200 else 404)
                 return
+            if self.path in server.endless:
+                self._without_end()
+                return
             body = server.files[self.path]
             tag = f'"{hash(body)}"'
             start = 0
-            if (wanted := self.headers.get("Range")) and self.headers.get("If-Range") == tag:
+            wanted = self.headers.get("Range")
+            if wanted and (server.ignores_if_range or self.headers.get("If-Range") == tag):
                 start = int(wanted.removeprefix("bytes=").removesuffix("-"))
             self.send_response(206 if start else 200)
             self.send_header("ETag", tag)
@@ -227,6 +236,13 @@ def serving() -> Iterator[Server]:
             self.end_headers()
             cut, server.cut = server.cut, None
             self.wfile.write(body[start:][:cut])
+
+        def _without_end(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            with suppress(OSError):  # the client has gone
+                while True:
+                    self.wfile.write(bytes(100_000))
 
         def log_message(self, *_: Any) -> None:
             pass

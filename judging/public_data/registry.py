@@ -29,6 +29,7 @@ class Entry(BaseModel):
     at: str = Field(description="address of the published files; `{revision}` is replaced")
     revision: str = Field(description="commit, tag or branch")
     files: tuple[str, ...] = Field(min_length=1, description="below `at`; on the hub a name may have `*`")
+    max_mb: int = Field(500, gt=0, description="largest size of all published files together")
     checksums: dict[str, str] = Field(
         default_factory=dict, description="sha256 by file; of others the first fetch records it"
     )

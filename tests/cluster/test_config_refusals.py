@@ -101,6 +101,21 @@ def test_the_first_problem_is_shown_with_the_number_of_the_others(file: Path, ra
 
 
 @pytest.mark.parametrize(
+    ("records", "more"),
+    [
+        ("[dataset:nope]", ""),
+        ("[dataset:nope, a.csv]", ""),
+        ("[dataset:nope, dataset:nor]", "(1 more problem after this one)"),
+        ("[dataset:nope], pool: [dataset:nor]", "(1 more problem after this one)"),
+    ],
+)
+def test_an_invalid_item_of_a_list_is_one_problem(file: Path, records: str, more: str) -> None:
+    error = refusal(file, f"run: r\ndata: {{records: {records}}}\n")
+    assert (error.code, error.key) == ("unknown_dataset", "data.records.0")
+    assert str(error).partition("(")[2] == more.removeprefix("(")
+
+
+@pytest.mark.parametrize(
     ("key", "value"),
     [
         ("models.m.max_model_len", 63),  # context in tokens, at least 64

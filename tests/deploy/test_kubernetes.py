@@ -215,6 +215,7 @@ def test_the_job_s_command_is_one_of_ours() -> None:
     from cluster.__main__ import _parser
     from cluster.config import load
     from cluster.jobs import sections
+    from judging.public_data.places import is_dataset
 
     given = shlex.split(ray_object("rayjob.yaml")["spec"]["entrypoint"])
     # The whole line is the command: of `cd x && python ...` Ray would run `cd x`, and report success.
@@ -223,7 +224,7 @@ def test_the_job_s_command_is_one_of_ours() -> None:
     config = Path(args.config).relative_to("/opt/inverdict")  # the image's working directory
     run = load(ROOT / config, args.overrides, sections())
     assert run.run.is_absolute()
-    assert all(place.startswith("/mnt/inverdict/") for place in run.data.records)  # type: ignore[attr-defined]
+    assert all(map(is_dataset, run.data.records))  # type: ignore[attr-defined]
 
 
 def test_the_job_s_command_survives_the_submitter_s_shell() -> None:

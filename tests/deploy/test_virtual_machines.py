@@ -175,11 +175,11 @@ def test_workers_drain_on_their_cloud_s_notice(cluster: dict[str, Any]) -> None:
     ]
 
 
-def test_runs_and_models_lie_on_the_shared_file_system(cluster: dict[str, Any]) -> None:
+def test_runs_models_and_data_lie_on_the_shared_file_system(cluster: dict[str, Any]) -> None:
     options = cluster["docker"]["run_options"]
     assert "--volume=/mnt/inverdict:/mnt/inverdict" in options
     assert any(re.search(r"mount -t (efs|nfs) .* /mnt/inverdict$", line) for line in cluster["initialization_commands"])
-    for name in ("HF_HOME", "INVERDICT_CACHE"):
+    for name in ("HF_HOME", "INVERDICT_CACHE", "INVERDICT_DATA"):
         assert any(one.startswith(f"--env={name}=/mnt/inverdict/") for one in options)
 
 

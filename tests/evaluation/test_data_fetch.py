@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
 
 from cluster import download
 from cluster.errors import JobFailed
+from evaluation.data_command import describe
 from evaluation.data_fetch import fetch
 from judging.public_data import registry as registries
 from judging.public_data.places import cache_folder, is_here
@@ -19,6 +20,8 @@ from tests.published import Server, as_json, published, serving, topical_chat
 from tests.refusals import refused
 
 PUBLISHED = published()
+NOW, LATER = "0123456789" * 4, "9876543210" * 4  # commits of every branch
+SELF_INSTRUCT = ("data/seed_tasks.jsonl", "human_eval/user_oriented_instructions.jsonl")
 
 
 @pytest.fixture
@@ -30,16 +33,29 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     monkeypatch.setattr(download.time, "sleep", lambda seconds: None)
     with serving() as one:
         monkeypatch.setenv("HF_ENDPOINT", one.url)
+        monkeypatch.setattr(download, "GITHUB_FILES", one.url)
+        monkeypatch.setattr(download, "GITHUB_API", one.url)
         moved = {}
         for name, entry in registry().items():
             at = entry.at.replace("https://raw.githubusercontent.com", one.url)
             moved[name] = entry.model_copy(update={"at": at})
-            path = "/" + at.format(revision=entry.revision).split("/", 3)[3]
-            one.files |= {f"{path}/{file}": body for file, body in PUBLISHED[name].items()}
-        tree = "/api/datasets/BAAI/Infinity-Instruct/tree/main/0625"
-        one.files[tree] = as_json([{"type": "file", "path": file} for file in PUBLISHED["infinity_instruct"]])
+            publish(one, moved[name], NOW, PUBLISHED[name])
         monkeypatch.setattr(registries, "registry", lambda: moved)
         yield one
+
+
+def publish(server: Server, entry: Entry, commit: str, files: Mapping[str, bytes]) -> None:
+    """Publish files at the entry's revision; of a branch, as that commit, which the host tells."""
+    is_commit = download.COMMIT.fullmatch(entry.revision)
+    for revision in {entry.revision, entry.revision if is_commit else commit}:
+        path = "/" + entry.at.format(revision=revision).split("/", 3)[3]
+        server.files |= {f"{path}/{file}": body for file, body in files.items()}
+    owner, name = entry.at.removeprefix(f"{download.HUB}/datasets/").removeprefix(f"{server.url}/").split("/")[:2]
+    told = as_json({"sha": commit})
+    server.files[f"/repos/{owner}/{name}/commits/{entry.revision}?per_page=1"] = told
+    server.files[f"/api/datasets/{owner}/{name}/revision/{entry.revision}"] = told
+    tree = as_json([{"type": "file", "path": file} for file in files])
+    server.files[f"/api/datasets/{owner}/{name}/tree/{commit}/0625"] = tree
 
 
 def entry_of(name: str) -> Entry:
@@ -115,6 +131,75 @@ def test_an_interrupted_fetch_keeps_the_files_that_are_there(server: Server) -> 
     del server.status[path]
     fetch("llmbar")
     assert server.paths()[asked:] == [path]
+
+
+def interrupted(server: Server) -> None:
+    """A fetch of a branch with two files, of which the second fails."""
+    path = next(path for path in server.files if NOW in path and path.endswith(SELF_INSTRUCT[1]))
+    server.status[path] = server.status[path.replace(NOW, "main")] = 503
+    with pytest.raises(JobFailed, match="503"):
+        fetch("sft_self_instruct")
+    server.status.clear()
+    server.asked.clear()
+
+
+def test_a_fetch_is_continued_at_the_commit_that_it_began_with(server: Server) -> None:
+    interrupted(server)
+    found = fetch("sft_self_instruct")
+    assert server.paths() == [
+        "/repos/yizhongw/self-instruct/commits/main?per_page=1",
+        f"/yizhongw/self-instruct/{NOW}/{SELF_INSTRUCT[1]}",
+    ]
+    record = json.loads(found.path.with_suffix(".json").read_text())
+    assert record["downloaded_from"] == f"{server.url}/yizhongw/self-instruct/{NOW}"
+    assert record["at"] == f"{server.url}/yizhongw/self-instruct/main"
+    assert describe("sft_self_instruct")["downloaded_from"] == record["downloaded_from"]
+
+
+@pytest.mark.parametrize("is_told", [True, False])
+def test_files_of_two_commits_of_a_branch_are_not_mixed(
+    server: Server, capsys: pytest.CaptureFixture[str], is_told: bool
+) -> None:
+    commit = "/repos/yizhongw/self-instruct/commits/main?per_page=1"
+    if not is_told:
+        server.status[commit] = 403
+    interrupted(server)
+    files = {name: body.replace(b"Add.", b"Sum.") for name, body in PUBLISHED["sft_self_instruct"].items()}
+    publish(server, entry_of("sft_self_instruct"), LATER, files)
+    if not is_told:
+        server.status[commit] = 403
+    assert "Sum." in fetch("sft_self_instruct").path.read_text()
+    revision = LATER if is_told else "main"
+    assert server.paths() == [commit, *(f"/yizhongw/self-instruct/{revision}/{file}" for file in SELF_INSTRUCT)]
+    assert ("is not known" in capsys.readouterr().err) != is_told
+
+
+def test_what_was_fetched_of_another_revision_is_not_continued(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such as after an update of Inverdict: the registry names another commit."""
+    (path,) = (path for path in server.files if path.endswith("Adversarial/Manual/dataset.json"))
+    server.status[path] = 503
+    with pytest.raises(JobFailed, match="503"):
+        fetch("llmbar")
+    moved = entry_of("llmbar").model_copy(update={"revision": LATER})
+    monkeypatch.setitem(registries.registry(), "llmbar", moved)
+    publish(server, moved, LATER, {name: b.replace(b"Say it.", b"Tell.") for name, b in PUBLISHED["llmbar"].items()})
+    assert "Say it." not in fetch("llmbar").path.read_text()
+
+
+def test_a_data_set_that_is_too_large_is_refused_and_leaves_nothing(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The limit is of all files together: the first fits, the second has no end."""
+    monkeypatch.setitem(
+        registries.registry(), "sft_self_instruct", entry_of("sft_self_instruct").model_copy(update={"max_mb": 1})
+    )
+    server.endless.update(path for path in server.files if path.endswith(SELF_INSTRUCT[1]))
+    with pytest.raises(JobFailed, match=SELF_INSTRUCT[1]) as failed:
+        fetch("sft_self_instruct")
+    assert failed.value.code == "too_large" and "\n" not in str(failed.value)
+    size = len(PUBLISHED["sft_self_instruct"][SELF_INSTRUCT[0]])
+    assert f"more than {1_000_000 - size:,} bytes" in str(failed.value)
+    assert [path.name for path in cache_folder().iterdir()] == [".sft_self_instruct.jsonl.lock"]
 
 
 def test_rows_that_no_job_could_read_are_left_out_and_said(server: Server, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from cluster.download import COMMIT
 from cluster.embedded import cache_root
 from cluster.identity import input_hashes
 from judging.data_config import DataConfig
@@ -46,6 +47,7 @@ def test_the_registry_is_complete() -> None:
     for name, entry in registry().items():
         taken += [name, *entry.parts]
         assert entry.converter in CONVERTERS, name
+        assert COMMIT.fullmatch(entry.revision) or f"`{entry.revision}` is a branch" in entry.note, name
         assert entry.checksums.keys() <= set(entry.files), name
         assert entry.at.format(revision=entry.revision).startswith("https://") and "{revision}" in entry.at, name
         assert all([entry.licence, entry.citation, entry.homepage.startswith("https://")]), name
