@@ -19,7 +19,7 @@ from judging.fitted.regression import Regression
 from judging.judge import MIN_LABEL_MASS, Judge
 from judging.records import Record
 from judging.template import LABEL_PREFIX, Templates
-from retrieval.retriever import INDEXED, Arm, Retriever
+from retrieval.retriever import INDEXED, Arm, Retriever, semantic_encoder
 
 FITTED, FEATURE = "fitted", "feature"
 
@@ -219,4 +219,5 @@ def judge_chooser(
         reply_tokens=config.max_tokens if config.score_mode == "parsed" else 1,
         index=(run.run / "index").resolve(),
         seed=run.seed,
+        encoder=semantic_encoder(run.run / "index", config.icl.arm),
     )
