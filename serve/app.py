@@ -144,7 +144,7 @@ def _vllm_evaluator(
     known = {
         "spec": spec,
         "reference": model.reference,
-        "adapters": {name: str(one.path) for name, one in adapters.items()},
+        "adapters": dict(adapters),
     }
     arguments = vllm_arguments(spec, sampled=True, is_served=True, adapters=adapters.values())
     if isinstance(spec, CutSpec):
