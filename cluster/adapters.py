@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Collection, Mapping, Sequence
 from functools import cache
@@ -17,7 +18,9 @@ from typing import Any, NamedTuple
 from cluster import models
 from cluster.artifacts import file_hash, read_json
 from cluster.errors import UserError
+from cluster.model_files import missing_pieces
 from cluster.model_specs import ModelSpec, VllmSpec
+from cluster.terminal import say
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 PICKLES = ("adapter_model.bin", "adapter_model.pt")
@@ -66,19 +69,42 @@ def adapter_of(spec: VllmSpec) -> Adapter:
         raise UserError(f"The LoRA adapter {folder} {problem}.", code=code)
     # Weights that are not here stay where they are: on a cluster only the engines' nodes need them.
     config, base = _config(folder), models.resolve(spec.source, revision=spec.revision, weights=False)
-    told = str(config.get("base_model_name_or_path") or "")
-    problem = f"was trained on {told}" if not _may_be(told, base) else misfit(folder, base.path)
-    if problem:
+    if problem := misfit(folder, base.path):
         raise UserError(
             f"The LoRA adapter {folder} is not one of models.{spec.base} ({spec.source}): it {problem}. Set `base` to "
             "the model that it was trained on.",
             code="conflict",
         )
+    if not _may_be(told := str(config.get("base_model_name_or_path") or ""), base):
+        _say_other_name(folder, told, spec.source)
     shapes = _shapes(folder / WEIGHTS)
     modules = frozenset(_layer(name).module.rpartition(".")[2] for name in shapes)
     width = max(max(shape) for shape in shapes.values())
-    hashes = [_hash(file, file.stat().st_size, file.stat().st_mtime_ns) for file in (folder / CONFIG, folder / WEIGHTS)]
-    return Adapter(folder, _digest(hashes), int(config["r"]), modules, width)
+    return Adapter(folder, _fingerprint(folder), int(config["r"]), modules, width)
+
+
+def check_here(adapter: Adapter, base: Path) -> None:
+    """Check an adapter on the machine of an engine, before the engine starts.
+
+    Args:
+        adapter: as it is on the driver's machine.
+        base: the folder of its base model on this machine.
+
+    Raises:
+        UserError: it is missing here, has another content, or does not fit the base.
+    """
+    folder, node = adapter.path, os.uname().nodename
+    mount = "Put it on a file system that all nodes mount."
+    if not all((folder / name).is_file() for name in (CONFIG, WEIGHTS)):
+        raise UserError(f"LoRA adapter not found on {node}: {folder}. {mount}", code="missing_file")
+    if _fingerprint(folder) != adapter.fingerprint:
+        raise UserError(f"LoRA adapter {folder} is another one on {node} than on the driver. {mount}", code="conflict")
+    if problem := misfit(folder, base):
+        raise UserError(
+            f"The LoRA adapter {folder} is not one of its base on {node}, {base}: it {problem}. Set `base` to the "
+            "model that it was trained on.",
+            code="conflict",
+        )
 
 
 def adapter_problem(folder: Path) -> str:
@@ -145,20 +171,25 @@ def _hash(file: Path, size: int, mtime_ns: int) -> str:
     return file_hash(file)
 
 
+def _fingerprint(folder: Path) -> str:
+    files = [folder / name for name in (CONFIG, WEIGHTS)]
+    return _digest([_hash(file, file.stat().st_size, file.stat().st_mtime_ns) for file in files])
+
+
 def _digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value).encode()).hexdigest()
 
 
 def misfit(folder: Path, base: Path) -> str:
-    """Why an adapter cannot be of a base model, by the layers' names and sizes; "" if it can, or has no weights here.
+    """Why an adapter cannot be of a base model, by the layers' names and sizes; "" if it can, or without the weights.
 
     Args:
         folder: of an adapter without `adapter_problem`.
         base: the model's folder.
     """
+    if missing_pieces(base):
+        return ""  # the weights are on the engine's machine, and compared there
     known = {name: shape for file in sorted(base.glob("*.safetensors")) for name, shape in _shapes(file).items()}
-    if not known:
-        return ""  # vLLM compares the sizes when it loads them
     modules = {name.rpartition(".")[0] for name in known}
     for name, shape in _shapes(folder / WEIGHTS).items():
         module, factor = _layer(name)
@@ -172,17 +203,22 @@ def misfit(folder: Path, base: Path) -> str:
 
 
 def _may_be(told: str, base: models.ModelFolder) -> bool:
-    """Whether the hub id or path that an adapter names as its base can be this model; a path of elsewhere can."""
-    named = _hub_id(told)
-    if named and base.kind == "hub":
-        return named == base.name.lower()
+    """Whether the hub id or path that an adapter names as its base is this model, as far as that can be told here."""
+    if base.kind == "hub":
+        return _hub_id(told) in (None, base.name.lower())
     folder = Path(told).expanduser()
-    if base.kind == "hub" or not told or not folder.is_dir() or folder.resolve() == base.path.resolve():
+    if base.kind == "store" or not told or not folder.is_dir() or folder.resolve() == base.path.resolve():
         return True
     try:
         return models.resolve(str(folder)).fingerprint == base.fingerprint
     except UserError:  # no longer a model
         return True
+
+
+@cache
+def _say_other_name(folder: Path, told: str, source: str) -> None:
+    """A name proves nothing: repositories are renamed, and models are copied."""
+    say(f"WARNING: the LoRA adapter {folder} was trained on {told} and runs on {source}: are they the same model?")
 
 
 def _hub_id(told: str) -> str | None:

@@ -37,6 +37,12 @@ class JobFailed(RuntimeError):
         self.code = code
 
 
+def refusal(error: BaseException) -> UserError | None:
+    """The last UserError that a Ray worker raised, which Ray passes on as text; None for another error."""
+    known = re.findall(r"^cluster\.errors\.UserError: (.+)$", str(error), re.MULTILINE)
+    return UserError(known[-1], code="refused_by_worker") if known else None
+
+
 def storage_problem(error: BaseException) -> str | None:
     """The message for an error caused by a file system that cannot be written, here or in a Ray worker; else None.
 

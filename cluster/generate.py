@@ -177,7 +177,7 @@ def _with_vllm(dataset: Dataset, spec: VllmSpec, sampling: Sampling, adapters: C
     with runtime.quiet_logging():
         made = partial(_to_engine, sampling=sampling, thinking=thinking, folders=folders)
         processor = build_processor(config, preprocess=made, postprocess=None)
-    load_on_node(processor, model.reference, str(model.path))
+    load_on_node(processor, model.reference, str(model.path), loaded.values())
     answered = processor(tokenised)
     return answered.map_batches(_from_engine, fn_args=(sampling, thinking), batch_size=None)
 

@@ -164,6 +164,16 @@ def content_id(*parts: str) -> str:
     return digest.hexdigest()[:16]
 
 
+def seed_of(seed: int, *names: str) -> int:
+    """The seed of one sampled request: with one seed for all, requests draw the same random numbers, token by token.
+
+    Args:
+        seed: of the run.
+        names: identify the request, whichever block or batch it is in.
+    """
+    return int(content_id(str(seed), *names)[:7], 16)
+
+
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """One judge's result for one aspect of one record.

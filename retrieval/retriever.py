@@ -40,9 +40,20 @@ class Encoders(NamedTuple):
 
 
 class Retriever:
-    """The pool and its indexes, which are opened when first needed. `folder`: the output of the job `index`."""
+    """The pool and its indexes, which are opened when first needed.
 
-    def __init__(self, pool: Mapping[str, Record], *, folder: Path | None = None, seed: int = 0) -> None:
+    `folder`: the output of the job `index`. `encoder`: of `semantic`, from `semantic_encoder`; None: resolved here,
+    for which a worker does not know the run's commits.
+    """
+
+    def __init__(
+        self,
+        pool: Mapping[str, Record],
+        *,
+        folder: Path | None = None,
+        seed: int = 0,
+        encoder: models.ModelFolder | None = None,
+    ) -> None:
         self._pool = dict(pool)
         self._folder = folder
         self._seed = seed
@@ -50,6 +61,7 @@ class Retriever:
         self._words: dict[tuple[str, str], Bm25] = {}
         self._indexes: dict[str, ExampleIndex] = {}
         self._encoders = _encoders(folder) if folder else None
+        self._encoder = encoder
         self._towers: str | None = None  # their fingerprint as they are now
 
     def retrieve(
@@ -126,17 +138,23 @@ class Retriever:
                 self._opened(task, aspect, one)
 
     def _model(self, arm: Arm) -> str:
-        """The folder of the model that encodes the text to be judged."""
+        """The reference of the model that encodes the text to be judged."""
         assert self._folder is not None and self._encoders is not None
         if arm == "semantic":
-            return str(models.resolve(self._encoders.semantic).path)
+            return self._plain_encoder().reference
         return str((self._folder.parent / "fit" / "query").resolve())
+
+    def _plain_encoder(self) -> models.ModelFolder:
+        if self._encoder is None:
+            assert self._encoders is not None
+            self._encoder = models.resolve(self._encoders.semantic)
+        return self._encoder
 
     def _opened(self, task: str, aspect: str, arm: Arm) -> ExampleIndex:
         if self._folder is None or self._encoders is None:
             raise InputError(f"The retriever `{arm}` needs an index. Run `inverdict index` first.", code="missing_job")
         if arm == "semantic":
-            made_by = f"{models.resolve(self._encoders.semantic).fingerprint}/{self._encoders.max_length}"
+            made_by = f"{self._plain_encoder().fingerprint}/{self._encoders.max_length}"
             return self._index(semantic_folder(self._folder, task), made_by)
         if not self._encoders.trained_made_by:
             raise InputError(
@@ -229,6 +247,18 @@ def trained_folder(folder: Path, task: str, aspect: str) -> Path:
 
 def _plain(name: str) -> str:
     return "".join(letter if letter.isalnum() or letter in "-_" else "_" for letter in name)
+
+
+def semantic_encoder(folder: Path, arm: Arm) -> models.ModelFolder | None:
+    """The encoder of the index at the commit that the run has pinned; None where the arm needs none.
+
+    Args:
+        folder: of the job `index`.
+        arm: the retriever.
+    """
+    if arm not in ("semantic", "diverse"):
+        return None
+    return models.resolve(_encoders(folder).semantic)
 
 
 def _encoders(folder: Path) -> Encoders:

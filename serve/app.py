@@ -144,7 +144,7 @@ def _vllm_evaluator(
     known = {
         "spec": spec,
         "reference": model.reference,
-        "adapters": {name: str(one.path) for name, one in adapters.items()},
+        "adapters": dict(adapters),
     }
     arguments = vllm_arguments(spec, sampled=True, is_served=True, adapters=adapters.values())
     if isinstance(spec, CutSpec):
@@ -187,25 +187,26 @@ def _share_cpus(arguments: dict[str, Any], found: Online) -> None:
     arguments["runtime_env"]["env_vars"]["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // engines))
 
 
-def _rebuilt(raw: dict[str, Any], cwd: str) -> Online:
+def _rebuilt(raw: dict[str, Any], cwd: str) -> RunConfig:
     """The configuration in a replica, where paths are relative to the command's working directory."""
     from cluster.jobs import sections
 
     if Path(cwd).is_dir():
         os.chdir(cwd)
-    run = build_config(raw, sections(), origin="the configuration")
-    with models.looked_up_once(run.run):
-        return online(run)
+    return build_config(raw, sections(), origin="the configuration")
 
 
 class PanelServer:
     """The panel with its retriever. `evaluators`: handles by model."""
 
     def __init__(self, evaluators: dict[str, Any], raw: dict[str, Any], cwd: str) -> None:
-        self._online = _rebuilt(raw, cwd)
         self._evaluators = evaluators
         engines = {name: HandleEngine(handle, name) for name, handle in evaluators.items()}
-        self._panel = build_panel(self._online, engines)
+        run = _rebuilt(raw, cwd)
+        with models.looked_up_once(run.run):  # the run's commits, also of the retrievers' encoder
+            self._online = online(run)
+            self._panel = build_panel(self._online, engines)
+            self._versions = versions(self._online)
 
     async def about(self) -> tuple[About, Offer]:
         found = self._online
@@ -222,7 +223,7 @@ class PanelServer:
             judges=describe(found),
             tasks=found.tasks(),
             models=[name for name, spec in found.models.items() if not isinstance(spec, CutSpec | FeaturesSpec)],
-            versions=versions(found)._asdict(),
+            versions=self._versions._asdict(),
             min_votes=found.evaluate.vote.min_votes,
         )
         return about, offer

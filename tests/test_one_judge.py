@@ -1,22 +1,31 @@
-"""Wherever a judge is asked, it is the same one: below `min_label_mass` it abstains, and no caller scores it."""
+"""Wherever a judge is asked, it is the same one: below `min_label_mass` it abstains, and no caller scores it.
+
+Where its replies are sampled, each request has a seed of its own, the same in batch and online.
+"""
 
 import asyncio
 import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from cluster.exchange import Reply, Request
-from evaluation.batch.verdicts import write_verdicts
+from evaluation.batch.integration import ASKED_SCHEMA
+from evaluation.batch.integration import _requests as integration_requests
+from evaluation.batch.verdicts import requests, write_verdicts
+from evaluation.judges.integrator import Integrator, IntegratorConfig
 from judging.judge import MIN_LABEL_MASS, Judge
-from judging.records import Record, Scale
+from judging.records import Record, Scale, Verdict
 from judging.tasks import load_task
 from judging.template import rubric_template
 from retrieval.feedback import _write as write_feedback
 from retrieval.mining import PAIR_SCHEMA
 from serve.panel.panel import Ask, Asked, Panel
+from tests.evaluation.making import judge, record, write_records
 from train.inversion.one_shot import Unit
 from train.inversion.prompt_candidates import Candidate
 from train.inversion.ranking import dev_agreement, mean_log_probability
@@ -108,3 +117,56 @@ def test_they_all_ask_for_the_same_prompt() -> None:
     unit = Unit("qa", ("overall",), ())
     assert unit.task == TEMPLATE.task
     assert Judge.of(TEMPLATE).request(RECORD, "overall") == JUDGE.request(RECORD, "overall")
+
+
+class Heard:
+    """Keeps the requests that it gets."""
+
+    def __init__(self) -> None:
+        self.requests: list[Request] = []
+
+    async def generate(self, request: Request) -> Reply:
+        self.requests.append(request)
+        return Reply('{"reason": "Good.", "score": 3}', "stop")
+
+
+def seeds_in_batch(folder: Path, name: str, part: int, seed: int | None) -> dict[str, int]:
+    batch = {"judge": [name], "part": [str(folder / "records" / f"part-{part:06d}.parquet")]}
+    judges = {name: judge(name, mode="parsed") for name in ("j", "k")}
+    found = requests(batch, judges, None, dict.fromkeys(judges, np.array([], np.uint64)), {}, seed)
+    return dict(zip(found["id"], found.get("seed", []), strict=False))
+
+
+def test_every_sampled_request_has_a_seed_of_its_own_the_same_in_batch_and_online(tmp_path: Path) -> None:
+    texts = [record("a", "g"), record("b", "h"), record("c", "i")]
+    write_records(tmp_path, texts, texts[::-1], texts[1:2])
+    found = seeds_in_batch(tmp_path, "j", 0, 7)
+    assert len(set(found.values())) == 3
+    # The seed of the run, the judge and the prompt decide, not the block or the place in it.
+    assert seeds_in_batch(tmp_path, "j", 1, 7) == found
+    assert seeds_in_batch(tmp_path, "j", 2, 7) == {"b": found["b"]}
+    for others in (seeds_in_batch(tmp_path, "j", 0, 8), seeds_in_batch(tmp_path, "k", 0, 7)):
+        assert not set(others.values()) & set(found.values())
+    heard = Heard()
+    for temperature in (0.5, 0.0):
+        panel = Panel({"j": Asked(judge("j", mode="parsed"), heard, max_tokens=9, temperature=temperature)})
+        for one in texts:
+            asyncio.run(panel.judge(Ask(one, ("overall",), seed=7)))
+    # Without sampling the seed is that of the run, and in batch it is no column.
+    assert [one.seed for one in heard.requests] == [*found.values(), 7, 7, 7]
+    assert seeds_in_batch(tmp_path, "j", 0, None) == {}
+
+
+def test_so_has_every_request_to_an_integrating_model(tmp_path: Path) -> None:
+    heard, verdicts = Heard(), [Verdict("a", "overall", 2.0, "expected")]
+    for one in (record("a"), record("b")):
+        for temperature in (0.5, 0.0):
+            integrator = Integrator(IntegratorConfig(model="i", temperature=temperature), heard)
+            asyncio.run(integrator.integrate(one, TEMPLATE, verdicts, seed=7, timeout_s=5))
+    assert [one.seed for one in heard.requests[1::2]] == [7, 7]
+    rows = [{"id": one.prompt[-9:], "prompt": one.prompt, "aspect": "overall"} for one in heard.requests[::2]]
+    pq.write_table(pa.Table.from_pylist(rows, schema=ASKED_SCHEMA), tmp_path / "part.parquet")
+    batch = {"part": [str(tmp_path / "part.parquet")]}
+    assert integration_requests(batch, set(), 7)["seed"] == [one.seed for one in heard.requests[::2]]
+    assert len({one.seed for one in heard.requests}) == 3
+    assert "seed" not in integration_requests(batch, set(), None)

@@ -330,6 +330,7 @@ def fingerprint(evaluation: Evaluation, asked: Mapping[str, Any]) -> dict[str, A
     """Everything that determines the scores. `asked`: identities of the models, by name."""
     run, config, data = evaluation.run, evaluation.config, evaluation.data
     files = sorted({*data.records, *data.pool, *data.dev, *data.task_files})
+    asking = (*config.judges.values(), config.integrator)
     return {
         **_asked_for(config, data),
         "models": dict(asked),
@@ -340,5 +341,7 @@ def fingerprint(evaluation: Evaluation, asked: Mapping[str, Any]) -> dict[str, A
         "panel": panel_identity(run.run, config.vote),
         "tasks": file_hash(TASK_FOLDER),
         "seed": run.seed,
+        # How the seeds are made decides the sampled replies, and one run must not mix two ways.
+        **({"seeds": "by prompt"} if any(one and one.is_sampled for one in asking) else {}),
         "versions": runtime.versions(),
     }

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cluster.artifacts import whole_folder
-from cluster.generate import Batch, Sampling
+from cluster.generate import SEED, Batch, Sampling
 from cluster.generate_parts import generate_parts
 from cluster.model_specs import ModelSpec
 from cluster.parts import parts_of, sound_rows, write_part
@@ -23,7 +23,7 @@ from evaluation.batch.verdicts import aspects_of_row
 from evaluation.judges.aggregation import Ballot
 from evaluation.judges.integrator import IntegratorConfig, integration_request, integration_score
 from judging.judge import Judge
-from judging.records import Record, Verdict, content_id
+from judging.records import Record, Verdict, content_id, seed_of
 from judging.template import Template
 
 ASKED_SCHEMA = pa.schema(
@@ -79,7 +79,7 @@ def integrate_all(
         blocks,
         spec,
         Sampling(max_tokens=config.max_tokens, temperature=config.temperature, seed=seed),
-        requests=(_requests, done),
+        requests=(_requests, done, seed if config.is_sampled else None),
         write=(_write, dict(next(iter(judges.values())).templates), str(out.resolve())),
         what=f"evaluate: integrator {config.model}",
         total=sum(map(len, known.values())),
@@ -135,10 +135,13 @@ def _asked_rows(
             yield {"id": record.id, "task": record.task, "aspect": aspect, **columns}
 
 
-def _requests(batch: Batch, done: set[str]) -> Batch:
-    """Input column: part. Output columns: id, task, aspect, and those that cluster.generate reads."""
+def _requests(batch: Batch, done: set[str], seed: int | None) -> Batch:
+    """Input column: part. Output columns: id, task, aspect, and those that cluster.generate reads.
+
+    `seed`: of the run, where replies are sampled.
+    """
     rows = [
-        {**row, "labels": []}
+        {**row, "labels": [], **({} if seed is None else {SEED: seed_of(seed, row["prompt"])})}
         for part in batch["part"]
         for row in pq.read_table(part).to_pylist()
         if content_id(row["id"], row["aspect"]) not in done

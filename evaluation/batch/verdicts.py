@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from cluster.artifacts import JobDir
-from cluster.generate import ADAPTER, Batch
+from cluster.generate import ADAPTER, SEED, Batch
 from cluster.parts import forget_rows, parts_of, sound_parts, sound_rows, write_part
 from evaluation.batch.ingest import iter_rows
 from evaluation.judges.aggregation import NOT_ASKED, CascadeConfig
@@ -27,7 +27,7 @@ from evaluation.judges.few_shot import chosen_examples
 from judging.datasets import is_blank
 from judging.judge import Judge
 from judging.pairing import EMPTY, OTHER_FIELDS
-from judging.records import Record, content_id
+from judging.records import Record, content_id, seed_of
 from judging.self_preference import own_family
 from judging.tasks import load_task
 
@@ -183,6 +183,7 @@ def requests(
     aspects: tuple[str, ...] | None,
     done: Mapping[str, np.ndarray],
     adapters: Mapping[str, str] = MappingProxyType({}),
+    seed: int | None = None,
 ) -> Batch:
     """Input columns: judge (one name per batch), part (a file of records). Output columns: judge, id, task, aspect
     and those that cluster.generate reads. Rows are sorted by task and aspect, so that neighbours share the longest
@@ -194,6 +195,7 @@ def requests(
         aspects: to judge; None: every aspect with human scores.
         done: keys of the verdicts on disk, by judge.
         adapters: of the judges whose model is a LoRA adapter, by judge.
+        seed: of the run, for judges whose replies are sampled: each request gets its own; None: nothing is sampled.
     """
     (name,) = set(map(str, batch["judge"]))
     parts = [Path(part) for part in batch["part"]]
@@ -211,7 +213,9 @@ def requests(
         if not is_done:
             key = {"judge": name, "id": record.id, "task": record.task, "aspect": aspect}
             key[ADAPTER] = adapters.get(name, "")
-            rows.append({**key, **judges[name].request(record, aspect, found.get((record.id, aspect)))})
+            asked = judges[name].request(record, aspect, found.get((record.id, aspect)))
+            own = {} if seed is None else {SEED: seed_of(seed, name, asked["prompt"])}
+            rows.append({**key, **asked, **own})
     rows.sort(key=lambda row: (row["task"], row["aspect"]))
     return {name: [row[name] for row in rows] for name in rows[0]} if rows else {}
 

@@ -20,6 +20,7 @@ from pydantic import Field
 
 from cluster.generate import Batch
 from cluster.model_specs import ModelSpec, VllmSpec
+from cluster.models import ModelFolder
 from cluster.parts import parts_of, sound_rows
 from cluster.progress import progress
 from cluster.run_store import beside_driver
@@ -69,6 +70,7 @@ class Chooser:
     """Retrieves one judge's examples within its budget. Pickled to workers; opens the index on first use.
 
     `reply_tokens`: tokens of the model's context kept free for the reply. `index`: folder of the job `index`.
+    `encoder`: of that index, see `semantic_encoder`.
     """
 
     config: IclConfig
@@ -80,11 +82,13 @@ class Chooser:
     reply_tokens: int
     index: Path
     seed: int
+    encoder: ModelFolder | None = None
 
     @cached_property
     def retriever(self) -> Retriever:
         has_index = (self.index / "manifest.json").exists()
-        return Retriever(self.pool, folder=self.index if has_index else None, seed=self.seed)
+        folder = self.index if has_index else None
+        return Retriever(self.pool, folder=folder, seed=self.seed, encoder=self.encoder)
 
     @cached_property
     def _counting(self) -> tuple[Callable[[str], int], Callable[[Prompt], bool]]:

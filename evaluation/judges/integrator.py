@@ -20,7 +20,7 @@ from cluster.exchange import Reply, Request
 from cluster.strict import Strict
 from evaluation.judges.judge_config import FEATURE
 from judging.parse import UNFINISHED, parse_reply
-from judging.records import Record, Verdict
+from judging.records import Record, Verdict, seed_of
 from judging.tasks import FieldSpec
 from judging.template import Template, texts_for
 
@@ -35,6 +35,11 @@ class IntegratorConfig(Strict):
         200, ge=16, description="maximum length of a reply; a truncated reply falls back to the aggregated score"
     )
     temperature: float = Field(0.0, ge=0, le=2)
+
+    @property
+    def is_sampled(self) -> bool:
+        """Whether its replies are drawn, each with a seed of its own."""
+        return self.temperature > 0
 
 
 @dataclass(frozen=True)
@@ -75,7 +80,7 @@ class Integrator:
             json_schema=columns["json_schema"],
             max_tokens=self.config.max_tokens,
             temperature=self.config.temperature,
-            seed=seed,
+            seed=seed_of(seed, columns["prompt"]) if self.config.is_sampled else seed,
         )
         try:
             reply = await asyncio.wait_for(self.engine.generate(request), timeout_s)

@@ -19,7 +19,7 @@ from judging.fitted.regression import Regression
 from judging.judge import MIN_LABEL_MASS, Judge
 from judging.records import Record
 from judging.template import LABEL_PREFIX, Templates
-from retrieval.retriever import INDEXED, Arm, Retriever
+from retrieval.retriever import INDEXED, Arm, Retriever, semantic_encoder
 
 FITTED, FEATURE = "fitted", "feature"
 
@@ -52,12 +52,19 @@ class JudgeConfig(Strict):
     max_tokens: int = Field(
         200, ge=16, description="maximum length of a parsed reply; a truncated reply is unscored `cut_off`"
     )
-    temperature: float = Field(0.0, ge=0, le=2, description="sampling temperature of parsed replies")
+    temperature: float = Field(
+        0.0, ge=0, le=2, description="sampling temperature of parsed replies, each drawn with a seed of its own"
+    )
     not_systems: tuple[Annotated[str, Field(min_length=1)], ...] = Field(
         (),
         description="patterns of record.system (`qwen*`, case-insensitive) whose texts the judge does not score, "
         "to avoid self-preference bias: unscored `own_family`, without querying the model",
     )
+
+    @property
+    def is_sampled(self) -> bool:
+        """Whether its replies are drawn, each with a seed of its own."""
+        return self.score_mode == "parsed" and self.temperature > 0
 
     @model_validator(mode="after")
     def _one_kind_of_examples(self) -> JudgeConfig:
@@ -219,4 +226,5 @@ def judge_chooser(
         reply_tokens=config.max_tokens if config.score_mode == "parsed" else 1,
         index=(run.run / "index").resolve(),
         seed=run.seed,
+        encoder=semantic_encoder(run.run / "index", config.icl.arm),
     )

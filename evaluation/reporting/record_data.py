@@ -18,7 +18,8 @@ from judging.records import UNSCORED_REASONS
 
 TEXT_COLUMNS = ("id", "task", "dataset", "group", "system", "aspect", "source", "candidate")
 NUMBER_COLUMNS = {"label": "label", "low": "scale_low", "high": "scale_high"}
-JUDGE_TEXTS = ("unscored", "reason", "fallback")
+SOME = ("fallback", "reasoning")  # columns that only some judges have
+JUDGE_TEXTS = ("unscored", "reason", *SOME)
 JUDGE_NUMBERS = ("score", "label_mass", "low", "high", "novelty", "num_votes", "vote")
 MAX_TEXT_CHARS = 100_000  # of one text
 MAX_CHARS = 80_000_000  # of all texts: beyond it browsers take seconds to open the page
@@ -59,7 +60,7 @@ def _judge(rows: Rows, name: str, texts: _Texts, feature: str | None) -> dict[st
         "title": f"{name} (feature: {feature})" if feature else name,
         "is_panel": name == PANEL,
         "is_feature": feature is not None or "feature" in modes,
-        "columns": {key: texts.places(own[key], len(rows)) for key in JUDGE_TEXTS if own[key] or key != "fallback"},
+        "columns": {key: texts.places(own[key], len(rows)) for key in JUDGE_TEXTS if own[key] or key not in SOME},
         "numbers": {key: _numbers(own[key], len(rows)) for key in JUDGE_NUMBERS if own[key] or key == "score"},
     }
 

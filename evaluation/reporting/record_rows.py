@@ -1,14 +1,15 @@
 """The rows of the record browser, one per record and aspect, as columns: of a finished evaluation, or of one under way.
 
 Columns: id, task, dataset, group, system, aspect, label, ratings, scale_low, scale_high, source, candidate, fields, and
-for each judge (and the panel, once the evaluation is finished) those of `scores.parquet`, such as `NAME.score`.
+for each judge (and the panel, once the evaluation is finished) those of `scores.parquet`, such as `NAME.score`; of a
+reasoning judge also `NAME.reasoning`.
 Nothing is written: a damaged part is left out, and removed by the job that computes it again.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from cluster.parts import parts_of, readable
@@ -66,6 +68,8 @@ def finished_rows(evaluation: Path, limit: int, why: str) -> Rows:
     columns = {name: scores.column(name).to_pylist() for name in scores.column_names}
     texts = records_of(evaluation / "records", set(columns["id"]), ("id", *TEXTS))
     columns |= {name: [texts[id][name] if id in texts else "" for id in columns["id"]] for name in TEXTS}
+    parsed = [name for name in names if "parsed" in columns.get(f"{name}.mode", ())]
+    columns |= _thoughts(columns, {name: parts_of(evaluation / "verdicts" / name) for name in parsed})
     lost = sum(id not in texts for id in columns["id"])
     said = f"The texts of {counted(lost, 'row')} cannot be read." if lost else ""
     return Rows(columns, tuple(names), f"{_note(file.metadata.num_rows, len(rows), top, why)} {said}".strip())
@@ -154,17 +158,21 @@ def rows_so_far(evaluation: Path, judges: Sequence[str], limit: int) -> Rows:
             if len(newest) < limit:
                 newest.setdefault((row["id"], row["aspect"]), len(newest))
     verdicts: dict[Key, dict[str, Mapping[str, Any]]] = {key: {} for key in newest}
+    parsed: dict[str, dict[Path, None]] = {}
     for name, part, time in parts:
         for row in part_rows(part, time):
             if (key := (row["id"], row["aspect"])) in verdicts:
                 verdicts[key].setdefault(name, row)
+                if row["mode"] == "parsed":
+                    parsed.setdefault(name, {})[part] = None
     records = records_of(evaluation / "records", {id for id, _ in newest}, None)
     scales = label_scales(evaluation / "records")
     rows = [_row(records[key[0]], key[1], by_judge, scales) for key, by_judge in verdicts.items() if key[0] in records]
     names = dict.fromkeys(name for row in rows for name in row)
     if len(newest) == limit:
         note = f"The {limit:,} newest rows are shown until the evaluation is finished. {note}".strip()
-    columns = {name: [row.get(name) for row in rows] for name in names} if rows else {"id": []}
+    columns = {name: [row.get(name) for row in rows] for name in names} if rows else {"id": [], "aspect": []}
+    columns |= _thoughts(columns, parsed)
     return Rows(columns, tuple(judges), note)
 
 
@@ -203,6 +211,24 @@ def _row(
         row |= {f"{name}.{key}": verdict[key] for key in ("mode", "unscored", "label_mass", "reason", "novelty")}
         row |= {f"{name}.{key}": None if one is None else scale.rescale(one, to) for key, one in points.items()}
     return row
+
+
+def _thoughts(columns: Mapping[str, Sequence[Any]], parts: Mapping[str, Iterable[Path]]) -> dict[str, list[str | None]]:
+    """`NAME.reasoning`, from the parts of each judge's verdicts: what its model thought before it answered."""
+    made = {}
+    for name, some in parts.items():
+        found: dict[Key, str | None] = dict.fromkeys(zip(columns["id"], columns["aspect"], strict=True))
+        for part in some:
+            try:
+                table = pq.read_table(part, columns=["id", "aspect", "reasoning"])
+            except (pa.ArrowException, OSError):  # damaged, gone, or without the column
+                continue
+            for row in table.filter(pc.is_valid(table.column("reasoning"))).to_pylist():
+                if (key := (row["id"], row["aspect"])) in found:
+                    found[key] = row["reasoning"]
+        if any(found.values()):
+            made[f"{name}.reasoning"] = list(found.values())
+    return made
 
 
 @lru_cache(maxsize=MAX_PARTS)

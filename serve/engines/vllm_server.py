@@ -9,11 +9,13 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from ray.serve.llm import LLMConfig
 from ray.serve.llm.deployment import LLMServer
 
+from cluster.adapters import Adapter, check_here
 from cluster.exchange import Reply, Request
 from cluster.generate import NOT_NORMALISED, label_logprobs
 from cluster.model_specs import VllmSpec
@@ -24,23 +26,24 @@ from cluster.tokens import Encoder, encoder
 
 class VllmServer(LLMServer):  # type: ignore[misc]
     """`spec`, `reference`: the model's specification in the configuration, and what this node gets its folder by.
-    `adapters`: the folders of the LoRA adapters that the configuration names, by name under `models`; there are no
-    others.
+    `adapters`: the LoRA adapters that the configuration names, by name under `models`; there are no others.
     """
 
     async def __init__(  # type: ignore[misc]
-        self, llm_config: LLMConfig, spec: VllmSpec, reference: str, adapters: Mapping[str, str]
+        self, llm_config: LLMConfig, spec: VllmSpec, reference: str, adapters: Mapping[str, Adapter]
     ) -> None:
         from vllm.lora.request import LoRARequest
 
         self._spec = spec
         self._folder = local_folder(reference)
+        for adapter in adapters.values():
+            check_here(adapter, Path(self._folder))
         llm_config.get_engine_config().hf_model_id = self._folder
         await super().__init__(llm_config)
         self._name = llm_config.model_id
         self._loras = {
-            name: LoRARequest(lora_name=name, lora_int_id=number, lora_path=place)
-            for number, (name, place) in enumerate(adapters.items(), start=1)
+            name: LoRARequest(lora_name=name, lora_int_id=number, lora_path=str(adapter.path))
+            for number, (name, adapter) in enumerate(adapters.items(), start=1)
         }
         for name, lora in self._loras.items():
             await self.engine._engine_client.add_lora(lora)  # one that cannot be loaded fails here

@@ -22,7 +22,7 @@ from judging.comparison import both_orders
 from judging.datasets import is_blank
 from judging.judge import Judge
 from judging.pairing import EMPTY
-from judging.records import Record, Scale, Score, Verdict
+from judging.records import Record, Scale, Score, Verdict, seed_of
 from judging.request_templates import pair_template
 from judging.template import Template
 from judging.voting.vote import TaughtRule, VoteRule
@@ -276,7 +276,7 @@ def _request(asked: Asked, columns: Mapping[str, Any], seed: int) -> Request:
         columns["json_schema"],
         max_tokens=asked.max_tokens,
         temperature=asked.temperature,
-        seed=seed,
+        seed=seed_of(seed, asked.judge.name, columns["prompt"]) if asked.temperature else seed,
         hidden_state=asked.judge.mode == "fitted",
     )
 

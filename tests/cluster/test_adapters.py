@@ -1,15 +1,18 @@
 """LoRA adapters: which folders are refused with which code, the fingerprint, and the engine's arguments."""
 
+import json
+import os
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from cluster import models
-from cluster.adapters import RANKS, adapter_of, lora_arguments, weights_of
+from cluster import adapters, models
+from cluster.adapters import RANKS, _fingerprint, adapter_of, check_here, lora_arguments, misfit, weights_of
 from cluster.generate import ADAPTER, Sampling, _requests, _to_engine
 from cluster.identity import model_identity
 from cluster.model_specs import ScriptedSpec, VllmSpec
@@ -140,39 +143,117 @@ def test_an_adapter_of_another_model_is_refused_by_its_layers(
         adapter_of(spec(base, adapter_at(tmp_path / "a", layers)))
 
 
-def test_an_adapter_of_another_model_is_refused_by_what_it_was_trained_on(base: str, tmp_path: Path) -> None:
+@pytest.fixture
+def warned(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What is said of a base's name."""
+    said: list[str] = []
+    monkeypatch.setattr(adapters, "say", said.append)
+    adapters._say_other_name.cache_clear()
+    return said
+
+
+def test_another_base_by_name_is_said_once_where_the_layers_fit(base: str, tmp_path: Path, warned: list[str]) -> None:
     other = base_at(tmp_path / "other", {**BASE, "lm_head": (9, 4)})
     same = str(shutil.copytree(base, tmp_path / "same"))
     # Gone, a hub id beside a local folder, and a folder that is no model: nothing is known.
     for told in (base, same, str(tmp_path / "gone"), "org/name", str(tmp_path), "", None):
         adapter_of(spec(base, adapter_at(tmp_path / "a", base_model_name_or_path=told)))
-    with refused("conflict", naming=f"trained on {other}"):
+    assert not warned
+    for _ in range(2):
         adapter_of(spec(base, adapter_at(tmp_path / "a", base_model_name_or_path=other)))
+    (line,) = warned
+    assert f"{tmp_path / 'a'} was trained on {other} and runs on {base}" in line
+    with refused("conflict", naming="model.layers.7."):
+        adapter_of(spec(base, adapter_at(tmp_path / "b", FOREIGN, base_model_name_or_path=base)))
 
 
 @pytest.mark.parametrize(
-    ("told", "fits"),
+    ("told", "is_same"),
     [
         ("org/m", True),
         ("Org/M", True),
-        ("org/m-instruct", False),
+        ("mirror/m", False),
         ("/h/hub/models--org--m/snapshots/abc", True),
-        ("/h/hub/models--org--m-instruct/snapshots/abc", False),
+        ("/h/hub/models--org--before-it-was-renamed/snapshots/abc", False),
         ("/gone/m", True),
         ("", True),
     ],
 )
-def test_an_adapter_of_a_hub_model_names_it(
-    base: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: str, fits: bool
+def test_a_renamed_or_mirrored_hub_model_is_accepted(
+    base: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, warned: list[str], told: str, is_same: bool
 ) -> None:
     found = models.ModelFolder("org/m", Path(base), "f", "hub", "org/m@abc")
     monkeypatch.setattr(models, "resolve", lambda source, **_: found)
-    one = spec("org/m", adapter_at(tmp_path / "a", base_model_name_or_path=told))
-    if fits:
-        adapter_of(one)
-    else:
-        with refused("conflict", naming=told):
-            adapter_of(one)
+    adapter_of(spec("org/m", adapter_at(tmp_path / "a", base_model_name_or_path=told)))
+    assert [told in line for line in warned] == ([] if is_same else [True])
+
+
+def test_an_adapter_of_a_local_copy_fits_the_same_model_in_a_store(
+    base: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, warned: list[str]
+) -> None:
+    there, resolve = models.ModelFolder("s3://b/m", Path(base), "by listing", "store", "s3://b/m#x"), models.resolve
+    copy = str(shutil.copytree(base, tmp_path / "copy"))
+
+    def stored(source: str, **options: Any) -> models.ModelFolder:
+        return there if source == "s3://b/m" else resolve(source, **options)
+
+    monkeypatch.setattr(models, "resolve", stored)
+    adapter_of(spec("s3://b/m", adapter_at(tmp_path / "a", base_model_name_or_path=copy)))
+    assert not warned
+    with refused("conflict", naming="which is 8"):
+        adapter_of(spec("s3://b/m", adapter_at(tmp_path / "b", WIDE, base_model_name_or_path=copy)))
+
+
+def test_an_engines_machine_must_have_the_same_adapter(base: str, tmp_path: Path) -> None:
+    known = adapter_of(spec(base, adapter_at(tmp_path / "a")))
+    check_here(known, Path(base))
+    node = os.uname().nodename
+    file = tmp_path / "a" / "adapter_model.safetensors"
+    kept = file.read_bytes()
+    file.write_bytes(bytes([*kept[:-1], kept[-1] ^ 1]))
+    with refused("conflict", naming=f"{tmp_path / 'a'} is another one on {node}"):
+        check_here(known, Path(base))
+    file.unlink()  # an image of a node may have an older folder, or half of it
+    with refused("missing_file", naming=f"not found on {node}: {tmp_path / 'a'}."):
+        check_here(known, Path(base))
+    shutil.rmtree(tmp_path / "a")
+    with refused("missing_file", naming=f"not found on {node}: {tmp_path / 'a'}."):
+        check_here(known, Path(base))
+
+
+def test_what_the_driver_cannot_compare_the_engines_machine_does(base: str, tmp_path: Path) -> None:
+    """The driver of a cluster may have the tokenizer alone, or some of the weights."""
+    driver = tmp_path / "driver"
+    shutil.copytree(base, driver)
+    (driver / "model.safetensors").rename(driver / "model-00001-of-00002.safetensors")
+    shards = dict.fromkeys(BASE, "model-00001-of-00002.safetensors") | {"b": "model-00002-of-00002.safetensors"}
+    (driver / "model.safetensors.index.json").write_text(json.dumps({"weight_map": shards}))
+    folder = Path(adapter_at(tmp_path / "a", FOREIGN))
+    assert misfit(folder, driver) == ""
+    known = adapter_of(spec(base, adapter_at(tmp_path / "b")))._replace(path=folder, fingerprint=_fingerprint(folder))
+    with refused("conflict", naming="model.layers.7."):
+        check_here(known, Path(base))
+
+
+@pytest.mark.engine
+def test_an_engine_without_its_adapter_does_not_start(
+    base: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from cluster.engine_stage import NodeEngine, vLLMEngineStageUDF
+
+    started: list[str] = []
+
+    def start(self: Any, model: str, **settings: Any) -> None:
+        started.append(model)
+        self.llm = SimpleNamespace()
+
+    monkeypatch.setattr(vLLMEngineStageUDF, "__init__", start)
+    known = adapter_of(spec(base, adapter_at(tmp_path / "a")))
+    assert NodeEngine(model=base, base="/on/the/driver", adapters=[known]).llm.model == "/on/the/driver"
+    shutil.rmtree(tmp_path / "a")
+    with refused("missing_file", naming=str(tmp_path / "a")):
+        NodeEngine(model=base, base="/on/the/driver", adapters=[known])
+    assert started == [base]
 
 
 def test_the_engine_has_room_for_the_largest_rank_and_all_layers(base: str, tmp_path: Path) -> None:

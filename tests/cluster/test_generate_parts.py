@@ -4,7 +4,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import ray.data
 
+from cluster.errors import UserError, refusal
 from cluster.generate_parts import run_parts
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
@@ -42,3 +44,31 @@ def test_the_parts_that_are_written(tmp_path: Path, at_once: int | None, wanted:
     )
     found = [list(map(int, file.read_text().split())) for file in sorted(tmp_path.iterdir())]
     assert found == wanted
+
+
+class Engine:
+    """Refuses on its node, as an engine whose adapter is missing there."""
+
+    def __init__(self) -> None:
+        raise UserError("LoRA adapter not found on n7: /a. Put it on a file system.", code="missing_file")
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
+        return batch
+
+
+def test_what_an_engines_node_refuses_is_one_sentence(tmp_path: Path) -> None:
+    def answer(asked: ray.data.Dataset) -> ray.data.Dataset:
+        return asked.map_batches(Engine, batch_size=None, concurrency=1)
+
+    with pytest.raises(UserError, match=r"^LoRA adapter not found on n7: /a\. Put it on a file system\.$"):
+        run_parts(
+            [{"numbers": "0 1", "num_rows": 2}],
+            answer,
+            requests=(_requests, 0),
+            write=(_write, str(tmp_path)),
+            what="test",
+            total=2,
+            done=0,
+        )
+    assert not list(tmp_path.iterdir())
+    assert refusal(RuntimeError("a bug, not cluster.errors.UserError: of anybody")) is None

@@ -100,17 +100,23 @@ def write_records(folder: Path, *parts: Sequence[Record]) -> None:
         )
 
 
-def write_verdicts_file(folder: Path, name: str, scores: Mapping[tuple[str, str], float | str]) -> None:
-    """One verdict a record's id and aspect: a score, or why there is none; `reason` tells which verdict it is."""
+def write_verdicts_file(
+    folder: Path, name: str, scores: Mapping[tuple[str, str], float | str], *, thought: str | None = None
+) -> None:
+    """One verdict a record's id and aspect: a score, or why there is none; `reason` tells which verdict it is.
+
+    `thought`: what a reasoning model thought before each of them.
+    """
     rows = [
         {
             "id": id,
             "aspect": aspect,
             "score": None if isinstance(score, str) else float(score),
             "unscored": score if isinstance(score, str) else None,
-            "mode": "expected",
+            "mode": "parsed" if thought else "expected",
             "label_mass": 0.9,
             "reason": f"{name} on {id}",
+            "reasoning": f"{thought} about {id}" if thought else None,
         }
         for (id, aspect), score in scores.items()
     ]

@@ -1,16 +1,19 @@
 """The retriever's arms: order, leaks, merging, one and many alike; and the job `index` that it searches."""
 
 import json
+import pickle
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from cluster import models
 from cluster.__main__ import main
 from judging.records import Record
-from retrieval.faiss_index import ExampleIndex
-from retrieval.retriever import Arm, Retriever, merged, semantic_folder
+from retrieval.faiss_index import Example, ExampleIndex
+from retrieval.retriever import Arm, Retriever, merged, semantic_encoder, semantic_folder
 from tests.refusals import refused
 from tests.retrieval.making import configuration, pool_of, rated
 
@@ -119,3 +122,29 @@ def test_an_index_of_another_pool_or_encoder_is_refused(indexed: Path) -> None:
         Retriever(POOL).retrieve([query()], "overall", "semantic")
     with refused("missing_job", naming=str(indexed / "run" / "nowhere")):
         Retriever(POOL, folder=indexed / "run" / "nowhere")
+
+
+def test_a_worker_encodes_with_the_commit_that_the_run_has_pinned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def look_up(source: str, revision: str | None, *_: object) -> models.ModelFolder:
+        commit = revision or "moved-on"  # what the hub has now
+        return models.ModelFolder(source, tmp_path / commit, f"f-{commit}", "hub", f"{source}@{commit}")
+
+    monkeypatch.setattr(models, "_look_up", look_up)
+    run, examples = tmp_path / "run", [Example(one.id, one.group_key) for one in POOL.values()]
+    index = ExampleIndex.build(np.eye(32, dtype=np.float32), examples, kind="flat", made_by="f-pinned/48")
+    index.save(semantic_folder(run / "index", "qa"))
+    made = {"semantic": "org/name", "semantic_made_by": "f-pinned/48", "trained_made_by": "", "max_length": 48}
+    (run / "index" / "manifest.json").write_text(json.dumps({"summary": {"encoders": made}}))
+    (run / "models.json").write_text(json.dumps({"org/name": "pinned"}))
+    with models.looked_up_once(run):
+        encoder = semantic_encoder(run / "index", "diverse")
+    assert semantic_encoder(run / "index", "trained") is semantic_encoder(run / "index", "bm25") is None
+    # A worker knows no pins, only what is sent to it.
+    sent = pickle.loads(pickle.dumps({"pool": POOL, "folder": run / "index", "encoder": encoder}))
+    there = Retriever(sent["pool"], folder=sent["folder"], encoder=sent["encoder"])
+    there.open([("qa", "overall")], "semantic")
+    assert there._model("semantic") == "org/name@pinned"
+    with refused("other_configuration"):
+        Retriever(POOL, folder=run / "index").open([("qa", "overall")], "semantic")

@@ -109,6 +109,18 @@ def generation(
     return Cost(spent, spent / (engines * gpus), 2 * size.params / gpus, engines * gpus)
 
 
+def thinking(facts: Facts, name: str) -> int:
+    """Tokens that a model may think in each reply, besides the answer: at most its budget."""
+    spec = facts.run.models.get(name)
+    if not isinstance(spec, VllmSpec) or not spec.thinks:
+        return 0
+    budget = spec.thinking_token_budget
+    facts.assume(
+        f"{name}: {budget:,} tokens of thinking per reply (the maximum)", f"models.{name}.thinking_token_budget"
+    )
+    return spec.reply_tokens(0)
+
+
 def _decode_rate(facts: Facts, size: Size, num: float, context: float) -> float:
     """Tokens per second that one GPU generates; `num`: requests per engine, `context`: mean tokens of each."""
     config, node = facts.config, facts.config.nodes[facts.node]

@@ -24,6 +24,7 @@ from train.planning.costs import (
     operations,
     share_asked,
     share_of_layers,
+    thinking,
     weights_on_disk,
 )
 from train.planning.facts import Config, Facts, Node, Texts
@@ -125,11 +126,12 @@ def _distill(facts: Facts) -> Iterator[Row]:
     for name in facts.section("distill").models:
         known = facts.answers(name)
         read, written = known.num * known.asked, known.num * known.answered
-        cost = generation(facts, name, "distill.models", known.num, read, written)
+        generated = written + known.num * thinking(facts, name)
+        cost = generation(facts, name, "distill.models", known.num, read, generated)
         facts.assume(
             f"responses on disk: instruction twice, response once, {BYTES_A_TOKEN} bytes per token", "assumed: fixed"
         )
-        yield Row("distill", name, read, written, *cost, {"answers": (2 * read + written) * BYTES_A_TOKEN})
+        yield Row("distill", name, read, generated, *cost, {"answers": (2 * read + written) * BYTES_A_TOKEN})
 
 
 def _sft(facts: Facts) -> Iterator[Row]:
@@ -221,7 +223,7 @@ def _optimise(facts: Facts) -> Iterator[Row]:
         writer, place = config.optimisers.get(name, name), f"optimise.optimisers.{name}"
         shown = config.cases * asked.example / facts.chars_a_token(writer, place, asked)
         drafts, distinct = config.rounds * config.num_drafts * units, config.rounds * units
-        read, written = drafts * shown, float(drafts * config.max_tokens)
+        read, written = drafts * shown, float(drafts * (config.max_tokens + thinking(facts, writer)))
         cost = trying.cost.then(
             generation(facts, writer, place, drafts, read, written, known=(drafts - distinct) * shown)
         )
@@ -280,7 +282,7 @@ def _evaluate(facts: Facts) -> Iterator[Row]:
             f"integrator: {REASON_CHARS} characters of each judge; its reply at maximum length", "assumed: fixed"
         )
         reasons = float(REASON_CHARS * num_judges)
-        place, written = "evaluate.integrator.model", config.integrator.max_tokens
+        place, written = "evaluate.integrator.model", config.integrator.max_tokens + thinking(facts, model)
         found = asking(facts, model, place, asked, asked.num, written, examples=reasons, are_fixed=False)
         disk = {"replies": float(VERDICT_BYTES * asked.num)}
         yield Row("evaluate", f"integrator {model}", found.read, float(asked.num * written), *found.cost, disk)
@@ -309,7 +311,7 @@ def _judged(facts: Facts, job: str, part: Part, share: float) -> Iterator[Row]:
             continue
         num = round(asked.num * share * share_asked(facts, name, cascade))
         place, is_fitted = f"evaluate.judges.{name}.model", judge.score_mode == "fitted"
-        written = judge.max_tokens if judge.score_mode == "parsed" else 0 if is_fitted else 1
+        written = 0 if is_fitted else _reply(facts, judge)
         examples, are_fixed = _examples(facts, judge, asked, place)
         found = asking(facts, judge.model, place, asked, num, written, examples=examples, are_fixed=are_fixed)
         cost = found.cost.times(share_of_layers(facts, name)) if is_fitted else found.cost
@@ -327,10 +329,15 @@ def _pairs(facts: Facts, config: Any, part: Part) -> Iterator[Row]:
     able = {name: one for name, one in config.judges.items() if not isinstance(models.get(one.model), FeaturesSpec)}
     for name, judge in config.pairs.comparing(able, config.vote).items():
         num = round(asked.num * share_asked(facts, name, config.vote.cascade))
-        written = judge.max_tokens if judge.score_mode == "parsed" else 1
+        written = _reply(facts, judge)
         found = asking(facts, judge.model, f"evaluate.judges.{name}.model", asked, num, written)
         disk = {"verdicts": float(VERDICT_BYTES * num + num * written * BYTES_A_TOKEN)}
         yield Row("evaluate", f"pairs {name}", found.read, float(num * written), *found.cost, disk)
+
+
+def _reply(facts: Facts, judge: Any) -> int:
+    """Tokens of a judge's reply, at most."""
+    return judge.max_tokens + thinking(facts, judge.model) if judge.score_mode == "parsed" else 1
 
 
 def _examples(facts: Facts, judge: Any, asked: Prompts, place: str) -> tuple[float, bool]:

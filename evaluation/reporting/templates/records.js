@@ -229,6 +229,7 @@ const judgesTable = (row) => {
     const made = make("tr");
     for (const [content, kind] of cells) made.append(told(tag, content, kind));
     table.append(made);
+    return made;
   };
   add("th", ["judge"], ["score", "number"], ["reason"], ["more"]);
   const label = data.numbers.label[row], ratings = text("ratings", row), digits = digitsOf(row);
@@ -236,9 +237,17 @@ const judgesTable = (row) => {
   for (const judge of data.judges) {
     const score = scoreOf(judge, row);
     const why = score === null ? whyMissing(judge, row) : data.texts[judge.columns.reason[row]];
-    add("td", [judge.title], [figure(score, digits), score === null ? "number none" : "number"], [why, score === null ? "reason none" : "reason"], [moreOf(judge, row)]);
+    const made = add("td", [judge.title], [figure(score, digits), score === null ? "number none" : "number"], [why, score === null ? "reason none" : "reason"], [moreOf(judge, row)]);
+    const thought = judge.columns.reasoning ? data.texts[judge.columns.reasoning[row]] : "";
+    if (thought) made.cells[2].append(folded("thinking", thought));
   }
   return table;
+};
+const folded = (title, content) => {
+  const made = make("details"), body = make("pre", content);
+  body.dir = "auto";
+  made.append(make("summary", title), body);
+  return made;
 };
 const moreOf = (judge, row) => {
   const { low, high, novelty, label_mass: mass, num_votes: votes, vote } = Object.fromEntries(Object.entries(judge.numbers).map(([name, values]) => [name, values[row]]));

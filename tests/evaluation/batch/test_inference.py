@@ -1,13 +1,19 @@
 """Which judges share the start of an engine."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from cluster.config import load
 from cluster.generate import Sampling
+from cluster.jobs import sections
 from cluster.model_specs import VllmSpec
+from evaluation.batch.config import fingerprint, prepared
 from evaluation.batch.inference import Start, _names, starts
 from evaluation.judges.judge_config import JudgeConfig
+from tests.evaluation.batch.running import configuration
+from tests.evaluation.making import row
 
 GREEDY = Sampling(seed=7)
 
@@ -71,3 +77,20 @@ def test_without_judges_nothing_is_started() -> None:
 )
 def test_the_judges_in_a_line_of_progress(judges: str, words: str) -> None:
     assert _names(Start("m", GREEDY, list(judges))) == words
+
+
+def identity(folder: Path, judge: dict[str, Any], **evaluate: Any) -> dict[str, Any]:
+    folder.mkdir()
+    scripted = {"m": {"backend": "scripted"}}
+    path = configuration(folder, [row("r")], scripted, judges={"j": {"model": "m", **judge}}, **evaluate)
+    found = prepared(load(Path(path), [], sections()))
+    return fingerprint(found.evaluation, found.asked)
+
+
+def test_only_what_is_sampled_is_known_by_how_its_seeds_are_made(tmp_path: Path) -> None:
+    drawn = {"score_mode": "parsed", "temperature": 0.7}
+    for number, judge in enumerate(({}, {"temperature": 0.7}, {"score_mode": "parsed"})):
+        assert "seeds" not in identity(tmp_path / str(number), judge, integrator={"model": "m"})
+    assert identity(tmp_path / "drawn", drawn)["seeds"] == "by prompt"
+    integrator = {"model": "m", "temperature": 0.7}
+    assert identity(tmp_path / "integrated", {}, integrator=integrator)["seeds"] == "by prompt"

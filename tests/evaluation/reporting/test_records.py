@@ -244,6 +244,33 @@ def test_what_has_been_judged_so_far(tmp_path: Path) -> None:
     assert [judge["is_panel"] for judge in data["judges"]] == [False, False]
 
 
+def thoughts_of(data: dict[str, Any], judge: int) -> list[str] | None:
+    places = data["judges"][judge]["columns"].get("reasoning")
+    return None if places is None else [data["texts"][place] for place in places]
+
+
+def test_what_reasoning_judges_thought_is_there_while_they_judge_and_later(tmp_path: Path) -> None:
+    folder = under_way(tmp_path / "run", "j", "k")
+    for judge, thought in (("j", "Hm"), ("k", None)):
+        write_verdicts_file(folder, judge, {("a", "overall"): 3, ("b", "overall"): "cut_off"}, thought=thought)
+    data = unpacked(packed_records(tmp_path / "run", 10, why="w"))
+    assert thoughts_of(data, 0) == [f"Hm about {id}" for id in texts_of(data, "id")]
+    assert thoughts_of(data, 1) is None  # a judge without has no column
+    # A part of before has no such column, and one may be damaged.
+    old = folder / "verdicts" / "j" / "part-0.parquet"
+    pq.write_table(pq.read_table(old).drop_columns("reasoning"), old.with_name("part-1.parquet"))
+    old.with_name("part-2.parquet").write_bytes(b"")
+    given = [{**one, "id": id, "modes": {"j": "parsed"}} for one, id in zip(rows([3, None, 4]), "abc", strict=True)]
+    done = finished(tmp_path / "done", given).run
+    (folder / "verdicts").rename(done / "evaluate" / "verdicts")
+    later = unpacked(packed_records(done, 10, why="w"))
+    assert thoughts_of(later, 0) == ["Hm about a", "Hm about b", ""]
+    # Only judges that reply in text can have thought.
+    plain = finished(tmp_path / "plain", [{**one, "modes": {}} for one in given]).run
+    (done / "evaluate" / "verdicts").rename(plain / "evaluate" / "verdicts")
+    assert thoughts_of(unpacked(packed_records(plain, 10, why="w")), 0) is None
+
+
 def test_the_newest_rows_are_shown_and_no_more_than_the_limit(tmp_path: Path) -> None:
     folder = under_way(tmp_path / "run", "j")
     write_verdicts_file(folder, "j", {("a", "overall"): 3})

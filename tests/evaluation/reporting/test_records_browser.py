@@ -13,6 +13,7 @@ from evaluation.reporting.record_rows import Rows
 from evaluation.reporting.records import records_page, write_records
 from tests.bench.records import big_run, in_browser
 from tests.browsing import chromium, needs_chromium, new_page
+from tests.evaluation.making import write_verdicts_file
 from tests.evaluation.reporting.test_records import HOSTILE
 from tests.evaluation.reporting.test_report import finished, rows
 
@@ -236,6 +237,26 @@ def test_hostile_texts_stay_text(browser: Any, tmp_path: Path, text: str) -> Non
         shown = page.eval_on_selector_all("#records td.detail pre", "all => all.map((one) => one.textContent)")
         assert shown[:2] == [text, text]
         assert page.query_selector_all("#records :is(img, script, b)") == []
+
+
+@pytest.mark.parametrize("text", ["Let me see.", *HOSTILE.values()], ids=["plain", *HOSTILE])
+def test_the_thinking_is_folded_and_stays_text(browser: Any, tmp_path: Path, text: str) -> None:
+    given = [{**one, "modes": {"j": "parsed"}} for one in rows([1, 4])]
+    run = finished(tmp_path / "run", given).run
+    (run / "report").mkdir()
+    write_verdicts_file(run / "evaluate", "j", {("r0", "overall"): 1}, thought=text)
+    write_records(run, 100)
+    with opened(browser, run / "report" / "records.html") as page:
+        page.click("#records tbody tr:nth-child(1)")
+        assert not page.is_visible(".detail details pre")
+        page.click(".detail details summary")
+        assert page.is_visible(".detail details pre")
+        (shown,) = page.eval_on_selector_all(".detail details pre", "all => all.map((one) => one.textContent)")
+        assert shown == f"{text} about r0"
+        assert page.query_selector_all("#records :is(img, script, b)") == []
+        assert len(page.query_selector_all("#records td.detail")) == 1  # the click has not closed the row
+        page.click("#records tbody tr.row:last-child")
+        assert len(page.query_selector_all(".detail details")) == 1  # r1 has none
 
 
 @pytest.mark.parametrize(("scheme", "is_dark"), [("light", False), ("dark", True)])

@@ -63,6 +63,35 @@ def test_evaluation_counts_the_prompts_that_judges_get_and_reads_a_beginning_onc
     assert "evaluate: 2 prompts per judge" in " ".join(words(summary))
 
 
+def test_a_reasoning_model_may_think_its_whole_budget_in_every_reply(
+    folder: Path, tmp_path: Path, instructions: dict[str, Any]
+) -> None:
+    """It generates the answer, the thinking and its two marks: 30 + 100 + 2 tokens, 8 + 100 + 2 in `distill`."""
+    rows = [{**ROW, "system": "a"}, {**ROW, "id": "two", "candidate": "Another.", "system": "b"}]
+    records = jsonl(tmp_path / "records.jsonl", rows)
+    parsed = {"model": "m", "score_mode": "parsed", "max_tokens": 30}
+    evaluate = {"judges": {"p": parsed}, "integrator": {"model": "m", "max_tokens": 50}, "pairs": {}}
+    thinks = {"source": str(folder), "thinking_token_budget": 100}
+    found = {"data": {"records": [records]}, "evaluate": evaluate, "instructions": instructions}
+    summary = planned(thinks, distill={"models": ["m"]}, **found)
+    written = {f"{row['job']} {row['model']}": row["tokens_out"] for row in summary["jobs"]}
+    assert written == {
+        "distill m": 3 * 110,
+        "evaluate p": 2 * 132,
+        "evaluate pairs p": 2 * 132,
+        "evaluate integrator m": 2 * 152,
+    }
+    # The first token of each reply comes with the reading.
+    read = {f"{row['job']} {row['model']}": row for row in summary["jobs"]}["evaluate p"]
+    assert read["gpu_hours"] > 2 * 131 / 100 / 3600
+    assert words(summary)["m: 100 tokens of thinking per reply (the maximum)"] == "models.m.thinking_token_budget"
+    plain = planned(folder, distill={"models": ["m"]}, **found)
+    assert [row["tokens_out"] for row in plain["jobs"]] == [3 * 8, 2 * 30, 2 * 30, 2 * 50]
+    assert not any("thinking" in one for one in words(plain))
+    # The responses are kept without the thinking.
+    assert plain["jobs"][0]["disk_bytes"] == summary["jobs"][0]["disk_bytes"]
+
+
 def test_a_cascade_asks_the_others_about_a_share(folder: Path, tmp_path: Path) -> None:
     records = jsonl(tmp_path / "records.jsonl", [row_of(f"g{number}") for number in range(10)])
     judges = {"first": {"model": "m"}, "second": {"model": "m", "score_mode": "parsed", "max_tokens": 30}}
