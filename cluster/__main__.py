@@ -49,16 +49,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     except Exception as error:
         # Errors with an `exit_code` are written for users; anything else is a bug and keeps its traceback.
-        code = getattr(error, "exit_code", None)
-        if code is None:
-            from cluster.errors import storage_problem
+        if not hasattr(error, "exit_code"):
+            from cluster.errors import readable
 
-            if (problem := storage_problem(error)) is None:
+            if (told := readable(error)) is None:
                 raise
-            print(shown(f"inverdict {args.name}: {problem}"), file=sys.stderr)
-            return 1
+            error = told
         print(shown(f"inverdict {args.name}: {error}"), file=sys.stderr)
-        return int(code)
+        return int(error.exit_code)
     except KeyboardInterrupt:
         print(f"inverdict {args.name}: interrupted; the same command resumes", file=sys.stderr)
         return 130

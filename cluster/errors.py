@@ -37,6 +37,12 @@ class JobFailed(RuntimeError):
         self.code = code
 
 
+def readable(error: BaseException) -> UserError | JobFailed | None:
+    """An error of Python, pyarrow or a Ray worker as one for users; None where it is a bug."""
+    problem = storage_problem(error)
+    return JobFailed(problem, code="storage_unwritable") if problem else refusal(error)
+
+
 def refusal(error: BaseException) -> UserError | None:
     """The last UserError that a Ray worker raised, which Ray passes on as text; None for another error."""
     known = re.findall(r"^cluster\.errors\.UserError: (.+)$", str(error), re.MULTILINE)

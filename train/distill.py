@@ -29,8 +29,8 @@ from cluster.parts import parts_of, sound_rows, write_part
 from cluster.precision import settled
 from cluster.strict import Strict
 from judging.hub import hub_hashes
+from judging.records import seed_of
 from train.instructions import InstructionConfig, Taken, read_instructions
-from train.requests import seed_of
 
 SCHEMA = pa.schema(
     [

@@ -18,22 +18,11 @@ from cluster.precision import settled
 from cluster.progress import progress
 from cluster.terminal import say
 from cluster.tokens import Encoder, encoder_of, labels_problem
-from judging.records import content_id
 
 
 def known_encoder(spec: ModelSpec) -> Encoder | None:
     """The encoder of a model whose tokenizer is available here; None: only the engine has it."""
     return encoder_of(spec) if isinstance(spec, VllmSpec) else None
-
-
-def seed_of(seed: int, *names: str) -> int:
-    """The seed of one request: with one seed for all, requests draw the same random numbers, token by token.
-
-    Args:
-        seed: of the run.
-        names: identify the request, whichever block or batch it is in.
-    """
-    return int(content_id(str(seed), *names)[:7], 16)
 
 
 class Stages:

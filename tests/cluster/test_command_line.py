@@ -249,6 +249,16 @@ def test_a_job_that_fails_is_one_line_and_the_last_of_its_run(
     assert ran == ["distill", "sft"]
 
 
+def test_what_a_worker_refuses_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "c.yaml").write_text("run: r\n")
+    trace = "ray::MapWorker()\n  File 'x'\ncluster.errors.UserError: LoRA adapter not found on n7: /a. Mount it."
+    job(monkeypatch, optimise=RuntimeError(trace))
+    assert main(["optimise", str(tmp_path / "c.yaml")]) == 2
+    assert capsys.readouterr().err == "inverdict optimise: LoRA adapter not found on n7: /a. Mount it.\n"
+
+
 def test_our_own_mistake_is_not_hidden_and_a_stop_is_130(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -20,7 +20,7 @@ from cluster.model_specs import ModelSpec
 from cluster.terminal import say
 from cluster.tokens import special_tokens_of
 from judging.judge import REPLY_COLUMNS
-from judging.records import Record
+from judging.records import Record, seed_of
 from judging.tasks import load_task
 from judging.template import rubric_template
 from judging.template_io import file_name, save_templates
@@ -29,7 +29,7 @@ from train.inversion.config import Source
 from train.inversion.one_shot import Unit, as_reply, forward_request
 from train.inversion.prompt_candidates import Candidate, first_reasons, make_candidate, reasons, to_line
 from train.inversion.ranking import dev_agreement, mean_log_probability, ranked, requests
-from train.requests import Stages, known_encoder, seed_of
+from train.requests import Stages, known_encoder
 
 if TYPE_CHECKING:
     from train.inversion.config import Config

@@ -20,13 +20,13 @@ from cluster.model_specs import ModelSpec, VllmSpec
 from cluster.terminal import say
 from cluster.tokens import special_tokens_of
 from judging.judge import REPLY_COLUMNS, Judge
-from judging.records import Record, content_id
+from judging.records import Record, content_id, seed_of
 from judging.template import Template
 from judging.template_io import file_name, save_templates
 from train.inversion.one_shot import Unit
 from train.inversion.ranking import spearman
 from train.optimisation.rewriting import Case, judged_cases, problems_of, request, rewritten, worst_cases
-from train.requests import Stages, known_encoder, seed_of
+from train.requests import Stages, known_encoder
 
 if TYPE_CHECKING:
     from train.optimisation.config import Config
