@@ -12,7 +12,7 @@ STAMP := $(VENV)/.ready-$(FLAVOUR)
 PINS := requirements/$(FLAVOUR).txt requirements/models.txt requirements/overrides.txt requirements/uv.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint screenshot bench-batch bench-train bench-retrieval bench-serve bench-fitted bench-plan bench-scale gpu-check pins audit bom clean
+.PHONY: help setup demo test lint peers screenshot bench-batch bench-train bench-retrieval bench-serve bench-peers bench-fitted bench-plan bench-scale gpu-check pins audit bom clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -33,6 +33,16 @@ test: setup lint  ## lint, types, import contracts, then the default, ray and en
 lint: setup
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
 
+# Other evaluation tools have pins that ours must not depend on: an environment of their own, the server in ours.
+PEERS := .venv-peers
+
+peers: setup $(PEERS)/.ready  ## let DeepEval, Inspect AI, MLflow, OpenEvals, prometheus-eval and the openai client drive our endpoints
+	@PYTHONDONTWRITEBYTECODE= $(PEERS)/bin/pytest tests/peers
+
+$(PEERS)/.ready: requirements/peers.txt requirements/uv.txt
+	@deploy/setup.sh peers "$(PYTHON)" "$(PEERS)" ""
+	@touch $@
+
 screenshot: setup  ## write docs/images/report.png from the demo's report (needs Chromium)
 	@deploy/screenshot.sh runs/demo/report/report.html docs/images/report.png
 
@@ -49,6 +59,9 @@ bench-retrieval: setup  ## benchmark ranking loss and search: time, as ratios wi
 bench-serve: setup  ## benchmark the served panel: time and memory, as ratios within one run
 	@$(BIN)/python -m tests.bench.serve
 
+bench-peers: setup $(PEERS)/.ready  ## benchmark ours beside other tools: the same records, model and server
+	@$(BIN)/python -m tests.bench.peers $(ARGS)
+
 bench-fitted: setup  ## benchmark a fitted judge against the same model zero-shot: tokens a second, memory
 	@$(BIN)/python -m tests.bench.fitted
 
@@ -62,13 +75,15 @@ gpu-check: setup  ## try a machine with GPUs, in 20 minutes at most; ARGS=--torc
 	@$(BIN)/python -m tests.bench.gpu_check $(ARGS)
 
 # PIP_FIND_LINKS, which may hold torch's CPU build, must not affect the GPU pins.
-pins:  ## compile requirements/*.txt from pyproject.toml
+pins:  ## compile requirements/*.txt from pyproject.toml and peers.in
 	@for flavour in cpu gpu; do \
 	  override=""; links=""; \
 	  [ $$flavour = cpu ] && override="--override requirements/overrides.txt" && links="$(PIP_FIND_LINKS)"; \
 	  UV_FIND_LINKS="$$links" VIRTUAL_ENV=$(VENV) $(BIN)/uv pip compile pyproject.toml --extra $$flavour --extra dev $$override --python-version 3.11 \
 	    --no-header --no-annotate --no-emit-index-url --no-emit-find-links -q -o requirements/$$flavour.txt || exit 1; \
 	done
+	@UV_FIND_LINKS= $(BIN)/uv pip compile requirements/peers.in --python-version 3.11 \
+	  --no-header --no-annotate --no-emit-index-url --no-emit-find-links -q -o requirements/peers.txt
 
 # Tools that are installed for one call only, outside the project's environment.
 AUDIT := pip-audit==2.10.1
@@ -89,4 +104,4 @@ bom: setup  ## write the pins' bill of materials to build/, as CycloneDX JSON
 	done
 
 clean:  ## remove the virtual environment and the runs
-	rm -rf $(VENV) runs
+	rm -rf $(VENV) $(PEERS) runs

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Create the virtual environment: `deploy/setup.sh cpu|gpu PYTHON VENV TORCH_CPU_INDEX`, called by `make setup`.
+# Create a virtual environment: `deploy/setup.sh cpu|gpu|peers PYTHON VENV TORCH_CPU_INDEX`, called by `make setup` and
+# `make peers`.
 set -euo pipefail
 flavour=$1 python=$2 venv=$3 torch_index=$4
 bin=$venv/bin
@@ -23,6 +24,10 @@ index=${PIP_INDEX_URL:-$("$bin/pip" config get global.index-url 2>/dev/null || t
 [ -z "$index" ] || export UV_DEFAULT_INDEX=${UV_DEFAULT_INDEX:-$index}
 uv() { "$bin/uv" "$@"; }
 
+if [ "$flavour" = peers ]; then
+  uv pip install -q -r requirements/peers.txt || fail "the packages of requirements/peers.txt could not be installed (see above)."
+  exit
+fi
 if [ "$flavour" = cpu ]; then
   torch=$(grep '^torch==' requirements/cpu.txt)
   # An extra index slows every look-up, so PyTorch's is used for torch alone, and only if the default index lacks it.

@@ -6,15 +6,14 @@ read as a template. Shapes: OpenAI's API reference, "Graders".
 
 from __future__ import annotations
 
-import ast
 import json
 import math
-import operator
 import re
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, model_validator
 
 from cluster.exchange import Reply, Request
 from judging import strictjson
@@ -22,6 +21,7 @@ from judging.errors import InputError
 from judging.parse import UNFINISHED, behind_thinking
 from judging.template import neutralise
 from serve.api.errors import BadRequest
+from serve.api.grader_formula import calculate
 from serve.api.schemas import Body
 
 # Anything between double braces: a slot that cannot be filled is an error, never left as it is.
@@ -31,21 +31,17 @@ KEY = re.compile(r"\s*[^\s\[\]{}|'\"][^\[\]{}|'\"]*(?:\[\d{1,6}\])*\s*")
 MAX_SLOT_CHARS = 200
 LongText = Annotated[str, StringConstraints(max_length=200_000)]
 GraderName = Annotated[str, StringConstraints(min_length=1, max_length=100)]
-FUNCTIONS: dict[str, Callable[..., float]] = {
-    "min": min,
-    "max": max,
-    "abs": abs,
-    **{name: getattr(math, name) for name in ("floor", "ceil", "exp", "sqrt", "log")},
-}
-OPERATORS: dict[type, Callable[..., float]] = {
-    ast.Add: operator.add,
-    ast.Sub: operator.sub,
-    ast.Mult: operator.mul,
-    ast.Div: operator.truediv,
-    ast.Pow: math.pow,
-    ast.USub: operator.neg,
-    ast.UAdd: operator.pos,
-}
+# OpenAI's errors of a run that a request here can never have: it is refused, or no code runs.
+NEVER = (
+    "sample_parse_error",
+    "formula_parse_error",
+    "invalid_variable_error",
+    "model_grader_refusal_error",
+    "python_grader_runtime_error",
+    "python_grader_server_error",
+    "truncated_observation_error",
+    "unresponsive_reward_error",
+)
 Asker = Callable[[str, Request], Awaitable[Reply]]  # the model's name, the request
 
 
@@ -71,9 +67,19 @@ def _slot_problem(inside: str) -> str | None:
 Template = Annotated[LongText, AfterValidator(_with_slots_that_can_be_filled)]
 
 
+def _text(content: Any) -> Any:
+    """The text of OpenAI's content parts: one, or a list of them and of strings; anything else stays as it is."""
+    if isinstance(content, list):
+        parts = [_text(part) for part in content]
+        return "".join(parts) if parts and all(isinstance(part, str) for part in parts) else content
+    is_text = isinstance(content, dict) and set(content) == {"type", "text"}
+    return content["text"] if is_text and content["type"] in ("input_text", "output_text") else content
+
+
 class Message(Body):
+    type: Literal["message"] | None = None
     role: Literal["system", "developer", "user", "assistant"]
-    content: Template
+    content: Annotated[Template, BeforeValidator(_text)]
 
 
 class Sampling(Body):
@@ -167,6 +173,7 @@ class RunBody(Body):
 async def run(body: RunBody, ask: Asker) -> dict[str, Any]:
     """The response of `/v1/graders/run`. Without a score `reward` is null, and the metadata hold the error."""
     usage: dict[str, dict[str, int]] = {}
+    began = time.monotonic()
     grader = body.grader
     if isinstance(grader, Multi):
         found = {name: await _single(one, body, ask, usage) for name, one in grader.graders.items()}
@@ -185,12 +192,16 @@ async def run(body: RunBody, ask: Asker) -> dict[str, Any]:
             "name": grader.name,
             "type": grader.type,
             "errors": {
-                "sample_parse_error": False,
+                **dict.fromkeys(NEVER, False),
                 "other_error": bool(errors),
                 "model_grader_parse_error": "unparsed" in errors.values(),
+                "model_grader_server_error": "error" in errors.values(),
             },
             "unscored": errors,
             "scores": rewards if isinstance(grader, Multi) else {grader.name: reward},
+            "execution_time": time.monotonic() - began,
+            "token_usage": sum(used["total_tokens"] for used in usage.values()),
+            "sampled_model_name": None,
         },
     }
 
@@ -293,57 +304,3 @@ def _part(found: Any, key: str) -> Any:
         if isinstance(several, list) and int(place.group(2)) < len(several):
             return several[int(place.group(2))]
     raise BadRequest("A slot of the grader names a key that is missing in `item`.", code="missing_key", key="item")
-
-
-class FormulaError(InputError):
-    """The formula holds something that is never evaluated."""
-
-    def __init__(self, message: str) -> None:
-        super().__init__(message, code="invalid_value", key="calculate_output")
-
-
-def calculate(formula: str, values: Mapping[str, float], *, check_only: bool = False) -> float:
-    """The value of a formula of numbers, names, + - * / ** and a few functions; nothing else is ever evaluated.
-
-    Args:
-        formula: the text of `calculate_output`.
-        values: the graders' scores by name.
-        check_only: return NaN where the formula has no finite value for these scores.
-
-    Raises:
-        FormulaError: the formula holds something else.
-        BadRequest: it has no finite value for these scores.
-    """
-    try:
-        tree = ast.parse(formula, mode="eval")
-        found = float(_value(tree.body, values))
-    except (SyntaxError, RecursionError, MemoryError) as error:
-        raise FormulaError("`calculate_output` is not a valid formula.") from error
-    except FormulaError:
-        raise
-    except (ArithmeticError, ValueError):
-        found = math.nan
-    except TypeError as error:
-        raise FormulaError("A function in `calculate_output` has the wrong number of arguments.") from error
-    if not math.isfinite(found) and not check_only:
-        message = "The formula in `calculate_output` has no finite value for these scores."
-        raise BadRequest(message, code="invalid_value", key="grader")
-    return found
-
-
-def _value(node: ast.AST, values: Mapping[str, float]) -> float:
-    if isinstance(node, ast.Constant) and isinstance(node.value, int | float) and not isinstance(node.value, bool):
-        return float(node.value)
-    if isinstance(node, ast.Name) and node.id in values:
-        return values[node.id]
-    if isinstance(node, ast.BinOp) and type(node.op) in OPERATORS:
-        return OPERATORS[type(node.op)](_value(node.left, values), _value(node.right, values))
-    if isinstance(node, ast.UnaryOp) and type(node.op) in OPERATORS:
-        return OPERATORS[type(node.op)](_value(node.operand, values))
-    function = FUNCTIONS.get(node.func.id) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) else None
-    if function and isinstance(node, ast.Call) and not node.keywords:
-        return function(*(_value(one, values) for one in node.args))
-    raise FormulaError(
-        "`calculate_output` may hold only numbers, the graders' names, + - * / ** and the functions "
-        f"{', '.join(FUNCTIONS)}."
-    )

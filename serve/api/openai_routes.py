@@ -1,4 +1,4 @@
-"""OpenAI's endpoints: `/v1/models`, `/v1/chat/completions`, `/v1/graders`."""
+"""OpenAI's endpoints: `/v1/models`, `/v1/chat/completions`, `/v1/graders`, also under the path that its client uses."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from serve.api.openai_chat import PANEL_MODEL, ChatBody, judged_conversation
 from serve.api.service import Service, in_time
 from serve.engines.engine_server import chat_answer
 
+CLIENT_GRADERS = "/v1/fine_tuning/alpha/graders"
 UNKNOWN_MODEL = "Unknown model. GET /v1/models lists them."
 
 
@@ -77,11 +78,13 @@ def _add_graders(app: FastAPI, service: Service) -> None:
         reply: Reply = await in_time(service.answer(model, request), service.offer.config.timeout_s)
         return reply
 
+    @app.post(f"{CLIENT_GRADERS}/run", include_in_schema=False)
     @app.post("/v1/graders/run", responses=ERRORS, tags=["openai"])
     async def run_grader(body: openai_graders.RunBody) -> dict[str, Any]:
         """Grade a text with one of OpenAI's graders (string_check, label_model, score_model, multi)."""
         return await openai_graders.run(body, ask)
 
+    @app.post(f"{CLIENT_GRADERS}/validate", include_in_schema=False)
     @app.post("/v1/graders/validate", responses=ERRORS, tags=["openai"])
     async def validate_grader(body: openai_graders.ValidateBody) -> dict[str, Any]:
         """Validate a grader and return it with its defaults."""

@@ -62,12 +62,17 @@ def configuration(folder: Path, **sections: Any) -> Path:
 
 
 @contextmanager
-def serving(config: Path, port: int, key: str = "", *, patience_s: float = 240) -> Iterator[Served]:
-    """The running server, ready. What the command printed is in `log` beside the configuration."""
+def serving(
+    config: Path, port: int, key: str = "", *, patience_s: float = 240, python: Path = Path(sys.executable)
+) -> Iterator[Served]:
+    """The running server, ready. What the command printed is in `log` beside the configuration.
+
+    `python`: the interpreter of the main environment, for tests that run in another.
+    """
     log = config.parent / "log"
     with log.open("w") as out:
         process = subprocess.Popen(
-            [sys.executable, "-m", "cluster", "serve", str(config), *SMALL],
+            [str(python), "-m", "cluster", "serve", str(config), *SMALL],
             cwd=ROOT,
             env={**os.environ, "PLANTED": PLANTED, "RAY_metrics_report_interval_ms": "1000"},
             stdout=out,

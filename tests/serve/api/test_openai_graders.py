@@ -9,7 +9,8 @@ import pytest
 from cluster.engine import ScriptedEngine
 from cluster.exchange import Reply
 from cluster.model_specs import ScriptedSpec
-from serve.api.openai_graders import FormulaError, RunBody, calculate, fill
+from serve.api.grader_formula import FormulaError, calculate
+from serve.api.openai_graders import RunBody, fill
 from tests.refusals import refused
 from tests.serve.online import Local, client, configured
 
@@ -67,6 +68,55 @@ async def test_a_model_s_label(tmp_path: Path) -> None:
     assert (await run(tmp_path, LABEL, reply='{"label": "good"}'))["reward"] == 1
     assert (await run(tmp_path, LABEL, reply='{"label": "bad"}'))["reward"] == 0
     assert (await run(tmp_path, LABEL, reply='{"label": "fine"}'))["reward"] is None
+
+
+def asked(content: Any) -> dict[str, Any]:
+    return {**SCORE, "input": [{"type": "message", "role": "user", "content": content}]}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"type": "input_text", "text": "Rate: {{item.text}}"},
+        ["Rate: ", {"type": "output_text", "text": "{{item.text}}"}],
+    ],
+)
+async def test_messages_in_the_client_s_other_forms(tmp_path: Path, content: Any) -> None:
+    told = await run(tmp_path, asked(content), reply='{"score": 7}', text="x")
+    assert told["reward"] == 7
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"type": "input_image", "image_url": "file:///x"},
+        {"type": "input_text", "text": "a", "image_url": "file:///x"},
+        ["a", {"type": "input_audio"}],
+        [],
+        ["{{secret}}"],
+    ],
+)
+async def test_a_message_that_is_no_text_is_refused(tmp_path: Path, content: Any) -> None:
+    status, error = await run(tmp_path, asked(content))
+    assert status == 400
+    assert error["param"].startswith("grader")
+
+
+async def test_the_openai_client_runs_and_validates_graders(tmp_path: Path) -> None:
+    import openai
+
+    engine = ScriptedEngine(ScriptedSpec(backend="scripted", rules=({"contains": "", "reply": '{"score": 8}'},)))
+    async with client(Local(configured(tmp_path), {"a": engine})) as http:
+        speaks = openai.AsyncOpenAI(
+            base_url="http://127.0.0.1:8000/v1", api_key="none", http_client=http, max_retries=0
+        )
+        graders = speaks.fine_tuning.alpha.graders
+        told = await graders.run(grader=SCORE, model_sample="yes", item={})  # type: ignore[arg-type]
+        assert told.reward == 8
+        assert not any(told.metadata.errors.model_dump().values())
+        assert told.metadata.execution_time >= 0
+        assert told.metadata.token_usage == told.api_model_grader_token_usage_per_model["a"]["total_tokens"]  # type: ignore[index]
+        assert (await graders.validate(grader=SCORE)).grader.model == "a"  # type: ignore[arg-type, union-attr]
 
 
 async def test_several_by_a_formula(tmp_path: Path) -> None:

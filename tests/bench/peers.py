@@ -1,0 +1,213 @@
+"""Ours beside other tools on the same records, model and server: `make bench-peers`.
+
+`python -m tests.bench.peers [NUM_RECORDS [NUM_ROUNDS [MODEL]]]`, on Topical-Chat, whole groups, 64 requests at once. A
+round runs each side once, in an order that turns from round to round; the figures are medians over the rounds.
+
+batch: `evaluate` with an engine of its own, from the first request's begin to the last one's end. running: `evaluate`
+through the server's evaluators, the whole command. http: `/v1/judge`. The peers: their own judges on the chat
+endpoint (tests/peers/judges.py), after one record that is not timed. Tokens are the engine's own counts, cached ones
+and that record included.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+# Not prometheus-eval: it asks one request after the other, and up to eleven times a record.
+PEERS = ("deepeval_local", "deepeval_openai", "inspect_ai", "openevals", "mlflow")
+OURS = ("batch", "running", "http")
+NUM_PARALLEL = 64
+ASPECT = "overall"
+SETTLED_S = 3.0  # Ray reads the engine's counters every few seconds
+COUNTERS = ("ray_vllm_prompt_tokens_total", "ray_vllm_generation_tokens_total")
+
+
+def main(num_records: int = 60, num_rounds: int = 3, model: str = "smollm2-135m-instruct") -> int:
+    from tests.bench.batch import _head
+    from tests.bench.measure import DATA
+
+    if not DATA.exists():
+        print(f"skipped: {DATA} is missing")
+        return 0
+    rows = _head("topical_chat", num_records)
+    sides = [*OURS, *PEERS]
+    found: dict[str, list[dict[str, Any]]] = {side: [] for side in sides}
+    with tempfile.TemporaryDirectory() as folder, _server(Path(folder), rows, model) as served:
+        for turn in range(num_rounds):
+            for side in (*sides[turn % len(sides) :], *sides[: turn % len(sides)]):
+                found[side].append(_side(side, Path(folder), served, rows))
+                print(f"round {turn + 1}: {side}: {json.dumps(_figures([found[side][-1]], rows))}", flush=True)
+    for side in sides:
+        print(f"{side}: {json.dumps(_figures(found[side], rows))}", flush=True)
+    return 0
+
+
+@contextmanager
+def _server(folder: Path, rows: Sequence[dict[str, Any]], model: str) -> Iterator[Any]:
+    from tests.serve.serving import configuration, free_port, serving
+
+    (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    port = free_port()
+    config = configuration(
+        folder,
+        data={"records": [str(folder / "rows.jsonl")]},
+        models={"m": {"source": f"embedded:{model}", "max_model_len": 4096, "engine_metrics": True}},
+        evaluate={"judges": {"m": {"model": "m"}}, "aspects": [ASPECT]},
+        serve={"port": port, "timeout_s": 600, "max_in_flight": 2 * NUM_PARALLEL},
+    )
+    with serving(config, port, patience_s=600) as served:
+        yield served
+
+
+def _side(side: str, folder: Path, served: Any, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Seconds, scores and engine tokens of one run of a side in a process of its own."""
+    before = _tokens(served)
+    out = folder / "out.json"
+    python = ROOT / (".venv-peers" if side in PEERS else ".venv") / "bin" / "python"
+    cluster = re.search(r"ray\.address=(\S+)", served.log.read_text())
+    arguments = (side, str(folder), served.address, cluster.group(1) if cluster else "", str(out))
+    subprocess.run([str(python), "-m", "tests.bench.peers", "--child", *arguments], cwd=ROOT, check=True)
+    told = dict(json.loads(out.read_text(encoding="utf-8")))
+    if "tokens" not in told:
+        told["tokens"] = [after - start for after, start in zip(_tokens(served), before, strict=True)]
+    assert len(told["scores"]) == len(rows)
+    return told
+
+
+def _tokens(served: Any) -> list[float]:
+    """Prompt and generated tokens of the served engine so far, once the counters no longer move."""
+    from prometheus_client.parser import text_string_to_metric_families
+
+    found: list[list[float]] = []
+    while len(found) < 2 or found[-1] != found[-2]:
+        time.sleep(SETTLED_S)
+        families = text_string_to_metric_families(served.get("/metrics").text)
+        samples = {sample.name: sample.value for family in families for sample in family.samples}
+        found.append([samples.get(name, 0.0) for name in COUNTERS])
+    return found[-1]
+
+
+def _figures(runs: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Medians over the runs of a side. agreement: Spearman correlation within the groups, [95 % interval]."""
+    from judging.stats.agreement import agreement
+    from judging.stats.rows import Columns
+
+    columns = Columns(
+        group=[str(row["group"]) for row in rows],
+        human=[row["scores"][ASPECT] for row in rows],
+        score=runs[-1]["scores"],
+        system=[row["system"] for row in rows],
+    )
+    spearman = agreement(columns, levels=("group",))["group.spearman"]
+    return {
+        "records_per_s": round(statistics.median(len(rows) / run["seconds"] for run in runs), 3),
+        "scored": round(statistics.median(_share(run["scores"]) for run in runs), 3),
+        "prompt_tokens": round(statistics.median(run["tokens"][0] for run in runs) / len(rows)),
+        "generated_tokens": round(statistics.median(run["tokens"][1] for run in runs) / len(rows), 1),
+        "spearman": [round(end, 2) for end in (spearman.value, spearman.low, spearman.high)],
+    }
+
+
+def _share(scores: Sequence[float | None]) -> float:
+    return sum(score is not None for score in scores) / len(scores)
+
+
+# ---------------------------------------------------------------------------- one run, in a process of its own
+
+
+def _child(side: str, folder: str, address: str, cluster: str, out: str) -> None:
+    lines = (Path(folder) / "rows.jsonl").read_text(encoding="utf-8").splitlines()
+    rows = [json.loads(line) for line in lines]
+    known: dict[str, Callable[[], dict[str, Any]]] = {
+        "batch": lambda: _batch(Path(folder)),
+        "running": lambda: _running(Path(folder), cluster),
+        "http": lambda: asyncio.run(_http(address, rows)),
+    }
+    told = known[side]() if side in known else _peer(side, address, rows)
+    Path(out).write_text(json.dumps(told), encoding="utf-8")
+
+
+def _scores(folder: Path, run_folder: str) -> list[float | None]:
+    """What `evaluate` has written, in the order of the records."""
+    import pyarrow.parquet as pq
+
+    from judging.datasets import read_records
+
+    table = pq.read_table(f"{run_folder}/evaluate/scores.parquet").to_pylist()
+    scores = {row["id"]: row["m.score"] for row in table}
+    return [scores[record.id] for record in read_records([folder / "rows.jsonl"])]  # type: ignore[union-attr]
+
+
+def _batch(folder: Path) -> dict[str, Any]:
+    from cluster.config import load
+    from cluster.jobs import sections
+    from evaluation.batch import evaluate as batch
+    from tests.bench.batch import probed, seconds_of
+
+    with tempfile.TemporaryDirectory() as out:
+        run = load(folder / "c.yaml", [f"run={out}/run"], sections())
+        asked = probed(lambda: batch.main(run), out)
+        scores = _scores(folder, f"{out}/run")
+    tokens = [sum(row[kind] for row in asked) for kind in ("prompt_tokens", "generated_tokens")]
+    return {"seconds": seconds_of(asked), "scores": scores, "tokens": tokens}
+
+
+def _running(folder: Path, cluster: str) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as out:
+        command = [sys.executable, "-m", "cluster", "evaluate", str(folder / "c.yaml"), "--through-serve"]
+        changes = ["--set", f"ray.address={cluster}", "--set", f"run={out}/run"]
+        began = time.perf_counter()
+        # Exit code 3: some records have no score.
+        assert subprocess.run([*command, *changes], cwd=ROOT, check=False).returncode in (0, 3)
+        seconds = time.perf_counter() - began
+        return {"seconds": seconds, "scores": _scores(folder, f"{out}/run")}
+
+
+async def _http(address: str, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    import aiohttp
+
+    from tests.bench.serve import _body
+
+    gate = asyncio.Semaphore(NUM_PARALLEL)
+
+    async def judged(http: Any, row: dict[str, Any]) -> float | None:
+        async with gate, http.post(f"{address}/v1/judge", json=_body(row)) as answer:
+            score = (await answer.json()).get("score")
+            return None if score is None else float(score)
+
+    began = time.perf_counter()
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(None)) as http:
+        scores = await asyncio.gather(*(judged(http, row) for row in rows))
+    return {"seconds": time.perf_counter() - began, "scores": list(scores)}
+
+
+def _peer(side: str, address: str, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    from tests.peers import judges, offline
+
+    offline.install()
+    judge: Callable[..., list[judges.Graded]] = getattr(judges, side)
+    endpoint = judges.Endpoint(f"{address}/v1", "m", NUM_PARALLEL)
+    judge(endpoint, rows[:1])  # its imports, and the first connection
+    began = time.perf_counter()
+    found = judge(endpoint, rows)
+    assert not offline.attempts
+    return {"seconds": time.perf_counter() - began, "scores": [one.score for one in found]}
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--child"]:
+        _child(*sys.argv[2:])
+    else:
+        sys.exit(main(*map(int, sys.argv[1:3]), *sys.argv[3:4]))
