@@ -49,14 +49,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     except Exception as error:
         # Errors with an `exit_code` are written for users; anything else is a bug and keeps its traceback.
-        if not hasattr(error, "exit_code"):
-            from cluster.errors import readable
+        from cluster.errors import for_users
 
-            if (told := readable(error)) is None:
-                raise
-            error = told
-        print(shown(f"inverdict {args.name}: {error}"), file=sys.stderr)
-        return int(error.exit_code)
+        if (told := for_users(error)) is None:
+            raise
+        message, code = told
+        print(shown(f"inverdict {args.name}: {message}"), file=sys.stderr)
+        return code
     except KeyboardInterrupt:
         print(f"inverdict {args.name}: interrupted; the same command resumes", file=sys.stderr)
         return 130
@@ -168,7 +167,8 @@ def _run(args: argparse.Namespace) -> int:
     jobs = _chain(run) if args.name == "run" else [args.name]
     run_store.check_jobs(run.run, jobs, (*ON_OBJECT_STORE, *LOOKS))
     if args.name in READ_ONLY:
-        return _run_jobs(args, run.model_copy(update={"run": run_copy.newest_copy(run.run)}), jobs)
+        with run_copy.newest_copy(run.run) as folder:
+            return _run_jobs(args, run.model_copy(update={"run": folder}), jobs)
     with run_store.opened_run(run.run):
         return _run_jobs(args, run, jobs)
 

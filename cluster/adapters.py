@@ -190,16 +190,21 @@ def misfit(folder: Path, base: Path) -> str:
     if missing_pieces(base):
         return ""  # the weights are on the engine's machine, and compared there
     known = {name: shape for file in sorted(base.glob("*.safetensors")) for name, shape in _shapes(file).items()}
-    modules = {name.rpartition(".")[0] for name in known}
+    modules = {_in_layers(name.rpartition(".")[0]): name.rpartition(".")[0] for name in known}
     for name, shape in _shapes(folder / WEIGHTS).items():
         module, factor = _layer(name)
-        if module not in modules:
+        if (same := modules.get(_in_layers(module))) is None:
             return f"has a layer {module}, which the model does not have"
-        whole = known.get(f"{module}.weight")  # outputs x inputs; quantised weights have other names and shapes
+        whole = known.get(f"{same}.weight")  # outputs x inputs; quantised weights have other names and shapes
         side = 1 if factor == "A" else 0
         if whole and whole[side] != shape[side]:
             return f"has {module} for a size of {shape[side]}, which is {whole[side]} in the model"
     return ""
+
+
+def _in_layers(module: str) -> str:
+    """A module's name without what is before its layer: multimodal checkpoints and loaded models differ in it."""
+    return re.sub(r"^(?!.*(?:vision|audio|visual)).*?\blayers\.", "layers.", module)
 
 
 def _may_be(told: str, base: models.ModelFolder) -> bool:

@@ -37,16 +37,24 @@ class JobFailed(RuntimeError):
         self.code = code
 
 
-def readable(error: BaseException) -> UserError | JobFailed | None:
-    """An error of Python, pyarrow or a Ray worker as one for users; None where it is a bug."""
-    problem = storage_problem(error)
-    return JobFailed(problem, code="storage_unwritable") if problem else refusal(error)
+def for_users(error: BaseException) -> tuple[str, int] | None:
+    """The message and the exit code of an error that users can mend, also if a Ray worker has raised it; else None."""
+    # Ray's errors have the type of their cause, but its trace as text.
+    for one in (getattr(error, "cause", None), error):
+        if (code := getattr(one, "exit_code", None)) is not None:
+            return str(one), int(code)
+    if problem := storage_problem(error):
+        return problem, JobFailed.exit_code
+    refused = refusal(error)
+    return (str(refused), refused.exit_code) if refused else None
 
 
 def refusal(error: BaseException) -> UserError | None:
-    """The last UserError that a Ray worker raised, which Ray passes on as text; None for another error."""
-    known = re.findall(r"^cluster\.errors\.UserError: (.+)$", str(error), re.MULTILINE)
-    return UserError(known[-1], code="refused_by_worker") if known else None
+    """The error for users with which a Ray worker has ended, which Ray passes on as text; None for another error."""
+    raised = re.findall(r"^((?:\w+\.)*[A-Z]\w*)(?:: (.*))?$", str(error), re.MULTILINE)
+    kind, message = next((one for one in reversed(raised) if not one[0].startswith("ray.")), ("", ""))
+    is_ours = kind in ("cluster.errors.UserError", "judging.errors.InputError")
+    return UserError(message, code="refused_by_worker") if is_ours else None
 
 
 def storage_problem(error: BaseException) -> str | None:

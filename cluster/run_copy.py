@@ -6,7 +6,9 @@ Such a command writes nothing to the store, takes no lock, and leaves this machi
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 from cluster.artifacts import read_json, write_text
@@ -20,8 +22,9 @@ FOLDER = "looks"  # of the cache
 COPIED = ".copied.json"  # in the copy: name -> [size, mtime in ns] that each of its files had in the store
 
 
-def newest_copy(run: Path) -> Path:
-    """The folder in which to look at a run.
+@contextmanager
+def newest_copy(run: Path) -> Iterator[Path]:
+    """The folder in which to look at a run, which no other look changes in the block.
 
     Args:
         run: a plain folder, which is the result, or the mirror of a run on an object store. That is the result if it
@@ -35,18 +38,19 @@ def newest_copy(run: Path) -> Path:
 
     address = address_of(run)
     if address is None:
-        return run
+        yield run
+        return
     place = opened(address, "run")
     copy = cache_root() / FOLDER / run.name
-    try:
-        owner = owner_of(place)
-        if (read_json(run / STATE) or {}).get("id", "") == owner:
-            return run
-        with locked(copy):
-            _update(copy, address, place, has_run=owner is not None)
-    except (OSError, pa.ArrowException) as error:
-        raise unreadable(address, error, "Run the command again.") from error
-    return copy
+    with locked(copy):
+        try:
+            owner = owner_of(place)
+            is_newest = (read_json(run / STATE) or {}).get("id", "") == owner
+            if not is_newest:
+                _update(copy, address, place, has_run=owner is not None)
+        except (OSError, pa.ArrowException) as error:
+            raise unreadable(address, error, "Run the command again.") from error
+        yield run if is_newest else copy
 
 
 def _update(copy: Path, address: str, place: Place, *, has_run: bool) -> None:

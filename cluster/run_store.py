@@ -89,7 +89,7 @@ def opened_run(run: Path) -> Iterator[None]:
         return
     place = opened(address, "run")
     check_writable(place, address, "run")
-    with stopped_by_sigterm(), RunLock(place, address) as lock:
+    with stopped_by_sigterm() as stop, RunLock(place, address) as lock:
         mirror = Mirror(run, address, place)
         mirror.bring_in()
         _open = mirror
@@ -105,7 +105,7 @@ def opened_run(run: Path) -> Iterator[None]:
                 ) from error
             raise
         finally:
-            _open = None
+            stop.is_ending, _open = True, None
             if not lock.is_lost:
                 mirror.send_rest()
 

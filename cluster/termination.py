@@ -15,26 +15,34 @@ class Terminated(JobFailed):
     exit_code = 128 + signal.SIGTERM
 
 
-@contextmanager
-def stopped_by_sigterm() -> Iterator[None]:
-    """Raises Terminated where SIGTERM has ended the block; a second one does not interrupt how it ends."""
-    is_stopped = False
+class Stop:
+    """The handler of SIGTERM in a block. `is_ending`: the block is put in order, which SIGTERM must not interrupt."""
 
-    def stop(*_: object) -> None:
-        nonlocal is_stopped
-        if not is_stopped:
-            is_stopped = True
+    def __init__(self) -> None:
+        self.has_come = self.is_ending = False
+
+    def __call__(self, *_: object) -> None:
+        self.has_come = True
+        if not self.is_ending:
             raise KeyboardInterrupt
 
+
+@contextmanager
+def stopped_by_sigterm() -> Iterator[Stop]:
+    """Raises Terminated where SIGTERM has ended the block, or has come while it was ending."""
+    stop = Stop()
     before = signal.signal(signal.SIGTERM, stop)
+    terminated = Terminated("terminated; the same command resumes", code="terminated")
     try:
-        yield
+        yield stop
     except KeyboardInterrupt as error:
-        if is_stopped:
-            raise Terminated("terminated; the same command resumes", code="terminated") from error
+        if stop.has_come:
+            raise terminated from error
         raise
     finally:
         signal.signal(signal.SIGTERM, before)
+    if stop.has_come:
+        raise terminated
 
 
 @contextmanager

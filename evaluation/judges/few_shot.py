@@ -26,7 +26,7 @@ from cluster.progress import progress
 from cluster.run_store import beside_driver
 from cluster.strict import Strict
 from cluster.terminal import say
-from cluster.tokens import encoder_of
+from cluster.tokens import encoder, encoder_of
 from judging.errors import InputError
 from judging.judge import shown
 from judging.records import Record, ScoreMode
@@ -70,7 +70,8 @@ class Chooser:
     """Retrieves one judge's examples within its budget. Pickled to workers; opens the index on first use.
 
     `reply_tokens`: tokens of the model's context kept free for the reply. `index`: folder of the job `index`.
-    `encoder`: of that index, see `semantic_encoder`.
+    `encoder`: of that index, see `semantic_encoder`. `tokenizer`: the reference of the model's folder; "": resolved
+    where it is needed, without the commits of the run.
     """
 
     config: IclConfig
@@ -83,6 +84,7 @@ class Chooser:
     index: Path
     seed: int
     encoder: ModelFolder | None = None
+    tokenizer: str = ""
 
     @cached_property
     def retriever(self) -> Retriever:
@@ -92,7 +94,7 @@ class Chooser:
 
     @cached_property
     def _counting(self) -> tuple[Callable[[str], int], Callable[[Prompt], bool]]:
-        return _counting(self.spec, self.reply_tokens)
+        return _counting(self.spec, self.tokenizer, self.reply_tokens)
 
     def choose(self, records: Sequence[Record], aspect: str) -> list[Chosen]:
         """The examples of each record for that aspect, the most useful last."""
@@ -191,11 +193,13 @@ class _Choose:
                 yield {"id": record.id, "aspect": aspect, **columns}
 
 
-def _counting(spec: ModelSpec, reply_tokens: int) -> tuple[Callable[[str], int], Callable[[Prompt], bool]]:
+def _counting(
+    spec: ModelSpec, tokenizer: str, reply_tokens: int
+) -> tuple[Callable[[str], int], Callable[[Prompt], bool]]:
     """Functions of this model: the number of tokens of a text, and whether a prompt fits the context with its reply."""
     if not isinstance(spec, VllmSpec):
         return lambda text: len(text) // CHARS_PER_TOKEN + 1, lambda prompt: True
-    known = encoder_of(spec)
+    known = encoder(tokenizer, spec) if tokenizer else encoder_of(spec)
     room = spec.max_model_len - spec.reply_tokens(reply_tokens)
     return (
         lambda text: len(known.tokenizer(text, add_special_tokens=False).input_ids),

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from cluster import models
 from cluster.config import RunConfig
 from cluster.engine import api_key
 from cluster.model_specs import HttpSpec, ModelSpec, VllmSpec
@@ -216,6 +217,9 @@ def judge_chooser(
         run: the configuration.
     """
     assert config.icl is not None
+    tokenizer = ""
+    if isinstance(spec, VllmSpec):
+        tokenizer = models.resolve(spec.source, revision=spec.revision, weights=False).reference
     return Chooser(
         config=config.icl,
         spec=spec,
@@ -227,4 +231,5 @@ def judge_chooser(
         index=(run.run / "index").resolve(),
         seed=run.seed,
         encoder=semantic_encoder(run.run / "index", config.icl.arm),
+        tokenizer=tokenizer,
     )

@@ -143,6 +143,14 @@ def test_an_adapter_of_another_model_is_refused_by_its_layers(
         adapter_of(spec(base, adapter_at(tmp_path / "a", layers)))
 
 
+def test_the_layers_of_a_multimodal_checkpoint_have_another_prefix_than_those_of_its_adapters(tmp_path: Path) -> None:
+    base = base_at(tmp_path / "base", {f"language_model.{name}": shape for name, shape in BASE.items()})
+    loaded = {name.replace("model.", "model.language_model.", 1): shape for name, shape in BASE.items()}
+    assert misfit(Path(adapter_at(tmp_path / "a", loaded)), Path(base)) == ""
+    wider = {name: (outputs, inputs + 1) for name, (outputs, inputs) in loaded.items()}
+    assert "for a size of 9, which is 8" in misfit(Path(adapter_at(tmp_path / "b", wider)), Path(base))
+
+
 @pytest.fixture
 def warned(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What is said of a base's name."""

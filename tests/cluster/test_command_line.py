@@ -14,7 +14,7 @@ from cluster import __main__ as command_line
 from cluster import jobs
 from cluster.__main__ import main
 from cluster.config import run_schema
-from cluster.errors import JobFailed
+from cluster.errors import JobFailed, UserError
 
 ROOT = Path(__file__).parents[2]
 
@@ -249,14 +249,41 @@ def test_a_job_that_fails_is_one_line_and_the_last_of_its_run(
     assert ran == ["distill", "sft"]
 
 
+TRACE = (
+    "ray::MapWorker()\n  File 'x'\n{}: Not found on n7: /a. Mount it.\n\nThe above ...\nray.exceptions.UserCodeError: x"
+)
+
+
+def in_a_task(error: Exception) -> Exception:
+    """An error as `ray.get` raises it: of its own type, with its trace as text."""
+    from ray.exceptions import RayTaskError
+
+    made: Exception = RayTaskError("encode", f"Traceback\n{type(error).__name__}: {error}", error).as_instanceof_cause()
+    return made
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError(TRACE.format("cluster.errors.UserError")),
+        RuntimeError(TRACE.format("judging.errors.InputError")),
+        in_a_task(UserError("Not found on n7: /a. Mount it.")),
+    ],
+)
 def test_what_a_worker_refuses_is_one_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "c.yaml").write_text("run: r\n")
-    trace = "ray::MapWorker()\n  File 'x'\ncluster.errors.UserError: LoRA adapter not found on n7: /a. Mount it."
-    job(monkeypatch, optimise=RuntimeError(trace))
+    job(monkeypatch, optimise=error)
     assert main(["optimise", str(tmp_path / "c.yaml")]) == 2
-    assert capsys.readouterr().err == "inverdict optimise: LoRA adapter not found on n7: /a. Mount it.\n"
+    assert capsys.readouterr().err == "inverdict optimise: Not found on n7: /a. Mount it.\n"
+
+
+def test_a_bug_while_a_refusal_was_handled_is_not_hidden(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "c.yaml").write_text("run: r\n")
+    job(monkeypatch, optimise=RuntimeError(f"{TRACE.format('cluster.errors.UserError')}\nKeyError: 'a'"))
+    with pytest.raises(RuntimeError, match="KeyError"):
+        main(["optimise", str(tmp_path / "c.yaml")])
 
 
 def test_our_own_mistake_is_not_hidden_and_a_stop_is_130(

@@ -27,6 +27,11 @@ def fetched(store: Store, first: int) -> set[str]:
     return {path for path in paths if not path.startswith((".", "GET "))}
 
 
+def newest(run: Path) -> Path:
+    with newest_copy(run) as folder:
+        return folder
+
+
 def files(folder: Path) -> dict[str, str]:
     """The content of a folder's files that are not hidden."""
     found = {path.relative_to(folder): path for path in folder.rglob("*") if path.is_file()}
@@ -76,7 +81,7 @@ def test_a_second_look_fetches_what_has_changed(store: Store, tmp_path: Path, mo
         for name in (PART, "evaluate/part-2.parquet", MANIFEST, "index/part-1.parquet", "index/manifest.json"):
             write(first / name, name)
     second = on_machine(monkeypatch, tmp_path / "second", address)
-    assert files(newest_copy(second)) == files(first)
+    assert files(newest(second)) == files(first)
     for change in (False, True):
         on_machine(monkeypatch, tmp_path / "first", address)
         with opened_run(first):
@@ -85,7 +90,7 @@ def test_a_second_look_fetches_what_has_changed(store: Store, tmp_path: Path, mo
                 (first / "evaluate/part-2.parquet").unlink()
         on_machine(monkeypatch, tmp_path / "second", address)
         before = len(store.log)
-        assert files(newest_copy(second)) == files(first)
+        assert files(newest(second)) == files(first)
         assert {PART, MANIFEST} & fetched(store, before) == ({PART, MANIFEST} if change else set())
         assert "index/part-1.parquet" not in fetched(store, before)
     assert not second.exists()
@@ -98,27 +103,27 @@ def test_the_mirror_itself_is_looked_at_while_it_is_the_newest_and_else_left_as_
     first = on_machine(monkeypatch, tmp_path / "first", address)
     with opened_run(first):
         write(first / PART, "one")
-        assert newest_copy(first) == first
+        assert newest(first) == first
     write(first / "evaluate/part-2.parquet", "not sent")
-    assert newest_copy(first) == first
+    assert newest(first) == first
     second = on_machine(monkeypatch, tmp_path / "second", address)
     with opened_run(second):
         write(second / PART, "two")
     on_machine(monkeypatch, tmp_path / "first", address)
-    assert files(newest_copy(first)) == {PART: "two"}
+    assert files(newest(first)) == {PART: "two"}
     assert files(first) == {PART: "one", "evaluate/part-2.parquet": "not sent"}
 
 
 def test_a_place_without_a_run_is_an_empty_one(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     mirror = on_machine(monkeypatch, tmp_path, store.address("bucket/run"))
-    assert files(newest_copy(mirror)) == {}
+    assert files(newest(mirror)) == {}
     with opened_run(mirror):
         write(mirror / PART, "one")
     on_machine(monkeypatch, tmp_path / "second", store.address("bucket/run"))
-    assert files(newest_copy(mirror)) == {PART: "one"}
+    assert files(newest(mirror)) == {PART: "one"}
     store.objects.clear()
-    assert files(newest_copy(mirror)) == {}
-    assert newest_copy(tmp_path) == tmp_path
+    assert files(newest(mirror)) == {}
+    assert newest(tmp_path) == tmp_path
 
 
 @pytest.mark.parametrize("gone", [PART, MANIFEST])
@@ -140,9 +145,9 @@ def test_a_manifest_is_left_out_where_its_files_change_meanwhile(
     mirror = on_machine(monkeypatch, tmp_path / "second", address)
     with monkeypatch.context() as patch:
         patch.setattr(run_copy, "_fetch", and_removes)
-        assert MANIFEST not in files(newest_copy(mirror))
+        assert MANIFEST not in files(newest(mirror))
     store.objects[f"bucket/run/{gone}"] = kept
-    assert files(newest_copy(mirror)) == files(first)
+    assert files(newest(mirror)) == files(first)
 
 
 def test_a_store_that_does_not_answer_is_one_sentence(
@@ -155,5 +160,5 @@ def test_a_store_that_does_not_answer_is_one_sentence(
 
     monkeypatch.setattr(run_copy, "owner_of", fails)
     with pytest.raises(JobFailed, match="away") as caught:
-        newest_copy(mirror)
+        newest(mirror)
     assert caught.value.code == "store_unreadable"

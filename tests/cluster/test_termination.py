@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
 
@@ -34,16 +35,33 @@ def terminate() -> None:
 
 def test_a_second_one_does_not_interrupt_how_the_block_ends() -> None:
     ended = []
-    with pytest.raises(Terminated, match="the same command resumes") as caught, stopped_by_sigterm():
+    with pytest.raises(Terminated, match="the same command resumes") as caught, stopped_by_sigterm() as stop:
         try:
             terminate()
             pytest.fail("the block went on")
         finally:
+            stop.is_ending = True
             terminate()
             ended.append("in order")
     assert (ended, caught.value.exit_code, caught.value.code) == (["in order"], 143, "terminated")
     assert not CAUGHT
     assert signal.getsignal(signal.SIGTERM) is surrounding
+
+
+def test_one_that_comes_while_the_block_ends_is_told_afterwards() -> None:
+    with pytest.raises(Terminated), stopped_by_sigterm() as stop:
+        stop.is_ending = True
+        terminate()
+        ended = True
+    assert ended
+
+
+def test_one_whose_exception_was_lost_does_not_make_the_next_one_mute() -> None:
+    with pytest.raises(Terminated), stopped_by_sigterm():
+        with suppress(KeyboardInterrupt):  # as Python does in a destructor
+            terminate()
+        terminate()
+        pytest.fail("the block went on")
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, ZeroDivisionError])

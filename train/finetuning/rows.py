@@ -5,6 +5,7 @@ Legend: B rows of a batch, T tokens of a row.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from random import Random
@@ -85,6 +86,15 @@ class LengthGrouped(torch.utils.data.Sampler[int]):
         batches = places[:whole].reshape(-1, self._batch)[order]
         # The incomplete batch stays last.
         return map(int, np.concatenate([batches.ravel(), places[whole:]]))
+
+
+def layers_across_rows(config: Any) -> str:
+    """What a model has, by its configuration, that does not keep joined rows apart; "" for attention alone."""
+    text = config.get_text_config()
+    others = set(getattr(text, "layer_types", None) or ()) - {"full_attention", "sliding_attention"}
+    recurrent = re.compile("mamba|conv|ssm|rwkv|recurrent|linear_attn")
+    others |= {key for key, value in text.to_dict().items() if recurrent.search(key) and value}
+    return ", ".join(sorted(others))
 
 
 def padding_free(rows: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:

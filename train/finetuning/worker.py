@@ -13,7 +13,7 @@ from typing import Any
 
 import ray.train
 import torch
-from transformers import AutoModelForCausalLM, TrainingArguments, set_seed
+from transformers import AutoConfig, AutoModelForCausalLM, TrainingArguments, set_seed
 from transformers.utils import is_flash_attn_2_available
 
 from cluster.models import local_folder
@@ -22,7 +22,7 @@ from train.finetuning.callbacks import Watch
 from train.finetuning.export import save
 from train.finetuning.loss import CompletionLoss, CompletionTrainer
 from train.finetuning.parallel import allow_fsdp_on_cpus, keep_precision, parallel_arguments, whole_model
-from train.finetuning.rows import LengthGrouped, Rows, padded, padding_free
+from train.finetuning.rows import LengthGrouped, Rows, layers_across_rows, padded, padding_free
 from train.finetuning.throughput import weights_of
 from train.finetuning.worker_args import Settings
 
@@ -31,10 +31,8 @@ def finetune(raw: dict[str, Any]) -> None:
     """The loop of cluster.training: trains on this worker, resumes from the last reported checkpoint."""
     settings = Settings(**{**raw, "base": local_folder(raw["base"])})
     gpu = on_gpu()
-    if settings.padding_free and not (gpu and is_flash_attn_2_available()):
-        raise RuntimeError(
-            "`sft.padding_free` needs a GPU and the package flash-attn on each worker. Install it, or set it to false."
-        )
+    if settings.padding_free:
+        check_padding_free(settings.base, has_kernels=gpu and is_flash_attn_2_available())
     if not gpu:
         torch.set_num_threads(settings.num_threads)
     set_seed(settings.seed)
@@ -66,6 +64,18 @@ def finetune(raw: dict[str, Any]) -> None:
             save(settings, whole, watch.facts(rows, weights, trainer.state))
     # Barrier: no worker may exit before rank 0 has written its files, so that a crash here is still retried.
     ray.train.report({"done": 1})
+
+
+def check_padding_free(base: str, *, has_kernels: bool) -> None:
+    """Raises RuntimeError where pairs cannot be joined: without flash-attn, or with layers that mix them."""
+    if not has_kernels:
+        raise RuntimeError(
+            "`sft.padding_free` needs a GPU and the package flash-attn on each worker. Install it, or set it to false."
+        )
+    if others := layers_across_rows(AutoConfig.from_pretrained(base)):
+        raise RuntimeError(
+            f"`sft.padding_free`: {base} has {others}, which would read from one pair into the next. Set it to false."
+        )
 
 
 def load_model(settings: Settings, gpu: bool) -> Any:

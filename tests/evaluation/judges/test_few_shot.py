@@ -12,8 +12,9 @@ import yaml
 from cluster.__main__ import main
 from cluster.config import load
 from cluster.jobs import sections
-from cluster.model_specs import ScriptedSpec
+from cluster.model_specs import ScriptedSpec, VllmSpec
 from evaluation.batch.evaluate import main as evaluate
+from evaluation.judges import few_shot
 from evaluation.judges.few_shot import Chooser, IclConfig
 from evaluation.judges.judge_config import JudgeConfig, build_judge
 from judging.judge import shown
@@ -144,6 +145,15 @@ def chooser_of(config: IclConfig) -> Chooser:
         index=Path("nowhere"),
         seed=0,
     )
+
+
+def test_tokens_are_counted_with_the_models_tokenizer_at_the_commit_of_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[str] = []
+    monkeypatch.setattr(few_shot, "encoder", lambda folder, spec: read.append(folder))
+    spec = VllmSpec(source="org/judge", max_model_len=2048)
+    # In a worker, which does not know the run's commits.
+    _ = replace(chooser_of(IclConfig(arm="random")), spec=spec, tokenizer="hub:org/judge@c0ffee")._counting
+    assert read == ["hub:org/judge@c0ffee"]
 
 
 def fitting(max_tokens: int, ids: list[str]) -> list[str]:

@@ -6,7 +6,7 @@ from random import Random
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from cluster.model_specs import VllmSpec
 from cluster.tokens import Encoder
@@ -14,7 +14,7 @@ from tests.train.tiny import tiny_model
 from train.finetuning.loss import CompletionLoss
 from train.finetuning.pairs import Answered
 from train.finetuning.prepare import Plan, _select, write_block
-from train.finetuning.rows import IGNORED, LengthGrouped, Rows, padded, padding_free
+from train.finetuning.rows import IGNORED, LengthGrouped, Rows, layers_across_rows, padded, padding_free
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +54,19 @@ def test_batches_are_padded_on_the_right_or_joined() -> None:
         "labels": [[-100, 6, 7, -100, 9]],  # 8 would be predicted from 7
         "position_ids": [[0, 1, 2, 0, 1]],
     }
+
+
+@pytest.mark.parametrize(
+    ("kind", "others"),
+    [
+        *((kind, "") for kind in ("llama", "gemma2", "gemma3_text", "qwen2", "qwen3", "mistral", "olmo2")),
+        *(("lfm2", "conv"), ("falcon_h1", "mamba"), ("bamba", "mamba"), ("qwen3_next", "linear_attention")),
+    ],
+)
+def test_a_model_whose_layers_read_across_joined_rows_is_known(kind: str, others: str) -> None:
+    found = layers_across_rows(AutoConfig.for_model(kind))
+    assert others in found
+    assert bool(others) == bool(found)
 
 
 def some(*numbers: int) -> list[Answered]:
