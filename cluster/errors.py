@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 # A file system that is full, over quota, read-only, or not writable by this user.
 STORAGE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
@@ -47,6 +49,17 @@ def for_users(error: BaseException) -> tuple[str, int] | None:
         return problem, JobFailed.exit_code
     refused = refusal(error)
     return (str(refused), refused.exit_code) if refused else None
+
+
+@contextmanager
+def refusals_raised() -> Iterator[None]:
+    """Raises UserError where a Ray worker has ended with one in the block."""
+    try:
+        yield
+    except Exception as error:
+        if told := refusal(error):
+            raise told from error
+        raise
 
 
 def refusal(error: BaseException) -> UserError | None:

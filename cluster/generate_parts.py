@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from cluster.errors import refusal
+from cluster.errors import refusals_raised
 from cluster.generate import Batch, Sampling, generate, rows_at_once
 from cluster.model_specs import ModelSpec, VllmSpec
 from cluster.placement import released_groups
@@ -98,14 +98,9 @@ def run_parts(
     )
     written = answer(asked).map_batches(write[0], fn_args=write[1:], batch_size=None, **where)
     say(f"{what}: starting the model")
-    try:
-        with released_groups(), progress(what, total, done) as bar:
-            for batch in written.iter_batches(batch_size=None, prefetch_batches=0):
-                bar.add(int(sum(batch["num_rows"])))
-    except ray.exceptions.RayError as error:
-        if told := refusal(error):
-            raise told from error
-        raise
+    with refusals_raised(), released_groups(), progress(what, total, done) as bar:
+        for batch in written.iter_batches(batch_size=None, prefetch_batches=0):
+            bar.add(int(sum(batch["num_rows"])))
 
 
 def _from_start(batch: Batch, at_once: int | None, requests: Callable[..., Batch], *arguments: Any) -> Batch:
