@@ -43,6 +43,8 @@ def start(config: RayConfig) -> None:
         }
         # Ray gives workers a low priority; here the engines are the main work.
         os.environ.setdefault("RAY_worker_niceness", "0")
+    else:
+        _send_known_token()
     try:
         with _native_stderr_closed(), handler_kept():  # Ray sets a handler of SIGTERM
             ray.init(**arguments)
@@ -62,6 +64,17 @@ def start(config: RayConfig) -> None:
             key="ray.address",
         ) from error
     quiet_data()
+
+
+def _send_known_token() -> None:
+    """Send this user's Ray token, if there is one: clusters started where one exists want it, others ignore it.
+
+    Ray itself sends it only where `RAY_AUTH_MODE` says so, but starts clusters by this rule.
+    """
+    from ray._private.authentication import authentication_token_setup as ray_tokens
+
+    ray_tokens.logger.setLevel(logging.ERROR)
+    ray_tokens.maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
 
 
 def _surrounding_cluster() -> str | None:

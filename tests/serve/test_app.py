@@ -163,7 +163,9 @@ def test_a_batch_through_the_running_evaluators_gives_the_same_scores(
     address = next(line for line in served.log.read_text().splitlines() if "ray.address=" in line).partition("ray.")[2]
     # This process has a cluster of its own already: the server's is another process's.
     command = [sys.executable, "-m", "cluster", "evaluate", str(config), "--through-serve", "--set", f"ray.{address}"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=200)
+    # As in a shell: Ray has set this variable in the process of the tests.
+    shell = {name: value for name, value in os.environ.items() if name != "RAY_AUTH_MODE"}
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=200, env=shell)
     assert done.returncode == 0, done.stderr
     through = pq.read_table(tmp_path / "run" / "evaluate" / "scores.parquet")
     assert main(["evaluate", str(config), "--set", f"run={tmp_path / 'own'}"]) == 0
