@@ -22,7 +22,11 @@ def as_user_error(error: ValidationError, schema: type[BaseModel], origin: str) 
         schema: the whole configuration's class, which knows the keys to suggest.
         origin: the file's name, in front of the message.
     """
-    first = error.errors()[0]
+    errors = error.errors()
+    first = errors[0]
+    if first["type"] == "missing":  # perhaps misspelt, and then also an unknown key of its section
+        unknown = (one for one in errors if one["type"] == "extra_forbidden" and one["loc"][:-1] == first["loc"][:-1])
+        first = next(unknown, first)
     path = [str(part) for part in first["loc"]]
     # pydantic names the member of the union behind the model's name; users write the name only.
     if path[:1] == ["models"] and len(path) > 2:

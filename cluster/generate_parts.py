@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from cluster.errors import refusals_raised
 from cluster.generate import Batch, Sampling, generate, rows_at_once
-from cluster.model_specs import ModelSpec, VllmSpec
+from cluster.model_specs import ModelSpec, ServedSpec, VllmSpec
 from cluster.placement import released_groups
 from cluster.precision import on_gpus
 from cluster.progress import progress
@@ -52,7 +52,17 @@ def generate_parts(
     answer = partial(generate, spec=spec, sampling=sampling, adapters=adapters)
     # On GPUs a block takes seconds, and making its requests once for each part would cost more than it saves.
     at_once = rows_at_once(spec) if isinstance(spec, VllmSpec) and not on_gpus(spec) else None
-    run_parts(blocks, answer, requests=requests, write=write, what=what, total=total, done=done, at_once=at_once)
+    run_parts(
+        blocks,
+        answer,
+        requests=requests,
+        write=write,
+        what=what,
+        total=total,
+        done=done,
+        at_once=at_once,
+        is_served=isinstance(spec, ServedSpec),
+    )
 
 
 def run_parts(
@@ -65,6 +75,7 @@ def run_parts(
     total: int,
     done: int,
     at_once: int | None = None,
+    is_served: bool = False,
 ) -> None:
     """`generate_parts` with any inference.
 
@@ -77,6 +88,7 @@ def run_parts(
         total: see there.
         done: see there.
         at_once: rows that are passed on and written together, a part of a block; None: whole blocks.
+        is_served: running evaluators answer, which may hold every CPU of the cluster: the steps here wait for none.
 
     Raises:
         UserError: a worker has refused a model or an adapter.
@@ -89,8 +101,7 @@ def run_parts(
         starts = range(0, block[NUM_ROWS], at_once) if at_once else (0,)
         items += [{**rest, START: start} for start in starts]
     # These steps read and write the run folder.
-    where = beside_driver()
-    if where:
+    if where := beside_driver() or ({"num_cpus": 0} if is_served else {}):
         where["concurrency"] = min(os.cpu_count() or 1, len(items))
     # One item per block: Ray's own Parquet reader starts an actor for every few files.
     asked = ray.data.from_items(items, override_num_blocks=len(items)).map_batches(

@@ -160,13 +160,6 @@ def num_cpus() -> int:
     return int(ray.cluster_resources().get("CPU", 1))
 
 
-def free_cpus() -> float:
-    """CPUs of the running cluster that no task, actor or placement group has now."""
-    import ray
-
-    return float(ray.available_resources().get("CPU", 0))
-
-
 def most_cpus() -> int:
     """CPUs of the largest node of the running cluster."""
     import ray

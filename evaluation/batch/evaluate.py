@@ -113,11 +113,6 @@ def _engines(run: RunConfig, through_serve: bool, names: Iterable[str]) -> Mappi
     wanted = list(names)
     runtime.start(run.ray)
     if through_serve:
-        if (free := runtime.free_cpus()) < 1:
-            say(
-                f"evaluate: {free:g} of the cluster's {runtime.num_cpus()} CPUs are free, and this command's tasks "
-                "wait for a whole one. If it makes no progress, start the server with a larger `ray.num_cpus`."
-            )
         return served_models(run, wanted)
     demands.check(run, wanted)
     return all_settled(run, wanted).models

@@ -57,6 +57,9 @@ def test_a_key_twice_in_an_override(file: Path) -> None:
             "min_votes",
         ),
         ("run: r\nzzzzzz: 1\n", "zzzzzz", ""),
+        # The required key that it was meant to be is missing too.
+        ("run: r\nevaluate: {judgez: {j: {model: m}}}\n", "evaluate.judgez", "judges"),
+        ("runn: r\n", "runn", "run"),
     ],
 )
 def test_an_unknown_key_is_named_with_the_closest_known_one(file: Path, text: str, key: str, suggestion: str) -> None:
