@@ -46,6 +46,25 @@ def test_the_parts_that_are_written(tmp_path: Path, at_once: int | None, wanted:
     assert found == wanted
 
 
+def test_parts_that_running_evaluators_answer_need_no_free_cpu(tmp_path: Path) -> None:
+    taken = ray.util.placement_group([{"CPU": ray.cluster_resources()["CPU"]}])  # as by the evaluators
+    try:
+        ray.get(taken.ready(), timeout=60)
+        run_parts(
+            [{"numbers": "0 1", "num_rows": 2}],
+            lambda asked: asked,
+            requests=(_requests, 0),
+            write=(_write, str(tmp_path)),
+            what="test",
+            total=2,
+            done=0,
+            is_served=True,
+        )
+    finally:
+        ray.util.remove_placement_group(taken)
+    assert (tmp_path / "0").read_text() == "0 1"
+
+
 class Engine:
     """Refuses on its node, as an engine whose adapter is missing there."""
 
