@@ -1,16 +1,18 @@
 """Ours beside other tools on the same records, model and server: `make bench-peers`.
 
-`python -m tests.bench.peers [NUM_RECORDS [NUM_ROUNDS [MODEL]]]`, on Topical-Chat, whole groups, 64 requests at once. A
-round runs each side once, in an order that turns from round to round; the figures are medians over the rounds.
+On Topical-Chat, whole groups, 64 requests at once. A round runs each side once, in an order that turns from round to
+round; the figures are medians over the rounds. The records begin with a mark of their side and round, so that no side
+finds the prompts of another in the engine's prefix cache.
 
 batch: `evaluate` with an engine of its own, from the first request's begin to the last one's end. running: `evaluate`
-through the server's evaluators, the whole command. http: `/v1/judge`. The peers: their own judges on the chat
-endpoint (tests/peers/judges.py), after one record that is not timed. Tokens are the engine's own counts, cached ones
-and that record included.
+through the server's evaluators, the whole job. http: `/v1/judge`. The peers: their own judges on the chat endpoint
+(tests/peers/judges.py). The sides without an engine of their own are timed after one record that is not. Tokens are
+the engine's own counts, cached ones and that record included.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import json
 import re
@@ -34,31 +36,41 @@ SETTLED_S = 3.0  # Ray reads the engine's counters every few seconds
 COUNTERS = ("ray_vllm_prompt_tokens_total", "ray_vllm_generation_tokens_total")
 
 
-def main(num_records: int = 60, num_rounds: int = 3, model: str = "smollm2-135m-instruct") -> int:
+def main() -> int:
     from tests.bench.batch import _head
     from tests.bench.measure import DATA
 
+    parser = argparse.ArgumentParser(prog="python -m tests.bench.peers")
+    parser.add_argument("--records", type=int, default=60)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--model", default="smollm2-135m-instruct", help="an embedded model")
+    parser.add_argument("--sides", nargs="+", default=[*OURS, *PEERS], choices=[*OURS, *PEERS])
+    parser.add_argument("--hour", type=float, default=0.10, metavar="USD", help="price of this machine, for the cost")
+    arguments = parser.parse_args()
     if not DATA.exists():
         print(f"skipped: {DATA} is missing")
         return 0
-    rows = _head("topical_chat", num_records)
-    sides = [*OURS, *PEERS]
+    rows, sides = _head("topical_chat", arguments.records), arguments.sides
     found: dict[str, list[dict[str, Any]]] = {side: [] for side in sides}
-    with tempfile.TemporaryDirectory() as folder, _server(Path(folder), rows, model) as served:
-        for turn in range(num_rounds):
+    with tempfile.TemporaryDirectory() as folder, _server(Path(folder), arguments.model) as served:
+        for turn in range(arguments.rounds):
             for side in (*sides[turn % len(sides) :], *sides[: turn % len(sides)]):
-                found[side].append(_side(side, Path(folder), served, rows))
-                print(f"round {turn + 1}: {side}: {json.dumps(_figures([found[side][-1]], rows))}", flush=True)
+                found[side].append(_side(side, Path(folder), served, _marked(rows, f"{side} {turn + 1}")))
+                figures = _figures([found[side][-1]], rows, arguments.hour)
+                print(f"round {turn + 1}: {side}: {json.dumps(figures)}", flush=True)
     for side in sides:
-        print(f"{side}: {json.dumps(_figures(found[side], rows))}", flush=True)
+        print(f"{side}: {json.dumps(_figures(found[side], rows, arguments.hour))}", flush=True)
     return 0
 
 
+def _marked(rows: Sequence[dict[str, Any]], mark: str) -> list[dict[str, Any]]:
+    return [{**row, "source": f"Conversation of {mark}.\n{row['source']}"} for row in rows]
+
+
 @contextmanager
-def _server(folder: Path, rows: Sequence[dict[str, Any]], model: str) -> Iterator[Any]:
+def _server(folder: Path, model: str) -> Iterator[Any]:
     from tests.serve.serving import configuration, free_port, serving
 
-    (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     port = free_port()
     config = configuration(
         folder,
@@ -73,6 +85,8 @@ def _server(folder: Path, rows: Sequence[dict[str, Any]], model: str) -> Iterato
 
 def _side(side: str, folder: Path, served: Any, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Seconds, scores and engine tokens of one run of a side in a process of its own."""
+    for name, part in (("rows", rows), ("first", rows[:1])):
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in part), encoding="utf-8")
     before = _tokens(served)
     out = folder / "out.json"
     python = ROOT / (".venv-peers" if side in PEERS else ".venv") / "bin" / "python"
@@ -99,8 +113,11 @@ def _tokens(served: Any) -> list[float]:
     return found[-1]
 
 
-def _figures(runs: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Medians over the runs of a side. agreement: Spearman correlation within the groups, [95 % interval]."""
+def _figures(runs: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any]], hour: float) -> dict[str, Any]:
+    """Medians over the runs of a side. spearman: within the groups, of the last run, [95 % interval].
+
+    `hour`: the price of an hour of this machine. usd_per_1000: of 1,000 records, at the measured speed.
+    """
     from judging.stats.agreement import agreement
     from judging.stats.rows import Columns
 
@@ -111,8 +128,12 @@ def _figures(runs: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any]
         system=[row["system"] for row in rows],
     )
     spearman = agreement(columns, levels=("group",))["group.spearman"]
+    speed = statistics.median(len(rows) / run["seconds"] for run in runs)
+    whole = [run["whole_s"] for run in runs if "whole_s" in run]
     return {
-        "records_per_s": round(statistics.median(len(rows) / run["seconds"] for run in runs), 3),
+        "records_per_s": round(speed, 3),
+        **({"whole_s": round(statistics.median(whole), 1)} if whole else {}),
+        "usd_per_1000": round(hour * 1000 / speed / 3600, 4),
         "scored": round(statistics.median(_share(run["scores"]) for run in runs), 3),
         "prompt_tokens": round(statistics.median(run["tokens"][0] for run in runs) / len(rows)),
         "generated_tokens": round(statistics.median(run["tokens"][1] for run in runs) / len(rows), 1),
@@ -158,21 +179,29 @@ def _batch(folder: Path) -> dict[str, Any]:
 
     with tempfile.TemporaryDirectory() as out:
         run = load(folder / "c.yaml", [f"run={out}/run"], sections())
+        began = time.perf_counter()
         asked = probed(lambda: batch.main(run), out)
+        whole = time.perf_counter() - began
         scores = _scores(folder, f"{out}/run")
     tokens = [sum(row[kind] for row in asked) for kind in ("prompt_tokens", "generated_tokens")]
-    return {"seconds": seconds_of(asked), "scores": scores, "tokens": tokens}
+    return {"seconds": seconds_of(asked), "whole_s": whole, "scores": scores, "tokens": tokens}
 
 
 def _running(folder: Path, cluster: str) -> dict[str, Any]:
-    with tempfile.TemporaryDirectory() as out:
-        command = [sys.executable, "-m", "cluster", "evaluate", str(folder / "c.yaml"), "--through-serve"]
-        changes = ["--set", f"ray.address={cluster}", "--set", f"run={out}/run"]
+    from cluster import __main__ as command
+
+    def evaluated(name: str, run_folder: str) -> float:
+        changes = [f"ray.address={cluster}", f"run={run_folder}", f"data.records=[{folder}/{name}.jsonl]"]
         began = time.perf_counter()
-        # Exit code 3: some records have no score.
-        assert subprocess.run([*command, *changes], cwd=ROOT, check=False).returncode in (0, 3)
-        seconds = time.perf_counter() - began
-        return {"seconds": seconds, "scores": _scores(folder, f"{out}/run")}
+        code = command.main(
+            ["evaluate", str(folder / "c.yaml"), "--through-serve", *(f"--set={change}" for change in changes)]
+        )
+        assert code in (0, 3)  # 3: some records have no score
+        return time.perf_counter() - began
+
+    with tempfile.TemporaryDirectory() as out:
+        evaluated("first", f"{out}/first")  # its imports, and the connection to the cluster
+        return {"seconds": evaluated("rows", f"{out}/run"), "scores": _scores(folder, f"{out}/run")}
 
 
 async def _http(address: str, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -187,10 +216,12 @@ async def _http(address: str, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
             score = (await answer.json()).get("score")
             return None if score is None else float(score)
 
-    began = time.perf_counter()
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(None)) as http:
+        await judged(http, rows[0])
+        began = time.perf_counter()
         scores = await asyncio.gather(*(judged(http, row) for row in rows))
-    return {"seconds": time.perf_counter() - began, "scores": list(scores)}
+        seconds = time.perf_counter() - began
+    return {"seconds": seconds, "scores": list(scores)}
 
 
 def _peer(side: str, address: str, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -210,4 +241,4 @@ if __name__ == "__main__":
     if sys.argv[1:2] == ["--child"]:
         _child(*sys.argv[2:])
     else:
-        sys.exit(main(*map(int, sys.argv[1:3]), *sys.argv[3:4]))
+        sys.exit(main())
