@@ -58,9 +58,24 @@ def main() -> int:
                 found[side].append(_side(side, Path(folder), served, _marked(rows, f"{side} {turn + 1}")))
                 figures = _figures([found[side][-1]], rows, arguments.hour)
                 print(f"round {turn + 1}: {side}: {json.dumps(figures)}", flush=True)
-    for side in sides:
-        print(f"{side}: {json.dumps(_figures(found[side], rows, arguments.hour))}", flush=True)
+    print(_table({side: _figures(found[side], rows, arguments.hour) for side in sides}))
     return 0
+
+
+def _table(figures: Mapping[str, Mapping[str, Any]]) -> str:
+    """Markdown: a row for each side, with its speed over that of DeepEval's faster setting."""
+    deepeval = [one["records_per_s"] for side, one in figures.items() if side.startswith("deepeval")]
+    lines = [
+        "| side | records/s | of DeepEval | scored | prompt, generated tokens a record | USD for 1,000 | Spearman |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for side, one in figures.items():
+        ratio = f"{one['records_per_s'] / max(deepeval):.2f}" if deepeval else ""
+        value, low, high = one["spearman"]
+        tokens = f"{one['prompt_tokens']}, {one['generated_tokens']}"
+        cells = (f"{one['records_per_s']:.2f}", ratio, f"{one['scored']:.2f}", tokens, f"{one['usd_per_1000']:.4f}")
+        lines.append(f"| {side} | {' | '.join(cells)} | {value:.2f} [{low:.2f}, {high:.2f}] |")
+    return "\n".join(lines)
 
 
 def _marked(rows: Sequence[dict[str, Any]], mark: str) -> list[dict[str, Any]]:
@@ -92,7 +107,9 @@ def _side(side: str, folder: Path, served: Any, rows: Sequence[dict[str, Any]]) 
     python = ROOT / (".venv-peers" if side in PEERS else ".venv") / "bin" / "python"
     cluster = re.search(r"ray\.address=(\S+)", served.log.read_text())
     arguments = (side, str(folder), served.address, cluster.group(1) if cluster else "", str(out))
-    subprocess.run([str(python), "-m", "tests.bench.peers", "--child", *arguments], cwd=ROOT, check=True)
+    command = [str(python), "-m", "tests.bench.peers", "--child", *arguments]
+    done = subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True)  # peers print a lot
+    assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
     told = dict(json.loads(out.read_text(encoding="utf-8")))
     if "tokens" not in told:
         told["tokens"] = [after - start for after, start in zip(_tokens(served), before, strict=True)]
