@@ -1,4 +1,4 @@
-"""The dtype of engines on CPUs: bfloat16 where the processor computes it, else float32; one for a whole run folder.
+"""The dtype on CPUs: bfloat16 where the processor computes it, else float32; one for a whole run folder.
 
 bfloat16 is about twice as fast as float32 on a processor that computes it (AVX512-BF16, AMX), and several times slower
 on any other. The choice is kept in `{run}/dtype.json`, so that a run which is resumed on another processor, and every
@@ -55,7 +55,7 @@ def settled(run: RunConfig, spec: ModelSpec) -> ModelSpec:
     """
     if not isinstance(spec, VllmSpec) or spec.dtype != "auto" or on_gpus(spec):
         return spec
-    return spec.model_copy(update={"dtype": _kept(run.run)})
+    return spec.model_copy(update={"dtype": kept_dtype(run.run)})
 
 
 def all_settled(run: RunConfig, names: Collection[str]) -> RunConfig:
@@ -64,7 +64,8 @@ def all_settled(run: RunConfig, names: Collection[str]) -> RunConfig:
     return run.model_copy(update={"models": known})
 
 
-def _kept(folder: Path) -> Dtype:
+def kept_dtype(folder: Path) -> Dtype:
+    """The dtype that all work on CPUs in a run folder has. Raises UserError as `settled` does."""
     file, here = folder / FILE, dtype_here()
     try:
         known = json.loads(file.read_text(encoding="utf-8")) if file.exists() else None

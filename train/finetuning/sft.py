@@ -21,6 +21,7 @@ from cluster.config import RunConfig, section
 from cluster.identity import input_hashes, model_identity, spec_of
 from cluster.model_specs import VllmSpec
 from cluster.parts import parts_of, sound_rows
+from cluster.precision import kept_dtype
 from cluster.strict import Strict
 from cluster.terminal import say
 from cluster.tokens import encoder_of
@@ -34,7 +35,7 @@ from train.finetuning.worker_args import Settings
 from train.instructions import InstructionConfig, read_instructions
 
 ONLY_SPEED = {"num_workers", "use_gpu", "cpus_per_worker", "accelerator_type", "max_failures", "gradient_checkpointing"}
-ADDED = ("parallel", "padding_free")  # left out at their defaults: results of before they existed stay valid
+ADDED = ("parallel", "padding_free", "dtype")  # left out at their defaults: results of before they existed stay valid
 
 
 class ModelConfig(Strict):
@@ -73,6 +74,11 @@ class Config(TrainingConfig):
     epochs: float = Field(3, gt=0)
     effective_batch: int = Field(16, ge=1, description="rows per step: num_workers x per_device_batch x accumulation")
     per_device_batch: int = Field(4, ge=1, description="rows that a worker computes at once")
+    dtype: Literal["auto", "bfloat16", "float32"] = Field(
+        "auto",
+        description="what CPUs compute in, with weights and sums in float32; auto: bfloat16 where the processor "
+        "computes it (AVX512-BF16, AMX), else float32. GPUs compute in bfloat16",
+    )
     padding_free: bool = Field(
         False,
         description="batches without padding tokens, on GPUs whose image has the package flash-attn",
@@ -284,9 +290,14 @@ def _settings(run: RunConfig, config: Config, name: str, direction: Direction, f
         out=str(place),
         seed=run.seed,
         accumulation=config.accumulation,
+        bfloat16=not config.on_gpus() and _dtype(run, config) == "bfloat16",
         about=about,
         **kept,
     )
+
+
+def _dtype(run: RunConfig, config: Config) -> str:
+    return kept_dtype(run.run) if config.dtype == "auto" else config.dtype
 
 
 def render(summary: Mapping[str, Any]) -> str:

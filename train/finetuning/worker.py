@@ -79,7 +79,7 @@ def check_padding_free(base: str, *, has_kernels: bool) -> None:
 
 
 def load_model(settings: Settings, gpu: bool) -> Any:
-    """The base model ready for training: float32 on CPUs and for full fine-tuning, bfloat16 with LoRA on GPUs."""
+    """The base model ready for training: weights in bfloat16 with LoRA on GPUs, else in float32."""
     dtype = torch.bfloat16 if gpu and settings.method == "lora" else torch.float32
     # Its kernels keep the rows of a batch apart at no cost; others mask T x T scores.
     attention = "flash_attention_2" if settings.padding_free else None
@@ -108,7 +108,7 @@ def arguments(settings: Settings, model: Any, scratch: str, *, gpu: bool, num_ro
         settings: of the training.
         model: to be trained.
         scratch: local folder for the Trainer's checkpoints.
-        gpu: train in bfloat16 on a GPU.
+        gpu: train on a GPU, in bfloat16.
         num_rows: training pairs, for the number of warm-up steps.
 
     Returns:
@@ -132,7 +132,7 @@ def arguments(settings: Settings, model: Any, scratch: str, *, gpu: bool, num_ro
         save_strategy="steps",
         save_steps=settings.checkpoint_steps,
         save_total_limit=1,
-        bf16=gpu,
+        bf16=gpu or settings.bfloat16,
         use_cpu=not gpu,
         gradient_checkpointing=settings.gradient_checkpointing,
         remove_unused_columns=False,

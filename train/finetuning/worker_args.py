@@ -27,6 +27,7 @@ class Settings:
     checkpoint_steps: int
     gradient_checkpointing: bool
     about: dict[str, Any]
+    bfloat16: bool = False  # what a CPU computes in; the weights stay float32
     parallel: str = "ddp"
     padding_free: bool = False
     num_threads: int = 1

@@ -128,6 +128,24 @@ def test_in_bfloat16_the_loss_is_not_rounded_to_three_digits(folder: str) -> Non
     assert float(total.detach()) / number == pytest.approx(float(expected), rel=2e-3)
 
 
+def test_on_a_cpu_in_bfloat16_loss_and_gradients_come_in_chunks_and_are_near_those_of_float32(
+    folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("train.finetuning.loss.CHUNK", 3)  # of the 8 loss tokens: 3, 3 and 2
+    found = []
+    for is_bfloat16 in (False, True):
+        model = load(folder)
+        with torch.autocast("cpu", torch.bfloat16, enabled=is_bfloat16):
+            total, number = CompletionLoss(model).sum(model, batch())
+        total.backward()
+        head = model.get_output_embeddings().weight  # type: ignore[operator]
+        found.append((float(total.detach()) / number, head.grad.flatten()))
+    (expected, gradient), (loss, other) = found
+    assert loss == pytest.approx(expected, rel=5e-3) and loss != expected
+    assert other.dtype == torch.float32
+    assert float(torch.cosine_similarity(gradient, other, dim=0)) > 0.999
+
+
 def test_the_loss_is_that_of_the_labels_worked_out_place_by_place(folder: str) -> None:
     model = load(folder).eval()
     loss = CompletionLoss(model)

@@ -48,6 +48,7 @@ def configuration(folder: Path, base: str, *, rows: int = 24, mode: str = "white
             "dev_share": 0.2,
             "learning_rate": 0.01,
             "lora_rank": 4,
+            "dtype": "float32",  # the same on every processor
             **sft,
         },
     }
@@ -83,6 +84,21 @@ def test_what_a_finished_training_leaves(done: Path) -> None:
     assert found["tokens_per_s"] > 0 and found["peak_memory_bytes"] > 10**8
     assert manifest["summary"]["left_out"] == {}
     assert "inverse model (black_box)" in (folder / "adapter" / "README.md").read_text()
+
+
+def test_in_bfloat16_the_losses_are_near_those_of_float32_and_the_weights_stay_float32(
+    done: Path, base: str, tmp_path: Path
+) -> None:
+    config = configuration(tmp_path, base, mode="black_box", dtype="bfloat16")
+    assert main(["distill", config]) == 0
+    assert main(["sft", config]) == 0
+    losses, expected = ([one["loss"] for one in facts(folder)["losses"]] for folder in (tmp_path, done))
+    assert losses == pytest.approx(expected, rel=0.03) and losses != expected
+    adapter = PeftModel.from_pretrained(
+        AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32),
+        tmp_path / "run" / "sft" / "judge" / "inverse" / "adapter",
+    )
+    assert {weight.dtype for weight in adapter.parameters()} == {torch.float32}
 
 
 def test_the_adapter_loads_and_the_merged_folder_says_the_same(done: Path, base: str) -> None:
