@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
 import re
 import statistics
@@ -25,6 +26,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 ROOT = Path(__file__).parents[2]
 # Not prometheus-eval: it asks one request after the other, and up to eleven times a record.
@@ -58,6 +61,8 @@ def main() -> int:
                 found[side].append(_side(side, Path(folder), served, _marked(rows, f"{side} {turn + 1}")))
                 figures = _figures([found[side][-1]], rows, arguments.hour)
                 print(f"round {turn + 1}: {side}: {json.dumps(figures)}", flush=True)
+    if "http" in found:
+        print(f"processor seconds of the server under http, last round: {found['http'][-1]['busy']}")
     print(_table({side: _figures(found[side], rows, arguments.hour) for side in sides}))
     return 0
 
@@ -102,7 +107,7 @@ def _side(side: str, folder: Path, served: Any, rows: Sequence[dict[str, Any]]) 
     """Seconds, scores and engine tokens of one run of a side in a process of its own."""
     for name, part in (("rows", rows), ("first", rows[:1])):
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in part), encoding="utf-8")
-    before = _tokens(served)
+    before, busy_before = _tokens(served), _busy(served)
     out = folder / "out.json"
     python = ROOT / (".venv-peers" if side in PEERS else ".venv") / "bin" / "python"
     cluster = re.search(r"ray\.address=(\S+)", served.log.read_text())
@@ -112,9 +117,24 @@ def _side(side: str, folder: Path, served: Any, rows: Sequence[dict[str, Any]]) 
     assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
     told = dict(json.loads(out.read_text(encoding="utf-8")))
     if "tokens" not in told:
+        busy = {name: seconds - busy_before.get(name, 0.0) for name, seconds in _busy(served).items()}
+        told["busy"] = {name: round(seconds, 2) for name, seconds in busy.items() if seconds > 0.1}
         told["tokens"] = [after - start for after, start in zip(_tokens(served), before, strict=True)]
     assert len(told["scores"]) == len(rows)
     return told
+
+
+def _busy(served: Any) -> dict[str, float]:
+    """Processor seconds of the server's processes so far, by what they are."""
+    found: dict[str, float] = {}
+    for process in psutil.Process(served.process.pid).children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            name = (
+                (process.cmdline() or [process.name()])[0].strip().removeprefix("ray::").removeprefix("ServeReplica:")
+            )
+            times = process.cpu_times()
+            found[Path(name).name] = found.get(Path(name).name, 0.0) + times.user + times.system
+    return found
 
 
 def _tokens(served: Any) -> list[float]:

@@ -1,0 +1,55 @@
+"""The cells of the study: `python -m tests.bench.study RUN [JUDGE:OTHER ...]`, after its `evaluate`.
+
+Prints Markdown: group.spearman with people of every judge of the run and of the text's length, with coverage; then of
+each pair that is named the difference, paired over groups. Intervals are 95 %.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from evaluation.measure.slices import labelled_slices
+from judging.stats.agreement import agreement, compare
+from judging.stats.estimate import Estimate
+from judging.stats.rows import Columns
+
+STATISTIC, LENGTH = "group.spearman", "length"
+
+
+def main(arguments: Sequence[str]) -> int:
+    run, *pairs = arguments
+    for (task, dataset, aspect, *_), rows in labelled_slices(Path(run) / "evaluate" / "scores.parquet").items():
+        scores = scores_of(rows)
+        print(f"\n{task} {dataset} {aspect}: {len(rows)} rows, {len({row['group'] for row in rows})} groups\n")
+        print(f"| | {STATISTIC} | coverage |\n|---|---|---|")
+        for name, column in scores.items():
+            found = agreement(columns(rows, column), levels=("group",), shuffles=0)[STATISTIC]
+            print(f"| {name} | {words(found)} | {found.coverage:.3f} |")
+        if pairs:
+            print("\n| difference | |\n|---|---|")
+        for first, _, second in (pair.partition(":") for pair in pairs):
+            difference = compare(columns(rows, scores[first]), scores[second], levels=("group",))[STATISTIC]
+            print(f"| {first} minus {second} | {words(difference)} |", flush=True)
+    return 0
+
+
+def scores_of(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[float | None]]:
+    """By judge the scores of these rows; `length` is the number of the text's characters."""
+    judges = [name.removesuffix(".score") for name in rows[0] if name.endswith(".score")]
+    found: dict[str, list[float | None]] = {name: [row[f"{name}.score"] for row in rows] for name in judges}
+    return {**found, LENGTH: [row["candidate_chars"] for row in rows]}
+
+
+def columns(rows: Sequence[Mapping[str, Any]], scores: Sequence[float | None]) -> Columns:
+    return Columns([row["group"] for row in rows], [row["label"] for row in rows], scores)
+
+
+def words(found: Estimate) -> str:
+    return f"{found.value:.2f} [{found.low:.2f}, {found.high:.2f}]"
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
