@@ -37,16 +37,16 @@ class Measured(NamedTuple):
 
 def main(arguments: Sequence[str]) -> int:
     (run,) = map(Path, arguments)
-    ((key, rows),) = labelled_slices(run / "transfer" / "evaluate" / "scores.parquet").items()
-    judges = sorted({name.split(".")[0] for name in rows[0] if name.endswith(".rubric.score")})
-    print(f"{key[0]} {key[1]} {key[2]}, group.spearman\n")
-    for judge in judges:
-        for folder in sorted((run / "invert").iterdir()):
-            lines = [json.loads(line) for line in (folder / "candidates.jsonl").read_text().splitlines()]
-            for source in sorted({line["source"] for line in lines}):
-                _tell(f"{source} {folder.name}, judged by {judge}", [one for one in lines if one["source"] == source])
-                if measured := _measured(rows, judge, source, folder.name, lines):
-                    _measure(measured)
+    for (task, dataset, aspect, *_), rows in labelled_slices(run / "transfer/evaluate/scores.parquet").items():
+        print(f"\n## {task} {dataset} {aspect}, group.spearman")
+        for judge in sorted({name.split(".")[0] for name in rows[0] if name.endswith(".rubric.score")}):
+            for folder in sorted((run / "invert").iterdir()):
+                lines = [json.loads(line) for line in (folder / "candidates.jsonl").read_text().splitlines()]
+                for source in sorted({line["source"] for line in lines}):
+                    of_source = [one for one in lines if one["source"] == source]
+                    _tell(f"{source} {folder.name}, judged by {judge}", of_source)
+                    if measured := _measured(rows, judge, source, folder.name, of_source):
+                        _measure(measured)
     return 0
 
 
@@ -63,7 +63,7 @@ def _measured(
     rows: Sequence[Mapping[str, Any]], judge: str, source: str, owner: str, lines: Sequence[Mapping[str, Any]]
 ) -> Measured | None:
     """The prompts of one source that `transfer` judged with; None: there are none."""
-    names = {f"{judge}.{source}.{owner}.{line['number']:03d}.score": line for line in lines if line["source"] == source}
+    names = {f"{judge}.{source}.{owner}.{line['number']:03d}.score": line for line in lines}
     judged = {name: line for name, line in names.items() if name in rows[0]}
     if not judged:
         return None
