@@ -1,7 +1,8 @@
 """The cells of the study: `python -m tests.bench.study RUN [JUDGE:OTHER ...]`, after its `evaluate`.
 
-Prints Markdown: group.spearman with people of every judge of the run and of the text's length, with coverage; then of
-each pair that is named the difference, paired over groups. Intervals are 95 %.
+Prints Markdown, for each data set, and for all of a task together where it has several: group.spearman with people of
+every judge of the run and of the text's length, with coverage; then of each pair that is named the difference, paired
+over groups. Intervals are 95 %.
 """
 
 from __future__ import annotations
@@ -21,9 +22,9 @@ STATISTIC, LENGTH = "group.spearman", "length"
 
 def main(arguments: Sequence[str]) -> int:
     run, *pairs = arguments
-    for (task, dataset, aspect, *_), rows in labelled_slices(Path(run) / "evaluate" / "scores.parquet").items():
+    for title, rows in parts(Path(run) / "evaluate" / "scores.parquet").items():
         scores = scores_of(rows)
-        print(f"\n{task} {dataset} {aspect}: {len(rows)} rows, {len({row['group'] for row in rows})} groups\n")
+        print(f"\n{title}: {len(rows)} rows, {len({row['group'] for row in rows})} groups\n")
         print(f"| | {STATISTIC} | coverage |\n|---|---|---|")
         for name, column in scores.items():
             found = agreement(columns(rows, column), levels=("group",), shuffles=0)[STATISTIC]
@@ -34,6 +35,16 @@ def main(arguments: Sequence[str]) -> int:
             difference = compare(columns(rows, scores[first]), scores[second], levels=("group",))[STATISTIC]
             print(f"| {first} minus {second} | {words(difference)} |", flush=True)
     return 0
+
+
+def parts(scores: Path) -> dict[str, list[dict[str, Any]]]:
+    """By title the labelled rows of each data set, and those of a task's data sets together."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for (task, dataset, aspect, *_), rows in labelled_slices(scores).items():
+        found[f"{task} {dataset} {aspect}"] = rows
+        named = [{**row, "group": f"{dataset}/{row['group']}"} for row in rows]
+        found.setdefault(f"{task} {aspect}, all data sets", []).extend(named)
+    return found if len(found) > 2 else dict([next(iter(found.items()))])
 
 
 def scores_of(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[float | None]]:
