@@ -69,7 +69,7 @@ class CompletionLoss:
 
 
 def _loss_in_chunks(hidden_ND: torch.Tensor, weight_VD: torch.Tensor, labels_N: torch.Tensor) -> torch.Tensor:
-    """The summed loss in bfloat16 on a CPU, where torch's own computes the head in float32: four times as slow.
+    """The summed loss in bfloat16 on a CPU, where torch's own computes the head in float32, several times slower.
 
     The logits of a chunk are computed again for its gradients, so that those of one chunk exist at once.
     """
