@@ -4,7 +4,8 @@ On Topical-Chat, whole groups, 64 requests at once. A round runs each side once,
 round; the figures are medians over the rounds. The records begin with a mark of their side and round, so that no side
 finds the prompts of another in the engine's prefix cache.
 
-batch: `evaluate` with an engine of its own, from the first request's begin to the last one's end. running: `evaluate`
+engine: plain `vllm.LLM.generate` on the tokens of batch's prompts, which is what the model alone allows. batch:
+`evaluate` with an engine of its own, from the first request's begin to the last one's end. running: `evaluate`
 through the server's evaluators, the whole job. http: `/v1/judge`. The peers: their own judges on the chat endpoint
 (tests/peers/judges.py). The sides without an engine of their own are timed after one record that is not. Tokens are
 the engine's own counts, cached ones and that record included.
@@ -16,6 +17,7 @@ import argparse
 import asyncio
 import contextlib
 import json
+import os
 import re
 import statistics
 import subprocess
@@ -32,7 +34,7 @@ import psutil
 ROOT = Path(__file__).parents[2]
 # Not prometheus-eval: it asks one request after the other, and up to eleven times a record.
 PEERS = ("deepeval_local", "deepeval_openai", "inspect_ai", "openevals", "mlflow")
-OURS = ("batch", "running", "http")
+OURS = ("engine", "batch", "running", "http")
 NUM_PARALLEL = 64
 ASPECT = "overall"
 SETTLED_S = 3.0  # Ray reads the engine's counters every few seconds
@@ -189,12 +191,57 @@ def _child(side: str, folder: str, address: str, cluster: str, out: str) -> None
     lines = (Path(folder) / "rows.jsonl").read_text(encoding="utf-8").splitlines()
     rows = [json.loads(line) for line in lines]
     known: dict[str, Callable[[], dict[str, Any]]] = {
+        "engine": lambda: _engine(Path(folder), rows),
         "batch": lambda: _batch(Path(folder)),
         "running": lambda: _running(Path(folder), cluster),
         "http": lambda: asyncio.run(_http(address, rows)),
     }
     told = known[side]() if side in known else _peer(side, address, rows)
     Path(out).write_text(json.dumps(told), encoding="utf-8")
+
+
+def _engine(folder: Path, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Plain vLLM with the arguments of the batch engine; its start, prompts and tokens are made before it is timed."""
+    import ray
+
+    from cluster import models
+    from cluster.config import load
+    from cluster.jobs import sections
+    from cluster.tokens import Encoder
+    from cluster.vllm_arguments import vllm_arguments
+    from evaluation.judges.judge_config import build_judge
+    from judging.datasets import read_records
+    from judging.expected import expected_score
+
+    run = load(folder / "c.yaml", [], sections())
+    spec = run.models["m"]
+    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
+    arguments = vllm_arguments(spec)  # they depend on what the cluster has
+    ray.shutdown()
+    os.environ |= arguments["runtime_env"]["env_vars"]
+    from vllm import LLM, SamplingParams, TokensPrompt
+
+    weights = str(models.resolve(spec.source).path)
+    encoder = Encoder(weights)
+    wanted = [("dialogue", ASPECT)]
+    judge = build_judge("m", run.evaluate.judges["m"], wanted, {}, encoder.special_tokens())
+    records: list[Any] = list(read_records([folder / "rows.jsonl"]))
+    asked = [judge.request(record, ASPECT) for record in records]
+    spelled = encoder.label_tokens(asked[0]["reply_prefix"], tuple(asked[0]["labels"]))
+    tokens = [encoder.prompt_ids(one["prompt"], spelled.prefix, spec.max_model_len) for one in asked]
+    model = LLM(weights, **arguments["engine_kwargs"])
+    params = SamplingParams(max_tokens=1, temperature=0, logprob_token_ids=list(spelled.ids))
+    model.generate([TokensPrompt(prompt_token_ids=tokens[0])], params, use_tqdm=False)
+    model.reset_prefix_cache()
+    prompts = [TokensPrompt(prompt_token_ids=ids) for ids in tokens]
+    began = time.perf_counter()
+    found = model.generate(prompts, params, use_tqdm=False)
+    seconds = time.perf_counter() - began
+    scale = judge.templates["dialogue", ASPECT].scale
+    logprobs = [[one.outputs[0].logprobs[0][id].logprob for id in spelled.ids] for one in found]
+    scores = {record.id: expected_score(values, scale).score for record, values in zip(records, logprobs, strict=True)}
+    assert len(scores) == len(rows)
+    return {"seconds": seconds, "scores": list(scores.values()), "tokens": [sum(map(len, tokens)), len(rows)]}
 
 
 def _scores(folder: Path, run_folder: str) -> list[float | None]:
