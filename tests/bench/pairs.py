@@ -37,8 +37,9 @@ def main(arguments: Sequence[str]) -> int:
     for job in ("evaluate", "report"):
         if code := inverdict([job, config]):
             return code
-    [part] = json.loads((folder / "run" / "report" / "metrics.json").read_text(encoding="utf-8"))["pairs"]
-    print("\n".join(_tables(part, _people(rows, aspect))))
+    for part in json.loads((folder / "run" / "report" / "metrics.json").read_text(encoding="utf-8"))["pairs"]:
+        of_part = [row for row in rows if row.get("dataset") in (None, part["dataset"])]
+        print("\n".join(_tables(part, _people(of_part, aspect))))
     return 0
 
 
