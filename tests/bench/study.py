@@ -2,7 +2,7 @@
 
 Prints Markdown, for each data set, and for all of a task together where it has several: group.spearman with people of
 every judge of the run and of the text's length, with coverage; then of each pair that is named the difference, paired
-over groups. Intervals are 95 %.
+over groups. Intervals are 95 %; n is the number of groups in which the statistic is defined.
 """
 
 from __future__ import annotations
@@ -21,8 +21,17 @@ STATISTIC, LENGTH = "group.spearman", "length"
 
 
 def main(arguments: Sequence[str]) -> int:
-    run, *pairs = arguments
-    for title, rows in parts(Path(run) / "evaluate" / "scores.parquet").items():
+    file = Path(*arguments[:1]) / "evaluate" / "scores.parquet"
+    pairs = [pair.split(":") for pair in arguments[1:]]
+    if not file.exists():
+        print(f"usage: python -m tests.bench.study RUN [JUDGE:OTHER ...]; there is no {file}")
+        return 2
+    found_parts = parts(file)
+    known = {name for rows in found_parts.values() for name in scores_of(rows)}
+    if not found_parts or any(len(pair) != 2 or not known.issuperset(pair) for pair in pairs):
+        print(f"{file} has no human scores" if not found_parts else f"The judges are: {', '.join(sorted(known))}")
+        return 2
+    for title, rows in found_parts.items():
         scores = scores_of(rows)
         print(f"\n{title}: {len(rows)} rows, {len({row['group'] for row in rows})} groups\n")
         print(f"| | {STATISTIC} | coverage |\n|---|---|---|")
@@ -31,20 +40,21 @@ def main(arguments: Sequence[str]) -> int:
             print(f"| {name} | {words(found)} | {found.coverage:.3f} |")
         if pairs:
             print("\n| difference | |\n|---|---|")
-        for first, _, second in (pair.partition(":") for pair in pairs):
+        for first, second in pairs:
             difference = compare(columns(rows, scores[first]), scores[second], levels=("group",))[STATISTIC]
             print(f"| {first} minus {second} | {words(difference)} |", flush=True)
     return 0
 
 
 def parts(scores: Path) -> dict[str, list[dict[str, Any]]]:
-    """By title the labelled rows of each data set, and those of a task's data sets together."""
+    """By title the labelled rows of each data set, and those of a task's data sets with one scale together."""
     found: dict[str, list[dict[str, Any]]] = {}
-    for (task, dataset, aspect, *_), rows in labelled_slices(scores).items():
-        found[f"{task} {dataset} {aspect}"] = rows
+    for (task, dataset, aspect, low, high), rows in labelled_slices(scores).items():
+        scale = f"{aspect} ({low:g} to {high:g})"
+        found[f"{task} {dataset} {scale}"] = rows
         named = [{**row, "group": f"{dataset}/{row['group']}"} for row in rows]
-        found.setdefault(f"{task} {aspect}, all data sets", []).extend(named)
-    return found if len(found) > 2 else dict([next(iter(found.items()))])
+        found.setdefault(f"{task} {scale}, all data sets", []).extend(named)
+    return found if len(found) > 2 else dict(list(found.items())[:1])
 
 
 def scores_of(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[float | None]]:
@@ -59,7 +69,7 @@ def columns(rows: Sequence[Mapping[str, Any]], scores: Sequence[float | None]) -
 
 
 def words(found: Estimate) -> str:
-    return f"{found.value:.2f} [{found.low:.2f}, {found.high:.2f}]"
+    return f"{found.value:.2f} [{found.low:.2f}, {found.high:.2f}] (n {found.n})"
 
 
 if __name__ == "__main__":
