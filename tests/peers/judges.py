@@ -21,6 +21,7 @@ class Endpoint(NamedTuple):
     url: str  # such as http://127.0.0.1:8000/v1
     model: str
     num_parallel: int = 4
+    criterion: str = CRITERION  # what a good text is
 
 
 class Graded(NamedTuple):
@@ -66,7 +67,7 @@ def _g_eval(model: Any, endpoint: Endpoint, rows: Sequence[Row]) -> list[Graded]
     metric = GEval(
         name="quality",
         evaluation_params=[SingleTurnParams.INPUT, SingleTurnParams.ACTUAL_OUTPUT],
-        evaluation_steps=["Check whether the answer is correct.", "Check whether it fits all that it replies to."],
+        evaluation_steps=[endpoint.criterion],  # given, so that no request is spent on writing them
         model=model,
     )
     return deepevaluated(metric, endpoint, rows)
@@ -102,7 +103,8 @@ def inspect_ai(endpoint: Endpoint, rows: Sequence[Row]) -> list[Graded]:
     from inspect_ai.scorer import model_graded_qa
 
     values = {"C": 1.0, "P": 0.5, "I": 0.0}
-    scores = inspected(rows, model_graded_qa(partial_credit=True, model=inspect_model(endpoint)))
+    scorer = model_graded_qa(partial_credit=True, model=inspect_model(endpoint))
+    scores = inspected(rows, scorer, endpoint.criterion)
     return [Graded(values.get(str(one.value)), "" if one.value in values else str(one.reason)) for one in scores]
 
 
@@ -115,7 +117,7 @@ def inspect_model(endpoint: Endpoint) -> Any:
     return get_model(name, base_url=endpoint.url, api_key="none", config=config)
 
 
-def inspected(rows: Sequence[Row], scorer: Any) -> list[Any]:
+def inspected(rows: Sequence[Row], scorer: Any, target: str = CRITERION) -> list[Any]:
     """The scores that an Inspect scorer gives; the model under test repeats the candidates."""
     from inspect_ai import Task, eval
     from inspect_ai.dataset import Sample
@@ -130,7 +132,7 @@ def inspected(rows: Sequence[Row], scorer: Any) -> list[Any]:
 
         return solve
 
-    samples = [Sample(input=row["source"], target=CRITERION, metadata={"candidate": row["candidate"]}) for row in rows]
+    samples = [Sample(input=row["source"], target=target, metadata={"candidate": row["candidate"]}) for row in rows]
     task = Task(dataset=samples, solver=candidate(), scorer=scorer)
     with tempfile.TemporaryDirectory() as folder:
         (log,) = eval(task, model="mockllm/model", log_dir=folder, display="none")
@@ -154,7 +156,7 @@ def prometheus_eval(endpoint: Endpoint, rows: Sequence[Row]) -> list[Graded]:
     replies, scores = judge.absolute_grade(
         instructions=[row["source"] for row in rows],
         responses=[row["candidate"] for row in rows],
-        rubric=SCORE_RUBRIC_TEMPLATE.format(criteria=CRITERION, **levels),
+        rubric=SCORE_RUBRIC_TEMPLATE.format(criteria=endpoint.criterion, **levels),
         reference_answers=[None] * len(rows),
         params={"max_tokens": MAX_TOKENS // 2, "temperature": 1.0, "top_p": 0.9},
     )
@@ -171,7 +173,7 @@ def openevals(endpoint: Endpoint, rows: Sequence[Row]) -> list[Graded]:
 
     keys = {"temperature": 0, "max_tokens": MAX_TOKENS}
     judge = create_llm_as_judge(
-        prompt=f"{CRITERION} Reason in one short sentence.\n"
+        prompt=f"{endpoint.criterion} Reason in one short sentence.\n"
         "<question>{inputs}</question>\n<answer>{outputs}</answer>",
         judge=ChatOpenAI(model=endpoint.model, base_url=endpoint.url, api_key="none", **keys),
         choices=[1.0, 2.0, 3.0, 4.0, 5.0],
@@ -188,7 +190,8 @@ def mlflow(endpoint: Endpoint, rows: Sequence[Row]) -> list[Graded]:
 
     judge = make_judge(
         name="quality",
-        instructions=f"{CRITERION} Rate from 1 to 5 the answer {{{{ outputs }}}} to the question {{{{ inputs }}}}. "
+        instructions=f"{endpoint.criterion} "
+        "Rate from 1 to 5 the answer {{ outputs }} to the question {{ inputs }}. "
         "Give the rationale in one short sentence.",
         model=f"openai:/{endpoint.model}",
         base_url=f"{endpoint.url}/chat/completions",
@@ -209,7 +212,8 @@ def each(rows: Sequence[Row], score: Callable[[Row], Any], num_parallel: int = 1
         try:
             value = float(score(row))
         except Exception as error:  # a peer's own, of many kinds
-            return Graded(None, f"{type(error).__name__}: {str(error).splitlines()[0][:80]}")
+            told = " ".join(str(error).split())[:80]
+            return Graded(None, f"{type(error).__name__}: {told}")
         return Graded(value) if math.isfinite(value) else Graded(None, str(value))
 
     with ThreadPoolExecutor(num_parallel) as pool:
