@@ -18,7 +18,7 @@ from cluster import feasibility as demands
 from cluster import runtime
 from cluster.artifacts import JobDir, Outcome
 from cluster.config import RunConfig
-from cluster.model_specs import ModelSpec, VllmSpec
+from cluster.model_specs import ModelSpec, ServedSpec, VllmSpec
 from cluster.precision import all_settled
 from cluster.terminal import say, shown
 from cluster.tokens import special_tokens_of
@@ -133,7 +133,8 @@ def judge_all(
         The summary of `scores.parquet`, and by judge the summary of its retrieved examples.
     """
     config, folder, cascade = evaluation.config, evaluation.folder, evaluation.config.vote.cascade
-    found = _find_examples(evaluation, folder, judges, pool)
+    is_served = any(isinstance(spec, ServedSpec) for spec in specs.values())
+    found = _find_examples(evaluation, folder, judges, pool, is_served)
     ask_all(
         folder,
         judges,
@@ -162,7 +163,7 @@ def _say_what_to_know(counts: Ingested, folder: Path, judges: Mapping[str, Judge
 
 
 def _find_examples(
-    evaluation: Evaluation, folder: Path, judges: Mapping[str, Judge], pool: Mapping[str, Record]
+    evaluation: Evaluation, folder: Path, judges: Mapping[str, Judge], pool: Mapping[str, Record], is_served: bool
 ) -> dict[str, dict[str, Any]]:
     """Retrieve the examples of every judge that has a retriever, and return their summaries."""
     run, summaries = evaluation.run, {}
@@ -172,7 +173,7 @@ def _find_examples(
             continue
         chooser = judge_chooser(config, run.models[config.model], judge, pool, run)
         aspects_of = partial(aspects_of_row, aspects=evaluation.config.aspects)
-        choose_examples(folder, name, chooser, aspects_of)
+        choose_examples(folder, name, chooser, aspects_of, is_served=is_served)
         summaries[name] = examples_summary(folder, name, config.icl)
         say_what_is_missing(name, summaries[name])
     return summaries

@@ -134,7 +134,12 @@ class Chosen(NamedTuple):
 
 
 def choose_examples(
-    folder: Path, judge: str, chooser: Chooser, aspects_of: Callable[[Mapping[str, Any]], Sequence[str]]
+    folder: Path,
+    judge: str,
+    chooser: Chooser,
+    aspects_of: Callable[[Mapping[str, Any]], Sequence[str]],
+    *,
+    is_served: bool = False,
 ) -> None:
     """Complete `folder/examples/{judge}` for the blocks in `folder/records`; existing parts are skipped.
 
@@ -143,6 +148,7 @@ def choose_examples(
         judge: the judge's name.
         chooser: retrieves the judge's examples.
         aspects_of: the aspects to judge for a row of `records/`.
+        is_served: running evaluators answer, which may hold every CPU of the cluster: this waits for none.
     """
     out = folder / "examples" / judge
     out.mkdir(parents=True, exist_ok=True)
@@ -158,7 +164,7 @@ def choose_examples(
         fn_constructor_args=(chooser, aspects_of, out.resolve()),
         batch_size=None,
         concurrency=1,
-        **{"num_cpus": 1, **beside_driver()},
+        **{"num_cpus": 0 if is_served else 1, **beside_driver()},
     )
     total = sum(pq.read_metadata(part).num_rows for part in parts)
     with progress(f"evaluate: {judge}: retrieving examples ({chooser.config.arm})", total, 0) as bar:

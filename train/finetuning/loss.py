@@ -52,9 +52,9 @@ class CompletionLoss:
         # A sum in bfloat16 has three digits, so there the losses of the tokens are summed in float32.
         reduction = "sum" if dtype == torch.float32 else "none"
         with torch.autocast(device, enabled=False):
-            weight_VD = self._head.weight.to(dtype)
             if device == "cpu" and dtype == torch.bfloat16:
-                return _loss_in_chunks(hidden_ND.to(dtype), weight_VD, labels_N)
+                return _loss_in_chunks(hidden_ND.to(dtype), self._head.weight, labels_N)
+            weight_VD = self._head.weight.to(dtype)
             loss = linear_cross_entropy(hidden_ND.to(dtype), weight_VD, labels_N, reduction=reduction, options=options)
         return loss.float().sum()
 
@@ -71,14 +71,17 @@ class CompletionLoss:
 def _loss_in_chunks(hidden_ND: torch.Tensor, weight_VD: torch.Tensor, labels_N: torch.Tensor) -> torch.Tensor:
     """The summed loss in bfloat16 on a CPU, where torch's own computes the head in float32, several times slower.
 
-    The logits of a chunk are computed again for its gradients, so that those of one chunk exist at once.
+    The logits of a chunk are computed again for its gradients, so that those of one chunk exist at once. A weight that
+    is trained is cast in every chunk, so that its gradient is summed over the chunks in float32.
     """
+    if not weight_VD.requires_grad:
+        weight_VD = weight_VD.to(hidden_ND.dtype)
     chunks = zip(hidden_ND.split(CHUNK), labels_N.split(CHUNK), strict=True)
     return torch.stack([checkpoint(_loss, *one, weight_VD, use_reentrant=False) for one in chunks]).sum()
 
 
 def _loss(hidden_ND: torch.Tensor, labels_N: torch.Tensor, weight_VD: torch.Tensor) -> torch.Tensor:
-    return cross_entropy(linear(hidden_ND, weight_VD).float(), labels_N, reduction="sum")
+    return cross_entropy(linear(hidden_ND, weight_VD.to(hidden_ND.dtype)).float(), labels_N, reduction="sum")
 
 
 class CompletionTrainer(Trainer):

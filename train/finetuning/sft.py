@@ -141,6 +141,8 @@ def main(run: RunConfig) -> Outcome:
                 code="unsupported",
                 key=f"sft.models.{name}.base",
             )
+    if config.dtype == "float32" and config.on_gpus():
+        say("sft: WARNING: sft.dtype has no effect here: it is for CPUs, and GPUs compute in bfloat16")
     found = {
         f"{name}/{direction}": _train_one(run, config, name, direction)
         for name, chosen in config.models.items()
@@ -275,7 +277,9 @@ def _settings(run: RunConfig, config: Config, name: str, direction: Direction, f
     base = run.models[chosen.base]
     assert isinstance(base, VllmSpec)
     place = folder.resolve()
+    dtype = "bfloat16" if config.on_gpus() else _dtype(run, config)
     about = {
+        "dtype": dtype,
         "model": name,
         "mode": chosen.mode,
         "direction": direction,
@@ -290,7 +294,7 @@ def _settings(run: RunConfig, config: Config, name: str, direction: Direction, f
         out=str(place),
         seed=run.seed,
         accumulation=config.accumulation,
-        bfloat16=not config.on_gpus() and _dtype(run, config) == "bfloat16",
+        bfloat16=dtype == "bfloat16",
         about=about,
         **kept,
     )

@@ -1,21 +1,26 @@
 """`evaluate` with examples retrieved for each record: which are shown, the budget, contamination, resume."""
 
 import json
+import shutil
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+import ray
 import yaml
 
 from cluster.__main__ import main
 from cluster.config import load
 from cluster.jobs import sections
 from cluster.model_specs import ScriptedSpec, VllmSpec
+from cluster.parts import parts_of
 from evaluation.batch.evaluate import main as evaluate
+from evaluation.batch.verdicts import aspects_of_row
 from evaluation.judges import few_shot
-from evaluation.judges.few_shot import Chooser, IclConfig
+from evaluation.judges.few_shot import Chooser, IclConfig, choose_examples
 from evaluation.judges.judge_config import JudgeConfig, build_judge
 from judging.judge import shown
 from judging.records import Record, Scale
@@ -145,6 +150,19 @@ def chooser_of(config: IclConfig) -> Chooser:
         index=Path("nowhere"),
         seed=0,
     )
+
+
+@pytest.mark.ray
+def test_examples_for_running_evaluators_need_no_free_cpu(done: Path, tmp_path: Path) -> None:
+    shutil.copytree(done / "run" / "evaluate" / "records", tmp_path / "records")
+    taken = ray.util.placement_group([{"CPU": ray.cluster_resources()["CPU"]}])  # as by the evaluators
+    try:
+        ray.get(taken.ready(), timeout=60)
+        aspects_of = partial(aspects_of_row, aspects=["overall"])
+        choose_examples(tmp_path, "j", chooser_of(IclConfig(arm="random")), aspects_of, is_served=True)
+    finally:
+        ray.util.remove_placement_group(taken)
+    assert len(list((tmp_path / "examples" / "j").glob("part-*.parquet"))) == len(parts_of(tmp_path / "records"))
 
 
 def test_tokens_are_counted_with_the_models_tokenizer_at_the_commit_of_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
