@@ -20,11 +20,12 @@ from judging.template_checks import NGRAM, verify, words
 from train.inversion.one_shot import Unit
 from train.inversion.slots import generalise
 
-# "Overall score: 2", "rated as 1 out of 5", "gave it a 3.67"; not the ends of a range ("a score from 1 to 5").
-SAID_SCORE = re.compile(
-    r"\b(?:scor\w*|rat(?:ed?|ings?)|gave|given)\b(?:\W+(?:(?!from\b|between\b)[a-z]+\W+){0,4}?)"
-    r"(?<![\d.-])(\d+(?:\.\d+)?)(?![\d.]*\d)(?!\s*(?:to|through|[-\u2013\u2014])\s*\d)",
-    re.IGNORECASE,
+# "Overall score: 2", "rated as 1 out of 5", "gave it a 3.67", "the quality of this reply is 5"; not the ends of a range
+# ("a score from 1 to 5", "rate it out of 5").
+SAID_SCORE = (
+    r"(?:\b(?:scor\w*|rat(?:ed?|ings?)|gave|given)\b(?:[^\w\n]+(?:(?!(?:from|between|out|up|to)\b)[a-z]+[^\w\n]+){0,4}?)"
+    r"|\b(?:quality|ASPECTS)\b[^.\n]{0,80}?\b(?:is|was)\s+)"
+    r"(?<![\d.-])(\d+(?:\.\d+)?)(?![\d.]*\d)(?!\s*(?:to|through|[-\u2013\u2014])\s*\d)"
 )
 
 
@@ -89,8 +90,8 @@ def make_candidate(
     problems = [shaped.refused] if shaped.refused else []
     if _copies_the_reply(unit, draft["reply"]):
         problems.append("it copies the judge's reply")
-    if _says_the_score(unit, example, shaped.text):
-        problems.append("it states the example's score instead of asking for one")
+    if _says_a_score(unit, example, shaped.text):
+        problems.append("it states a score instead of asking for one")
     scales = [template.scale for template in templates.values()]
     for template in () if shaped.refused else templates.values():
         problems += verify(template, [content], max_words=max_words, require_scale=require_scale, other_scales=scales)
@@ -112,18 +113,17 @@ def _copies_the_reply(unit: Unit, draft: str) -> bool:
     return len(began) >= NGRAM and f" {' '.join(began)} " in f" {' '.join(words(draft))} "
 
 
-def _says_the_score(unit: Unit, example: Record, text: str) -> bool:
-    """Whether a prompt states a single score, and it is the human score of the example.
+def _says_a_score(unit: Unit, example: Record, text: str) -> bool:
+    """Whether a prompt states a single score, the example's or another one that its scales have.
 
-    Such a prompt would be selected, because it makes that score the most probable one for every text. A prompt that
-    says what several scores mean is fine.
+    Such a prompt can be selected because it makes that score the most probable one for every text. A prompt that says
+    what several scores mean is fine.
     """
-    said = {float(number) for number in SAID_SCORE.findall(text)}
-    # On the task's scale, as in the reply, and on the scale of the human score.
-    given = {
-        round(score, 2) for aspect in unit.aspects for score in (unit.score_of(example, aspect), example.scores[aspect])
-    }
-    return len(said) == 1 and said <= given
+    aspects = "|".join(re.escape(aspect) for aspect in unit.aspects)
+    said = {float(number) for number in re.findall(SAID_SCORE.replace("ASPECTS", aspects), text, re.IGNORECASE)}
+    # The task's scale, as in the reply, and the scale of the human score.
+    scales = [scale for aspect in unit.aspects for scale in (unit.scale_of(aspect), example.scales[aspect])]
+    return len(said) == 1 and any(scale.low <= min(said) <= scale.high for scale in scales)
 
 
 def kinds(problems: Iterable[str]) -> list[str]:

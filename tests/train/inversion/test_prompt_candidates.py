@@ -129,17 +129,22 @@ def test_a_prompt_that_repeats_the_judges_reply_asks_nothing() -> None:
         ("The answer was rated as 4 out of 5.", True),
         ("The judge gave the answer a 4.0.", True),
         ('{"tone": "dry", "quality rating": 4}', True),
-        ("Its score was 3.", False),  # not the example's
+        ("Its score was 3.", True),  # another one than the example's
+        ("The quality of the answer to this question is 5.", True),
+        ("I gave it a score of 2.", True),
+        ("Its score was 7.", False),  # which no judge can give
+        ("Give a score out of 5.", False),
+        ("Look at the score.\n3. Look at the answer.", False),  # the number of a list's item
         ("A score of 1 is bad, a score of 4 is good.", False),  # what scores mean
         ("Give a score from 1 to 4.", False),  # a scale; a wrong one, which is another fault
         ("Rate it in 4 steps.", True),  # the price: one number alone after a word of rating
         ("There were 4 of them.", False),
     ],
 )
-def test_a_prompt_that_tells_the_examples_score_is_refused(said: str, is_leak: bool) -> None:
+def test_a_prompt_that_states_a_score_is_refused(said: str, is_leak: bool) -> None:
     example = rated("r1", {"overall": 4})
     problems = made(f"{ASK} {said}", unit(example)).problems
-    assert ("it states the example's score instead of asking for one" in problems) is is_leak
+    assert ("it states a score instead of asking for one" in problems) is is_leak
 
 
 @pytest.mark.parametrize(
