@@ -263,11 +263,9 @@ def test_metrics_are_those_of_both_replicas_of_the_interface(served: Served) -> 
         for _ in range(10):
             assert served.get("/docs").status_code == 200
             num_requests += 1
-    while sum(counts().values()) < num_requests and time.monotonic() < deadline:
+    while sum((found := counts()).values()) < num_requests and time.monotonic() < deadline:
         time.sleep(0.5)
-    found = counts()
-    assert sum(found.values()) == num_requests
-    assert len(found) == 2
+    assert (sum(found.values()), len(found)) == (num_requests, 2)
 
 
 def test_a_repeated_batch_is_judged_once_whichever_replica_gets_it(served: Served) -> None:
