@@ -163,7 +163,7 @@ def _notes_of_rankings(rankings: Mapping[str, Ranking]) -> Iterator[str]:
     yield from known
     for name, ranking in rankings.items():
         by = "the labels" if name == PEOPLE else one_line(name)
-        yield from (f"By {by}: {note}" for note in ranking_notes(ranking) if note not in known)
+        yield from (f"In the ranking by {by}: {note}" for note in ranking_notes(ranking) if note not in known)
 
 
 def ranking_notes(ranking: Ranking) -> Iterator[str]:

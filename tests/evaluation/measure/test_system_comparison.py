@@ -121,7 +121,7 @@ def test_labels_of_one_system_in_each_group_are_few_labels_too(tmp_path: Path) -
     found = part.powered["j"]
     assert found.means["a"].labels.n == found.means["b"].labels.n == 18
     assert [(ways.labels.n, ways.p) for ways in found.differences.values()] == [(0, 1.0)] and not found.has_interval
-    assert any(note.startswith("By the labels: No two systems answer the same group") for note in part.notes)
+    assert any(note.startswith("In the ranking by the labels: No two systems answer the same group") for note in part.notes)
 
 
 def test_names_of_texts_are_not_systems(tmp_path: Path) -> None:
@@ -151,8 +151,8 @@ def test_a_single_judges_ranking_says_what_it_lacks(tmp_path: Path) -> None:
             one["scores"]["k"] = None
     (part,) = parts(tmp_path, rows)
     by_j, by_k = part.notes
-    assert by_j.startswith("By j: Not compared: c (no score")
-    assert by_k.startswith("By k: Not every system has a score in each of the 12 groups (b has 11).")
+    assert by_j.startswith("In the ranking by j: Not compared: c (no score")
+    assert by_k.startswith("In the ranking by k: Not every system has a score in each of the 12 groups (b has 11).")
     found = part.to_json()["rankings"]
     assert (found["j"]["left_out"], found["panel"]["left_out"]) == (["c"], [])
     # 12 of 36 rows have no score by j.
