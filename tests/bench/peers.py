@@ -88,7 +88,7 @@ def _table(figures: Mapping[str, Mapping[str, Any]]) -> str:
     """Markdown: a row for each side, with its speed over that of DeepEval's faster setting."""
     deepeval = [one["records_per_s"] for side, one in figures.items() if side.startswith("deepeval")]
     lines = [
-        "| side | records/s | times DeepEval's | whole job, s | scored | prompt, generated tokens a record | "
+        "| side | records/s (range) | times DeepEval's | whole job, s | scored | prompt, generated tokens a record | "
         "USD for 1,000 | Spearman |",
         "|---|---|---|---|---|---|---|---|",
     ]
@@ -97,7 +97,7 @@ def _table(figures: Mapping[str, Mapping[str, Any]]) -> str:
         value, low, high = one["spearman"]
         tokens = f"{one['prompt_tokens']}, {one['generated_tokens']}"
         cells = (
-            f"{one['records_per_s']:.2f}",
+            f"{one['records_per_s']:.2f} ({one['range'][0]} to {one['range'][1]})",
             ratio,
             f"{one['whole_s']:.0f}",
             f"{one['scored']:.2f}",
@@ -200,9 +200,11 @@ def _figures(runs: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any]
         system=[row["system"] for row in rows],
     )
     spearman = agreement(columns, levels=("group",))["group.spearman"]
-    speed = statistics.median(len(rows) / run["seconds"] for run in runs)
+    speeds = [len(rows) / run["seconds"] for run in runs]
+    speed = statistics.median(speeds)
     return {
         "records_per_s": round(speed, 3),
+        "range": [round(end, 2) for end in (min(speeds), max(speeds))],
         "whole_s": round(statistics.median(run.get("whole_s", run["seconds"]) for run in runs), 1),
         "usd_per_1000": round(hour * 1000 / speed / 3600, 4),
         "scored": round(statistics.median(_share(run["scores"]) for run in runs), 3),

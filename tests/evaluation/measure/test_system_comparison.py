@@ -121,7 +121,9 @@ def test_labels_of_one_system_in_each_group_are_few_labels_too(tmp_path: Path) -
     found = part.powered["j"]
     assert found.means["a"].labels.n == found.means["b"].labels.n == 18
     assert [(ways.labels.n, ways.p) for ways in found.differences.values()] == [(0, 1.0)] and not found.has_interval
-    assert any(note.startswith("In the ranking by the labels: No two systems answer the same group") for note in part.notes)
+    assert any(
+        note.startswith("In the ranking by the labels: No two systems answer the same group") for note in part.notes
+    )
 
 
 def test_names_of_texts_are_not_systems(tmp_path: Path) -> None:
