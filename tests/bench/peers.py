@@ -9,7 +9,7 @@ engine: plain `vllm.LLM.generate` on the tokens of batch's prompts, which is wha
 through the server's evaluators. http: `/v1/judge`. The peers: their own judges on the chat endpoint, with the question
 and the ends of our rubric as their criterion (tests/peers/judges.py). The sides without an engine of their own are
 timed after one record that is not; "whole job" is what a user waits for, the engine's start included. Tokens are the
-engine's own counts, cached ones and that record included. A side that fails is a row with its error.
+engine's own counts, cached ones and that record included. A side that fails is a line with its error.
 """
 
 from __future__ import annotations
@@ -63,6 +63,8 @@ def main() -> int:
         return 2
     lines = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
     rows, sides = sorted(lines, key=lambda row: str(row["group"]))[: arguments.records], arguments.sides
+    if not rows or arguments.rounds < 1:
+        parser.error(f"{file} has {len(lines)} records; --records and --rounds must leave at least one of each")
     found: dict[str, list[dict[str, Any]]] = {side: [] for side in sides}
     failed: dict[str, str] = {}
     with tempfile.TemporaryDirectory() as folder, _server(Path(folder), arguments.model) as served:

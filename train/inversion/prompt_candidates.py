@@ -21,11 +21,11 @@ from train.inversion.one_shot import Unit
 from train.inversion.slots import generalise
 
 # "Overall score: 2", "rated as 1 out of 5", "gave it a 3.67", "the quality of this reply is 5"; not the ends of a range
-# ("a score from 1 to 5", "rate it out of 5").
+# ("a score from 1 to 5", "rate it out of 5") and not what a score means ("the quality is 1 if it makes no sense").
 SAID_SCORE = (
     r"(?:\b(?:scor\w*|rat(?:ed?|ings?)|gave|given)\b(?:[^\w\n]+(?:(?!(?:from|between|out|up|to)\b)[a-z]+[^\w\n]+){0,4}?)"
     r"|\b(?:quality|ASPECTS)\b[^.\n]{0,80}?\b(?:is|was)\s+)"
-    r"(?<![\d.-])(\d+(?:\.\d+)?)(?![\d.]*\d)(?!\s*(?:to|through|[-\u2013\u2014])\s*\d)"
+    r"(?<![\d.-])(\d+(?:\.\d+)?)(?![\d.]*\d)(?!\s*(?:to|through|[-\u2013\u2014])\s*\d)(?!\s*(?:if|when|where)\b)"
 )
 
 

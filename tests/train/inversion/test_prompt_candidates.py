@@ -131,6 +131,7 @@ def test_a_prompt_that_repeats_the_judges_reply_asks_nothing() -> None:
         ('{"tone": "dry", "quality rating": 4}', True),
         ("Its score was 3.", True),  # another one than the example's
         ("The quality of the answer to this question is 5.", True),
+        ("The quality is 1 if it is wrong and 5 if it is right.", False),
         ("I gave it a score of 2.", True),
         ("Its score was 7.", False),  # which no judge can give
         ("Give a score out of 5.", False),
